@@ -1,0 +1,5 @@
+//! Linger: a chat and presence server that gets disconnection right.
+
+pub mod channel;
+pub mod ident;
+pub mod service;

@@ -1,0 +1,3 @@
+//! The `linger` command: exit codes only.
+
+fn main() {}

@@ -1,0 +1,190 @@
+//! What the services ask of a store. `crate::store` answers it with SQLite, a simulation with plain maps.
+//!
+//! Only main holds a [`Storage`]; the auth threads hold a [`Lookup`] each, which can only read. Everything
+//! between [`Storage::begin`] and [`Storage::commit`] is one transaction.
+
+use crate::channel::Reason;
+use crate::ident::{Epoch, GroupId, Mid, UserId};
+
+/// What a store answers.
+pub type Stored<T> = Result<T, StorageError>;
+
+/// A store that could not do what it was asked. The transaction under way is void; [`Storage::rollback`] it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StorageError(pub String);
+
+/// A row of `user`, as far as a login needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UserRow {
+    /// The user's number.
+    pub id: UserId,
+    /// The user's name, unique.
+    pub name: String,
+    /// The password's argon2id hash as a PHC string; none for a guest.
+    pub password: Option<String>,
+    /// The latest session's epoch; 0 before the first.
+    pub epoch: Epoch,
+    /// True exactly when the row says `online`.
+    pub online: bool,
+}
+
+/// A user whom another one added.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Friend {
+    /// The friend's number.
+    pub id: UserId,
+    /// The friend's name.
+    pub name: String,
+}
+
+/// A group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupRow {
+    /// The group's number.
+    pub id: GroupId,
+    /// The group's name; not unique.
+    pub name: String,
+    /// What its creator said of it.
+    pub desc: String,
+}
+
+/// A member of a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// The member's number.
+    pub id: UserId,
+    /// The member's name.
+    pub name: String,
+    /// `creator` or `normal`.
+    pub role: String,
+}
+
+/// A message in a box.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// Its number in the box.
+    pub mid: Mid,
+    /// The JSON object that was sent (msgid 6 or 10), without a terminator.
+    pub body: Vec<u8>,
+}
+
+/// The number of a row of `departure`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DepartureId(pub i64);
+
+/// The end of a session, as far as it is known when the user goes offline.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DepartureRow {
+    /// When it was noticed, in Unix milliseconds.
+    pub at_ms: i64,
+    /// The channel's name, such as `7.3`; none after a crash.
+    pub channel: Option<String>,
+    /// Who left.
+    pub user: UserId,
+    /// The user's name.
+    pub name: String,
+    /// The other end's address; none after a crash.
+    pub peer: Option<String>,
+    /// Why.
+    pub reason: Reason,
+    /// The system's error number, where there was one.
+    pub errno: Option<i32>,
+    /// When the session began, in Unix milliseconds; none after a crash.
+    pub since_ms: Option<i64>,
+}
+
+/// What is known of a departure only later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Completion {
+    /// From noticed to committed, in microseconds.
+    pub offline_us: Option<i64>,
+    /// From noticed to the fd closed, in microseconds; none where the channel stayed.
+    pub closed_us: Option<i64>,
+    /// Messages handed to the kernel during the session.
+    pub delivered: i64,
+    /// Messages that went back to the box.
+    pub saved: i64,
+    /// Messages that could not be kept.
+    pub lost: i64,
+}
+
+/// How much a box holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BoxUsage {
+    /// Messages.
+    pub count: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+/// Reading users, for the auth threads.
+pub trait Lookup: Send {
+    /// The user with that number.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn user(&mut self, id: UserId) -> Stored<Option<UserRow>>;
+
+    /// The user with that name, compared byte by byte.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn user_named(&mut self, name: &str) -> Stored<Option<UserRow>>;
+}
+
+/// Everything main reads and writes. Each method fails with [`StorageError`] when the store does.
+#[expect(clippy::missing_errors_doc, reason = "said once for all above")]
+pub trait Storage: Lookup {
+    /// Opens a transaction that may write. Once only before `commit` or `rollback`.
+    fn begin(&mut self) -> Stored<()>;
+    /// Makes all since `begin` durable, as far as the durability level promises.
+    fn commit(&mut self) -> Stored<()>;
+    /// Undoes all since `begin`. Harmless without one.
+    fn rollback(&mut self);
+
+    /// Adds a user who is offline; `None` when the name is taken.
+    fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Option<UserId>>;
+    /// Replaces a password hash, if it is still `old`.
+    fn renew_password(&mut self, user: UserId, old: &str, new: &str) -> Stored<()>;
+    /// Marks a user online under a new epoch.
+    fn set_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()>;
+    /// Marks a user offline, if `epoch` is still the row's.
+    fn set_offline(&mut self, user: UserId, epoch: Epoch) -> Stored<()>;
+    /// Raises the epoch of a user who has no session, and leaves the state alone.
+    fn set_epoch(&mut self, user: UserId, epoch: Epoch) -> Stored<()>;
+
+    /// Adds a row to the history.
+    fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId>;
+    /// Completes a row of the history; one that has expired is no error.
+    fn complete_departure(&mut self, id: DepartureId, completion: &Completion) -> Stored<()>;
+    /// Removes rows of the history older than `before_ms` and all but the newest `keep`, a bounded number a call;
+    /// answers how many.
+    fn expire_departures(&mut self, before_ms: i64, keep: u64) -> Stored<u64>;
+
+    /// Adds a friend; again is no error.
+    fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()>;
+    /// The users whom this one added, by number.
+    fn friends(&mut self, user: UserId) -> Stored<Vec<Friend>>;
+
+    /// Creates a group with its first member, role `creator`.
+    fn add_group(&mut self, creator: UserId, name: &str, desc: &str) -> Stored<GroupId>;
+    /// The group with that number.
+    fn group(&mut self, id: GroupId) -> Stored<Option<GroupRow>>;
+    /// Adds a member, role `normal`; again is no error and changes nothing.
+    fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<()>;
+    /// The groups a user is in, by number.
+    fn groups_of(&mut self, user: UserId) -> Stored<Vec<GroupRow>>;
+    /// The members of a group, by number.
+    fn members(&mut self, group: GroupId) -> Stored<Vec<Member>>;
+
+    /// Puts a message into a box. `mid` must be above every other in that box.
+    fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8]) -> Stored<()>;
+    /// How much a box holds.
+    fn box_usage(&mut self, user: UserId) -> Stored<BoxUsage>;
+    /// The oldest messages above `after`: at most `max_count`, and at most `max_bytes` of bodies, but at least one
+    /// where there is one.
+    fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>>;
+    /// Removes the messages up to and including `upto`; answers what they held.
+    fn drop_kept(&mut self, user: UserId, upto: Mid) -> Stored<BoxUsage>;
+}
