@@ -2,4 +2,5 @@
 
 pub mod channel;
 pub mod ident;
+pub mod protocol;
 pub mod service;

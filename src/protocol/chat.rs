@@ -1,0 +1,162 @@
+//! What becomes of a chat between its sender and its receiver: the object as it is delivered and kept.
+//!
+//! Plain values, used by any thread. Nothing here decides who receives a chat, or whether.
+
+use std::borrow::Cow;
+
+use super::json::{ObjectWriter, decode_integer, decode_string, read_object};
+use super::request::is_forbidden;
+use crate::ident::{GroupId, UserId};
+
+/// The object of a chat request, borrowed from its frame. Only [`super::request::parse`] makes one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChatObject<'a> {
+    /// A valid JSON object without repeated keys, from its first bracket to its last.
+    pub(super) frame: &'a str,
+    /// The raw value of `msg`.
+    pub(super) raw_text: &'a str,
+    /// The decoded value of `msg`.
+    pub(super) text: Cow<'a, str>,
+    /// The value of `id`.
+    pub(super) claimed: Option<UserId>,
+    /// The raw value of `name`.
+    pub(super) raw_name: Option<&'a str>,
+    /// True exactly when there is a `time`.
+    pub(super) has_time: bool,
+    /// True exactly when some field must not be delivered.
+    pub(super) has_forbidden: bool,
+}
+
+impl ChatObject<'_> {
+    /// The text of `msg`, decoded.
+    pub fn text(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.text)
+    }
+
+    /// The raw JSON text of `msg`, quotes included.
+    pub fn raw_text(&self) -> &str {
+        self.raw_text
+    }
+
+    /// Appends the object as delivered: the sender's true id and name, a `time` if it has none, and without the
+    /// fields that are the server's own; every other field passes through. It is one line, without terminator.
+    ///
+    /// `name_json` is the sender's name as JSON text, quotes included. `now` gives `YYYY-MM-DD HH:MM:SS` and is
+    /// called only where the time is missing.
+    pub fn deliver(&self, from: UserId, name_json: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
+        let begin = out.len();
+        let as_it_is = self.claimed == Some(from)
+            && self.raw_name == Some(name_json)
+            && self.has_time
+            && !self.has_forbidden;
+        if as_it_is {
+            out.extend_from_slice(self.frame.as_bytes());
+        } else {
+            self.rebuild(from, name_json, now, out);
+        }
+        join_lines(out, begin);
+    }
+
+    /// Writes the object anew, in the sender's order; what is missing comes last.
+    fn rebuild(&self, from: UserId, name_json: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
+        let mut object = ObjectWriter::new(out);
+        let (mut has_id, mut has_name) = (false, false);
+        read_object(self.frame, |key, raw| match &*key {
+            "id" => {
+                has_id = true;
+                object.integer("id", from.0);
+            }
+            "name" => {
+                has_name = true;
+                object.raw("name", name_json);
+            }
+            key if is_forbidden(key) => {}
+            key => {
+                object.raw(key, raw);
+            }
+        })
+        .expect("the same text was read before");
+        if !has_id {
+            object.integer("id", from.0);
+        }
+        if !has_name {
+            object.raw("name", name_json);
+        }
+        if !self.has_time {
+            object.text("time", &now());
+        }
+        object.finish();
+    }
+}
+
+/// Where a chat goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum To {
+    /// To one user, msgid 6.
+    User(UserId),
+    /// To the other members of a group, msgid 10.
+    Group(GroupId),
+}
+
+/// Makes the object of a chat from its parts, for senders that do not speak JSON. `time` is
+/// `YYYY-MM-DD HH:MM:SS`.
+pub fn chat_object(from: UserId, name: &str, to: To, text: &str, time: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let (msgid, key, id) = match to {
+        To::User(id) => (6, "toid", id.0),
+        To::Group(id) => (10, "groupid", id.0),
+    };
+    ObjectWriter::new(&mut out)
+        .integer("msgid", msgid)
+        .integer("id", from.0)
+        .text("name", name)
+        .integer(key, id)
+        .text("msg", text)
+        .text("time", time)
+        .finish();
+    out
+}
+
+/// What a receiver that does not speak JSON is shown of a delivered chat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivered<'a> {
+    /// The sender's number.
+    pub id: UserId,
+    /// The sender's name.
+    pub name: Cow<'a, str>,
+    /// The text, which may hold control characters and line ends.
+    pub msg: Cow<'a, str>,
+    /// The group, if it came through one.
+    pub groupid: Option<GroupId>,
+}
+
+/// Reads a delivered or kept object; `None` where it is not a chat, as a database that others write to may hold.
+pub fn read_delivered(body: &[u8]) -> Option<Delivered<'_>> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (mut msgid, mut id, mut name, mut msg, mut groupid) = (None, None, None, None, None);
+    read_object(text, |key, raw| match &*key {
+        "msgid" => msgid = decode_integer(raw),
+        "id" => id = decode_integer(raw),
+        "name" => name = decode_string(raw),
+        "msg" => msg = decode_string(raw),
+        "groupid" => groupid = decode_integer(raw),
+        _ => {}
+    })
+    .ok()?;
+    let groupid = match msgid? {
+        // A sender may have put anything under `groupid` here.
+        6 => None,
+        10 => Some(GroupId(groupid?)),
+        _ => return None,
+    };
+    Some(Delivered { id: UserId(id?), name: name?, msg: msg?, groupid })
+}
+
+/// Takes the line ends out of everything from `begin` on. In valid JSON they are only white space between tokens
+/// and never the only thing between two, but a receiver that reads by lines would see several.
+fn join_lines(out: &mut Vec<u8>, begin: usize) {
+    if memchr::memchr2(b'\n', b'\r', &out[begin..]).is_some() {
+        let joined: Vec<u8> = out.drain(begin..).filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
+        out.extend_from_slice(&joined);
+    }
+}

@@ -1,0 +1,19 @@
+//! The JSON protocol: bytes in, requests out; answers out as bytes.
+//!
+//! Plain functions and values, used by any thread. Nothing here reads a socket, keeps a clock, or knows what
+//! a request means; that is the services' part. No input makes it panic.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`framing`] | finds the end of each request in a stream |
+//! | [`request`] | turns one request into a typed value, or says what is wrong with it |
+//! | [`chat`] | what becomes of a chat between its sender and its receiver |
+//! | [`answer`] | writes everything the server says of its own |
+//! | [`errno`] | the numbers of refusals and errors |
+
+pub mod answer;
+pub mod chat;
+pub mod errno;
+pub mod framing;
+mod json;
+pub mod request;
