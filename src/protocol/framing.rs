@@ -8,9 +8,6 @@ use memchr::memchr2;
 /// Nesting levels whose bracket kinds need no heap.
 const FLAT_LEVELS: u32 = u64::BITS;
 
-/// Bytes of a string that are looked at one by one before a vectorised search pays off.
-const SHORT_STRING_BYTES: usize = 16;
-
 /// Offsets in a request are kept in 32 bits; nothing larger than this is ever whole.
 const MAX_REQUEST_BYTES: usize = u32::MAX as usize;
 
@@ -195,15 +192,7 @@ enum StringEnd {
 fn string_end(request: &[u8], mut at: usize) -> StringEnd {
     loop {
         let rest = &request[at..];
-        // Keys and most values are short; starting a vectorised search would cost more than it saves.
-        let found = match rest.iter().take(SHORT_STRING_BYTES).position(|byte| matches!(byte, b'"' | b'\\')) {
-            Some(offset) => Some(offset),
-            None if rest.len() <= SHORT_STRING_BYTES => None,
-            None => {
-                memchr2(b'"', b'\\', &rest[SHORT_STRING_BYTES..]).map(|offset| offset + SHORT_STRING_BYTES)
-            }
-        };
-        match found {
+        match memchr2(b'"', b'\\', rest) {
             None => return StringEnd::NotBefore(request.len()),
             Some(offset) if rest[offset] == b'"' => return StringEnd::Behind(at + offset + 1),
             Some(offset) if offset + 1 == rest.len() => return StringEnd::NotBefore(at + offset),
