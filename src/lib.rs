@@ -3,3 +3,4 @@
 pub mod channel;
 pub mod ident;
 pub mod service;
+pub mod store;
