@@ -304,3 +304,15 @@ fn recover(conn: &mut Connection, now_ms: i64) -> rusqlite::Result<u64> {
     transaction.commit()?;
     Ok(recovered as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_directory_never_reads_as_a_uri() {
+        let path = database_path(Path::new("file:data?mode=memory")).unwrap();
+        assert!(path.is_absolute(), "{}", path.display());
+        assert_eq!(immutable_uri(Path::new("/a b?/%ü")), "file:///a%20b%3F/%25%C3%BC?immutable=1");
+    }
+}
