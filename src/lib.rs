@@ -4,3 +4,4 @@ pub mod channel;
 pub mod ident;
 pub mod protocol;
 pub mod service;
+pub mod store;

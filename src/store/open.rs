@@ -1,0 +1,318 @@
+//! Opening `linger.db`: whose file it is, bringing its schema up to date, and what a crash left behind.
+//!
+//! Runs on the thread that opens. Never writes a byte, nor switches to WAL, before the file is known to be ours.
+//! The first look goes through SQLite, not `std::fs`: closing a plain descriptor would drop the POSIX locks that
+//! this process may hold on the file.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::checkpoint::LOG_SOFT_BOUND_BYTES;
+use super::fault::explain;
+use super::schema::{APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION};
+use super::writer::SqliteStore;
+use crate::channel::Reason;
+
+/// The database's name in the data directory.
+pub const DATABASE_FILE: &str = "linger.db";
+
+/// How long an operation waits for another process that writes.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages that main's connection keeps in memory, in KiB.
+const PAGE_CACHE_KIB: i64 = 16 * 1024;
+
+/// When a commit is on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// At once: every commit is synced.
+    #[default]
+    Full,
+    /// At the next checkpoint. A power cut may undo the latest commits, a crash of the server does not.
+    Normal,
+}
+
+/// Why a database could not be opened. Nothing in the file has been changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody else's file.
+    #[error(
+        "{} is not a database of Linger ({found}); move it away or choose another data directory",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        found: String,
+    },
+    /// Written by a newer Linger.
+    #[error(
+        "{} is from a newer Linger (schema {found}, this one knows {SCHEMA_VERSION}); start that one, or choose \
+         another data directory",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i32,
+    },
+    /// A reader found nothing to read.
+    #[error("there is no database {}; start the server there first", path.display())]
+    Missing {
+        /// The file looked for.
+        path: PathBuf,
+    },
+    /// The file system or SQLite refused. A step of the schema that had begun is undone.
+    #[error("{doing} {} failed: {cause}", path.display())]
+    Failed {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What came back, with a hint.
+        cause: String,
+    },
+}
+
+/// An opened store.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: SqliteStore,
+    /// Users whom the last run left online; they are offline now.
+    pub recovered: u64,
+}
+
+impl Durability {
+    /// The value of `PRAGMA synchronous`.
+    const fn synchronous(self) -> &'static str {
+        match self {
+            Durability::Full => "FULL",
+            Durability::Normal => "NORMAL",
+        }
+    }
+}
+
+/// What a file says of itself.
+enum Identity {
+    /// No page yet.
+    Empty,
+    /// Ours, of that schema version.
+    Ours(i32),
+}
+
+/// Opens main's connection, creating the database where there is none.
+pub(super) fn open_store(data_dir: &Path, durability: Durability, now_ms: i64) -> Result<Opened, OpenError> {
+    let path = database_path(data_dir)?;
+    let failed = |doing| {
+        let path = &path;
+        move |error: rusqlite::Error| failure(doing, path, &error)
+    };
+
+    look_without_touching(&path)?;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(&path, flags).map_err(failed("opening"))?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(failed("opening"))?;
+    // The log may hold a newer header than the file did. Until that is known, closing must not apply the log.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed("opening"))?;
+    let version = match identify(&conn, &path)? {
+        Identity::Empty => 0,
+        Identity::Ours(version) => version,
+    };
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed("opening"))?;
+
+    conn.pragma_update(None, "foreign_keys", false).map_err(failed("setting up"))?;
+    conn.pragma_update(None, "synchronous", "FULL").map_err(failed("setting up"))?;
+    // Before WAL, so that a new file carries its identity in its own header from the first commit.
+    migrate(&mut conn, version).map_err(failed("bringing the schema up to date in"))?;
+    switch_to_wal(&conn, &path)?;
+    conn.pragma_update(None, "synchronous", durability.synchronous()).map_err(failed("setting up"))?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed("setting up"))?;
+    conn.pragma_update(None, "journal_size_limit", LOG_SOFT_BOUND_BYTES).map_err(failed("setting up"))?;
+    conn.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(failed("setting up"))?;
+    let recovered = recover(&mut conn, now_ms).map_err(failed("setting users offline in"))?;
+    let store = SqliteStore::new(conn, path.clone()).map_err(failed("reading the tables of"))?;
+    Ok(Opened { store, recovered })
+}
+
+/// Opens a connection that cannot write, to a database that is there.
+pub(super) fn open_reader(data_dir: &Path) -> Result<(Connection, PathBuf), OpenError> {
+    open_present(data_dir, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+/// Opens a connection for checkpoints to a database that is there.
+pub(super) fn open_checkpointer(data_dir: &Path) -> Result<(Connection, PathBuf), OpenError> {
+    let (conn, path) = open_present(data_dir, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // A checkpoint syncs the log before it copies, and the file after, only from this level on.
+    conn.pragma_update(None, "synchronous", "NORMAL").map_err(|e| failure("setting up", &path, &e))?;
+    Ok((conn, path))
+}
+
+/// An error of SQLite's while opening.
+pub(super) fn failure(doing: &'static str, path: &Path, error: &rusqlite::Error) -> OpenError {
+    OpenError::Failed { doing, path: path.to_path_buf(), cause: explain(error) }
+}
+
+fn open_present(data_dir: &Path, flags: OpenFlags) -> Result<(Connection, PathBuf), OpenError> {
+    let path = database_path(data_dir)?;
+    if !holds_something(&path)? {
+        return Err(OpenError::Missing { path });
+    }
+    let conn = connect(&path, flags)?;
+    match identify(&conn, &path)? {
+        Identity::Empty => Err(OpenError::Missing { path }),
+        Identity::Ours(_) => Ok((conn, path)),
+    }
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
+    let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| failure("opening", path, &error))?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(|error| failure("opening", path, &error))?;
+    Ok(conn)
+}
+
+/// The database's absolute path. SQLite would take a relative one that begins with `file:` for a URI.
+fn database_path(data_dir: &Path) -> Result<PathBuf, OpenError> {
+    let path = data_dir.join(DATABASE_FILE);
+    std::path::absolute(&path).map_err(|error| OpenError::Failed {
+        doing: "finding",
+        path,
+        cause: error.to_string(),
+    })
+}
+
+/// True exactly when there is a file, and it is not empty.
+fn holds_something(path: &Path) -> Result<bool, OpenError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(!metadata.is_file() || metadata.len() > 0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            Err(OpenError::Failed { doing: "opening", path: path.to_path_buf(), cause: error.to_string() })
+        }
+    }
+}
+
+/// Refuses a file that is not ours or too new, by its header alone: without locks, without looking at a log or
+/// journal beside it, and so without the recovery that SQLite would begin there.
+fn look_without_touching(path: &Path) -> Result<(), OpenError> {
+    if !holds_something(path)? {
+        return Ok(());
+    }
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(immutable_uri(path), flags)
+        .map_err(|error| failure("opening", path, &error))?;
+    match identify(&conn, path)? {
+        Identity::Ours(_) => Ok(()),
+        // SQLite takes what is shorter than a page for an empty database, and would overwrite it.
+        Identity::Empty => {
+            Err(OpenError::Foreign { path: path.to_path_buf(), found: "no SQLite database".to_owned() })
+        }
+    }
+}
+
+/// The URI that has SQLite treat a file as one that nobody changes.
+fn immutable_uri(path: &Path) -> String {
+    let mut uri = String::from("file://");
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(uri, "%{byte:02X}");
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri
+}
+
+fn identify(conn: &Connection, path: &Path) -> Result<Identity, OpenError> {
+    let number = |pragma| conn.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    let foreign = |found: String| OpenError::Foreign { path: path.to_path_buf(), found };
+    let said = number("page_count")
+        .and_then(|pages| Ok((pages, number("application_id")?, number("user_version")?)));
+    match said {
+        Ok((0, _, _)) => Ok(Identity::Empty),
+        Ok((_, application, _)) if application != APPLICATION_ID => {
+            Err(foreign(format!("an SQLite database with application id {application:#010x}")))
+        }
+        Ok((_, _, version)) if version > SCHEMA_VERSION => {
+            Err(OpenError::Newer { path: path.to_path_buf(), found: version })
+        }
+        Ok((_, _, version)) if version < 1 => Err(foreign(format!("schema version {version}"))),
+        Ok((_, _, version)) => Ok(Identity::Ours(version)),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            Err(foreign("no SQLite database".to_owned()))
+        }
+        Err(error) => Err(failure("reading", path, &error)),
+    }
+}
+
+/// All steps from `version` on, in one transaction.
+fn migrate(conn: &mut Connection, version: i32) -> rusqlite::Result<()> {
+    let steps = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)).unwrap_or_default();
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
+}
+
+fn switch_to_wal(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let mode: String = conn
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+        .map_err(|error| failure("switching to WAL in", path, &error))?;
+    if mode.eq_ignore_ascii_case("wal") {
+        return Ok(());
+    }
+    Err(OpenError::Failed {
+        doing: "switching to WAL in",
+        path: path.to_path_buf(),
+        cause: format!("it stays in mode {mode}; the file system may lack shared memory, use a local one"),
+    })
+}
+
+/// Sets everybody offline whom the last run left online, each with a departure and a new epoch, so that nothing
+/// the last run left behind can name the row again. Answers how many.
+fn recover(conn: &mut Connection, now_ms: i64) -> rusqlite::Result<u64> {
+    let reason = Reason::ServerCrash;
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute(
+        "INSERT INTO departure (at, user, name, reason, initiator)
+            SELECT ?1, id, name, ?2, ?3 FROM user WHERE state = 'online' ORDER BY id",
+        (now_ms, reason.word(), reason.initiator().word()),
+    )?;
+    // An epoch that an outsider has set to the largest integer would become a fraction.
+    let recovered = transaction.execute(
+        "UPDATE user SET state = 'offline', epoch = min(epoch, 9223372036854775806) + 1
+            WHERE state = 'online'",
+        (),
+    )?;
+    transaction.commit()?;
+    Ok(recovered as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_directory_never_reads_as_a_uri() {
+        let path = database_path(Path::new("file:data?mode=memory")).unwrap();
+        assert!(path.is_absolute(), "{}", path.display());
+        assert_eq!(immutable_uri(Path::new("/a b?/%ü")), "file:///a%20b%3F/%25%C3%BC?immutable=1");
+    }
+}

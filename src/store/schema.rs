@@ -1,0 +1,82 @@
+//! The tables of `linger.db`, and the steps from each version to the next. Plain text; runs in
+//! [`super::open`] only.
+//!
+//! What is not there, and why:
+//! - No `STRICT`: an SQLite before 3.37, as some systems still ship, could not read the database beside us.
+//!   Checks stand where a wrong type would do harm; elsewhere reading is lenient.
+//! - No foreign keys: SQLite enforces them per connection, so an outsider's delete would not heed them, and
+//!   one of ours that failed would void a whole batch.
+//! - No index on `state`: every login and logout would pay for a count that only tests ask for.
+//!
+//! `AUTOINCREMENT` stands where a number outlives its row: history, friends and boxes name users, and main
+//! completes departures by number. Such a number is never given out again.
+
+/// "LNGR" in the file's header: this database is Linger's.
+pub const APPLICATION_ID: i32 = 0x4C4E_4752;
+
+/// The schema that this program writes, and the newest that it reads.
+pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
+
+/// Step `n` leads from version `n` to version `n + 1`. A step that has been released never changes.
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
+
+const VERSION_1: &str = "
+-- Whoever may log in. Other programs insert (name, password) and leave the rest to the defaults.
+CREATE TABLE user (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    name     TEXT NOT NULL UNIQUE,
+    password TEXT,                                  -- argon2id PHC string; NULL for a guest
+    state    TEXT NOT NULL DEFAULT 'offline' CHECK (state IN ('online', 'offline')),
+    epoch    INTEGER NOT NULL DEFAULT 0 CHECK (typeof(epoch) = 'integer')
+);
+
+-- One row for each `friend` that `user` added.
+CREATE TABLE friend (
+    user   INTEGER NOT NULL,
+    friend INTEGER NOT NULL,
+    PRIMARY KEY (user, friend)
+) WITHOUT ROWID;
+
+CREATE TABLE chatgroup (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    name        TEXT NOT NULL,
+    description TEXT NOT NULL DEFAULT ''
+);
+
+CREATE TABLE member (
+    groupid INTEGER NOT NULL,
+    user    INTEGER NOT NULL,
+    role    TEXT NOT NULL DEFAULT 'normal',         -- creator, normal
+    PRIMARY KEY (groupid, user)
+) WITHOUT ROWID;
+CREATE INDEX member_by_user ON member (user);
+
+-- Messages that wait for their receiver. Most are short, and a box is read and dropped as one range.
+CREATE TABLE box (
+    user INTEGER NOT NULL CHECK (typeof(user) = 'integer'),
+    mid  INTEGER NOT NULL CHECK (typeof(mid) = 'integer'),
+    at   INTEGER NOT NULL,                          -- Unix milliseconds
+    body BLOB NOT NULL CHECK (typeof(body) IN ('blob', 'text')),
+    PRIMARY KEY (user, mid)
+) WITHOUT ROWID;
+
+-- One row for each end of a session, in order.
+CREATE TABLE departure (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    at         INTEGER NOT NULL,                    -- noticed, Unix milliseconds
+    channel    TEXT,                                -- NULL after a crash
+    user       INTEGER NOT NULL,
+    name       TEXT NOT NULL,
+    peer       TEXT,                                -- NULL after a crash
+    reason     TEXT NOT NULL,
+    initiator  TEXT NOT NULL,                       -- client, network, server, admin
+    errno      INTEGER,                             -- of the system
+    offline_us INTEGER,                             -- from noticed to committed
+    closed_us  INTEGER,                             -- from noticed to fd closed
+    delivered  INTEGER,                             -- these three: NULL until the account is settled
+    saved      INTEGER,
+    lost       INTEGER,
+    since      INTEGER                              -- session began, Unix milliseconds; NULL after a crash
+);
+CREATE INDEX departure_by_user ON departure (user);
+";

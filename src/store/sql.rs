@@ -1,0 +1,54 @@
+//! Every statement of the running server. All are prepared when a store opens: a table that is not as it should
+//! be shows at the start, and no batch pays for preparing.
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident $sql:literal;)*) => {
+        $($(#[$doc])* pub(super) const $name: &str = $sql;)*
+        /// All of the above.
+        pub(super) const ALL: &[&str] = &[$($name,)*];
+    };
+}
+
+statements! {
+    BEGIN "BEGIN IMMEDIATE";
+    COMMIT "COMMIT";
+    ROLLBACK "ROLLBACK";
+
+    USER_BY_ID "SELECT id, name, password, state, epoch FROM user WHERE id = ?1";
+    USER_BY_NAME "SELECT id, name, password, state, epoch FROM user WHERE name = ?1";
+    ADD_USER "INSERT INTO user (name, password) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
+    RENEW_PASSWORD "UPDATE user SET password = ?3 WHERE id = ?1 AND password = ?2";
+    SET_ONLINE "UPDATE user SET state = 'online', epoch = ?2 WHERE id = ?1";
+    /// Leaves a row alone that is offline already: no page gets dirty.
+    SET_OFFLINE "UPDATE user SET state = 'offline' WHERE id = ?1 AND epoch = ?2 AND state = 'online'";
+    SET_EPOCH "UPDATE user SET epoch = ?2 WHERE id = ?1 AND epoch < ?2";
+
+    ADD_DEPARTURE "INSERT INTO departure (at, channel, user, name, peer, reason, initiator, errno, since)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    COMPLETE_DEPARTURE "UPDATE departure SET offline_us = coalesce(?2, offline_us),
+        closed_us = coalesce(?3, closed_us), delivered = ?4, saved = ?5, lost = ?6 WHERE id = ?1";
+    COUNT_DEPARTURES "SELECT count(*) FROM departure";
+    EXPIRE_OLDEST "DELETE FROM departure WHERE id IN (SELECT id FROM departure ORDER BY id LIMIT ?1)";
+    /// Looks at the oldest rows only: there is no index on `at`, and numbers rise with time.
+    EXPIRE_BEFORE "DELETE FROM departure
+        WHERE id IN (SELECT id FROM departure ORDER BY id LIMIT ?1) AND at < ?2";
+
+    ADD_FRIEND "INSERT INTO friend (user, friend) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    FRIENDS "SELECT u.id, u.name FROM friend AS f JOIN user AS u ON u.id = f.friend
+        WHERE f.user = ?1 ORDER BY f.friend";
+
+    ADD_GROUP "INSERT INTO chatgroup (name, description) VALUES (?1, ?2)";
+    ADD_MEMBER "INSERT INTO member (groupid, user, role) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    GROUP "SELECT id, name, description FROM chatgroup WHERE id = ?1";
+    GROUPS_OF "SELECT g.id, g.name, g.description FROM member AS m JOIN chatgroup AS g ON g.id = m.groupid
+        WHERE m.user = ?1 ORDER BY m.groupid";
+    MEMBERS "SELECT u.id, u.name, m.role FROM member AS m JOIN user AS u ON u.id = m.user
+        WHERE m.groupid = ?1 ORDER BY m.user";
+
+    KEEP "INSERT INTO box (user, mid, at, body) VALUES (?1, ?2, ?3, ?4)";
+    BOX_USAGE "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM box WHERE user = ?1";
+    BOX_USAGE_UPTO "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM box
+        WHERE user = ?1 AND mid <= ?2";
+    KEPT "SELECT mid, body FROM box WHERE user = ?1 AND mid > ?2 ORDER BY mid LIMIT ?3";
+    DROP_KEPT "DELETE FROM box WHERE user = ?1 AND mid <= ?2";
+}

@@ -1,0 +1,394 @@
+//! Main's connection: the one that writes. Owned by main; it never checkpoints while the server runs.
+//!
+//! A write outside a transaction, or in one that has failed, is refused: SQLite may have rolled back by itself
+//! (a full disk), and what followed would be committed one by one.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, Params};
+
+use super::fault::storage_error;
+use super::open::{Durability, OpenError, Opened, open_store};
+use super::reader::find_user;
+use super::{row, sql};
+use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::service::storage::{
+    BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
+    StorageError, Stored, UserRow,
+};
+
+/// Most departures that one call of [`Storage::expire_departures`] removes, so that a turn of main's stays short.
+pub const EXPIRE_BATCH: u64 = 1_000;
+
+/// The store on SQLite.
+#[derive(Debug)]
+pub struct SqliteStore {
+    conn: Connection,
+    path: PathBuf,
+    transaction: Transaction,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Transaction {
+    /// True exactly when there is none: before `begin`, after `commit` or `rollback`.
+    None,
+    /// True exactly when all since `begin` has succeeded.
+    Open,
+    /// True exactly when something since `begin` has failed and `rollback` is due.
+    Void,
+}
+
+impl SqliteStore {
+    /// Opens the database of a data directory, creates it where the file is missing or empty, brings its schema up
+    /// to date, and sets everybody offline whom the last run left online: at `now_ms` (Unix milliseconds), with
+    /// reason `server_crash`.
+    ///
+    /// The directory must exist, and no other server may use it.
+    ///
+    /// # Errors
+    /// [`OpenError`]. A file that is not ours, or too new, is left as it was, to the byte.
+    pub fn open(data_dir: &Path, durability: Durability, now_ms: i64) -> Result<Opened, OpenError> {
+        open_store(data_dir, durability, now_ms)
+    }
+
+    /// Prepares every statement once; they stay prepared.
+    pub(super) fn new(conn: Connection, path: PathBuf) -> rusqlite::Result<SqliteStore> {
+        conn.set_prepared_statement_cache_capacity(sql::ALL.len());
+        for statement in sql::ALL {
+            conn.prepare_cached(statement)?;
+        }
+        Ok(SqliteStore { conn, path, transaction: Transaction::None })
+    }
+
+    /// Closes the store: an open transaction is undone, and the log moves into the database file, as far as
+    /// nobody else reads. Without this call the next start finds the log, and nothing is lost.
+    ///
+    /// # Errors
+    /// When the log could not be moved.
+    pub fn close(mut self) -> Stored<()> {
+        self.rollback();
+        self.conn
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+            .map_err(|error| storage_error("the last checkpoint", &self.path, &error))
+    }
+
+    /// Runs a read, or the inside of a write. A failure voids the transaction, if there is one.
+    fn run<T>(
+        &mut self,
+        doing: &'static str,
+        operation: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Stored<T> {
+        operation(&self.conn).map_err(|error| {
+            if self.transaction == Transaction::Open {
+                self.transaction = Transaction::Void;
+            }
+            storage_error(doing, &self.path, &error)
+        })
+    }
+
+    /// Runs one statement that writes; answers how many rows it changed.
+    fn write(&mut self, doing: &'static str, statement: &str, params: impl Params) -> Stored<usize> {
+        self.expect_open(doing)?;
+        self.run(doing, |conn| conn.prepare_cached(statement)?.execute(params))
+    }
+
+    /// Reads all rows of one statement.
+    fn read_all<T>(
+        &mut self,
+        doing: &'static str,
+        statement: &str,
+        params: impl Params,
+        read: fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Stored<Vec<T>> {
+        self.run(doing, |conn| conn.prepare_cached(statement)?.query_map(params, read)?.collect())
+    }
+
+    fn expect_open(&self, doing: &'static str) -> Stored<()> {
+        let state = match self.transaction {
+            Transaction::Open => return Ok(()),
+            Transaction::None => "no transaction is open",
+            Transaction::Void => "its transaction has failed before",
+        };
+        Err(StorageError(format!("{doing} refused in {}: {state}", self.path.display())))
+    }
+}
+
+impl Lookup for SqliteStore {
+    fn user(&mut self, id: UserId) -> Stored<Option<UserRow>> {
+        self.run("finding a user by number", |conn| find_user(conn, sql::USER_BY_ID, id.0))
+    }
+
+    fn user_named(&mut self, name: &str) -> Stored<Option<UserRow>> {
+        self.run("finding a user by name", |conn| find_user(conn, sql::USER_BY_NAME, name))
+    }
+}
+
+impl Storage for SqliteStore {
+    fn begin(&mut self) -> Stored<()> {
+        if self.transaction != Transaction::None {
+            return Err(StorageError(format!(
+                "beginning a transaction refused in {}: the last one is not over",
+                self.path.display()
+            )));
+        }
+        // IMMEDIATE waits for another writer here, where nothing is lost yet, and never in the middle.
+        self.run("beginning a transaction", |conn| conn.prepare_cached(sql::BEGIN)?.execute(()))?;
+        self.transaction = Transaction::Open;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Stored<()> {
+        self.expect_open("committing")?;
+        self.run("committing", |conn| conn.prepare_cached(sql::COMMIT)?.execute(()))?;
+        self.transaction = Transaction::None;
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        self.transaction = Transaction::None;
+        // SQLite may have ended it already.
+        if self.conn.is_autocommit() {
+            return;
+        }
+        let undone = self.conn.prepare_cached(sql::ROLLBACK).and_then(|mut rollback| rollback.execute(()));
+        if let Err(error) = undone {
+            tracing::error!(error = %storage_error("rolling back", &self.path, &error), "store");
+        }
+    }
+
+    fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Option<UserId>> {
+        let added = self.write("adding a user", sql::ADD_USER, (name, password))?;
+        Ok((added > 0).then(|| UserId(self.conn.last_insert_rowid())))
+    }
+
+    fn renew_password(&mut self, user: UserId, old: &str, new: &str) -> Stored<()> {
+        self.write("renewing a password", sql::RENEW_PASSWORD, (user.0, old, new)).map(drop)
+    }
+
+    fn set_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write("setting a user online", sql::SET_ONLINE, (user.0, epoch.0)).map(drop)
+    }
+
+    fn set_offline(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write("setting a user offline", sql::SET_OFFLINE, (user.0, epoch.0)).map(drop)
+    }
+
+    fn set_epoch(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write("raising an epoch", sql::SET_EPOCH, (user.0, epoch.0)).map(drop)
+    }
+
+    fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId> {
+        let columns = (
+            row.at_ms,
+            row.channel.as_deref(),
+            row.user.0,
+            row.name.as_str(),
+            row.peer.as_deref(),
+            row.reason.word(),
+            row.reason.initiator().word(),
+            row.errno,
+            row.since_ms,
+        );
+        self.write("recording a departure", sql::ADD_DEPARTURE, columns)?;
+        Ok(DepartureId(self.conn.last_insert_rowid()))
+    }
+
+    fn complete_departure(&mut self, id: DepartureId, completion: &Completion) -> Stored<()> {
+        let Completion { offline_us, closed_us, delivered, saved, lost } = *completion;
+        let columns = (id.0, offline_us, closed_us, delivered, saved, lost);
+        self.write("completing a departure", sql::COMPLETE_DEPARTURE, columns).map(drop)
+    }
+
+    fn expire_departures(&mut self, before_ms: i64, keep: u64) -> Stored<u64> {
+        let doing = "expiring departures";
+        let count = self.run(doing, |conn| {
+            conn.prepare_cached(sql::COUNT_DEPARTURES)?.query_row((), |row| row.get::<_, i64>(0))
+        })?;
+        let too_many = (count as u64).saturating_sub(keep).min(EXPIRE_BATCH);
+        let mut expired = 0;
+        if too_many > 0 {
+            expired += self.write(doing, sql::EXPIRE_OLDEST, (too_many as i64,))? as u64;
+        }
+        let rest = EXPIRE_BATCH.saturating_sub(expired);
+        if rest > 0 {
+            expired += self.write(doing, sql::EXPIRE_BEFORE, (rest as i64, before_ms))? as u64;
+        }
+        Ok(expired)
+    }
+
+    fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()> {
+        self.write("adding a friend", sql::ADD_FRIEND, (user.0, friend.0)).map(drop)
+    }
+
+    fn friends(&mut self, user: UserId) -> Stored<Vec<Friend>> {
+        self.read_all("reading friends", sql::FRIENDS, (user.0,), |row| {
+            Ok(Friend { id: UserId(row.get(0)?), name: row::text(row, 1)? })
+        })
+    }
+
+    fn add_group(&mut self, creator: UserId, name: &str, desc: &str) -> Stored<GroupId> {
+        let doing = "adding a group";
+        self.write(doing, sql::ADD_GROUP, (name, desc))?;
+        let group = GroupId(self.conn.last_insert_rowid());
+        self.write(doing, sql::ADD_MEMBER, (group.0, creator.0, "creator"))?;
+        Ok(group)
+    }
+
+    fn group(&mut self, id: GroupId) -> Stored<Option<GroupRow>> {
+        self.run("reading a group", |conn| {
+            conn.prepare_cached(sql::GROUP)?.query_row((id.0,), group_row).optional()
+        })
+    }
+
+    fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<()> {
+        self.write("joining a group", sql::ADD_MEMBER, (group.0, user.0, "normal")).map(drop)
+    }
+
+    fn groups_of(&mut self, user: UserId) -> Stored<Vec<GroupRow>> {
+        self.read_all("reading a user's groups", sql::GROUPS_OF, (user.0,), group_row)
+    }
+
+    fn members(&mut self, group: GroupId) -> Stored<Vec<Member>> {
+        self.read_all("reading a group's members", sql::MEMBERS, (group.0,), |row| {
+            Ok(Member { id: UserId(row.get(0)?), name: row::text(row, 1)?, role: row::text(row, 2)? })
+        })
+    }
+
+    fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8]) -> Stored<()> {
+        self.write("keeping a message", sql::KEEP, (user.0, mid.0, at_ms, body)).map(drop)
+    }
+
+    fn box_usage(&mut self, user: UserId) -> Stored<BoxUsage> {
+        self.run("measuring a box", |conn| conn.prepare_cached(sql::BOX_USAGE)?.query_row((user.0,), usage))
+    }
+
+    fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>> {
+        let limit = i64::try_from(max_count.max(1)).unwrap_or(i64::MAX);
+        self.run("reading a box", |conn| {
+            let mut statement = conn.prepare_cached(sql::KEPT)?;
+            let mut rows = statement.query((user.0, after.0, limit))?;
+            let mut kept = Vec::new();
+            let mut room = max_bytes;
+            while let Some(row) = rows.next()? {
+                let body = row::bytes(row, 1)?;
+                if body.len() > room && !kept.is_empty() {
+                    break;
+                }
+                room = room.saturating_sub(body.len());
+                kept.push(Kept { mid: Mid(row.get(0)?), body });
+            }
+            Ok(kept)
+        })
+    }
+
+    fn drop_kept(&mut self, user: UserId, upto: Mid) -> Stored<BoxUsage> {
+        let doing = "dropping messages";
+        self.expect_open(doing)?;
+        let dropped = self.run(doing, |conn| {
+            conn.prepare_cached(sql::BOX_USAGE_UPTO)?.query_row((user.0, upto.0), usage)
+        })?;
+        // Most confirmations are of messages that were never in the box.
+        if dropped.count > 0 {
+            self.write(doing, sql::DROP_KEPT, (user.0, upto.0))?;
+        }
+        Ok(dropped)
+    }
+}
+
+fn group_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<GroupRow> {
+    Ok(GroupRow { id: GroupId(row.get(0)?), name: row::text(row, 1)?, desc: row::text(row, 2)? })
+}
+
+fn usage(row: &rusqlite::Row<'_>) -> rusqlite::Result<BoxUsage> {
+    Ok(BoxUsage { count: row.get::<_, i64>(0)? as u64, bytes: row.get::<_, i64>(1)? as u64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened() -> (tempfile::TempDir, SqliteStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = SqliteStore::open(dir.path(), Durability::Normal, 0).unwrap();
+        (dir, opened.store)
+    }
+
+    fn pragma(store: &SqliteStore, name: &str) -> i64 {
+        store.conn.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+    }
+
+    fn keep_until_full(store: &mut SqliteStore) -> StorageError {
+        let body = [b' '; 4_096];
+        (1..10_000)
+            .find_map(|mid| store.keep(UserId(1), Mid(mid), 0, &body).err())
+            .expect("the page limit is far lower")
+    }
+
+    #[test]
+    fn the_durability_level_is_sqlites_synchronous() {
+        for (durability, expected) in [(Durability::Normal, 1), (Durability::Full, 2)] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = SqliteStore::open(dir.path(), durability, 0).unwrap().store;
+            assert_eq!(pragma(&store, "synchronous"), expected);
+        }
+    }
+
+    #[test]
+    fn the_writer_never_checkpoints_by_itself_and_checks_no_foreign_keys() {
+        let (_dir, store) = opened();
+        assert_eq!(pragma(&store, "wal_autocheckpoint"), 0);
+        assert_eq!(pragma(&store, "foreign_keys"), 0);
+        assert_eq!(pragma(&store, "busy_timeout"), 5_000);
+    }
+
+    #[test]
+    fn a_full_disk_voids_the_transaction_and_room_makes_the_store_work_again() {
+        let (_dir, mut store) = opened();
+        let limit = pragma(&store, "page_count") + 20;
+        store.conn.pragma_update(None, "max_page_count", limit).unwrap();
+
+        store.begin().unwrap();
+        let error = keep_until_full(&mut store).to_string();
+        assert!(error.contains("keeping a message"), "{error}");
+        assert!(error.contains("linger.db"), "{error}");
+        assert!(error.contains("make room"), "{error}");
+        // SQLite has rolled back by itself here; a write would be a transaction of its own.
+        assert!(store.set_online(UserId(1), Epoch(1)).is_err());
+        assert!(store.commit().is_err());
+        store.rollback();
+        assert_eq!(store.box_usage(UserId(1)).unwrap(), BoxUsage::default());
+
+        store.conn.pragma_update(None, "max_page_count", limit + 1_000).unwrap();
+        store.begin().unwrap();
+        store.keep(UserId(1), Mid(1), 0, b"{}").unwrap();
+        store.commit().unwrap();
+        assert_eq!(store.box_usage(UserId(1)).unwrap(), BoxUsage { count: 1, bytes: 2 });
+    }
+
+    #[test]
+    fn a_commit_that_fails_leaves_no_transaction_behind_the_rollback() {
+        let (_dir, mut store) = opened();
+        // A deferred foreign key is the one way to have COMMIT itself fail and the transaction stay open.
+        store
+            .conn
+            .execute_batch(
+                "PRAGMA foreign_keys = ON;
+                CREATE TEMP TABLE parent (x PRIMARY KEY);
+                CREATE TEMP TABLE child (x REFERENCES parent DEFERRABLE INITIALLY DEFERRED);",
+            )
+            .unwrap();
+        store.begin().unwrap();
+        let user = store.add_user("alice", None).unwrap().unwrap();
+        store.conn.execute("INSERT INTO child VALUES (1)", ()).unwrap();
+        let error = store.commit().unwrap_err().to_string();
+        assert!(error.contains("committing"), "{error}");
+        assert!(!store.conn.is_autocommit(), "the test needs a transaction that is still open");
+        store.rollback();
+        assert!(store.conn.is_autocommit());
+        assert_eq!(store.user(user).unwrap(), None);
+
+        store.begin().unwrap();
+        store.add_user("alice", None).unwrap().unwrap();
+        store.commit().unwrap();
+    }
+}
