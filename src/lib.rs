@@ -1,5 +1,6 @@
 //! Linger: a chat and presence server that gets disconnection right.
 
 pub mod channel;
+pub mod config;
 pub mod ident;
 pub mod service;
