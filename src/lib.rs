@@ -2,5 +2,6 @@
 
 pub mod channel;
 pub mod config;
+pub mod control;
 pub mod ident;
 pub mod service;
