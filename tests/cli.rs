@@ -167,6 +167,11 @@ fn no_server_is_said_with_what_to_start() {
     }
     let output = linger(dir.path()).arg("who").env("LINGER_DATA", "from-env").output().unwrap();
     assert_fails(&output, 1, "--data from-env");
+    let output = linger(dir.path()).arg("who").env("LINGER_DATA", "").output().unwrap();
+    assert_fails(&output, 1, "--data linger-data");
+    let both =
+        linger(dir.path()).args(["who", "--data", "flag"]).env("LINGER_DATA", "from-env").output().unwrap();
+    assert_fails(&both, 1, "--data flag");
 }
 
 #[test]

@@ -133,18 +133,13 @@ enum Command {
     Stats(Reach),
 }
 
+const DATA_HELP: &str = "Data directory of the running server [default: linger-data] [env: LINGER_DATA]";
+
 /// Where the server is, and how its answer is shown.
 #[derive(Args)]
 struct Reach {
-    /// Data directory of the running server.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "LINGER_DATA",
-        hide_env_values = true,
-        default_value = "linger-data"
-    )]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", help = DATA_HELP)]
+    data: Option<PathBuf>,
     /// Print one JSON document and nothing else.
     #[arg(long)]
     json: bool,
@@ -153,7 +148,13 @@ struct Reach {
 impl Reach {
     /// Asks the server. `T` is the answer that [`Ask`] names.
     fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> Result<T, Failure> {
-        Ok(client::ask(&self.data, ask)?)
+        Ok(client::ask(&self.data_dir(), ask)?)
+    }
+
+    /// The same rule as for `linger serve`: a variable that is set to nothing counts as not set.
+    fn data_dir(&self) -> PathBuf {
+        let from_env = || std::env::var_os("LINGER_DATA").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        self.data.clone().or_else(from_env).unwrap_or_else(|| "linger-data".into())
     }
 
     /// Prints an answer: as JSON, or as `people` would read it.

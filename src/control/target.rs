@@ -103,8 +103,8 @@ impl AddrBlock {
 
     /// True exactly when `peer` is in the block.
     pub fn contains(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        width(peer) == width(self.ip) && first_of_block(peer, self.prefix_len) == self.ip
+        // An address of the other family never equals ours, whatever is left of it.
+        first_of_block(peer.to_canonical(), self.prefix_len) == self.ip
     }
 
     /// Reads `ADDR` or `ADDR/LEN`.
