@@ -1,0 +1,30 @@
+//! `linger queue`: the offline queue.
+
+use super::table::{age, render};
+use super::{Failure, Reach};
+use crate::control::message::{Ask, QueueState};
+
+pub(super) const EXAMPLES: &str = "\
+depth      entries that wait for the main thread
+oldest     how long the first of them has waited
+lingering  channels that are offline, their file descriptor not yet closed
+drained    entries taken since the start
+
+Examples:
+  linger queue
+  linger queue --json";
+
+pub(super) fn run(reach: &Reach) -> Result<(), Failure> {
+    let queue: QueueState = reach.ask(&Ask::Queue)?;
+    reach.show(&queue, table)
+}
+
+fn table(queue: &QueueState) -> String {
+    let row = [
+        queue.depth.to_string(),
+        age(queue.oldest_ms),
+        queue.lingering.to_string(),
+        queue.drained.to_string(),
+    ];
+    render(["depth", "oldest", "lingering", "drained"], [row])
+}

@@ -1,0 +1,146 @@
+//! Tables and values as people read them in a terminal.
+//!
+//! Plain functions. No text from a client reaches the terminal except through [`shown`].
+
+use std::fmt::Display;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// Spaces between two columns.
+const GAP: usize = 2;
+
+/// Columns as wide as their widest cell, the last one as it is. Cells are made harmless here.
+pub(super) fn render<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut lines = vec![header.map(str::to_owned)];
+    lines.extend(rows.into_iter().map(|row| row.map(|cell| shown(&cell))));
+    let mut widths = [0; N];
+    for line in &lines {
+        for (widest, cell) in widths.iter_mut().zip(line) {
+            *widest = (*widest).max(width(cell));
+        }
+    }
+    let mut text = String::new();
+    for line in &lines {
+        let start = text.len();
+        for (cell, widest) in line.iter().zip(widths) {
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', widest + GAP - width(cell)));
+        }
+        text.truncate(start + text[start..].trim_end_matches(' ').len());
+        text.push('\n');
+    }
+    text
+}
+
+/// The text, with escapes for what would move the cursor, hide, or turn the reading direction around.
+pub(super) fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_invisible(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The value, or a dash where there is none.
+pub(super) fn or_dash(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+/// A length of time in its two largest units: `3m12s`.
+pub(super) fn age(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes, seconds) {
+        (0, 0, 0, 0) => format!("{ms}ms"),
+        (0, 0, 0, _) => format!("{seconds}s"),
+        (0, 0, ..) => format!("{minutes}m{:02}s", seconds % 60),
+        (0, ..) => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
+/// A short length of time: `60us`, `1.9ms`, `2.5s`.
+pub(super) fn micros(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us}us"),
+        1_000..1_000_000 => format!("{}.{}ms", us / 1_000, us % 1_000 / 100),
+        _ => format!("{}.{}s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
+
+/// A moment in local time.
+pub(super) fn local_time(unix_ms: i64) -> String {
+    match Timestamp::from_millisecond(unix_ms) {
+        Ok(moment) => moment.to_zoned(TimeZone::system()).strftime("%F %T").to_string(),
+        Err(_) => unix_ms.to_string(),
+    }
+}
+
+/// Columns in a terminal, roughly.
+fn width(text: &str) -> usize {
+    text.chars().map(|c| if is_wide(c) { 2 } else { 1 }).sum()
+}
+
+/// East Asian characters and emoji take two columns.
+fn is_wide(c: char) -> bool {
+    matches!(c,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}')
+}
+
+/// Marks of direction, separators and joiners: they change what others look like.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_under_wide_names_too() {
+        let rows = [["13", "张三", "x"], ["2", "bob", "y"]].map(|row| row.map(str::to_owned));
+        assert_eq!(render(["id", "name", "z"], rows), "id  name  z\n13  张三  x\n2   bob   y\n");
+        assert_eq!(render(["id", "name"], []), "id  name\n");
+    }
+
+    #[test]
+    fn a_name_plays_no_tricks_on_the_terminal() {
+        let name = "a\x1b[2J\r\n\u{9b}\u{202e}b";
+        assert_eq!(shown(name), "a\\u{1b}[2J\\u{d}\\u{a}\\u{9b}\\u{202e}b");
+        assert_eq!(render(["n"], [[name.to_owned()]]).lines().count(), 2);
+        assert_eq!(shown("zhang san 张三 é"), "zhang san 张三 é");
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let cases = [
+            (0, "0ms"),
+            (999, "999ms"),
+            (59_999, "59s"),
+            (192_000, "3m12s"),
+            (3_660_000, "1h01m"),
+            (90_000_000, "1d01h"),
+        ];
+        for (ms, text) in cases {
+            assert_eq!(age(ms), text);
+        }
+        assert_eq!([60, 1_900, 2_540_000].map(micros), ["60us", "1.9ms", "2.5s"]);
+    }
+
+    #[test]
+    fn a_moment_beyond_the_calendar_is_still_shown() {
+        assert_eq!(local_time(i64::MAX), i64::MAX.to_string());
+    }
+}

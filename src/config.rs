@@ -1,0 +1,338 @@
+//! Flags, environment and file become one validated [`Config`].
+//!
+//! Runs once, before any thread starts. Each setting is declared in one place, `settings!` below, from which
+//! come the flag with its help, the environment variable and the key in the file; so they cannot drift apart.
+//! It never touches the environment itself: the caller hands in a way to look a variable up.
+
+mod file;
+mod flags;
+mod kind;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+pub use flags::Flags;
+pub use kind::{duration, duration_text};
+
+use file::File;
+use kind::{Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, Kind, Length, OrWord};
+
+/// The environment variable beside `--config`.
+pub const CONFIG_ENV: &str = "LINGER_CONFIG";
+/// The largest grace: what is offline holds its fd no longer than that.
+pub const MAX_GRACE: Duration = Duration::from_hours(1);
+/// The longest drain at a stop: the whole stop takes at most 10 s.
+pub const MAX_STOP_DRAIN: Duration = Duration::from_secs(8);
+/// The shortest timeout that a client can be given.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+/// The longest time that a channel may stay without a login.
+const MAX_LOGIN_TIMEOUT: Duration = Duration::from_hours(24);
+/// The longest silence; for longer ones there is `off`.
+const MAX_IDLE: Duration = Duration::from_hours(30 * 24);
+/// Poll threads at most.
+const MAX_WORKERS: usize = 256;
+/// Channels at most.
+const MAX_CHANNELS: usize = 10_000_000;
+/// The frame limit's own limits, in bytes.
+const FRAME_LIMITS: Bytes = Bytes(256, 16 << 20);
+/// The output limit's own limits, in bytes.
+const OUT_LIMITS: Bytes = Bytes(1 << 10, 1 << 30);
+
+/// What happens when a user who is online logs in again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Duplicate {
+    /// The old channel is sent away.
+    Takeover,
+    /// The new login is refused.
+    Reject,
+}
+
+/// What a commit has survived when it returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// A power failure.
+    Full,
+    /// A crash of the server; a power failure takes what came since the last checkpoint.
+    Normal,
+}
+
+/// How logs look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What a new password hash costs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Argon2Cost {
+    /// Memory, in KiB.
+    pub memory_kib: u32,
+    /// Passes over the memory.
+    pub passes: u32,
+    /// Lanes that may be computed side by side.
+    pub lanes: u32,
+}
+
+/// Why there is no [`Config`]. Every message is one line that names the setting and where it came from.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}, line {line}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// The file has a key that means nothing.
+    #[error("{}: unknown key {key:?}; the nearest known one is {nearest:?}", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The known key that is most like it.
+        nearest: &'static str,
+    },
+    /// The file has a key twice, once with `-` and once with `_`.
+    #[error("{}: {key:?} is there twice", path.display())]
+    KeyTwice {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+    },
+    /// A value that is not allowed.
+    #[error("{origin}: {value:?} is not allowed; expected {allowed}")]
+    Value {
+        /// The setting and where its value came from.
+        origin: Origin,
+        /// The value.
+        value: String,
+        /// What would have been allowed.
+        allowed: String,
+    },
+    /// An environment variable that is no text.
+    #[error("the environment variable {0} is not UTF-8")]
+    NotUnicode(String),
+    /// The same address for two listeners.
+    #[error("listen, line: {0} is there twice")]
+    AddressTwice(SocketAddr),
+}
+
+/// A setting, and where its value came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// The setting's key.
+    pub key: &'static str,
+    /// Where the value came from.
+    pub place: Place,
+}
+
+/// A place that settings come from, the strongest first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The command line.
+    Flag,
+    /// The environment.
+    Environment,
+    /// That file.
+    File(PathBuf),
+    /// Nobody said anything.
+    Default,
+}
+
+/// A setting as far as it is the same for every value: what the flag, the variable and the key share.
+struct Setting {
+    /// The flag without its dashes, also the key in the file.
+    key: &'static str,
+    /// How the help names the value.
+    value_name: &'static str,
+    /// What holds when nobody says otherwise.
+    default: &'static str,
+    /// What the help says.
+    help: &'static str,
+    /// True exactly when it may be given several times.
+    is_list: fn() -> bool,
+    /// What is allowed, to go after "expected".
+    allowed: fn() -> String,
+}
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])*
+       $key:literal $field:ident: $type:ty = $kind:expr, $value_name:literal, $default:literal;)*) => {
+        /// How the server shall run. Whoever holds one knows that every value is within its bounds.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub struct Config { $($(#[doc = $doc])* pub $field: $type,)* }
+
+        const SETTINGS: &[Setting] = &[$(Setting {
+            key: $key,
+            value_name: $value_name,
+            default: $default,
+            help: concat!($($doc,)*),
+            is_list: || $kind.is_list(),
+            allowed: || $kind.allowed(),
+        },)*];
+
+        #[cfg(test)]
+        const FIELDS: &[&str] = &[$(stringify!($field),)*];
+
+        impl Config {
+            /// Asks `given` for the text of each setting in turn and reads it.
+            fn build(
+                given: impl Fn(&'static str, &'static str) -> Result<Given, ConfigError>,
+            ) -> Result<Config, ConfigError> {
+                Ok(Config { $($field: given($key, $default)?.parse(&$kind)?,)* })
+            }
+        }
+    };
+}
+
+settings! {
+    /// Directory that holds linger.db and control.sock; created with mode 0700.
+    "data" data: PathBuf = Directory, "DIR", "linger-data";
+    /// Address for the JSON protocol; may be repeated; port 0 picks a free port.
+    "listen" listen: Vec<SocketAddr> = Addresses, "ADDR", "127.0.0.1:6000";
+    /// Address for the line protocol.
+    "line" line: Option<SocketAddr> = OrWord(Address, "off"), "ADDR", "off";
+    /// Poll threads; auto means one for each core.
+    "workers" workers: usize = CountOrCores(Count(1, MAX_WORKERS)), "N", "auto";
+    /// From a channel going offline to its file descriptor being closed.
+    "grace" grace: Duration = Length(Duration::ZERO, MAX_GRACE), "DURATION", "5s";
+    /// A login for a user who is online sends the old channel away, or is refused.
+    "duplicate" duplicate: Duplicate =
+        Choice(&[("takeover", Duplicate::Takeover), ("reject", Duplicate::Reject)]), "POLICY", "takeover";
+    /// Commits are synced to disk each, or only at checkpoints.
+    "durability" durability: Durability =
+        Choice(&[("full", Durability::Full), ("normal", Durability::Normal)]), "LEVEL", "full";
+    /// Channels at most, further ones are turned away; auto means as the file descriptor limit allows.
+    "max-channels" max_channels: Option<usize> = OrWord(Count(1, MAX_CHANNELS), "auto"), "N", "auto";
+    /// Largest JSON object or line that a client may send.
+    "max-frame" max_frame: usize = FRAME_LIMITS, "BYTES", "64KiB";
+    /// Unsent output at which a slow reader is sent away.
+    "out-limit" out_limit: usize = OUT_LIMITS, "BYTES", "1MiB";
+    /// How long a channel may stay with nobody logged in.
+    "login-timeout" login_timeout: Duration = Length(MIN_TIMEOUT, MAX_LOGIN_TIMEOUT), "DURATION", "10s";
+    /// How long a channel may stay without input.
+    "idle" idle: Option<Duration> = OrWord(Length(MIN_TIMEOUT, MAX_IDLE), "off"), "DURATION", "off";
+    /// Cost of new password hashes: memory in KiB, passes, lanes.
+    "argon2" argon2: Argon2Cost = Argon2, "M,T,P", "19456,2,1";
+    /// How long an orderly stop waits for goodbyes to arrive.
+    "stop-drain" stop_drain: Duration = Length(Duration::ZERO, MAX_STOP_DRAIN), "DURATION", "2s";
+    /// What is logged, to stderr.
+    "log" log: LevelFilter = Choice(LOG_LEVELS), "LEVEL", "info";
+    /// How logs look.
+    "log-format" log_format: LogFormat =
+        Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]), "FORMAT", "text";
+}
+
+const LOG_LEVELS: &[(&str, LevelFilter)] = &[
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+impl Config {
+    /// Puts the settings together: a flag wins over `env`, that over the file, that over the default.
+    /// A variable that is set to nothing counts as not set.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has a key that means nothing, or a value is not allowed.
+    pub fn load(flags: &Flags, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, ConfigError> {
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
+        let path = flags.config().map(Path::to_path_buf).or_else(|| env(CONFIG_ENV).map(PathBuf::from));
+        let file = path.map(File::read).transpose()?;
+        let config = Config::build(|key, default| {
+            let (place, text) = if let Some(text) = flags.text(key) {
+                (Place::Flag, text)
+            } else if let Some(value) = env(&env_name(key)) {
+                let text = value.into_string().map_err(|_| ConfigError::NotUnicode(env_name(key)))?;
+                (Place::Environment, text)
+            } else if let Some((file, text)) = file.as_ref().and_then(|file| Some((file, file.text(key)?))) {
+                (Place::File(file.path().to_path_buf()), text)
+            } else {
+                (Place::Default, default.to_owned())
+            };
+            Ok(Given { origin: Origin { key, place }, text })
+        })?;
+        config.check_addresses()?;
+        Ok(config)
+    }
+
+    /// Port 0 may be there often: each picks another.
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        let all: Vec<_> =
+            self.listen.iter().chain(&self.line).filter(|address| address.port() != 0).collect();
+        match all.iter().enumerate().find(|(at, address)| all[..*at].contains(*address)) {
+            Some((_, address)) => Err(ConfigError::AddressTwice(**address)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ConfigError {
+    /// True exactly when what was asked for is wrong, rather than out of reach.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, ConfigError::Unreadable { .. })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Flag => write!(f, "--{}", self.key),
+            Place::Environment => {
+                write!(f, "{} (from the environment variable {})", self.key, env_name(self.key))
+            }
+            Place::File(path) => write!(f, "{} (from {})", self.key, path.display()),
+            Place::Default => write!(f, "{} (the default)", self.key),
+        }
+    }
+}
+
+/// A text for a setting.
+struct Given {
+    origin: Origin,
+    text: String,
+}
+
+impl Given {
+    fn parse<K: Kind>(self, kind: &K) -> Result<K::Value, ConfigError> {
+        match kind.parse(&self.text) {
+            Some(value) => Ok(value),
+            None => {
+                Err(ConfigError::Value { origin: self.origin, value: self.text, allowed: kind.allowed() })
+            }
+        }
+    }
+}
+
+/// The environment variable of the setting with that key.
+fn env_name(key: &str) -> String {
+    format!("LINGER_{}", key.replace('-', "_").to_uppercase())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! What an admin command is aimed at: `13`, `alice`, `@alice`, `#7.3`, `ip:10.0.0.0/8`, `idle:10m`, `all`.
+//!
+//! Plain values, owned by nobody. It only says what is meant; whether anything matches, the server knows.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{duration, duration_text};
+use crate::ident::UserId;
+
+/// What a command is aimed at.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Target {
+    /// The user with that number.
+    User(UserId),
+    /// The user with that name, byte by byte; never empty.
+    Name(String),
+    /// A channel: its slot and its generation.
+    Channel(u32, u32),
+    /// Every channel from these addresses.
+    Addr(AddrBlock),
+    /// Every channel without input for at least that long.
+    Idle(Duration),
+    /// Every channel.
+    All,
+}
+
+/// An address, or all that begin with the same bits. IPv4 inside IPv6 counts as IPv4.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AddrBlock {
+    /// The bits beyond `prefix_len` are zero.
+    ip: IpAddr,
+    /// At most the width of `ip`.
+    prefix_len: u8,
+}
+
+/// Why a text is no target.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TargetError {
+    /// Nothing at all.
+    #[error("an empty target")]
+    Empty,
+    /// All digits, but not a number that a user can have.
+    #[error("{0} is too large for a user id")]
+    User(String),
+    /// `#` without slot and generation.
+    #[error("{0:?} is no channel; expected a form such as #7.3")]
+    Channel(String),
+    /// `ip:` without an address.
+    #[error("{0:?} is no address; expected a form such as ip:10.0.0.7 or ip:10.0.0.0/8")]
+    Addr(String),
+    /// `idle:` without a duration.
+    #[error("{0:?} is no duration; expected a form such as idle:10m")]
+    Idle(String),
+}
+
+impl Target {
+    /// Reads a target. Every text that has none of the special forms is a name.
+    ///
+    /// # Errors
+    /// When it starts like a special form and does not go on like it, or is empty.
+    pub fn parse(text: &str) -> Result<Target, TargetError> {
+        if let Some(name) = text.strip_prefix('@') {
+            return if name.is_empty() { Err(TargetError::Empty) } else { Ok(Target::Name(name.into())) };
+        }
+        if let Some(channel) = text.strip_prefix('#') {
+            return parse_channel(channel).ok_or_else(|| TargetError::Channel(text.into()));
+        }
+        if let Some(block) = text.strip_prefix("ip:") {
+            return AddrBlock::parse(block).map(Target::Addr).ok_or_else(|| TargetError::Addr(text.into()));
+        }
+        if let Some(length) = text.strip_prefix("idle:") {
+            return duration(length).map(Target::Idle).ok_or_else(|| TargetError::Idle(text.into()));
+        }
+        match text {
+            "" => Err(TargetError::Empty),
+            "all" => Ok(Target::All),
+            digits if all_digits(digits) => match digits.parse() {
+                Ok(id) => Ok(Target::User(UserId(id))),
+                Err(_) => Err(TargetError::User(digits.into())),
+            },
+            name => Ok(Target::Name(name.into())),
+        }
+    }
+}
+
+impl AddrBlock {
+    /// The block of that length around `ip`; none if it is longer than the address.
+    pub fn new(ip: IpAddr, prefix_len: u8) -> Option<AddrBlock> {
+        let (ip, prefix_len) = match ip {
+            IpAddr::V6(v6) if prefix_len >= MAPPED_PREFIX_LEN && v6.to_ipv4_mapped().is_some() => {
+                (ip.to_canonical(), prefix_len - MAPPED_PREFIX_LEN)
+            }
+            _ => (ip, prefix_len),
+        };
+        (prefix_len <= width(ip)).then(|| AddrBlock { ip: first_of_block(ip, prefix_len), prefix_len })
+    }
+
+    /// True exactly when `peer` is in the block.
+    pub fn contains(&self, peer: IpAddr) -> bool {
+        // An address of the other family never equals ours, whatever is left of it.
+        first_of_block(peer.to_canonical(), self.prefix_len) == self.ip
+    }
+
+    /// Reads `ADDR` or `ADDR/LEN`.
+    fn parse(text: &str) -> Option<AddrBlock> {
+        let Some((ip, len)) = text.split_once('/') else {
+            let ip = IpAddr::from_str(text).ok()?;
+            return AddrBlock::new(ip, width(ip));
+        };
+        if !all_digits(len) {
+            return None;
+        }
+        AddrBlock::new(ip.parse().ok()?, len.parse().ok()?)
+    }
+}
+
+/// Bits before the IPv4 address in `::ffff:1.2.3.4`.
+const MAPPED_PREFIX_LEN: u8 = 96;
+
+fn width(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+/// `ip` with all bits beyond `prefix_len` zero.
+fn first_of_block(ip: IpAddr, prefix_len: u8) -> IpAddr {
+    let free = u32::from(width(ip).saturating_sub(prefix_len));
+    match ip {
+        // A shift by the whole width is none at all: the block of length 0 has no fixed bit.
+        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(free).unwrap_or(0)).into()),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(free).unwrap_or(0)).into()),
+    }
+}
+
+fn parse_channel(text: &str) -> Option<Target> {
+    let (slot, generation) = text.split_once('.')?;
+    // `parse` alone would also take a sign.
+    if !all_digits(slot) || !all_digits(generation) {
+        return None;
+    }
+    Some(Target::Channel(slot.parse().ok()?, generation.parse().ok()?))
+}
+
+fn all_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Target, TargetError> {
+        Target::parse(text)
+    }
+}
+
+impl fmt::Display for AddrBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.prefix_len == width(self.ip) {
+            self.ip.fmt(f)
+        } else {
+            write!(f, "{}/{}", self.ip, self.prefix_len)
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    /// Writes what [`Target::parse`] reads as the same target.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::User(id) => id.fmt(f),
+            Target::Name(name) if Target::parse(name) == Ok(self.clone()) => f.write_str(name),
+            Target::Name(name) => write!(f, "@{name}"),
+            Target::Channel(slot, generation) => write!(f, "#{slot}.{generation}"),
+            Target::Addr(block) => write!(f, "ip:{block}"),
+            Target::Idle(length) => write!(f, "idle:{}", duration_text(*length)),
+            Target::All => f.write_str("all"),
+        }
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = TargetError;
+
+    fn try_from(text: String) -> Result<Target, TargetError> {
+        Target::parse(&text)
+    }
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> String {
+        target.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> Target {
+        Target::Name(text.into())
+    }
+
+    fn block(ip: &str, len: u8) -> AddrBlock {
+        AddrBlock::new(ip.parse().unwrap(), len).unwrap()
+    }
+
+    #[test]
+    fn each_form_is_read_as_the_contract_says() {
+        let cases = [
+            ("13", Target::User(UserId(13))),
+            ("0013", Target::User(UserId(13))),
+            ("alice", name("alice")),
+            ("@alice", name("alice")),
+            ("@13", name("13")),
+            ("@all", name("all")),
+            ("@@x", name("@x")),
+            ("zhang san", name("zhang san")),
+            ("-5", name("-5")),
+            ("All", name("All")),
+            ("#7.3", Target::Channel(7, 3)),
+            ("ip:10.0.0.7", Target::Addr(block("10.0.0.7", 32))),
+            ("ip:10.9.9.9/8", Target::Addr(block("10.0.0.0", 8))),
+            ("ip:::1", Target::Addr(block("::1", 128))),
+            ("ip:2001:db8::/32", Target::Addr(block("2001:db8::", 32))),
+            ("ip:::ffff:10.0.0.7", Target::Addr(block("10.0.0.7", 32))),
+            ("idle:10m", Target::Idle(Duration::from_mins(10))),
+            ("idle:0s", Target::Idle(Duration::ZERO)),
+            ("all", Target::All),
+        ];
+        for (text, target) in cases {
+            assert_eq!(Target::parse(text), Ok(target), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_form_that_is_begun_and_not_finished_is_refused() {
+        let refused = [
+            "",
+            "@",
+            "#",
+            "#x",
+            "#7",
+            "#7.",
+            "#.3",
+            "#+7.3",
+            "#7.3.1",
+            "#7.4294967296",
+            "ip:",
+            "ip:foo",
+            "ip:10.0.0.7/33",
+            "ip:10.0.0.7/",
+            "ip:10.0.0.7/+8",
+            "ip:::1/129",
+            "ip:10.0.0.7:80",
+            "idle:",
+            "idle:5",
+            "idle:-5s",
+            "9223372036854775808",
+        ];
+        for text in refused {
+            assert!(Target::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_holds_its_addresses_and_no_others() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(block("10.1.2.3", 8).contains(ip("10.255.0.1")));
+        assert!(!block("10.1.2.3", 8).contains(ip("11.0.0.1")));
+        assert!(block("10.1.2.3", 8).contains(ip("::ffff:10.0.0.1")));
+        assert!(block("0.0.0.0", 0).contains(ip("255.1.1.1")));
+        assert!(!block("0.0.0.0", 0).contains(ip("::1")));
+        assert!(!block("::", 0).contains(ip("10.0.0.1")));
+        assert!(block("fe80::", 10).contains(ip("febf::1")));
+        assert!(!block("::1", 128).contains(ip("::2")));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back_as_the_same(text in "\\PC{0,12}|[@#]?(ip:|idle:|all)?[0-9a-f.:/]{0,9}s?") {
+            if let Ok(target) = Target::parse(&text) {
+                prop_assert_eq!(Target::parse(&target.to_string()), Ok(target));
+            }
+        }
+    }
+}
