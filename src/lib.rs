@@ -3,3 +3,5 @@
 pub mod channel;
 pub mod ident;
 pub mod service;
+pub mod stress;
+pub mod worker;
