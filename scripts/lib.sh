@@ -11,6 +11,7 @@ start_server() {
     ulimit -S -n "$(ulimit -H -n)"
     scratch=$(mktemp -d)
     data=$scratch/data
+    : >"$scratch/ready"
     pid=
     trap stop_server EXIT
     trap 'exit 130' INT TERM HUP

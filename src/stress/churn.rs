@@ -53,6 +53,8 @@ pub(super) fn run(
 
     let mut tally = Tally::new(lanes);
     let took = churn(args, &mut fleet, names, progress, &mut tally)?;
+    // Those that still wait for an answer; the others have left.
+    (0..lanes).for_each(|who| fleet.leave(who, Leave::Fin));
     let left = Instant::now();
 
     report.count("lanes", lanes as u64);
