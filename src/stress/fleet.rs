@@ -143,15 +143,15 @@ impl Fleet {
 
     /// Leaves. Nothing more is heard of a client, except [`What::Ended`] of one that closed half.
     pub(super) fn leave(&mut self, who: usize, how: Leave) {
-        let Some(line) = &self.lines[who] else { return };
+        let Some(stream) = self.lines[who].as_ref().and_then(|line| line.stream.source()) else { return };
         // Where these fail the connection is already gone, and the drop or the next read finds out.
         match how {
             Leave::Fin => {}
             Leave::Rst => {
-                let _ = SockRef::from(&*line.stream).set_linger(Some(Duration::ZERO));
+                let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
             }
             Leave::HalfClose => {
-                let _ = line.stream.shutdown(std::net::Shutdown::Write);
+                let _ = stream.shutdown(std::net::Shutdown::Write);
                 return;
             }
         }
@@ -196,7 +196,8 @@ impl Fleet {
 
     fn read(&mut self, who: usize, news: &mut Vec<News>) {
         let Some(line) = &mut self.lines[who] else { return };
-        match line.stream.read(&mut self.read_buffer) {
+        let Some(mut stream) = line.stream.source() else { return };
+        match stream.read(&mut self.read_buffer) {
             Ok(0) => self.end(who, None, news),
             Ok(count) => {
                 let at = Instant::now();
@@ -218,19 +219,20 @@ impl Fleet {
 impl Line {
     /// Goes on connecting or writing; true when the connection has just come to stand.
     fn write(&mut self) -> io::Result<bool> {
+        let Some(mut stream) = self.stream.source() else { return Ok(false) };
         let mut news = false;
         if !self.connected {
-            if let Some(error) = self.stream.take_error()? {
+            if let Some(error) = stream.take_error()? {
                 return Err(error);
             }
-            match self.stream.peer_addr() {
+            match stream.peer_addr() {
                 Ok(_) => (self.connected, news) = (true, true),
                 Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
         while self.written < self.out.len() {
-            match self.stream.write(&self.out[self.written..]) {
+            match stream.write(&self.out[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(error) if would_wait(&error) => break,
                 // The server's last words may still be unread: the read sees the end, after them.

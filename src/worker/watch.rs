@@ -1,34 +1,31 @@
-//! A source that a poller watches in level mode: registered while the value lives, deregistered when it is dropped.
+//! A source registered with a poller, which deregisters before it is closed. The crate's only `unsafe`.
 //!
-//! The one place with unsafe code. Used by the thread that owns the source; it never reads, writes or waits.
-
-use std::io::{self, Read, Write};
-use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+//! Owned by one thread. Level mode: an event comes back as long as its cause lasts, so nothing has to be re-armed
+//! and a short read needs no second one.
 
 use polling::{Event, PollMode, Poller};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
-/// A source and its registration with a poller, in level mode.
-///
-/// It dereferences to the source, but not mutably: whoever could replace the source could drop it while it is
-/// registered. Sockets read and write through a shared reference, so [`Read`] and [`Write`] are here all the same.
+/// The key that `polling` keeps for its own wake-ups.
+const RESERVED_KEY: usize = usize::MAX;
+
+/// A socket that a poller watches.
 #[derive(Debug)]
 pub struct Watched<S: AsFd> {
     poller: Arc<Poller>,
-    /// `None` only after `into_inner` has taken it, which consumes the value.
-    source: Option<S>,
     key: usize,
+    /// What the poller watches for; `None` while deregistered.
+    interest: Option<(bool, bool)>,
+    source: Option<S>,
 }
 
-const PRESENT: &str = "the source is there until `into_inner`, which consumes the value";
-
 impl<S: AsFd> Watched<S> {
-    /// Registers `source`; its events carry `key`. With no interest at all, hang-ups and errors are still told.
+    /// Registers a source.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] when the key is `usize::MAX`, which the poller keeps for itself; else the
-    /// system's error. The source is dropped then.
+    /// When the kernel refuses, or the key is the one that `polling` keeps for itself.
     pub fn new(
         poller: Arc<Poller>,
         source: S,
@@ -36,164 +33,124 @@ impl<S: AsFd> Watched<S> {
         readable: bool,
         writable: bool,
     ) -> io::Result<Self> {
-        if key == usize::MAX {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the key usize::MAX is the poller's own",
-            ));
-        }
-        add(&poller, &source, Event::new(key, readable, writable))?;
-        Ok(Self { poller, source: Some(source), key })
+        let mut watched = Watched { poller, key, interest: None, source: Some(source) };
+        watched.set_interest(readable, writable)?;
+        Ok(watched)
     }
 
-    /// Says anew what to wait for.
+    /// Changes what is watched for. Watching for nothing deregisters, for a hang-up would be reported on and on.
     ///
     /// # Errors
-    /// When the system refuses.
-    pub fn set_interest(&self, readable: bool, writable: bool) -> io::Result<()> {
-        self.poller.modify_with_mode(&**self, Event::new(self.key, readable, writable), PollMode::Level)
+    /// When the kernel refuses.
+    pub fn set_interest(&mut self, readable: bool, writable: bool) -> io::Result<()> {
+        let wanted = (readable || writable).then_some((readable, writable));
+        if wanted == self.interest {
+            return Ok(());
+        }
+        let Some(source) = &self.source else { return Ok(()) };
+        let event = Event::new(self.key, readable, writable);
+        match (self.interest, wanted) {
+            (None, Some(_)) => add(&self.poller, source, event)?,
+            (Some(_), Some(_)) => {
+                self.poller.modify_with_mode(source.as_fd(), event, PollMode::Level)?;
+            }
+            (Some(_), None) => self.poller.delete(source.as_fd())?,
+            (None, None) => {}
+        }
+        self.interest = wanted;
+        Ok(())
     }
 
-    /// Deregisters and hands the source back.
-    #[expect(clippy::missing_panics_doc, reason = "it cannot: nobody else takes the source")]
-    pub fn into_inner(mut self) -> S {
-        let source = self.source.take().expect(PRESENT);
-        deregister(&self.poller, source.as_fd());
-        source
-    }
-}
-
-impl<S: AsFd> Deref for Watched<S> {
-    type Target = S;
-
-    fn deref(&self) -> &S {
-        self.source.as_ref().expect(PRESENT)
-    }
-}
-
-impl<S: AsFd> Read for Watched<S>
-where
-    for<'a> &'a S: Read,
-{
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        (&mut &**self).read(into)
-    }
-}
-
-impl<S: AsFd> Write for Watched<S>
-where
-    for<'a> &'a S: Write,
-{
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&mut &**self).write(bytes)
+    /// True exactly while the poller watches for something.
+    pub fn is_watched(&self) -> bool {
+        self.interest.is_some()
     }
 
-    fn write_vectored(&mut self, bytes: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        (&mut &**self).write_vectored(bytes)
+    /// What is watched for: reading, writing.
+    pub fn interest(&self) -> (bool, bool) {
+        self.interest.unwrap_or((false, false))
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        (&mut &**self).flush()
+    /// The source itself.
+    pub fn source(&self) -> Option<&S> {
+        self.source.as_ref()
+    }
+
+    /// Deregisters, and gives the source up.
+    pub fn into_inner(mut self) -> Option<S> {
+        self.deregister();
+        self.source.take()
+    }
+
+    fn deregister(&mut self) {
+        if let (Some(source), Some(_)) = (&self.source, self.interest.take()) {
+            // It fails only for an fd that is not registered, and then there is nothing left to do.
+            let _ = self.poller.delete(source.as_fd());
+        }
     }
 }
 
 impl<S: AsFd> Drop for Watched<S> {
     fn drop(&mut self) {
-        if let Some(source) = &self.source {
-            deregister(&self.poller, source.as_fd());
-        }
+        self.deregister();
     }
 }
 
-#[expect(unsafe_code, reason = "`Poller::add_with_mode` leaves it to the caller to deregister in time")]
-fn add<S: AsFd>(poller: &Poller, source: &S, interest: Event) -> io::Result<()> {
-    let fd = source.as_fd();
-    // SAFETY: the source must be deregistered before its fd is closed. The only caller moves it into a `Watched`,
-    // which deregisters before it drops the source or hands it back, and never lends it mutably.
-    unsafe { poller.add_with_mode(&fd, interest, PollMode::Level) }
-}
-
-/// Fails only where the kernel has already forgotten the fd, and then there is nothing to undo.
-fn deregister(poller: &Poller, fd: BorrowedFd<'_>) {
-    let _ = poller.delete(fd);
+#[expect(unsafe_code, reason = "Poller::add is unsafe; here its one condition is kept by construction")]
+fn add<S: AsFd>(poller: &Poller, source: &S, event: Event) -> io::Result<()> {
+    if event.key == RESERVED_KEY {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this poller key is reserved"));
+    }
+    // SAFETY: the source must be deleted from the poller before it is dropped. Only `Watched` calls this, it owns
+    // the source, and it deregisters in `into_inner` and in `Drop`, both before the source is given up.
+    unsafe { poller.add_with_mode(&source.as_fd(), event, PollMode::Level) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-    use std::time::{Duration, Instant};
-
-    use polling::Events;
-
     use super::*;
+    use polling::Events;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
 
-    fn pair(poller: &Arc<Poller>, key: usize) -> (Watched<UnixStream>, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        (Watched::new(Arc::clone(poller), ours, key, true, false).unwrap(), theirs)
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (near, listener.accept().unwrap().0)
     }
 
-    fn wait(poller: &Poller, timeout: Duration) -> Vec<usize> {
+    #[test]
+    fn an_event_comes_back_until_its_cause_is_gone() {
+        let (mut near, far) = pair();
+        let poller = Arc::new(Poller::new().unwrap());
+        let _watched = Watched::new(Arc::clone(&poller), far, 5, true, false).unwrap();
+        near.write_all(b"x").unwrap();
         let mut events = Events::new();
-        let deadline = Instant::now() + timeout;
-        while Instant::now() < deadline && events.is_empty() {
-            poller.wait(&mut events, Some(deadline.saturating_duration_since(Instant::now()))).unwrap();
+        for _ in 0..2 {
+            events.clear();
+            poller.wait(&mut events, Some(Duration::from_secs(10))).unwrap();
+            assert_eq!(events.iter().map(|e| e.key).collect::<Vec<_>>(), [5]);
         }
-        events.iter().map(|event| event.key).collect()
-    }
-
-    const SOON: Duration = Duration::from_secs(5);
-    const NOW: Duration = Duration::from_millis(10);
-
-    #[test]
-    fn what_was_not_read_is_told_again() {
-        let poller = Arc::new(Poller::new().unwrap());
-        let (mut ours, mut theirs) = pair(&poller, 7);
-        theirs.write_all(b"ab").unwrap();
-        assert_eq!(wait(&poller, SOON), [7]);
-        ours.read_exact(&mut [0]).unwrap();
-        assert_eq!(wait(&poller, SOON), [7]);
-        ours.read_exact(&mut [0]).unwrap();
-        assert!(wait(&poller, NOW).is_empty());
     }
 
     #[test]
-    fn interest_can_be_taken_back() {
+    fn watching_for_nothing_reports_no_hang_up() {
+        let (near, far) = pair();
         let poller = Arc::new(Poller::new().unwrap());
-        let (ours, mut theirs) = pair(&poller, 7);
-        theirs.write_all(b"a").unwrap();
-        ours.set_interest(false, false).unwrap();
-        assert!(wait(&poller, NOW).is_empty());
-        ours.set_interest(false, true).unwrap();
-        assert_eq!(wait(&poller, SOON), [7]);
+        let mut watched = Watched::new(Arc::clone(&poller), far, 5, true, false).unwrap();
+        watched.set_interest(false, false).unwrap();
+        drop(near);
+        let mut events = Events::new();
+        poller.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(events.is_empty());
+        assert!(!watched.is_watched());
     }
 
     #[test]
-    fn a_source_handed_back_is_no_longer_watched_and_still_open() {
+    fn the_reserved_key_is_refused() {
+        let (_near, far) = pair();
         let poller = Arc::new(Poller::new().unwrap());
-        let (ours, mut theirs) = pair(&poller, 7);
-        let mut ours = ours.into_inner();
-        theirs.write_all(b"a").unwrap();
-        assert!(wait(&poller, NOW).is_empty());
-        ours.read_exact(&mut [0]).unwrap();
-    }
-
-    #[test]
-    fn a_dropped_source_is_no_longer_watched_even_where_its_fd_lives_on() {
-        let poller = Arc::new(Poller::new().unwrap());
-        let (ours, mut theirs) = pair(&poller, 7);
-        let twin = ours.try_clone().unwrap();
-        drop(ours);
-        theirs.write_all(b"a").unwrap();
-        assert!(wait(&poller, NOW).is_empty());
-        drop(twin);
-    }
-
-    #[test]
-    fn the_pollers_own_key_is_refused() {
-        let poller = Arc::new(Poller::new().unwrap());
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        let refused = Watched::new(poller, ours, usize::MAX, true, false).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        assert!(Watched::new(poller, far, usize::MAX, true, false).is_err());
     }
 }
