@@ -1,0 +1,51 @@
+# Starts a server of its own for one scenario and stops it again. Sourced by the other scripts here.
+# shellcheck shell=sh
+
+# start_server [SERVE OPTION...]: builds if need be, starts on free ports in a fresh directory, and sets
+# $linger, $pid, $target and $data. Cheap password hashes: thousands of users are registered for the show.
+start_server() {
+    root=$(cd "$(dirname "$0")/.." && pwd)
+    linger=${LINGER:-$root/target/release/linger}
+    [ -x "$linger" ] || (cd "$root" && cargo build --release) || exit 1
+
+    ulimit -S -n "$(ulimit -H -n)"
+    scratch=$(mktemp -d)
+    data=$scratch/data
+    : >"$scratch/ready"
+    pid=
+    trap stop_server EXIT
+    trap 'exit 130' INT TERM HUP
+
+    "$linger" serve --data "$data" --listen 127.0.0.1:0 --argon2 8,1,1 --log warn "$@" >"$scratch/ready" &
+    pid=$!
+    tries=0
+    until grep -q '^linger ready ' "$scratch/ready"; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 100 ] || ! kill -0 "$pid" 2>/dev/null; then
+            echo "the server did not start" >&2
+            exit 1
+        fi
+        sleep 0.1
+    done
+    target=$(sed -n 's/^linger ready .*json=\([^ ,]*\).*/\1/p' "$scratch/ready")
+}
+
+# Runs at the exit, however it comes about. Keeps the exit code, unless the server fails to stop in order.
+stop_server() {
+    code=$?
+    trap - EXIT
+    if [ -n "$pid" ]; then
+        kill "$pid" 2>/dev/null
+        wait "$pid" || {
+            echo "the server ended with exit code $?" >&2
+            code=1
+        }
+    fi
+    rm -rf "$scratch"
+    exit "$code"
+}
+
+# stress SCENARIO [OPTION...]: against the server just started.
+stress() {
+    "$linger" stress "$@" --target "$target" --data "$data"
+}

@@ -1,0 +1,202 @@
+//! What a JSON client says and hears: requests out, answers in. Plain data, without sockets and without a clock.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::json;
+
+/// The password of every user that stress makes. It protects nothing: the users exist to be thrown out.
+const PASSWORD: &str = "linger stress";
+
+/// The largest answer that is waited for, in bytes. A server that sends more without an end is not understood.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// Why a login or a registration was refused: the server's own number.
+pub(super) mod errno {
+    /// Wrong id, name or password; no such user.
+    pub(in crate::stress) const WRONG: i64 = 1;
+    /// Already online.
+    pub(in crate::stress) const ONLINE: i64 = 2;
+    /// Too busy, try again.
+    pub(in crate::stress) const BUSY: i64 = 18;
+}
+
+/// One object that the server sent, as far as a scenario cares.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Heard {
+    /// The login succeeded.
+    LoggedIn { id: i64 },
+    /// The login was refused.
+    LoginRefused { errno: i64, text: String },
+    /// The registration succeeded.
+    Registered,
+    /// The registration was refused.
+    RegisterRefused { errno: i64, text: String },
+    /// A chat from a user.
+    Chat { msg: String },
+    /// An error that answers something else, or that came unasked.
+    Error { errno: i64, text: String },
+    /// The server ends the channel.
+    Goodbye { reason: String, text: String },
+    /// Anything that no scenario asks for.
+    Other,
+    /// Bytes that are no answer of the protocol.
+    Garbage,
+}
+
+/// The request to log in.
+pub(super) fn login(name: &str) -> String {
+    json!({"msgid": 1, "name": name, "password": PASSWORD}).to_string()
+}
+
+/// The request to register.
+pub(super) fn register(name: &str) -> String {
+    json!({"msgid": 4, "name": name, "password": PASSWORD}).to_string()
+}
+
+/// A chat to one user. `msg` holds no character that JSON escapes.
+pub(super) fn chat(to: i64, msg: &str) -> String {
+    format!(r#"{{"msgid":6,"toid":{to},"msg":"{msg}"}}"#)
+}
+
+/// Cuts what arrives into objects.
+#[derive(Default, Debug)]
+pub(super) struct Splitter {
+    /// The beginning of an object whose end has not come.
+    partial: Vec<u8>,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Splitter {
+    /// Takes the next bytes and hands out what they complete.
+    pub(super) fn take(&mut self, bytes: &[u8], mut hear: impl FnMut(Heard)) {
+        let mut start = 0;
+        for (at, &byte) in bytes.iter().enumerate() {
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'{' | b'[' => {
+                    if self.depth == 0 {
+                        start = at;
+                    }
+                    self.depth += 1;
+                }
+                b'}' | b']' if self.depth > 0 => {
+                    self.depth -= 1;
+                    if self.depth == 0 {
+                        if self.partial.is_empty() {
+                            hear(parse(&bytes[start..=at]));
+                        } else {
+                            self.partial.extend_from_slice(&bytes[start..=at]);
+                            hear(parse(&self.partial));
+                            // A new one: thousands of idle clients keep no buffers.
+                            self.partial = Vec::new();
+                        }
+                        start = at + 1;
+                    }
+                }
+                b'"' if self.depth > 0 => self.in_string = true,
+                0 | b'\n' | b'\r' | b' ' | b'\t' => {}
+                _ if self.depth > 0 => {}
+                _ => hear(Heard::Garbage),
+            }
+        }
+        if self.depth > 0 {
+            self.partial.extend_from_slice(&bytes[start..]);
+            if self.partial.len() > MAX_ANSWER_BYTES {
+                *self = Self::default();
+                hear(Heard::Garbage);
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    msgid: i64,
+    #[serde(default)]
+    errno: i64,
+    id: Option<i64>,
+    #[serde(borrow)]
+    errmsg: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    msg: Option<Cow<'a, str>>,
+}
+
+fn parse(object: &[u8]) -> Heard {
+    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(object) else { return Heard::Garbage };
+    let text = answer.errmsg.unwrap_or_default().into_owned();
+    match (answer.msgid, answer.errno) {
+        (2, 0) => answer.id.map_or(Heard::Garbage, |id| Heard::LoggedIn { id }),
+        (2, errno) => Heard::LoginRefused { errno, text },
+        (5, 0) => Heard::Registered,
+        (5, errno) => Heard::RegisterRefused { errno, text },
+        (6, _) => answer.msg.map_or(Heard::Garbage, |msg| Heard::Chat { msg: msg.into_owned() }),
+        (20, _) => answer
+            .reason
+            .map_or(Heard::Garbage, |reason| Heard::Goodbye { reason: reason.into_owned(), text }),
+        (0, errno) if errno != 0 => Heard::Error { errno, text },
+        _ => Heard::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &[u8] = b"{\"msgid\":2,\"errno\":0,\"id\":13,\"name\":\"a\"}\0\n\
+        {\"msgid\":6,\"id\":1,\"msg\":\"a } \\\" ] b \\\\\"}{\"msgid\":20,\"reason\":\"kicked\",\"errmsg\":\"spam\"}\r\n\
+        {\"msgid\":0,\"errno\":12,\"errmsg\":\"no\",\"re\":6}";
+
+    fn whole() -> Vec<Heard> {
+        vec![
+            Heard::LoggedIn { id: 13 },
+            Heard::Chat { msg: "a } \" ] b \\".into() },
+            Heard::Goodbye { reason: "kicked".into(), text: "spam".into() },
+            Heard::Error { errno: 12, text: "no".into() },
+        ]
+    }
+
+    #[test]
+    fn objects_are_found_wherever_the_stream_is_cut() {
+        for cut in 0..=STREAM.len() {
+            let (mut splitter, mut heard) = (Splitter::default(), Vec::new());
+            splitter.take(&STREAM[..cut], |one| heard.push(one));
+            splitter.take(&STREAM[cut..], |one| heard.push(one));
+            assert_eq!(heard, whole(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn objects_are_found_byte_by_byte() {
+        let (mut splitter, mut heard) = (Splitter::default(), Vec::new());
+        for byte in STREAM {
+            splitter.take(&[*byte], |one| heard.push(one));
+        }
+        assert_eq!(heard, whole());
+    }
+
+    #[test]
+    fn what_is_no_answer_is_garbage_and_not_fatal() {
+        let (mut splitter, mut heard) = (Splitter::default(), Vec::new());
+        splitter.take(b"?{}{\"msgid\":2,\"errno\":0}{\"msgid\":5,\"errno\":0}", |one| heard.push(one));
+        assert_eq!(heard, [Heard::Garbage, Heard::Garbage, Heard::Garbage, Heard::Registered]);
+    }
+
+    #[test]
+    fn a_chat_is_valid_json_with_what_it_was_given() {
+        let value: serde_json::Value = serde_json::from_str(&chat(7, "1 2 xx")).unwrap();
+        assert_eq!(value, json!({"msgid": 6, "toid": 7, "msg": "1 2 xx"}));
+    }
+}

@@ -1,0 +1,302 @@
+//! A server just good enough for the scenarios, with one fault at a time, to show that they find it.
+//!
+//! A thread per connection, one lock, blocking calls: for a few clients in tests only.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use serde_json::{Deserializer, Value, json};
+use tempfile::TempDir;
+
+/// From going offline to the id being free.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// Fds that are no channel's.
+const OTHER_FDS: usize = 10;
+
+/// The login, departure or chat at which a fault strikes that strikes once.
+const STRIKES_AT: usize = 33;
+
+/// What the server does wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    None,
+    ForgetsOneOffline,
+    LeaksAnId,
+    LeaksAnFd,
+    DepartsTwice,
+    TellsOneNothing,
+    EndsNoStream,
+    KicksABystander,
+    WaitsForNothing,
+    RefusesALogin,
+    LosesAChat,
+    SwapsTwoChats,
+}
+
+/// A running fake; it stops accepting when dropped.
+pub(super) struct Fake {
+    data: TempDir,
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct State {
+    fault: Fault,
+    stopping: bool,
+    database: Connection,
+    channels: BTreeMap<u64, Channel>,
+    opened: u64,
+    logins: usize,
+    chats: usize,
+    departures: usize,
+    kicks: usize,
+    held: Option<(i64, String)>,
+}
+
+struct Channel {
+    stream: TcpStream,
+    user: Option<(i64, String)>,
+    offline: Option<Instant>,
+}
+
+impl Fake {
+    pub(super) fn start(fault: Fault) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let database = Connection::open(data.path().join("linger.db")).unwrap();
+        database
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
+                 CREATE TABLE user (id INTEGER PRIMARY KEY, name TEXT UNIQUE, state TEXT DEFAULT 'offline');
+                 CREATE TABLE departure (name TEXT, reason TEXT, offline_us INTEGER);",
+            )
+            .unwrap();
+        let state = Arc::new(Mutex::new(State {
+            fault,
+            stopping: false,
+            database,
+            channels: BTreeMap::new(),
+            opened: 0,
+            logins: 0,
+            chats: 0,
+            departures: 0,
+            kicks: 0,
+            held: None,
+        }));
+        let json = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = json.local_addr().unwrap();
+        let control = UnixListener::bind(data.path().join("control.sock")).unwrap();
+        let (for_json, for_control) = (Arc::clone(&state), Arc::clone(&state));
+        let threads = vec![
+            thread::spawn(move || {
+                for stream in json.incoming().take_while(|_| !lock(&for_json).stopping) {
+                    let state = Arc::clone(&for_json);
+                    thread::spawn(move || serve(&state, &stream.unwrap()));
+                }
+            }),
+            thread::spawn(move || {
+                for stream in control.incoming().take_while(|_| !lock(&for_control).stopping) {
+                    let state = Arc::clone(&for_control);
+                    thread::spawn(move || answer(&state, stream.unwrap()));
+                }
+            }),
+        ];
+        Self { data, address, state, threads }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    pub(super) fn users(&self) -> i64 {
+        lock(&self.state).database.query_row("SELECT count(*) FROM user", [], |row| row.get(0)).unwrap()
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        lock(&self.state).stopping = true;
+        let _ = TcpStream::connect(self.address);
+        let _ = UnixStream::connect(self.data.path().join("control.sock"));
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap()
+}
+
+fn say(mut stream: &TcpStream, line: &str) {
+    let _ = stream.write_all(format!("{line}\n").as_bytes());
+}
+
+/// A client's connection, until its end.
+fn serve(state: &Mutex<State>, stream: &TcpStream) {
+    let number = {
+        let mut state = lock(state);
+        state.opened += 1;
+        let (number, stream) = (state.opened, stream.try_clone().unwrap());
+        state.channels.insert(number, Channel { stream, user: None, offline: None });
+        number
+    };
+    for request in Deserializer::from_reader(BufReader::new(stream)).into_iter::<Value>() {
+        let Ok(request) = request else { break };
+        lock(state).request(number, stream, &request);
+    }
+    lock(state).depart(number, "peer_closed");
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// One request of the control socket.
+fn answer(state: &Mutex<State>, mut stream: UnixStream) {
+    let mut line = String::new();
+    let _ = BufReader::new(stream.try_clone().unwrap()).read_line(&mut line);
+    let Ok(request) = serde_json::from_str::<Value>(&line) else { return };
+    let mut state = lock(state);
+    let answer = match request["cmd"].as_str() {
+        Some("stats") => json!({"ok": true, "fds": state.fds(), "grace_ms": GRACE.as_millis() as u64}),
+        Some("who") => json!({"ok": true, "users": state.list(true)}),
+        Some("channels") => json!({"ok": true, "channels": state.list(false)}),
+        Some("kick") => state.kick(&request),
+        _ => json!({"ok": false, "error": "unknown"}),
+    };
+    drop(state);
+    let _ = stream.write_all(format!("{answer}\n").as_bytes());
+}
+
+impl State {
+    fn request(&mut self, number: u64, stream: &TcpStream, request: &Value) {
+        let name = request["name"].as_str().unwrap_or_default();
+        match request["msgid"].as_i64() {
+            Some(1) => {
+                self.logins += 1;
+                let id =
+                    self.database.query_row("SELECT id FROM user WHERE name = ?1", [name], |row| row.get(0));
+                let Ok(id) = id else { return say(stream, r#"{"msgid":2,"errno":1,"errmsg":"no"}"#) };
+                // Twice as late: the first login of each is refused, as nobody is registered yet.
+                if self.fault == Fault::RefusesALogin && self.logins == 2 * STRIKES_AT {
+                    return say(stream, r#"{"msgid":2,"errno":2,"errmsg":"online"}"#);
+                }
+                self.database.execute("UPDATE user SET state = 'online' WHERE id = ?1", [id]).unwrap();
+                self.channels.get_mut(&number).unwrap().user = Some((id, name.to_owned()));
+                say(stream, &json!({"msgid": 2, "errno": 0, "id": id, "name": name}).to_string());
+            }
+            Some(4) => {
+                self.database.execute("INSERT INTO user (name) VALUES (?1)", [name]).unwrap();
+                say(stream, r#"{"msgid":5,"errno":0,"id":1}"#);
+            }
+            Some(6) => self.chat(request["toid"].as_i64().unwrap(), &request.to_string()),
+            other => panic!("the scenarios do not ask {other:?}"),
+        }
+    }
+
+    fn chat(&mut self, to: i64, body: &str) {
+        self.chats += 1;
+        let is_struck = self.chats == STRIKES_AT;
+        match self.fault {
+            Fault::LosesAChat if is_struck => return,
+            Fault::SwapsTwoChats if is_struck => {
+                self.held = Some((to, body.to_owned()));
+                return;
+            }
+            _ => {}
+        }
+        let Some(receiver) = self.live(to) else { return };
+        say(&self.channels[&receiver].stream, body);
+        if let Some((_, held)) = self.held.take_if(|(held_for, _)| *held_for == to) {
+            say(&self.channels[&receiver].stream, &held);
+        }
+    }
+
+    fn depart(&mut self, number: u64, reason: &str) {
+        let fault = self.fault;
+        let channel = self.channels.get_mut(&number).unwrap();
+        if channel.offline.is_some() {
+            return;
+        }
+        channel.offline = Some(Instant::now());
+        let Some((id, name)) = channel.user.clone() else { return };
+        self.departures += 1;
+        let is_first = self.departures == 1;
+        if is_first && fault == Fault::ForgetsOneOffline {
+            return;
+        }
+        let rows = if is_first && fault == Fault::DepartsTwice { 2 } else { 1 };
+        for _ in 0..rows {
+            self.database.execute("INSERT INTO departure VALUES (?1, ?2, 1)", (&name, reason)).unwrap();
+        }
+        if self.live(id).is_none() {
+            self.database.execute("UPDATE user SET state = 'offline' WHERE id = ?1", [id]).unwrap();
+        }
+    }
+
+    fn kick(&mut self, request: &Value) -> Value {
+        let mut kicked = Vec::new();
+        for target in request["targets"].as_array().unwrap() {
+            let id: i64 = target.as_str().unwrap().parse().unwrap();
+            let Some(number) = self.live(id) else { continue };
+            self.kicks += 1;
+            let is_first = self.kicks == 1;
+            if !(is_first && self.fault == Fault::TellsOneNothing) {
+                let goodbye = json!({"msgid": 20, "reason": "kicked", "errmsg": request["reason"]});
+                say(&self.channels[&number].stream, &goodbye.to_string());
+            }
+            if self.fault != Fault::EndsNoStream {
+                let _ = self.channels[&number].stream.shutdown(Shutdown::Write);
+            }
+            if self.fault != Fault::WaitsForNothing {
+                self.depart(number, "kicked");
+            }
+            if is_first && self.fault == Fault::KicksABystander {
+                let is_bystander =
+                    |channel: &&Channel| channel.user.as_ref().is_some_and(|(_, name)| name.ends_with("-20"));
+                let bystander = self.channels.values().find(is_bystander).unwrap();
+                let _ = bystander.stream.shutdown(Shutdown::Both);
+            }
+            kicked.push(json!({"channel": format!("{number}.1"), "user": id, "told_us": 1, "offline_us": 2}));
+        }
+        json!({"ok": true, "kicked": kicked})
+    }
+
+    fn live(&self, id: i64) -> Option<u64> {
+        let is_his = |channel: &Channel| channel.user.as_ref().is_some_and(|(user, _)| *user == id);
+        let mut live = self.channels.iter().filter(|(_, channel)| channel.offline.is_none());
+        live.find(|(_, channel)| is_his(channel)).map(|(number, _)| *number)
+    }
+
+    /// The channels whose grace is not over; only those with a session where `live` is asked for.
+    fn list(&self, live: bool) -> Vec<Value> {
+        let leaked = (self.fault == Fault::LeaksAnId).then_some(&1);
+        let is_listed = |(number, channel): &(&u64, &Channel)| match channel.offline {
+            None => !live || channel.user.is_some(),
+            Some(at) => !live && (at.elapsed() < GRACE || Some(*number) == leaked),
+        };
+        self.channels
+            .iter()
+            .filter(is_listed)
+            .map(|(number, channel)| {
+                let name = channel.user.as_ref().map(|(_, name)| name);
+                json!({"channel": format!("{number}.1"), "name": name})
+            })
+            .collect()
+    }
+
+    fn fds(&self) -> usize {
+        let leaked = usize::from(self.fault == Fault::LeaksAnFd && self.departures > 0);
+        OTHER_FDS + leaked + self.list(false).len()
+    }
+}

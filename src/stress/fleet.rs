@@ -1,0 +1,315 @@
+//! Many clients in one thread: connects, sends, reads and leaves, and tells the scenario what happened.
+//!
+//! Level mode, with write interest only while connecting or blocked. It never decides what a client says.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use polling::{Events, Poller};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::client::{Heard, Splitter};
+use super::fault::StressError;
+use crate::worker::watch::Watched;
+
+/// Events taken in one turn.
+const EVENTS: NonZeroUsize = NonZeroUsize::new(1024).expect("1024 is not zero");
+
+/// Bytes read at once from one client.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Fds that this process needs beside its clients.
+const OWN_FDS: u64 = 64;
+
+/// Source addresses on loopback: with 28,000 ports each, those of a minute's closed connections do not run out.
+const SOURCES: u32 = 4_000;
+
+/// How a client leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Leave {
+    /// An ordinary close.
+    Fin,
+    /// A reset, as of a killed machine.
+    Rst,
+    /// Ends its own side and listens on until the server ends the other.
+    HalfClose,
+}
+
+/// Something that happened to a client.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) who: usize,
+    /// When it was seen.
+    pub(super) at: Instant,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// The connection stands.
+    Connected,
+    /// The server sent an object.
+    Heard(Heard),
+    /// The connection is over, and closed here too. `None` for the end of the stream.
+    Ended(Option<io::Error>),
+}
+
+/// The clients, by number; each has at most one connection.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    target: SocketAddr,
+    poller: Arc<Poller>,
+    events: Events,
+    lines: Vec<Option<Line>>,
+    /// Clients that have something to write.
+    dirty: Vec<usize>,
+    connects: u32,
+    read_buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Line {
+    stream: Watched<TcpStream>,
+    connected: bool,
+    splitter: Splitter,
+    out: Vec<u8>,
+    written: usize,
+    /// True exactly when the poller tells when it is writable.
+    awaits_writable: bool,
+}
+
+impl Fleet {
+    /// A fleet of `clients` that are not connected yet. Raises this process's soft fd limit.
+    pub(super) fn new(target: SocketAddr, clients: usize) -> Result<Self, StressError> {
+        raise_fd_limit(clients)?;
+        Ok(Self {
+            target,
+            poller: Arc::new(Poller::new().map_err(StressError::io("cannot make a poller"))?),
+            events: Events::with_capacity(EVENTS),
+            lines: (0..clients).map(|_| None).collect(),
+            dirty: Vec::new(),
+            connects: 0,
+            read_buffer: vec![0; READ_BYTES],
+        })
+    }
+
+    /// The number of clients, connected or not.
+    pub(super) fn size(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The server.
+    pub(super) fn target(&self) -> SocketAddr {
+        self.target
+    }
+
+    /// The clients that have a connection.
+    pub(super) fn connected(&self) -> usize {
+        self.lines.iter().flatten().count()
+    }
+
+    /// Starts to connect; [`What::Connected`] or [`What::Ended`] follows.
+    pub(super) fn connect(&mut self, who: usize) -> Result<(), StressError> {
+        self.connects = self.connects.wrapping_add(1);
+        let stream = open(self.target, self.connects).map_err(StressError::io("cannot open a socket"))?;
+        let stream = Watched::new(Arc::clone(&self.poller), stream, who, false, true)
+            .map_err(StressError::io("cannot watch a socket"))?;
+        self.lines[who] = Some(Line {
+            stream,
+            connected: false,
+            splitter: Splitter::default(),
+            out: Vec::new(),
+            written: 0,
+            awaits_writable: true,
+        });
+        Ok(())
+    }
+
+    /// Puts a request in line; it is written at the next turn. Nothing happens to a client that is gone.
+    pub(super) fn send(&mut self, who: usize, request: &str) {
+        if let Some(line) = &mut self.lines[who] {
+            if line.out.is_empty() {
+                self.dirty.push(who);
+            }
+            line.out.extend_from_slice(request.as_bytes());
+            line.out.push(b'\n');
+        }
+    }
+
+    /// Leaves. Nothing more is heard of a client, except [`What::Ended`] of one that closed half.
+    pub(super) fn leave(&mut self, who: usize, how: Leave) {
+        let Some(stream) = self.lines[who].as_ref().and_then(|line| line.stream.source()) else { return };
+        // Where these fail the connection is already gone, and the drop or the next read finds out.
+        match how {
+            Leave::Fin => {}
+            Leave::Rst => {
+                let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            }
+            Leave::HalfClose => {
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                return;
+            }
+        }
+        self.lines[who] = None;
+    }
+
+    /// Writes what is in line, waits up to `timeout` and appends what happened.
+    pub(super) fn turn(&mut self, timeout: Duration, news: &mut Vec<News>) -> Result<(), StressError> {
+        for who in std::mem::take(&mut self.dirty) {
+            // One that is still connecting writes when it is connected.
+            if self.lines[who].as_ref().is_some_and(|line| line.connected) {
+                self.write(who, news);
+            }
+        }
+        let timeout = if news.is_empty() { timeout } else { Duration::ZERO };
+        self.events.clear();
+        match self.poller.wait(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            other => other.map_err(StressError::io("cannot wait for events"))?,
+        };
+        let ready: Vec<_> = self.events.iter().map(|event| (event.key, event.readable)).collect();
+        for (who, readable) in ready {
+            let Some(line) = &self.lines[who] else { continue };
+            if line.awaits_writable {
+                self.write(who, news);
+            }
+            if readable {
+                self.read(who, news);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, who: usize, news: &mut Vec<News>) {
+        let Some(line) = &mut self.lines[who] else { return };
+        match line.write() {
+            Ok(true) => news.push(News { who, at: Instant::now(), what: What::Connected }),
+            Ok(false) => {}
+            Err(error) => self.end(who, Some(error), news),
+        }
+    }
+
+    fn read(&mut self, who: usize, news: &mut Vec<News>) {
+        let Some(line) = &mut self.lines[who] else { return };
+        let Some(mut stream) = line.stream.source() else { return };
+        match stream.read(&mut self.read_buffer) {
+            Ok(0) => self.end(who, None, news),
+            Ok(count) => {
+                let at = Instant::now();
+                line.splitter.take(&self.read_buffer[..count], |heard| {
+                    news.push(News { who, at, what: What::Heard(heard) });
+                });
+            }
+            Err(error) if would_wait(&error) => {}
+            Err(error) => self.end(who, Some(error), news),
+        }
+    }
+
+    fn end(&mut self, who: usize, error: Option<io::Error>, news: &mut Vec<News>) {
+        self.lines[who] = None;
+        news.push(News { who, at: Instant::now(), what: What::Ended(error) });
+    }
+}
+
+impl Line {
+    /// Goes on connecting or writing; true when the connection has just come to stand.
+    fn write(&mut self) -> io::Result<bool> {
+        let Some(mut stream) = self.stream.source() else { return Ok(false) };
+        let mut news = false;
+        if !self.connected {
+            if let Some(error) = stream.take_error()? {
+                return Err(error);
+            }
+            match stream.peer_addr() {
+                Ok(_) => (self.connected, news) = (true, true),
+                Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        while self.written < self.out.len() {
+            match stream.write(&self.out[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if would_wait(&error) => break,
+                // The server's last words may still be unread: the read sees the end, after them.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => self.written = self.out.len(),
+                Err(error) => return Err(error),
+            }
+        }
+        let blocked = self.written < self.out.len();
+        if !blocked {
+            // A new one: thousands of idle clients keep no buffers.
+            (self.out, self.written) = (Vec::new(), 0);
+        }
+        if blocked != self.awaits_writable || news {
+            self.stream.set_interest(true, blocked)?;
+            self.awaits_writable = blocked;
+        }
+        Ok(news)
+    }
+}
+
+fn would_wait(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// A socket that is on its way to the target, from its own source address where the target is on loopback.
+fn open(target: SocketAddr, count: u32) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source(target.ip(), count) {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    match socket.connect(&target.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+/// Only Linux answers on all of 127.0.0.0/8 without being told to.
+fn source(target: IpAddr, count: u32) -> Option<Ipv4Addr> {
+    let IpAddr::V4(target) = target else { return None };
+    let spread = cfg!(target_os = "linux") && target.is_loopback();
+    spread.then(|| Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + count % SOURCES))
+}
+
+fn raise_fd_limit(clients: usize) -> Result<(), StressError> {
+    let needed = clients as u64 + OWN_FDS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|soft| soft >= needed) {
+        return Ok(());
+    }
+    if let Some(hard) = limit.maximum.filter(|&hard| hard < needed) {
+        return Err(StressError::Fds { clients, limit: hard });
+    }
+    let wanted = Rlimit { current: Some(needed), maximum: limit.maximum };
+    setrlimit(Resource::Nofile, wanted)
+        .map_err(|errno| StressError::Io { doing: "cannot raise the fd limit", source: errno.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_spread_over_loopback_only() {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        if cfg!(target_os = "linux") {
+            assert_ne!(source(loopback, 1), source(loopback, 2));
+            assert!((0..=SOURCES).all(|count| source(loopback, count).is_some_and(|ip| ip.is_loopback())));
+        }
+        assert_eq!(source(IpAddr::from([192, 0, 2, 1]), 1), None);
+        assert_eq!(source("::1".parse().unwrap(), 1), None);
+    }
+
+    #[test]
+    fn more_clients_than_the_hard_limit_is_an_error_that_says_so() {
+        let Err(error) = raise_fd_limit(usize::MAX >> 1) else { return };
+        assert!(error.to_string().contains("ulimit -n"), "{error}");
+    }
+}

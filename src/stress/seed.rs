@@ -1,0 +1,16 @@
+//! Chance that repeats: the same seed gives the same run.
+
+/// A splitmix64 generator.
+#[derive(Clone, Debug)]
+pub(super) struct Seed(pub(super) u64);
+
+impl Seed {
+    /// A number below `bound`, which is small, so that the bias of the remainder does not matter.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound.max(1) as u64) as usize
+    }
+}

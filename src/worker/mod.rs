@@ -1,0 +1,3 @@
+//! Workers: each polls, reads, parses and writes the channels it owns.
+
+pub mod watch;
