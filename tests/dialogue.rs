@@ -474,7 +474,7 @@ fn messages_arrive_in_the_order_sent_between_workers_too() {
 
 #[test]
 fn nothing_is_lost_doubled_or_overtaken_while_the_receiver_comes_and_goes() {
-    const ALL: u64 = 3000;
+    const ALL: u64 = 1500;
     let server = Server::start(&["--workers", "2"]);
     let [bob_id] = server.absent(["bob"]);
     let (mut alice, _) = server.user("alice");

@@ -25,6 +25,12 @@ fn offline(server: &Server, user: i64) {
     eventually("the user is offline in the database", || server.home.state(user) == "offline");
 }
 
+/// Waits until all that `from` said is in, and some of it cannot go out to `to`.
+fn fill(server: &Server, from: &Client, to: i64) {
+    eventually("all is read", || server.has_read_all_of(from));
+    eventually("the receiver's kernel takes no more", || server.has_output_for(to));
+}
+
 #[test]
 fn a_client_that_closes_is_offline_in_the_database_with_one_departure() {
     let server = Server::start(&ENDLESS_GRACE);
@@ -195,7 +201,7 @@ fn a_kick_tells_the_client_why_at_once_and_not_after_the_grace() {
     let server = Server::start(&ENDLESS_GRACE);
     let (mut client, id) = server.user("alice");
     let (mut witness, _) = server.user("witness");
-    let fds = server.fds();
+    assert!(server.holds_socket_of(&client));
     let receipt = server.cli_json(&["kick", &id.to_string(), "--reason", "spam", "--wait"]);
     assert_eq!(server.home.state(id), "offline", "committed before --wait returns");
     let kicked = receipt["kicked"].as_array().unwrap();
@@ -210,7 +216,7 @@ fn a_kick_tells_the_client_why_at_once_and_not_after_the_grace() {
     let goodbye = client.expect_goodbye("kicked");
     assert_eq!((&goodbye["errmsg"], &goodbye["advice"]), (&json!("spam"), &json!("retry_after")));
     client.expect_end();
-    assert_eq!(server.fds(), fds, "the fd stays till the grace is over");
+    assert!(server.holds_socket_of(&client), "the fd stays till the grace is over");
     let channel = kicked[0]["channel"].as_str().unwrap();
     let entry = server.channels().into_iter().find(|entry| entry["channel"] == channel).unwrap();
     assert_eq!(entry["state"], "lingering");
@@ -231,13 +237,13 @@ fn a_kick_tells_the_client_why_at_once_and_not_after_the_grace() {
 fn the_fd_is_closed_when_the_grace_is_over_and_not_before() {
     const GRACE_US: i64 = 300_000;
     let server = Server::start(&["--grace", "300ms"]);
-    let idle = server.fds();
     let (mut client, id) = server.user("alice");
     let start = Instant::now();
     assert!(server.kick(&id.to_string()));
     client.expect_goodbye("kicked");
     client.expect_end();
-    eventually("the fd is closed", || server.fds() <= idle);
+    assert!(server.holds_socket_of(&client));
+    eventually("the fd is closed", || !server.holds_socket_of(&client));
     assert!(start.elapsed() >= Duration::from_micros(GRACE_US as u64));
     eventually("closed_us is completed", || server.home.departures(id)[0].closed_us.is_some());
     let closed_us = server.home.departures(id)[0].closed_us.unwrap();
@@ -294,7 +300,7 @@ fn a_channel_that_is_already_offline_matches_nothing() {
     let server = Server::start(&ENDLESS_GRACE);
     let (mut client, id) = server.user("alice");
     let target = format!("#{}", server.channel_of(id));
-    assert_eq!(server.cli(&["kick", &target]).code, Some(0));
+    assert_eq!(server.cli(&["kick", &target, "--wait"]).code, Some(0));
     client.expect_goodbye("kicked");
     client.expect_end();
     for target in [target.as_str(), &id.to_string(), "alice", "@alice", "all", "ip:127.0.0.1"] {
@@ -394,8 +400,7 @@ fn messages_not_handed_over_go_back_to_the_box_in_order() {
     for n in 0..SENT {
         alice.chat_numbered(bob_id, n, &text);
     }
-    let queued = || server.live_channel(bob_id).unwrap()["queued"].as_u64().unwrap();
-    eventually("bob's kernel takes no more", || queued() > 0);
+    fill(&server, &alice, bob_id);
     server.cli_json(&["kick", &bob_id.to_string(), "--wait"]);
     alice.chat_numbered(bob_id, SENT, "newer");
     for _ in 0..=SENT {
@@ -435,8 +440,7 @@ fn messages_not_handed_over_survive_a_close_by_the_reader_too() {
     for n in 0..SENT {
         alice.chat_numbered(bob_id, n, &text);
     }
-    let queued = || server.live_channel(bob_id).unwrap()["queued"].as_u64().unwrap();
-    eventually("bob's kernel takes no more", || queued() > 0);
+    fill(&server, &alice, bob_id);
     bob.reset();
     for _ in 0..SENT {
         assert_eq!(alice.hear()["errno"], 0);
@@ -465,6 +469,7 @@ fn a_takeover_hands_the_unread_messages_to_the_new_channel() {
     for n in 0..SENT {
         alice.chat_numbered(bob_id, n, &text);
     }
+    fill(&server, &alice, bob_id);
     let mut new = Client::connect(&server);
     let mut later = unpack(&new.login(bob_id), "offlinemsg");
     while later.last().is_none_or(|message| message["n"] != SENT - 1) {
@@ -481,9 +486,9 @@ fn a_takeover_hands_the_unread_messages_to_the_new_channel() {
 fn a_storm_of_leavers_is_drained_and_leaks_neither_ids_nor_fds() {
     const STORM: usize = 300;
     let server = Server::start(&["--grace", "0s", "--workers", "2"]);
-    let fds = server.fds();
     let mut registrar = Client::connect(&server);
     let ids: Vec<_> = (0..STORM).map(|n| registrar.register(&format!("user {n}"))).collect();
+    let fds = server.fds();
     drop(registrar);
     let clients: Vec<_> = ids.iter().map(|id| server.back(*id)).collect();
     assert_eq!(server.home.online(), STORM as i64);

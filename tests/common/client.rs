@@ -20,6 +20,7 @@ const GLANCE: Duration = Duration::from_millis(5);
 pub(crate) struct Client {
     stream: TcpStream,
     heard: Vec<u8>,
+    sent_bytes: u64,
     terminator: u8,
     last_terminator: Option<u8>,
     id: Option<i64>,
@@ -54,7 +55,15 @@ impl Client {
     fn over(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Client { stream, heard: Vec::new(), terminator: b'\n', last_terminator: None, id: None, markers: 0 }
+        Client {
+            stream,
+            heard: Vec::new(),
+            sent_bytes: 0,
+            terminator: b'\n',
+            last_terminator: None,
+            id: None,
+            markers: 0,
+        }
     }
 
     /// From now on ends what it says with NUL, as the old clients do.
@@ -69,6 +78,11 @@ impl Client {
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.stream.local_addr().unwrap()
+    }
+
+    /// How many bytes it has sent, without those of [`Client::try_say_bytes`].
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
     }
 
     /// The user logged in here by [`Client::login`].
@@ -86,6 +100,7 @@ impl Client {
     /// Sends bytes as they are.
     pub(crate) fn say_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+        self.sent_bytes += bytes.len() as u64;
     }
 
     /// Sends bytes as far as the server takes them; it may end the connection meanwhile.

@@ -14,6 +14,8 @@
 //! | [`Server::cli`] | runs an admin command against this server |
 //! | [`Server::control`] | one line to the control socket, one line back |
 //! | [`Server::channel_of`], [`Server::channels`] | what `channels` says |
+//! | [`Server::has_read_all_of`], [`Server::has_output_for`] | a client's requests are in; a user's messages are not all out |
+//! | [`Server::holds_socket_of`] | the fd of a client's connection is still open |
 //! | [`serve`], [`linger`] | runs the binary to its end, for starts that must fail and for plain commands |
 //! | [`Client::say`], [`Client::say_bytes`] | sends one object with the client's terminator; sends bytes as they are |
 //! | [`Client::hear`], [`Client::ask`] | the next object; say, then hear |

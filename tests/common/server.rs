@@ -187,6 +187,32 @@ impl Server {
         self.channels().into_iter().find(|entry| entry["peer"] == peer.as_str())
     }
 
+    /// True when the server has read all that this client sent.
+    pub(crate) fn has_read_all_of(&self, client: &Client) -> bool {
+        self.channel_with(client).is_some_and(|entry| entry["bytes_in"] == client.sent_bytes())
+    }
+
+    /// True when there is unsent output for that user.
+    pub(crate) fn has_output_for(&self, user: i64) -> bool {
+        self.live_channel(user).is_some_and(|entry| entry["queued"].as_u64().is_some_and(|queued| queued > 0))
+    }
+
+    /// True while the server has the socket with this client at its other end open. Only for IPv4.
+    pub(crate) fn holds_socket_of(&self, client: &Client) -> bool {
+        let ports = [self.addr.port(), client.local_addr().port()].map(|port| format!(":{port:04X}"));
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let inode = table.lines().find_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            (fields[1].ends_with(&ports[0]) && fields[2].ends_with(&ports[1])).then(|| fields[9].to_owned())
+        });
+        let Some(inode) = inode else { return false };
+        let socket = format!("socket:[{inode}]");
+        fs::read_dir(format!("/proc/{}/fd", self.pid))
+            .unwrap()
+            .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+            .any(|target| target.as_os_str() == socket.as_str())
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.pid as i32).unwrap(), signal).unwrap();
     }
