@@ -2,9 +2,15 @@
 
 pub mod channel;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod ident;
+pub mod metrics;
 pub mod protocol;
+pub mod server;
 pub mod service;
 pub mod store;
+pub mod stress;
+pub mod sync;
+pub mod worker;

@@ -1,0 +1,238 @@
+//! The one atomic step from live to offline, and the smaller ones before and after it.
+//!
+//! A gate is one word, touched by any thread: whoever wins its compare-and-swap has made the step, everyone
+//! else finds it made. It holds no lock and never waits.
+//!
+//! ```text
+//!             open              begin_session              leave
+//!     free ─────────▶ open ◀─────────────────▶ live ─────────────────▶ offline
+//!       ▲               │       end_session                              │ ▲
+//!       │               └────────────────── leave ───────────────────────┼─┘
+//!       └──────────────────────────────── free ──────────────────────────┘
+//! ```
+
+use super::id::{ChannelId, SessionNo};
+use crate::sync::{AtomicU64, Ordering};
+
+/// The two lowest bits of the word. The 30 above count sessions, the upper half is the generation.
+const STAGE_BITS: u32 = 2;
+const STAGE_MASK: u64 = (1 << STAGE_BITS) - 1;
+const SESSION_BITS: u32 = 30;
+const SESSION_MAX: u32 = (1 << SESSION_BITS) - 1;
+const _: () = assert!(STAGE_BITS + SESSION_BITS == 32);
+
+const FREE: u64 = 0;
+const OPEN: u64 = 1;
+const LIVE: u64 = 2;
+const OFFLINE: u64 = 3;
+
+/// How a channel stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// True exactly when no connection has this slot.
+    Free,
+    /// True exactly while a connection has nobody logged in.
+    Open,
+    /// True exactly while somebody is logged in.
+    Live(SessionNo),
+    /// True exactly from the step until the fd is closed.
+    Offline,
+}
+
+/// What [`Gate::leave`] ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// The session that ended with the channel.
+    pub session: Option<SessionNo>,
+}
+
+/// One channel's state word.
+#[derive(Debug)]
+pub struct Gate(AtomicU64);
+
+#[derive(Clone, Copy)]
+struct Word {
+    generation: u32,
+    session: u32,
+    stage: u64,
+}
+
+impl Word {
+    fn unpack(raw: u64) -> Self {
+        Word { generation: (raw >> 32) as u32, session: (raw as u32) >> STAGE_BITS, stage: raw & STAGE_MASK }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.session) << STAGE_BITS | self.stage
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Gate(AtomicU64::new(Word { generation: 0, session: 0, stage: FREE }.pack()))
+    }
+}
+
+impl Gate {
+    /// Free to open: a connection takes the slot. Only by the worker that drew `id` from the pool.
+    pub fn open(&self, id: ChannelId) {
+        let word = Word { generation: id.generation, session: 0, stage: OPEN };
+        // Release: pairs with the Acquire of whoever reads the slot's fields after seeing this generation.
+        self.0.store(word.pack(), Ordering::Release);
+    }
+
+    /// Open to live, by main alone. `None` when the channel has left, or has a session, or had too many.
+    pub fn begin_session(&self, id: ChannelId) -> Option<SessionNo> {
+        self.step(|word| {
+            let fits = word.generation == id.generation && word.stage == OPEN && word.session < SESSION_MAX;
+            fits.then_some(Word { session: word.session + 1, stage: LIVE, ..word })
+        })
+        .map(|before| SessionNo(before.session + 1))
+    }
+
+    /// Live to open: the session ends, the channel stays. True for exactly one caller.
+    pub fn end_session(&self, id: ChannelId, session: SessionNo) -> bool {
+        self.step(|word| {
+            let fits = word.generation == id.generation && word.stage == LIVE && word.session == session.0;
+            fits.then_some(Word { stage: OPEN, ..word })
+        })
+        .is_some()
+    }
+
+    /// Open or live to offline: the one step. `Some` for exactly one caller in the life of a channel.
+    pub fn leave(&self, id: ChannelId) -> Option<Left> {
+        self.step(|word| {
+            let fits = word.generation == id.generation && matches!(word.stage, OPEN | LIVE);
+            fits.then_some(Word { stage: OFFLINE, ..word })
+        })
+        .map(|before| Left { session: (before.stage == LIVE).then_some(SessionNo(before.session)) })
+    }
+
+    /// The same step, only if that session still goes on: a channel that has logged out meanwhile stays.
+    pub fn leave_session(&self, id: ChannelId, session: SessionNo) -> bool {
+        self.step(|word| {
+            let fits = word.generation == id.generation && word.stage == LIVE && word.session == session.0;
+            fits.then_some(Word { stage: OFFLINE, ..word })
+        })
+        .is_some()
+    }
+
+    /// Offline to free, by main alone, after the fd is closed.
+    pub fn free(&self, id: ChannelId) {
+        let word = Word { generation: id.generation, session: 0, stage: FREE };
+        debug_assert_eq!(self.stage(id), Stage::Offline, "only a channel that has left is freed");
+        // Release: pairs with the Acquire in `step` and `stage`.
+        self.0.store(word.pack(), Ordering::Release);
+    }
+
+    /// How the channel stands; a stale name is [`Stage::Free`].
+    pub fn stage(&self, id: ChannelId) -> Stage {
+        // Acquire: pairs with the Release side of `step`.
+        let word = Word::unpack(self.0.load(Ordering::Acquire));
+        if word.generation != id.generation {
+            return Stage::Free;
+        }
+        match word.stage {
+            OPEN => Stage::Open,
+            LIVE => Stage::Live(SessionNo(word.session)),
+            OFFLINE => Stage::Offline,
+            _ => Stage::Free,
+        }
+    }
+
+    /// True exactly while that session goes on.
+    pub fn is_live(&self, id: ChannelId, session: SessionNo) -> bool {
+        self.stage(id) == Stage::Live(session)
+    }
+
+    /// The channel that has the slot now, unless it is free.
+    pub fn occupant(&self, slot: u32) -> Option<ChannelId> {
+        // Acquire: pairs with the Release in `open`.
+        let word = Word::unpack(self.0.load(Ordering::Acquire));
+        (word.stage != FREE).then_some(ChannelId { slot, generation: word.generation })
+    }
+
+    fn step(&self, change: impl Fn(Word) -> Option<Word>) -> Option<Word> {
+        // AcqRel: the winner sees all that happened before the state it ends, and whoever reads the new state
+        // sees what the winner did before. Acquire on failure: the loser may act on what it finds.
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |raw| {
+                change(Word::unpack(raw)).map(Word::pack)
+            })
+            .ok()
+            .map(Word::unpack)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: ChannelId = ChannelId { slot: 4, generation: 9 };
+
+    fn opened() -> Gate {
+        let gate = Gate::default();
+        gate.open(ID);
+        gate
+    }
+
+    #[test]
+    fn a_channel_leaves_once() {
+        let gate = opened();
+        assert_eq!(gate.leave(ID), Some(Left { session: None }));
+        assert_eq!(gate.leave(ID), None);
+        assert_eq!(gate.stage(ID), Stage::Offline);
+    }
+
+    #[test]
+    fn leaving_says_which_session_it_ended() {
+        let gate = opened();
+        let session = gate.begin_session(ID).unwrap();
+        assert_eq!(gate.leave(ID), Some(Left { session: Some(session) }));
+    }
+
+    #[test]
+    fn a_session_ends_once_and_the_next_has_another_number() {
+        let gate = opened();
+        let first = gate.begin_session(ID).unwrap();
+        assert!(gate.begin_session(ID).is_none(), "one at a time");
+        assert!(gate.end_session(ID, first));
+        assert!(!gate.end_session(ID, first));
+        let second = gate.begin_session(ID).unwrap();
+        assert_ne!(first, second);
+        assert!(!gate.end_session(ID, first), "a late end of an older session changes nothing");
+        assert!(gate.is_live(ID, second));
+    }
+
+    #[test]
+    fn a_channel_that_has_logged_out_is_not_sent_away_for_its_old_session() {
+        let gate = opened();
+        let session = gate.begin_session(ID).unwrap();
+        gate.end_session(ID, session);
+        assert!(!gate.leave_session(ID, session));
+        let next = gate.begin_session(ID).unwrap();
+        assert!(!gate.leave_session(ID, session));
+        assert!(gate.leave_session(ID, next));
+        assert!(!gate.leave_session(ID, next));
+    }
+
+    #[test]
+    fn a_stale_name_hits_nothing() {
+        let gate = opened();
+        gate.leave(ID);
+        gate.free(ID);
+        let next = ID.next_use();
+        gate.open(next);
+        assert_eq!(gate.leave(ID), None);
+        assert_eq!(gate.begin_session(ID), None);
+        assert_eq!(gate.stage(ID), Stage::Free);
+        assert_eq!(gate.stage(next), Stage::Open);
+    }
+
+    #[test]
+    fn nobody_logs_in_on_a_channel_that_has_left() {
+        let gate = opened();
+        gate.leave(ID);
+        assert_eq!(gate.begin_session(ID), None);
+    }
+}

@@ -1,0 +1,224 @@
+//! Every channel's shared side: its gate, its worker, its user. Fixed in size from the start.
+//!
+//! Any thread may read a slot. The accepting worker opens it, main frees it; see each field for who writes it.
+
+use super::gate::{Gate, Left, Stage};
+use super::id::{ChannelId, SessionNo};
+use crate::ident::UserId;
+use crate::sync::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Lock, Ordering};
+
+/// A slot without a user; real users are numbered from 1 by SQLite, and nobody can insert this one and log in.
+const NOBODY: i64 = i64::MIN;
+
+#[derive(Debug, Default)]
+struct Slot {
+    gate: Gate,
+    /// The owning worker; written before the gate opens.
+    worker: AtomicU32,
+    /// Who is logged in; written by main around a session.
+    user: AtomicI64,
+    /// True exactly when the client has ended its side; written by the owning worker.
+    ended: AtomicBool,
+}
+
+/// All channels by slot, and the pool of free names.
+#[derive(Debug)]
+pub struct ChannelTable {
+    slots: Box<[Slot]>,
+    /// Names that nobody has. Workers draw from it, only main gives back.
+    pool: Lock<Pool>,
+    /// Channels that are open or live.
+    present: AtomicUsize,
+    /// Connections whose client has not gone; a stop waits for them.
+    connected: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Pool {
+    /// Slots that were used before, with their next generation.
+    returned: Vec<ChannelId>,
+    /// Slots from here on were never used.
+    fresh: u32,
+}
+
+impl ChannelTable {
+    /// A table for `capacity` connections, lingering ones included.
+    pub fn new(capacity: usize) -> Self {
+        let mut slots = Vec::new();
+        slots.resize_with(capacity, Slot::default);
+        ChannelTable {
+            slots: slots.into_boxed_slice(),
+            pool: Lock::new(Pool { returned: Vec::new(), fresh: 0 }),
+            present: AtomicUsize::new(0),
+            connected: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many connections fit, lingering ones included.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many names are in use, lingering ones included.
+    pub fn taken(&self) -> usize {
+        let pool = self.pool.lock();
+        pool.fresh as usize - pool.returned.len()
+    }
+
+    /// How many channels are open or live.
+    pub fn present(&self) -> usize {
+        self.present.load(Ordering::Relaxed)
+    }
+
+    /// How many connections have a client at the other end, as far as their workers know.
+    pub fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a connection's client has gone; by its worker, once.
+    pub fn note_gone(&self) {
+        self.connected.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Draws a free name and opens it for a worker. `None` when all are in use.
+    pub fn open(&self, worker: usize) -> Option<ChannelId> {
+        let id = self.draw()?;
+        let slot = &self.slots[id.slot as usize];
+        slot.worker.store(worker as u32, Ordering::Relaxed);
+        slot.user.store(NOBODY, Ordering::Relaxed);
+        slot.ended.store(false, Ordering::Relaxed);
+        self.present.fetch_add(1, Ordering::Relaxed);
+        self.connected.fetch_add(1, Ordering::Relaxed);
+        slot.gate.open(id);
+        Some(id)
+    }
+
+    fn draw(&self) -> Option<ChannelId> {
+        let mut pool = self.pool.lock();
+        if let Some(id) = pool.returned.pop() {
+            return Some(id);
+        }
+        let slot = pool.fresh;
+        ((slot as usize) < self.slots.len()).then(|| {
+            pool.fresh += 1;
+            ChannelId { slot, generation: 1 }
+        })
+    }
+
+    /// Takes the one step from live to offline. `Some` for exactly one caller.
+    pub fn leave(&self, id: ChannelId) -> Option<Left> {
+        let left = self.slot(id)?.gate.leave(id)?;
+        self.present.fetch_sub(1, Ordering::Relaxed);
+        Some(left)
+    }
+
+    /// Takes the same step, only if that session still goes on.
+    pub fn leave_session(&self, id: ChannelId, session: SessionNo) -> Option<Left> {
+        if !self.slot(id)?.gate.leave_session(id, session) {
+            return None;
+        }
+        self.present.fetch_sub(1, Ordering::Relaxed);
+        Some(Left { session: Some(session) })
+    }
+
+    /// Begins a session, by main alone. `None` when the channel has left.
+    pub fn begin_session(&self, id: ChannelId, user: UserId) -> Option<SessionNo> {
+        let slot = self.slot(id)?;
+        let session = slot.gate.begin_session(id)?;
+        slot.user.store(user.0, Ordering::Relaxed);
+        Some(session)
+    }
+
+    /// Ends a session on a channel that stays. True for exactly one caller.
+    pub fn end_session(&self, id: ChannelId, session: SessionNo) -> bool {
+        self.slot(id).is_some_and(|slot| slot.gate.end_session(id, session))
+    }
+
+    /// Gives a name back with its next generation, by main alone, after the fd is closed.
+    pub fn free(&self, id: ChannelId) {
+        if let Some(slot) = self.slot(id) {
+            slot.gate.free(id);
+            self.pool.lock().returned.push(id.next_use());
+        }
+    }
+
+    /// How a channel stands; a stale name is [`Stage::Free`].
+    pub fn stage(&self, id: ChannelId) -> Stage {
+        self.slot(id).map_or(Stage::Free, |slot| slot.gate.stage(id))
+    }
+
+    /// True exactly while that session goes on.
+    pub fn is_live(&self, id: ChannelId, session: SessionNo) -> bool {
+        self.slot(id).is_some_and(|slot| slot.gate.is_live(id, session))
+    }
+
+    /// The owning worker. Meaningful while the channel is not free.
+    pub fn worker(&self, id: ChannelId) -> usize {
+        self.slot(id).map_or(0, |slot| slot.worker.load(Ordering::Relaxed) as usize)
+    }
+
+    /// Who is logged in on a channel, as main wrote it last.
+    pub fn user(&self, id: ChannelId) -> Option<UserId> {
+        let user = self.slot(id)?.user.load(Ordering::Relaxed);
+        (user != NOBODY).then_some(UserId(user))
+    }
+
+    /// Nobody is logged in any more; by main alone.
+    pub fn forget_user(&self, id: ChannelId) {
+        if let Some(slot) = self.slot(id) {
+            slot.user.store(NOBODY, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the client has ended its side. Release: pairs with the Acquire in [`Self::has_ended`].
+    pub fn mark_ended(&self, id: ChannelId) {
+        if let Some(slot) = self.slot(id) {
+            slot.ended.store(true, Ordering::Release);
+        }
+    }
+
+    /// True exactly when the client has ended its side. Acquire: pairs with the Release in [`Self::mark_ended`].
+    pub fn has_ended(&self, id: ChannelId) -> bool {
+        self.slot(id).is_some_and(|slot| slot.ended.load(Ordering::Acquire))
+    }
+
+    /// Every channel that is not free, at about this moment.
+    pub fn occupants(&self) -> impl Iterator<Item = ChannelId> {
+        self.slots.iter().enumerate().filter_map(|(slot, s)| s.gate.occupant(slot as u32))
+    }
+
+    fn slot(&self, id: ChannelId) -> Option<&Slot> {
+        self.slots.get(id.slot as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_never_given_twice() {
+        let table = ChannelTable::new(2);
+        let first = table.open(0).unwrap();
+        let other = table.open(0).unwrap();
+        assert!(table.open(0).is_none(), "full");
+        table.leave(first).unwrap();
+        assert!(table.open(0).is_none(), "a lingering channel keeps its slot");
+        table.free(first);
+        let again = table.open(1).unwrap();
+        assert_eq!(again.slot, first.slot);
+        assert_ne!(again, first);
+        assert_ne!(again, other);
+        assert_eq!(table.taken(), 2);
+    }
+
+    #[test]
+    fn the_count_of_those_present_follows_the_step() {
+        let table = ChannelTable::new(2);
+        let id = table.open(0).unwrap();
+        assert_eq!(table.present(), 1);
+        assert!(table.leave(id).is_some());
+        assert!(table.leave(id).is_none());
+        assert_eq!(table.present(), 0);
+    }
+}
