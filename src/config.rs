@@ -8,6 +8,7 @@ mod file;
 mod flags;
 mod kind;
 
+pub use crate::store::Durability;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -51,15 +52,6 @@ pub enum Duplicate {
     Takeover,
     /// The new login is refused.
     Reject,
-}
-
-/// What a commit has survived when it returns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// A power failure.
-    Full,
-    /// A crash of the server; a power failure takes what came since the last checkpoint.
-    Normal,
 }
 
 /// How logs look.

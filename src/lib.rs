@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod ident;
 pub mod metrics;
+pub mod offline;
 pub mod protocol;
 pub mod server;
 pub mod service;

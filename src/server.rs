@@ -1,19 +1,370 @@
-//! Composition: builds the server's threads, runs main and joins them. Not built yet.
+//! Composition: from a `Config` to running threads, and back to an exit code.
+//!
+//! ```text
+//!   worker 0..N ──▶ offline queue ──▶ main (this thread) ──▶ SQLite
+//!     ▲    ▲            ▲   ▲            │
+//!     │    └ mailboxes ─┼───┼────────────┘
+//!   auth, control ──────┘   └── signals
+//! ```
 
-use crate::config::Config;
+mod directory;
+mod limits;
 
-/// Why the server ended otherwise than in order.
+use crate::channel::ChannelTable;
+use crate::clock::Clock;
+use crate::config::{Config, Duplicate};
+use crate::control::server::ControlServer;
+use crate::metrics::Metrics;
+use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings};
+use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet};
+use crate::service::auth::{Auth, Cost, Verifier};
+use crate::service::registry::Registry;
+use crate::store::{Checkpointer, OpenError, SqliteLookup, SqliteStore};
+use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::worker::listener::{ListenError, listen};
+use crate::worker::run::{Desk, Worker};
+use crate::worker::{Limits, Mailboxes, Shared};
+use directory::{DataDirectory, DirectoryError};
+use limits::{FdBudget, LimitError};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Auth threads, at most; each needs the memory of one hash.
+const AUTH_THREADS_MAX: usize = 4;
+/// The largest request before a login, in bytes, whatever `--max-frame` says above it.
+const MAX_FRAME_BEFORE_LOGIN: usize = 8 * 1024;
+/// Entries that main takes from its queue under one lock.
+const TAKE_MAX: usize = 64;
+const _: () = assert!(TAKE_MAX <= BATCH_MAX);
+/// How many signals there have been at which the process ends at once.
+const IMPATIENT_SIGNALS: usize = 2;
+
+/// Why the server could not start, or ended otherwise than in order.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// There is no server yet.
-    #[error("not built yet (data would be in {})", .0.data.display())]
-    NotBuilt(Box<Config>),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// The fd limit is too low.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The kernel refused something else at the start.
+    #[error("cannot {what}: {source}")]
+    Start {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Signals cannot be caught.
+    #[error("cannot catch signals: {0}")]
+    Signals(#[from] ctrlc::Error),
+    /// The database did not take the last writes.
+    #[error(
+        "stopped, but the last states could not be written to the database; the next start sets them right"
+    )]
+    Unwritten,
 }
 
-/// Runs the server until it is stopped.
+fn starting(what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
+    move |source| ServerError::Start { what, source }
+}
+
+/// Runs the server until it is stopped. The calling thread becomes main.
 ///
 /// # Errors
-/// Always, until it is built.
-pub fn run(config: Config) -> Result<(), ServerError> {
-    Err(ServerError::NotBuilt(Box::new(config)))
+/// When it cannot start (and then nothing is changed), or when the last writes failed.
+pub fn run(config: &Config) -> Result<(), ServerError> {
+    end_process_on_panic();
+    let budget = FdBudget::raise(config)?;
+    let mut listeners = Listeners::bind(config)?;
+    let directory = DataDirectory::hold(&config.data)?;
+    let clock = Clock::start();
+    let opened = SqliteStore::open(directory.path(), config.durability, clock.now().unix_ms)?;
+    if opened.recovered > 0 {
+        tracing::warn!(
+            users = opened.recovered,
+            "the last run was killed; whoever was online is set offline"
+        );
+    }
+    let control_listener = directory.bind_control()?;
+    let parts = Parts::build(config, &budget, clock)?;
+    let checkpointer = Checkpointer::start(directory.path())?;
+    parts.start_auth(config, &directory)?;
+    let mut drain = parts.drain(config, opened.store);
+    let workers = parts.start_workers(config, &mut listeners, &budget)?;
+    parts.start_control(control_listener, config)?;
+    parts.catch_signals()?;
+    announce(config, &listeners, &directory).map_err(starting("write the ready line"))?;
+
+    drain_until_stopped(&mut drain, &parts);
+
+    parts.end_workers();
+    for worker in workers {
+        // A worker that has panicked has ended the process already.
+        drop(worker.join());
+    }
+    directory.release();
+    checkpointer.stop();
+    let settled = drain.is_settled();
+    if let Err(error) = drain.into_store().close() {
+        tracing::warn!(%error, "the database could not be tidied; its log is read at the next start");
+    }
+    tracing::info!("stopped");
+    if settled { Ok(()) } else { Err(ServerError::Unwritten) }
+}
+
+/// What the threads share.
+struct Parts {
+    clock: Clock,
+    table: Arc<ChannelTable>,
+    registry: Arc<Registry>,
+    queue: Arc<OfflineQueue<TcpStream>>,
+    outlet: Arc<dyn Outlet>,
+    auth: Arc<Auth>,
+    jobs: crossbeam_channel::Receiver<crate::service::auth::Job>,
+    metrics: Arc<Metrics>,
+    desks: Vec<Desk>,
+}
+
+impl Parts {
+    fn build(config: &Config, budget: &FdBudget, clock: Clock) -> Result<Self, ServerError> {
+        let table = Arc::new(ChannelTable::new(budget.capacity));
+        let desks = (0..config.workers)
+            .map(|_| Desk::new())
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(starting("create a poller"))?;
+        let mailboxes = desks.iter().map(|desk| Arc::clone(&desk.mailbox)).collect();
+        let outlet: Arc<dyn Outlet> = Arc::new(Mailboxes::new(Arc::clone(&table), mailboxes));
+        let (auth, jobs) = Auth::new()
+            .map_err(|error| ServerError::Start { what: "read random bytes", source: error.into() })?;
+        Ok(Parts {
+            clock,
+            table,
+            registry: Arc::default(),
+            queue: Arc::default(),
+            outlet,
+            auth: Arc::new(auth),
+            jobs,
+            metrics: Arc::default(),
+            desks,
+        })
+    }
+
+    fn kicker(&self) -> Kicker<TcpStream> {
+        Kicker::new(
+            Arc::clone(&self.table),
+            Arc::clone(&self.queue),
+            Arc::clone(&self.outlet),
+            Arc::clone(&self.metrics),
+            self.clock,
+        )
+    }
+
+    fn drain(&self, config: &Config, store: SqliteStore) -> Drain<SqliteStore, TcpStream> {
+        let policy = Policy {
+            grace_us: config.grace.as_micros() as u64,
+            stop_drain_us: config.stop_drain.as_micros() as u64,
+            reject_duplicates: config.duplicate == Duplicate::Reject,
+        };
+        Drain::new(
+            store,
+            policy,
+            Surroundings {
+                table: Arc::clone(&self.table),
+                registry: Arc::clone(&self.registry),
+                queue: Arc::clone(&self.queue),
+                outlet: Arc::clone(&self.outlet),
+                auth: Arc::clone(&self.auth),
+                metrics: Arc::clone(&self.metrics),
+                kicker: self.kicker(),
+            },
+        )
+    }
+
+    fn start_auth(&self, config: &Config, directory: &DataDirectory) -> Result<(), ServerError> {
+        let threads = limits::cores().min(AUTH_THREADS_MAX);
+        for index in 0..threads {
+            let table = Arc::clone(&self.table);
+            let verifier = Verifier {
+                jobs: self.jobs.clone(),
+                auth: Arc::clone(&self.auth),
+                lookup: Box::new(SqliteLookup::open(directory.path())?),
+                queue: Arc::clone(&self.queue),
+                outlet: Arc::clone(&self.outlet),
+                worker_of: Box::new(move |asker| table.worker(asker.channel)),
+                cost: Cost {
+                    memory_kib: config.argon2.memory_kib,
+                    passes: config.argon2.passes,
+                    lanes: config.argon2.lanes,
+                },
+                clock: self.clock,
+            };
+            // They end with the process: a hash under way is worth nothing to a server that stops.
+            spawn(format!("auth-{index}"), move || verifier.run())?;
+        }
+        Ok(())
+    }
+
+    fn start_workers(
+        &self,
+        config: &Config,
+        listeners: &mut Listeners,
+        budget: &FdBudget,
+    ) -> Result<Vec<JoinHandle<()>>, ServerError> {
+        let shared = Arc::new(Shared {
+            table: Arc::clone(&self.table),
+            registry: Arc::clone(&self.registry),
+            queue: Arc::clone(&self.queue),
+            outlet: Arc::clone(&self.outlet),
+            auth: Arc::clone(&self.auth),
+            metrics: Arc::clone(&self.metrics),
+            limits: Limits {
+                max_frame: config.max_frame,
+                max_frame_before_login: config.max_frame.min(MAX_FRAME_BEFORE_LOGIN),
+                out_limit: config.out_limit,
+                login_timeout_us: config.login_timeout.as_micros() as u64,
+                idle_us: config.idle.map(|idle| idle.as_micros() as u64),
+                max_channels: budget.max_channels,
+            },
+        });
+        let mut threads = Vec::new();
+        for (index, desk) in self.desks.iter().enumerate() {
+            let own = listeners.take(index);
+            let worker = Worker::new(index, desk, own, Arc::clone(&shared), self.clock)
+                .map_err(starting("watch a listener"))?;
+            threads.push(spawn(format!("worker-{index}"), move || worker.run())?);
+        }
+        Ok(threads)
+    }
+
+    fn start_control(
+        &self,
+        listener: std::os::unix::net::UnixListener,
+        config: &Config,
+    ) -> Result<(), ServerError> {
+        let server = ControlServer {
+            table: Arc::clone(&self.table),
+            registry: Arc::clone(&self.registry),
+            queue: Arc::clone(&self.queue),
+            outlet: Arc::clone(&self.outlet),
+            kicker: self.kicker(),
+            metrics: Arc::clone(&self.metrics),
+            clock: self.clock,
+            facts: vec![
+                ("pid", u64::from(std::process::id())),
+                ("workers", config.workers as u64),
+                ("grace_ms", config.grace.as_millis() as u64),
+            ],
+        };
+        // It ends with the process: nothing is lost with an admin's question.
+        spawn("control".into(), move || server.run(&listener))?;
+        Ok(())
+    }
+
+    /// SIGINT, SIGTERM and SIGHUP all mean the same orderly stop; the second one ends the process at once.
+    fn catch_signals(&self) -> Result<(), ServerError> {
+        let queue = Arc::clone(&self.queue);
+        let signals = AtomicUsize::new(0);
+        ctrlc::set_handler(move || {
+            if signals.fetch_add(1, Ordering::Relaxed) + 1 >= IMPATIENT_SIGNALS {
+                std::process::exit(1);
+            }
+            queue.push(Entry::Stop);
+        })?;
+        Ok(())
+    }
+
+    fn end_workers(&self) {
+        for worker in 0..self.desks.len() {
+            self.outlet.post(worker, &mut vec![Mail::Exit], &mut Vec::new());
+        }
+    }
+}
+
+/// Main's loop: wait, drain a batch that is bounded in entries and in time, commit.
+fn drain_until_stopped(drain: &mut Drain<SqliteStore, TcpStream>, parts: &Parts) {
+    let clock = parts.clock;
+    let mut entries = Vec::new();
+    while !drain.is_finished() {
+        parts.queue.wait(drain.timeout_us().map(Duration::from_micros));
+        let began_us = clock.now().mono_us;
+        let mut taken = 0;
+        loop {
+            parts.queue.take(TAKE_MAX, &mut entries);
+            let count = entries.len();
+            taken += count;
+            let now = clock.now();
+            for entry in entries.drain(..) {
+                drain.take(entry, now);
+            }
+            if count < TAKE_MAX || taken >= BATCH_MAX || now.mono_us >= began_us + BATCH_US {
+                break;
+            }
+        }
+        parts.metrics.drains.add(u64::from(taken > 0));
+        parts.metrics.drained.add(taken as u64);
+        drain.finish(&|| clock.now());
+    }
+}
+
+/// Every address's listeners, one for each worker.
+struct Listeners {
+    json: Vec<SocketAddr>,
+    by_address: Vec<Vec<Option<TcpListener>>>,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Self, ServerError> {
+        let mut all = Listeners { json: Vec::new(), by_address: Vec::new() };
+        for address in &config.listen {
+            let listeners = listen(*address, config.workers)?;
+            let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
+            all.json.push(bound.unwrap_or(*address));
+            all.by_address.push(listeners.into_iter().map(Some).collect());
+        }
+        Ok(all)
+    }
+
+    /// One worker's listeners, of each address one.
+    fn take(&mut self, worker: usize) -> Vec<TcpListener> {
+        self.by_address.iter_mut().filter_map(|of| of.get_mut(worker).and_then(Option::take)).collect()
+    }
+}
+
+/// The one line on stdout: everything listens.
+fn announce(config: &Config, listeners: &Listeners, directory: &DataDirectory) -> io::Result<()> {
+    let json: Vec<String> = listeners.json.iter().map(SocketAddr::to_string).collect();
+    let line = config.line.map_or("off".to_owned(), |address| address.to_string());
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "linger ready pid={} json={} line={line} control={}",
+        std::process::id(),
+        json.join(","),
+        directory.control().display()
+    )?;
+    out.flush()
+}
+
+fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServerError> {
+    std::thread::Builder::new().name(name).spawn(work).map_err(starting("start a thread"))
+}
+
+/// A panic anywhere ends the process: a server that is half dead helps nobody, and the next start sets right what
+/// was left.
+fn end_process_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::exit(1);
+    }));
 }

@@ -8,6 +8,7 @@ mod kick;
 mod queue;
 mod serve;
 mod stats;
+mod stress;
 mod table;
 mod who;
 
@@ -52,10 +53,20 @@ impl Failure {
     pub fn report(&self) {
         // There is nowhere left to say that stderr is gone.
         let _ = match self {
+            Failure::CommandLine(error) if error.use_stderr() => {
+                writeln!(io::stderr(), "linger: {}", one_line(error))
+            }
             Failure::CommandLine(error) => error.print(),
             other => writeln!(io::stderr(), "linger: {}", table::shown(&other.to_string())),
         };
     }
+}
+
+/// A usage error, without the several lines that clap would make of it.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let what = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    format!("{} (see --help)", table::shown(what.trim_start_matches("error: ")))
 }
 
 impl fmt::Display for Failure {
@@ -94,6 +105,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Channels(reach) => channels::run(&reach),
         Command::Queue(reach) => queue::run(&reach),
         Command::Stats(reach) => stats::run(&reach),
+        Command::Stress(args) => stress::run(&args),
     }
 }
 
@@ -131,6 +143,9 @@ enum Command {
     /// Show counters and gauges.
     #[command(after_help = stats::EXAMPLES)]
     Stats(Reach),
+    /// Put load and faults on a running server, and judge how it stood them.
+    #[command(after_help = stress::EXAMPLES)]
+    Stress(crate::stress::Args),
 }
 
 const DATA_HELP: &str = "Data directory of the running server [default: linger-data] [env: LINGER_DATA]";

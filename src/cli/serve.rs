@@ -28,7 +28,7 @@ pub(super) struct Serve {
 pub(super) fn run(args: &Serve) -> Result<(), Failure> {
     let config = Config::load(&args.flags, |name| std::env::var_os(name))?;
     start_logging(&config)?;
-    server::run(config).map_err(|error| Failure::Failed(error.into()))
+    server::run(&config).map_err(|error| Failure::Failed(error.into()))
 }
 
 impl From<ConfigError> for Failure {

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod message;
+pub mod server;
 pub mod target;
 
 use std::fs::File;

@@ -1,3 +1,14 @@
-//! What a request means: accounts, sessions, chat, groups. Plain decisions, without sockets or threads.
+//! What a request means: accounts, sessions, chat, groups. Plain decisions, without sockets.
 
+mod accounts;
+pub mod answer;
+pub mod ask;
+pub mod auth;
+pub mod chat;
+pub(crate) mod chats;
+pub mod fingerprint;
+mod groups;
+pub(crate) mod people;
+pub mod registry;
 pub mod storage;
+pub mod ticket;

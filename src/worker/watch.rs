@@ -3,10 +3,10 @@
 //! Owned by one thread. Level mode: an event comes back as long as its cause lasts, so nothing has to be re-armed
 //! and a short read needs no second one.
 
+use crate::sync::Arc;
 use polling::{Event, PollMode, Poller};
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 /// The key that `polling` keeps for its own wake-ups.
 const RESERVED_KEY: usize = usize::MAX;

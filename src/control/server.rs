@@ -1,0 +1,436 @@
+//! The admin socket's server side: it asks, main and the workers do.
+//!
+//! One thread accepts, each connection has a thread of its own that may wait. None of them holds a lock or
+//! touches a client's socket.
+
+use super::message::{
+    Ask, ChannelRow, ChannelState, Channels, Kick, Kicked, KickedRow, MAX_ASK_BYTES, QueueState, Stats,
+    UserRow, Users, answer_line, failure_line,
+};
+use super::target::Target;
+use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo, Stage};
+use crate::clock::Clock;
+use crate::ident::UserId;
+use crate::metrics::Metrics;
+use crate::offline::{
+    ChannelReport, ControlAsk, Entry, GhostName, Kicker, Mail, Milestone, OfflineQueue, Outlet, Parting,
+    QueueReport, Receipt,
+};
+use crate::service::registry::Registry;
+use crate::sync::{Arc, AtomicUsize, Ordering};
+use crossbeam_channel::{Receiver, Sender};
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+/// Connections that are served at once.
+const CONNECTIONS_MAX: usize = 32;
+/// How long a connection may be silent.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long the workers and main may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// All that control needs of the server.
+pub struct ControlServer<S> {
+    /// Every channel's gate.
+    pub table: Arc<ChannelTable>,
+    /// Who is online.
+    pub registry: Arc<Registry>,
+    /// Main's queue.
+    pub queue: Arc<OfflineQueue<S>>,
+    /// The workers.
+    pub outlet: Arc<dyn Outlet>,
+    /// Sends channels away.
+    pub kicker: Kicker<S>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Both clocks.
+    pub clock: Clock,
+    /// What does not change while the server runs, for `stats`.
+    pub facts: Vec<(&'static str, u64)>,
+}
+
+/// Why an ask could not be answered.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Ask(#[from] super::message::AskError),
+    #[error("{0} did not answer within {1} s")]
+    Silent(&'static str, u64),
+    #[error("kicked, but not confirmed within {seconds} s for {channel}: missing {stage}")]
+    Unconfirmed { channel: String, stage: &'static str, seconds: u64 },
+    #[error("the answer could not be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("an ask may have {MAX_ASK_BYTES} bytes at most")]
+    TooLong,
+}
+
+/// A channel that a kick means.
+struct Hit {
+    channel: ChannelId,
+    /// Only this session, where the target named a user.
+    session: Option<SessionNo>,
+    user: Option<(UserId, String)>,
+}
+
+impl<S: Send + 'static> ControlServer<S> {
+    /// Serves the socket until the process ends.
+    pub fn run(self, listener: &UnixListener) {
+        let server = Arc::new(self);
+        let open = Arc::new(AtomicUsize::new(0));
+        for stream in listener.incoming() {
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a control connection could not be accepted");
+                    std::thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
+            };
+            if open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
+                open.fetch_sub(1, Ordering::Relaxed);
+                refuse(&stream, "too many control connections");
+                continue;
+            }
+            let (server, count) = (Arc::clone(&server), Arc::clone(&open));
+            let spawned = std::thread::Builder::new().name("control-client".into()).spawn(move || {
+                if let Err(error) = server.serve(&stream) {
+                    tracing::debug!(%error, "a control connection ended");
+                }
+                count.fetch_sub(1, Ordering::Relaxed);
+            });
+            if let Err(error) = spawned {
+                open.fetch_sub(1, Ordering::Relaxed);
+                tracing::error!(%error, "no thread for a control connection");
+            }
+        }
+    }
+
+    fn serve(&self, stream: &UnixStream) -> io::Result<()> {
+        let peer = rustix::net::sockopt::socket_peercred(stream)?;
+        if !(peer.uid == rustix::process::geteuid() || peer.uid.is_root()) {
+            refuse(stream, "only the server's own user and root are served");
+            return Ok(());
+        }
+        stream.set_read_timeout(Some(SILENCE_MAX))?;
+        stream.set_write_timeout(Some(SILENCE_MAX))?;
+        let mut reader = BufReader::new(stream);
+        loop {
+            let mut line = Vec::new();
+            let taken = (&mut reader).take(MAX_ASK_BYTES as u64 + 1).read_until(b'\n', &mut line)?;
+            if taken == 0 {
+                return Ok(());
+            }
+            let too_long = taken > MAX_ASK_BYTES;
+            let answer = if too_long { Err(Refusal::TooLong) } else { self.answer(&line) };
+            let bytes = answer.unwrap_or_else(|refusal| failure_line(&refusal.to_string()));
+            let mut writer = stream;
+            writer.write_all(&bytes)?;
+            if too_long {
+                return Ok(());
+            }
+        }
+    }
+
+    fn answer(&self, line: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let bytes = match Ask::parse(line)? {
+            Ask::Kick(kick) => answer_line(&self.kick(&kick)?),
+            Ask::Who => answer_line(&self.who()?),
+            Ask::Channels => answer_line(&self.channels()?),
+            Ask::Queue => answer_line(&self.queue_state()?),
+            Ask::Stats => answer_line(&self.stats()?),
+        };
+        Ok(bytes?)
+    }
+
+    fn who(&self) -> Result<Users, Refusal> {
+        let now_ms = self.clock.now().unix_ms;
+        let mut users: Vec<UserRow> = self
+            .reports()?
+            .into_iter()
+            .filter(|report| report.state == "live")
+            .filter_map(|report| {
+                let (id, name) = report.user?;
+                Some(UserRow {
+                    id: id.0,
+                    name,
+                    channel: report.channel.to_string(),
+                    peer: report.peer.to_string(),
+                    since_ms: now_ms - report.session_ms? as i64,
+                    idle_ms: report.idle_ms,
+                })
+            })
+            .collect();
+        users.sort_by_key(|user| user.id);
+        Ok(Users { users })
+    }
+
+    fn channels(&self) -> Result<Channels, Refusal> {
+        let mut reports = self.reports()?;
+        reports.sort_by_key(|report| report.channel);
+        let channels = reports
+            .into_iter()
+            .map(|report| {
+                let (user, name) = report.user.map(|(id, name)| (id.0, name)).unzip();
+                ChannelRow {
+                    channel: report.channel.to_string(),
+                    state: match report.state {
+                        "new" => ChannelState::New,
+                        "live" => ChannelState::Live,
+                        _ => ChannelState::Lingering,
+                    },
+                    worker: report.worker as u32,
+                    user,
+                    name,
+                    peer: report.peer.to_string(),
+                    bytes_in: report.bytes_in,
+                    bytes_out: report.bytes_out,
+                    queued: report.queued as u64,
+                    age_ms: report.age_ms,
+                    idle_ms: report.idle_ms,
+                }
+            })
+            .collect();
+        Ok(Channels { channels })
+    }
+
+    fn queue_state(&self) -> Result<QueueState, Refusal> {
+        let (depth, oldest_us) = self.queue.departures();
+        let now_us = self.clock.now().mono_us;
+        let report = self.queue_report()?;
+        Ok(QueueState {
+            depth: depth as u64,
+            oldest_ms: oldest_us.map_or(0, |then_us| now_us.saturating_sub(then_us) / 1000),
+            lingering: report.lingering as u64,
+            drained: report.drained,
+        })
+    }
+
+    fn queue_report(&self) -> Result<QueueReport, Refusal> {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        self.queue.push(Entry::Control(ControlAsk::Queue(reply)));
+        answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))
+    }
+
+    fn stats(&self) -> Result<Stats, Refusal> {
+        let report = self.queue_report()?;
+        let mut rows: Vec<(String, serde_json::Number)> = Vec::new();
+        let mut put = |name: &str, value: u64| rows.push((name.to_owned(), value.into()));
+        for (name, value) in &self.facts {
+            put(name, *value);
+        }
+        put("uptime_ms", self.clock.now().mono_us / 1000);
+        put("fds", open_fds());
+        put("channels", self.table.taken() as u64);
+        put("channels_max", self.table.capacity() as u64);
+        put("present", self.table.present() as u64);
+        put("lingering", report.lingering as u64);
+        put("online", self.registry.len() as u64);
+        put("queue_depth", self.queue.departures().0 as u64);
+        put("queue_entries", self.queue.len() as u64);
+        for (name, _, value) in self.metrics.counters() {
+            put(name, value);
+        }
+        Ok(Stats(rows))
+    }
+
+    /// Asks every worker for its channels.
+    fn reports(&self) -> Result<Vec<ChannelReport>, Refusal> {
+        let workers = self.outlet.workers();
+        let (reply, answers) = crossbeam_channel::bounded(workers);
+        for worker in 0..workers {
+            self.outlet.post(worker, &mut vec![Mail::Report(reply.clone())], &mut Vec::new());
+        }
+        let deadline = Instant::now() + ANSWER_MAX;
+        let mut all = Vec::new();
+        for _ in 0..workers {
+            all.extend(answers.recv_deadline(deadline).map_err(|_| silent("a worker"))?);
+        }
+        Ok(all)
+    }
+
+    fn kick(&self, kick: &Kick) -> Result<Kicked, Refusal> {
+        let (reports, milestones) = crossbeam_channel::unbounded();
+        let mut kicked = Vec::new();
+        let mut waited: Vec<ChannelId> = Vec::new();
+        for target in &kick.targets {
+            let hits = self.hits(target)?;
+            if hits.is_empty() {
+                kicked.extend(self.ghost(target)?);
+            }
+            for hit in hits {
+                if self.send_away(&hit, kick, &reports) {
+                    let (user, name) = hit.user.map(|(id, name)| (id.0, name)).unzip();
+                    waited.push(hit.channel);
+                    kicked.push(KickedRow {
+                        channel: Some(hit.channel.to_string()),
+                        user,
+                        name,
+                        told_us: None,
+                        shutdown_us: None,
+                        offline_us: None,
+                    });
+                }
+            }
+        }
+        drop(reports);
+        self.metrics.kicks.add(waited.len() as u64);
+        if kick.wait {
+            let stages = await_stages(&waited, &milestones)?;
+            for row in &mut kicked {
+                if let Some(stages) = row.channel.as_ref().and_then(|channel| stages.get(channel)) {
+                    row.told_us = stages.told;
+                    row.shutdown_us = stages.shut_down;
+                    row.offline_us = stages.offline;
+                }
+            }
+        }
+        Ok(Kicked { kicked })
+    }
+
+    fn send_away(&self, hit: &Hit, kick: &Kick, reports: &Sender<(Option<ChannelId>, Milestone)>) -> bool {
+        let began_us = self.clock.now().mono_us;
+        let receipt =
+            kick.wait.then(|| Receipt { channel: Some(hit.channel), began_us, to: reports.clone() });
+        let parting = Parting::new(Reason::Kicked);
+        let parting = match &kick.reason {
+            Some(reason) => parting.saying(reason.as_str()),
+            None => parting,
+        };
+        let parting = Parting { receipt, ..parting };
+        match hit.session {
+            Some(session) => self.kicker.kick_session(hit.channel, session, parting),
+            None => self.kicker.kick_saying(hit.channel, parting),
+        }
+    }
+
+    /// The channels that a target means and that have not left.
+    fn hits(&self, target: &Target) -> Result<Vec<Hit>, Refusal> {
+        let by_report = |wanted: &dyn Fn(&ChannelReport) -> bool| -> Result<Vec<Hit>, Refusal> {
+            let present = self.reports()?.into_iter().filter(|report| report.state != "lingering");
+            Ok(present
+                .filter(wanted)
+                .map(|report| Hit { channel: report.channel, session: None, user: report.user })
+                .collect())
+        };
+        Ok(match target {
+            Target::User(user) => self.session_of(*user).into_iter().collect(),
+            Target::Name(name) => {
+                self.registry.named(name).and_then(|user| self.session_of(user)).into_iter().collect()
+            }
+            Target::Channel(slot, generation) => {
+                let channel = ChannelId { slot: *slot, generation: *generation };
+                match self.table.stage(channel) {
+                    Stage::Free | Stage::Offline => Vec::new(),
+                    Stage::Open | Stage::Live(_) => {
+                        vec![Hit { channel, session: None, user: self.user_on(channel) }]
+                    }
+                }
+            }
+            Target::Addr(block) => by_report(&|report| block.contains(report.peer.ip()))?,
+            Target::Idle(limit) => {
+                let limit_ms = limit.as_millis() as u64;
+                by_report(&|report| report.idle_ms >= limit_ms)?
+            }
+            Target::All => by_report(&|_| true)?,
+        })
+    }
+
+    fn session_of(&self, user: UserId) -> Option<Hit> {
+        let online = self.registry.find(user)?;
+        let name = online.name.to_string();
+        Some(Hit { channel: online.channel, session: Some(online.session), user: Some((user, name)) })
+    }
+
+    fn user_on(&self, channel: ChannelId) -> Option<(UserId, String)> {
+        let user = self.table.user(channel)?;
+        let online = self.registry.find(user).filter(|online| online.channel == channel)?;
+        Some((user, online.name.to_string()))
+    }
+
+    /// A user who is marked online without a live channel is set offline, and that counts.
+    fn ghost(&self, target: &Target) -> Result<Option<KickedRow>, Refusal> {
+        let who = match target {
+            Target::User(user) => GhostName::Id(*user),
+            Target::Name(name) => GhostName::Name(name.clone()),
+            _ => return Ok(None),
+        };
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        self.queue.push(Entry::Control(ControlAsk::Ghost { who, reply }));
+        let ghost = answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))?;
+        Ok(ghost.map(|ghost| KickedRow {
+            channel: None,
+            user: Some(ghost.user.0),
+            name: Some(ghost.name),
+            told_us: None,
+            shutdown_us: None,
+            offline_us: Some(ghost.offline_us),
+        }))
+    }
+}
+
+/// What is known of one channel's end.
+#[derive(Default)]
+struct Stages {
+    told: Option<u64>,
+    shut_down: Option<u64>,
+    offline: Option<u64>,
+    /// True exactly when the connection broke, so that nobody could be told.
+    lost: bool,
+    closed: bool,
+}
+
+impl Stages {
+    fn missing(&self) -> Option<&'static str> {
+        match self {
+            Stages { told: None, lost: false, .. } => Some("told"),
+            Stages { shut_down: None, lost: false, .. } => Some("shut down"),
+            Stages { offline: None, .. } => Some("offline"),
+            _ => None,
+        }
+    }
+}
+
+/// Waits until the end of every channel is told, shut down and committed.
+fn await_stages(
+    channels: &[ChannelId],
+    milestones: &Receiver<(Option<ChannelId>, Milestone)>,
+) -> Result<HashMap<String, Stages>, Refusal> {
+    let deadline = Instant::now() + ANSWER_MAX;
+    let mut stages: HashMap<ChannelId, Stages> =
+        channels.iter().map(|channel| (*channel, Stages::default())).collect();
+    loop {
+        let open = stages.iter().find_map(|(channel, s)| Some((*channel, s.missing()?, s.closed)));
+        let Some((channel, stage, closed)) = open else { break };
+        let unconfirmed =
+            || Refusal::Unconfirmed { channel: channel.to_string(), stage, seconds: ANSWER_MAX.as_secs() };
+        if closed && stage != "offline" {
+            return Err(unconfirmed());
+        }
+        let (from, milestone) = milestones.recv_deadline(deadline).map_err(|_| unconfirmed())?;
+        let Some(entry) = from.and_then(|channel| stages.get_mut(&channel)) else { continue };
+        match milestone {
+            Milestone::Told(us) => entry.told = Some(us),
+            Milestone::ShutDown(us) => entry.shut_down = Some(us),
+            Milestone::Offline(us) => entry.offline = Some(us),
+            Milestone::Lost => entry.lost = true,
+            Milestone::Closed => entry.closed = true,
+        }
+    }
+    Ok(stages.into_iter().map(|(channel, stages)| (channel.to_string(), stages)).collect())
+}
+
+fn silent(who: &'static str) -> Refusal {
+    Refusal::Silent(who, ANSWER_MAX.as_secs())
+}
+
+fn refuse(mut stream: &UnixStream, why: &str) {
+    // The client may be gone, and then nobody misses the reason.
+    let _ = stream.write_all(&failure_line(why));
+}
+
+/// Open fds of this process, the one that counts them not included.
+fn open_fds() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| (entries.count() as u64).saturating_sub(1))
+}

@@ -1,0 +1,201 @@
+//! One turn's transaction: what must be written sooner or later, what is asked for now, and what is said once
+//! it is committed.
+//!
+//! Owned by main. Owed writes (an end, its messages) outlive a failed commit and are tried again first. What was
+//! asked (a login, a message to keep) fails with its batch, and whoever asked is told.
+
+use super::departure::Receipt;
+use super::mail::Mail;
+use super::queue::Ghost;
+use crate::channel::{ChannelId, SessionNo};
+use crate::ident::{Epoch, Mid, UserId};
+use crate::protocol::errno::Errno;
+use crate::service::ask::Asker;
+use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
+use crate::service::ticket::Ticket;
+use crate::sync::Arc;
+use crossbeam_channel::Sender;
+use std::collections::{HashMap, VecDeque};
+
+/// Names the end of one session.
+pub(crate) type EndKey = (ChannelId, SessionNo);
+
+/// A write that must happen, however often it takes.
+#[derive(Debug)]
+pub(crate) enum Owed {
+    /// The user is offline, and the history says so.
+    Departure { key: EndKey, epoch: Epoch, row: DepartureRow },
+    /// What is known of it later.
+    Completion { key: EndKey, completion: Completion },
+    /// An accepted message goes to the box.
+    Keep { user: UserId, mid: Mid, at_ms: i64, body: Arc<[u8]> },
+    /// Messages of the box were taken over by the client's connection.
+    DropKept { user: UserId, upto: Mid },
+}
+
+/// What happens when the batch is over.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// A letter, whatever becomes of the transaction.
+    Post { worker: usize, letter: Mail },
+    /// A letter if it is committed, another if not.
+    Commit { worker: usize, letter: Mail, otherwise: Mail },
+    /// A login's letter if it is committed; else the session never was.
+    LoggedIn { worker: usize, letter: Mail, user: UserId, key: EndKey, asker: Asker },
+    /// A copy of a chat with `seq` is safe if it is committed.
+    Safe { ticket: Arc<Ticket> },
+    /// A chat with `seq` failed, whatever becomes of the transaction.
+    Failed { ticket: Arc<Ticket>, errno: Errno },
+    /// A member's box was full, whatever becomes of the transaction.
+    Full { ticket: Arc<Ticket>, user: UserId },
+    /// Somebody waits to hear that a user's offline state is committed.
+    Offline { receipt: Receipt },
+    /// Somebody waits to hear that a ghost's is.
+    Ghost { reply: Sender<Option<Ghost>>, ghost: Ghost, asked_us: u64 },
+}
+
+/// The transaction under way, and what hangs on it.
+#[derive(Debug)]
+pub(crate) struct Batch<St> {
+    store: St,
+    /// Writes that no commit has covered yet, oldest first.
+    owed: VecDeque<Owed>,
+    /// How many of them are in the transaction under way.
+    written: usize,
+    /// Rows of the history that wait for their completion.
+    rows: HashMap<EndKey, DepartureId>,
+    effects: Vec<Effect>,
+    open: bool,
+    failed: Option<StorageError>,
+}
+
+/// How a batch ended.
+pub(crate) struct Outcome {
+    pub(crate) effects: Vec<Effect>,
+    /// None when nothing had to be written.
+    pub(crate) committed: Option<Result<(), StorageError>>,
+}
+
+impl<St: Storage> Batch<St> {
+    pub(crate) fn new(store: St) -> Self {
+        Batch {
+            store,
+            owed: VecDeque::new(),
+            written: 0,
+            rows: HashMap::new(),
+            effects: Vec::new(),
+            open: false,
+            failed: None,
+        }
+    }
+
+    /// True exactly when something waits for the batch under way to be finished.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.open || !self.effects.is_empty()
+    }
+
+    /// True exactly when writes wait for a commit that works.
+    pub(crate) fn is_in_debt(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Reads, or writes what was asked for. `None` when the batch has failed; then its asks fail.
+    pub(crate) fn attempt<R>(&mut self, act: impl FnOnce(&mut St) -> Stored<R>) -> Option<R> {
+        self.catch_up();
+        self.guarded(act)
+    }
+
+    /// Writes what must be written, now or in a later batch.
+    pub(crate) fn owe(&mut self, write: Owed) {
+        self.owed.push_back(write);
+        self.catch_up();
+    }
+
+    /// Says something when the batch is over.
+    pub(crate) fn then(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(crate) fn into_store(self) -> St {
+        self.store
+    }
+
+    /// Commits what is open. The effects still have to be carried out.
+    pub(crate) fn finish(&mut self) -> Outcome {
+        self.catch_up();
+        let effects = std::mem::take(&mut self.effects);
+        if !self.open && self.failed.is_none() {
+            return Outcome { effects, committed: None };
+        }
+        let result = match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.store.commit(),
+        };
+        match &result {
+            Ok(()) => {
+                for write in self.owed.drain(..self.written) {
+                    if let Owed::Completion { key, .. } = write {
+                        self.rows.remove(&key);
+                    }
+                }
+            }
+            Err(_) => self.store.rollback(),
+        }
+        self.written = 0;
+        self.open = false;
+        Outcome { effects, committed: Some(result) }
+    }
+
+    fn guarded<R>(&mut self, act: impl FnOnce(&mut St) -> Stored<R>) -> Option<R> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let begun = if self.open { Ok(()) } else { self.store.begin() };
+        self.open |= begun.is_ok();
+        match begun.and_then(|()| act(&mut self.store)) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Brings the transaction up to the newest owed write, in order.
+    fn catch_up(&mut self) {
+        while self.written < self.owed.len() && self.failed.is_none() {
+            let Some(write) = self.owed.get(self.written) else { break };
+            // Borrowed apart, so that a failed write stays where it is.
+            let (store, rows) = (&mut self.store, &mut self.rows);
+            let begun = if self.open { Ok(()) } else { store.begin() };
+            self.open |= begun.is_ok();
+            match begun.and_then(|()| carry_out(store, rows, write)) {
+                Ok(()) => self.written += 1,
+                Err(error) => self.failed = Some(error),
+            }
+        }
+    }
+}
+
+fn carry_out<St: Storage>(
+    store: &mut St,
+    rows: &mut HashMap<EndKey, DepartureId>,
+    write: &Owed,
+) -> Stored<()> {
+    match write {
+        Owed::Departure { key, epoch, row } => {
+            store.set_offline(row.user, *epoch)?;
+            rows.insert(*key, store.add_departure(row)?);
+        }
+        Owed::Completion { key, completion } => {
+            if let Some(row) = rows.get(key) {
+                store.complete_departure(*row, completion)?;
+            }
+        }
+        Owed::Keep { user, mid, at_ms, body } => store.keep(*user, *mid, *at_ms, body)?,
+        Owed::DropKept { user, upto } => {
+            store.drop_kept(*user, *upto)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! The two reports of an end: the departure, by whoever took the step, and the settlement, by the owning worker.
+
+use crate::channel::{ChannelId, Reason, SessionNo};
+use crate::service::chat::Chat;
+use crate::sync::Arc;
+use crossbeam_channel::Sender;
+
+/// Why somebody is sent away, and what is said to the client.
+#[derive(Clone, Debug)]
+pub struct Parting {
+    /// The word.
+    pub reason: Reason,
+    /// The sentence of the goodbye.
+    pub text: Arc<str>,
+    /// When to come back, in milliseconds, where that is known.
+    pub retry_after_ms: Option<u64>,
+    /// The system's error number, where there was one.
+    pub errno: Option<i32>,
+    /// Who waits for the stages of this end.
+    pub receipt: Option<Receipt>,
+}
+
+impl Parting {
+    /// A parting with the reason's own sentence.
+    pub fn new(reason: Reason) -> Self {
+        Parting { reason, text: sentence(reason).into(), retry_after_ms: None, errno: None, receipt: None }
+    }
+
+    /// With a sentence of one's own.
+    #[must_use]
+    pub fn saying(self, text: &str) -> Self {
+        Parting { text: text.into(), ..self }
+    }
+
+    /// With the system's error number.
+    #[must_use]
+    pub fn with_errno(self, errno: Option<i32>) -> Self {
+        Parting { errno, ..self }
+    }
+}
+
+/// What a goodbye says when nobody wrote anything better.
+fn sentence(reason: Reason) -> &'static str {
+    match reason {
+        Reason::ClientQuit => "you logged out",
+        Reason::PeerClosed => "you ended the connection",
+        Reason::MalformedFrame => "no end of the request can be found",
+        Reason::FrameTooLarge => "the request is larger than the server takes",
+        Reason::ProtocolViolation => "too many faulty requests in a row",
+        Reason::PeerReset => "the connection was reset",
+        Reason::KeepaliveTimeout => "the ping was not answered in time",
+        Reason::NetworkTimeout => "the network did not answer in time",
+        Reason::ReadError => "reading from the connection failed",
+        Reason::WriteError => "writing to the connection failed",
+        Reason::LoginTimeout => "nobody logged in in time",
+        Reason::AuthFailed => "the login was refused",
+        Reason::RateExceeded => "too many requests",
+        Reason::SlowConsumer => "messages were not read fast enough; they are kept",
+        Reason::IdleTimeout => "nothing was heard for too long",
+        Reason::ServerFull => "the server is full",
+        Reason::IpLimit => "too many connections from this address",
+        Reason::ResourceExhausted => "the server is out of memory or file descriptors",
+        Reason::Replaced => "the same user logged in elsewhere",
+        Reason::ServerShutdown => "the server is shutting down",
+        Reason::ServerCrash => "the server was killed",
+        Reason::InternalError => "a fault of the server's own",
+        Reason::Kicked => "an administrator ended the connection",
+        Reason::Banned => "an administrator has banned you",
+        Reason::ServerDrain => "the server is being emptied",
+    }
+}
+
+/// Where the stages of one end are reported.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// The channel whose end it is; none for a user marked online without one.
+    pub channel: Option<ChannelId>,
+    /// When it began, on the monotonic clock.
+    pub began_us: u64,
+    /// Never blocks: the receiver is a control thread that asked for it, and unbounded by a handful of stages.
+    pub to: Sender<(Option<ChannelId>, Milestone)>,
+}
+
+/// A stage of an end, in microseconds since it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Milestone {
+    /// The goodbye is in the kernel.
+    Told(u64),
+    /// The server's side is ended.
+    ShutDown(u64),
+    /// The user's state is committed.
+    Offline(u64),
+    /// The connection is broken: nobody can be told any more.
+    Lost,
+    /// The fd is closed; nothing else will be reported.
+    Closed,
+}
+
+impl Receipt {
+    /// Reports a stage that was reached now.
+    pub fn report(&self, now_us: u64, stage: impl FnOnce(u64) -> Milestone) {
+        // A control thread that gave up has dropped its end; nobody else cares.
+        let _ = self.to.send((self.channel, stage(now_us.saturating_sub(self.began_us))));
+    }
+}
+
+/// The first report: the step is taken.
+#[derive(Debug)]
+pub struct Departure {
+    /// Who left.
+    pub channel: ChannelId,
+    /// The session that ended with it, or that ended alone.
+    pub session: Option<SessionNo>,
+    /// True exactly when the channel stays: only its session ended.
+    pub stays: bool,
+    /// When it was noticed, on the monotonic clock.
+    pub noticed_us: u64,
+    /// The same in Unix milliseconds.
+    pub at_ms: i64,
+    /// Why.
+    pub parting: Parting,
+}
+
+/// The second report: the owning worker has emptied its mailbox since the step.
+#[derive(Debug)]
+pub struct Settlement {
+    /// Whose.
+    pub channel: ChannelId,
+    /// Which session's; none where nobody was logged in.
+    pub session: Option<SessionNo>,
+    /// Chats that were not yet handed to the kernel, in order.
+    pub unsent: Vec<Chat>,
+    /// How many were, during the session.
+    pub delivered: u64,
+}

@@ -1,0 +1,419 @@
+//! Main: the only one that drains the offline queue, and so decides who is online.
+//!
+//! Owned by the main thread. It writes the database, frees channel ids and closes clients' fds; it never reads
+//! or writes a live socket, and never waits for anything but its queue and its own commits.
+//!
+//! What it does with each entry is told in `ending` (departures, settlements, closing), `service::accounts`
+//! (logins, registrations), `service::chats` and `service::groups`.
+
+use super::batch::{Batch, Effect, EndKey};
+use super::ending::{Ending, Seat};
+use super::kicker::Kicker;
+use super::mail::{Mail, Outlet, Settles};
+use super::queue::{ControlAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
+use crate::channel::{ChannelId, ChannelTable, Reason};
+use crate::clock::Now;
+use crate::ident::{GroupId, UserId};
+use crate::metrics::Metrics;
+use crate::protocol::errno::Errno;
+use crate::service::answer::Answer;
+use crate::service::ask::Ask;
+use crate::service::auth::Auth;
+use crate::service::chats::Window;
+use crate::service::people::{People, Person};
+use crate::service::registry::Registry;
+use crate::service::storage::Storage;
+use crate::service::ticket::Owed as OwedAnswers;
+use crate::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+
+/// Entries that one batch takes at most.
+pub const BATCH_MAX: usize = 1024;
+/// How long a batch collects entries at most, in microseconds.
+pub const BATCH_US: u64 = 20_000;
+/// How long main sleeps at most while writes are owed, in microseconds.
+const RETRY_US: u64 = 100_000;
+/// How often main looks whether all clients have gone during a stop, in microseconds.
+const STOP_LOOK_US: u64 = 10_000;
+/// How often old rows of the history are removed, in microseconds.
+const EXPIRY_US: u64 = 60_000_000;
+/// How long the history is kept, in milliseconds (7 days).
+const HISTORY_MS: i64 = 7 * 24 * 3600 * 1000;
+/// Rows of the history that are kept.
+const HISTORY_ROWS: u64 = 100_000;
+/// Groups whose members are remembered.
+const GROUPS_MAX: usize = 4096;
+/// The share of all names from which on lingering channels close early, in percent.
+const EARLY_CLOSE_PERCENT: usize = 90;
+
+/// What an orderly stop does if it cannot finish, in microseconds; below the 10 s that the contract promises.
+const STOP_LIMIT_US: u64 = 8_000_000;
+
+/// How a server treats its users.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// From a departure to the fd being closed, in microseconds.
+    pub grace_us: u64,
+    /// How long an orderly stop waits for goodbyes to arrive, in microseconds.
+    pub stop_drain_us: u64,
+    /// True exactly when a login for a user who is online is refused rather than taking over.
+    pub reject_duplicates: bool,
+}
+
+/// What main shares with the rest of the server.
+pub struct Surroundings<S> {
+    /// Every channel's gate.
+    pub table: Arc<ChannelTable>,
+    /// Who is online, for others to read.
+    pub registry: Arc<Registry>,
+    /// Main's own queue.
+    pub queue: Arc<OfflineQueue<S>>,
+    /// The workers.
+    pub outlet: Arc<dyn Outlet>,
+    /// Where passwords go.
+    pub auth: Arc<Auth>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Sends channels away.
+    pub kicker: Kicker<S>,
+}
+
+/// Main's state. `St` keeps, `S` is a client's socket.
+pub struct Drain<St, S> {
+    pub(crate) around: Surroundings<S>,
+    pub(crate) policy: Policy,
+    pub(crate) batch: Batch<St>,
+    pub(crate) people: People,
+    pub(crate) groups: HashMap<GroupId, Arc<[UserId]>>,
+    pub(crate) window: Window,
+    pub(crate) now: Now,
+    /// Channels that have left and still have their fd, by slot.
+    pub(super) seats: Vec<Option<Seat>>,
+    /// When their grace is over, in order.
+    pub(super) lingering: VecDeque<(u64, ChannelId)>,
+    /// Whose session is on which channel.
+    pub(crate) sessions: HashMap<EndKey, UserId>,
+    pub(super) endings: HashMap<EndKey, Ending>,
+    /// Channels whose worker has been asked for the socket.
+    pub(super) closing: usize,
+    /// Ends that the batch under way commits.
+    pub(super) committing: Vec<EndKey>,
+    /// Sessions that have taken over all they were sent of their box.
+    pub(crate) refills: Vec<UserId>,
+    pub(super) drained: u64,
+    /// Workers that wait for room.
+    pub(super) short: Vec<usize>,
+    expire_at_us: u64,
+    stopping: Option<Stopping>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stopping {
+    since_us: u64,
+    /// True exactly when every fd is being closed, whatever its grace.
+    closing: bool,
+}
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// Main's state at the start.
+    pub fn new(store: St, policy: Policy, around: Surroundings<S>) -> Self {
+        Drain {
+            around,
+            policy,
+            batch: Batch::new(store),
+            people: People::default(),
+            groups: HashMap::new(),
+            window: Window::default(),
+            now: Now::default(),
+            seats: Vec::new(),
+            lingering: VecDeque::new(),
+            sessions: HashMap::new(),
+            endings: HashMap::new(),
+            closing: 0,
+            committing: Vec::new(),
+            refills: Vec::new(),
+            drained: 0,
+            short: Vec::new(),
+            expire_at_us: EXPIRY_US,
+            stopping: None,
+        }
+    }
+
+    /// Gives the store up, to be closed.
+    pub fn into_store(self) -> St {
+        self.batch.into_store()
+    }
+
+    /// Takes one entry.
+    pub fn take(&mut self, entry: Entry<S>, now: Now) {
+        self.now = now;
+        match entry {
+            Entry::Departure(departure) => self.depart(departure),
+            Entry::Settlement(settlement) => self.settle(settlement),
+            Entry::HandBack { channel, socket } => {
+                drop(socket);
+                self.closed(channel);
+            }
+            Entry::Ask(ask) => self.answer(ask),
+            Entry::TakenOver { user, channel, session, upto } => {
+                self.taken_over(user, (channel, session), upto);
+            }
+            Entry::Probed { user } => self.probed(user),
+            Entry::Short { worker } => self.short.push(worker),
+            Entry::Control(ask) => self.control(ask),
+            Entry::Stop => self.stop(),
+        }
+    }
+
+    /// Ends a batch: commits, says what hangs on it, closes what is due. `clock` is read after the commit.
+    pub fn finish(&mut self, clock: &dyn Fn() -> Now) {
+        self.expire_history();
+        self.close_due();
+        let outcome = self.batch.finish();
+        self.now = clock();
+        let committed = match &outcome.committed {
+            None => true,
+            Some(Ok(())) => {
+                self.around.metrics.commits.add(1);
+                true
+            }
+            Some(Err(error)) => {
+                self.around.metrics.commit_failures.add(1);
+                tracing::error!(%error, "a transaction failed; what was asked is refused, ends are tried again");
+                self.people.forget_usage();
+                false
+            }
+        };
+        if committed {
+            self.note_committed();
+        }
+        self.carry_out(outcome.effects, committed);
+        if committed {
+            self.refill();
+        }
+        self.people.tidy(self.around.registry.len());
+        self.stop_further();
+    }
+
+    /// How long main may sleep, in microseconds.
+    pub fn timeout_us(&self) -> Option<u64> {
+        let until = |at_us: u64| at_us.saturating_sub(self.now.mono_us);
+        if self.batch.is_under_way() {
+            return Some(0);
+        }
+        let grace = self.lingering.front().map(|(at_us, _)| until(*at_us));
+        let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
+        let stop = self.stopping.is_some().then_some(STOP_LOOK_US);
+        [grace, retry, stop, Some(until(self.expire_at_us))].into_iter().flatten().min()
+    }
+
+    /// True exactly when an orderly stop is over.
+    pub fn is_finished(&self) -> bool {
+        let Some(stopping) = self.stopping else { return false };
+        let all_closed = self.seats.iter().all(Option::is_none) && self.endings.is_empty();
+        let done = stopping.closing && all_closed && !self.batch.is_in_debt();
+        done || self.now.mono_us >= stopping.since_us + STOP_LIMIT_US
+    }
+
+    /// True exactly when everything that had to be written is written.
+    pub fn is_settled(&self) -> bool {
+        !self.batch.is_in_debt()
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Login(login) => self.log_in(login),
+            Ask::Register { asker, name, password } => self.register(&asker, &name, &password),
+            Ask::Chat(message) => self.chat(message),
+            Ask::AddFriend { asker, user, friend } => self.add_friend(&asker, user, friend),
+            Ask::CreateGroup { asker, user, name, desc } => self.create_group(&asker, user, &name, &desc),
+            Ask::JoinGroup { asker, user, group } => self.join_group(&asker, user, group),
+            Ask::Nothing { asker } => self.grant(&asker, None),
+        }
+    }
+
+    /// A user by number, with the row read if need be. `Ok(None)` for nobody, `Err` when the batch has failed.
+    pub(crate) fn person(&mut self, user: UserId) -> Result<Option<&mut Person>, BatchFailed> {
+        if self.people.find(user).is_none() {
+            let row = self.batch.attempt(|store| store.user(user)).ok_or(BatchFailed)?;
+            match row {
+                Some(row) => drop(self.people.meet(&row)),
+                None => return Ok(None),
+            }
+        }
+        Ok(self.people.find(user))
+    }
+
+    /// A letter, whatever becomes of the batch.
+    pub(crate) fn post(&mut self, channel: ChannelId, letter: Mail) {
+        let worker = self.around.table.worker(channel);
+        self.batch.then(Effect::Post { worker, letter });
+    }
+
+    /// Carries out what hangs on a batch. Letters that bring messages go before those that let senders go on,
+    /// to every worker: a sender that goes on may write to the receiver's worker directly.
+    fn carry_out(&mut self, effects: Vec<Effect>, committed: bool) {
+        let workers = self.around.outlet.workers();
+        let mut first: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut second: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut put = |worker: usize, letter: Mail| {
+            let later = matches!(&letter, Mail::Answer { settles, .. } if *settles != Settles::Login);
+            let pile = if later { &mut second } else { &mut first };
+            if let Some(pile) = pile.get_mut(worker) {
+                pile.push(letter);
+            }
+        };
+        let mut answers: Vec<OwedAnswers> = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Post { worker, letter } => put(worker, letter),
+                Effect::Commit { worker, letter, otherwise } => {
+                    put(worker, if committed { letter } else { otherwise });
+                }
+                Effect::LoggedIn { worker, letter, .. } if committed => put(worker, letter),
+                Effect::LoggedIn { worker, user, key, asker, .. } => {
+                    self.undo_login(user, key);
+                    put(worker, refusal(&asker, Errno::NotStored));
+                }
+                Effect::Safe { ticket } if committed => answers.extend(ticket.safe()),
+                Effect::Safe { ticket } => answers.extend(ticket.failed(Errno::NotStored)),
+                Effect::Failed { ticket, errno } => answers.extend(ticket.failed(errno)),
+                Effect::Full { ticket, user } => answers.extend(ticket.full(user)),
+                Effect::Offline { receipt } => self.report_offline(receipt, committed),
+                Effect::Ghost { reply, mut ghost, asked_us } => {
+                    ghost.offline_us = self.now.mono_us.saturating_sub(asked_us);
+                    // Whoever asked may have given up.
+                    let _ = reply.send(committed.then_some(ghost));
+                }
+            }
+        }
+        for (asker, answer) in answers {
+            let worker = self.around.table.worker(asker.channel);
+            let letter =
+                Mail::Answer { channel: asker.channel, settles: Settles::Ticket, answer: Some(answer) };
+            put(worker, letter);
+        }
+        let mut refused = Vec::new();
+        for pile in [first, second] {
+            for (worker, mut letters) in pile.into_iter().enumerate() {
+                self.around.outlet.post(worker, &mut letters, &mut refused);
+            }
+        }
+        for letter in refused {
+            self.came_back(letter);
+        }
+    }
+
+    fn report_offline(&mut self, receipt: super::Receipt, committed: bool) {
+        if committed {
+            receipt.report(self.now.mono_us, super::Milestone::Offline);
+        } else {
+            // The end is owed; a later commit reports it.
+            self.batch.then(Effect::Offline { receipt });
+        }
+    }
+
+    fn control(&mut self, ask: ControlAsk) {
+        match ask {
+            ControlAsk::Queue(reply) => {
+                let report = QueueReport { lingering: self.lingering.len(), drained: self.drained };
+                // Whoever asked may have given up.
+                let _ = reply.send(report);
+            }
+            ControlAsk::Ghost { who, reply } => {
+                if let Some(ghost) = self.lay_ghost(&who) {
+                    let asked_us = self.now.mono_us;
+                    self.batch.then(Effect::Ghost { reply, ghost, asked_us });
+                } else {
+                    let _ = reply.send(None);
+                }
+            }
+        }
+    }
+
+    /// Sets a user offline who is marked online and has no session.
+    fn lay_ghost(&mut self, who: &GhostName) -> Option<Ghost> {
+        let row = self.batch.attempt(|store| match who {
+            GhostName::Id(user) => store.user(*user),
+            GhostName::Name(name) => store.user_named(name),
+        })??;
+        if !row.online || self.people.is_online(row.id) {
+            return None;
+        }
+        self.batch.attempt(|store| store.set_offline(row.id, row.epoch))?;
+        Some(Ghost { user: row.id, name: row.name, offline_us: 0 })
+    }
+
+    fn expire_history(&mut self) {
+        if self.now.mono_us < self.expire_at_us {
+            return;
+        }
+        self.expire_at_us = self.now.mono_us + EXPIRY_US;
+        let before_ms = self.now.unix_ms - HISTORY_MS;
+        self.batch.attempt(|store| store.expire_departures(before_ms, HISTORY_ROWS));
+    }
+
+    /// Lets workers accept again once there is room, and closes lingering channels early when there is little.
+    fn close_due(&mut self) {
+        self.close_lingering();
+        let limit = self.around.table.capacity() * EARLY_CLOSE_PERCENT / 100;
+        self.close_early(limit);
+        if !self.short.is_empty() {
+            for worker in std::mem::take(&mut self.short) {
+                self.batch.then(Effect::Post { worker, letter: Mail::Accept });
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        tracing::info!("stopping: everyone is sent away");
+        self.stopping = Some(Stopping { since_us: self.now.mono_us, closing: false });
+        for worker in 0..self.around.outlet.workers() {
+            self.around.outlet.post(worker, &mut vec![Mail::Shutdown], &mut Vec::new());
+        }
+        for channel in self.around.table.occupants().collect::<Vec<_>>() {
+            self.around.kicker.kick(channel, Reason::ServerShutdown);
+        }
+    }
+
+    /// A stop waits until every client is gone, or for its time; then it closes what is left.
+    fn stop_further(&mut self) {
+        let Some(stopping) = &mut self.stopping else { return };
+        let waited_us = self.now.mono_us.saturating_sub(stopping.since_us);
+        let all_gone = self.around.table.connected() == 0;
+        if !stopping.closing && (all_gone || waited_us >= self.policy.stop_drain_us) {
+            stopping.closing = true;
+        }
+        if stopping.closing {
+            // Whoever was accepted while the listeners were being emptied is among them.
+            for due in &mut self.lingering {
+                due.0 = 0;
+            }
+        }
+    }
+
+    /// Members of a group, remembered; by `service::groups`.
+    pub(crate) fn remember_group(&mut self, group: GroupId, members: Arc<[UserId]>) {
+        if self.groups.len() >= GROUPS_MAX {
+            self.groups.clear();
+        }
+        self.groups.insert(group, members);
+    }
+}
+
+/// The batch has failed: what was asked in it is refused when it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BatchFailed;
+
+/// A login or registration that is refused.
+pub(crate) fn refusal(asker: &crate::service::ask::Asker, errno: Errno) -> Mail {
+    let msgid = if asker.re == 4 { 5 } else { 2 };
+    Mail::Answer {
+        channel: asker.channel,
+        settles: Settles::Login,
+        answer: Some(Answer::Refused { msgid, errno, text: errno.text().into(), seq: asker.seq.clone() }),
+    }
+}

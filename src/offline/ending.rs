@@ -1,0 +1,308 @@
+//! Main's side of an end: departure, settlement, the grace, the close, and what the history says of it.
+
+use super::batch::{Effect, EndKey, Owed};
+use super::departure::{Departure, Milestone, Receipt, Settlement};
+use super::drain::Drain;
+use super::mail::Mail;
+use crate::channel::{ChannelId, SessionNo};
+use crate::ident::UserId;
+use crate::service::people::Copy;
+use crate::service::storage::{Completion, DepartureRow, Storage};
+
+/// Lingering channels that one turn closes early at most.
+const EARLY_CLOSES_MAX: usize = 4096;
+
+/// A channel that has left and still has its fd.
+#[derive(Debug)]
+pub(super) struct Seat {
+    channel: ChannelId,
+    session: Option<SessionNo>,
+    noticed_us: u64,
+    /// True exactly when the owning worker has settled, so that closing loses nothing.
+    settled: bool,
+    /// True exactly when the grace is over.
+    due: bool,
+    /// True exactly when the worker has been asked for the socket.
+    closing: bool,
+    receipt: Option<Receipt>,
+}
+
+/// What becomes known of a session's end bit by bit.
+#[derive(Debug)]
+pub(super) struct Ending {
+    user: UserId,
+    noticed_us: u64,
+    stays: bool,
+    settled: bool,
+    closed_us: Option<u64>,
+    receipt: Option<Receipt>,
+    completion: Completion,
+}
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// The first report: routing has stopped, now the user goes offline.
+    pub(super) fn depart(&mut self, departure: Departure) {
+        let Departure { channel, session, stays, noticed_us, parting, .. } = &departure;
+        self.drained += 1;
+        if !stays {
+            self.around.table.forget_user(*channel);
+            self.lingering.push_back((noticed_us + self.policy.grace_us, *channel));
+            let slot = channel.slot as usize;
+            if self.seats.len() <= slot {
+                self.seats.resize_with(slot + 1, || None);
+            }
+            self.seats[slot] = Some(Seat {
+                channel: *channel,
+                session: *session,
+                noticed_us: *noticed_us,
+                settled: false,
+                due: false,
+                closing: false,
+                receipt: parting.receipt.clone(),
+            });
+        }
+        match session.and_then(|number| self.owner((*channel, number))) {
+            Some(user) => self.end_session(user, departure),
+            None => {
+                if let Some(receipt) = &parting.receipt {
+                    receipt.report(self.now.mono_us, Milestone::Offline);
+                }
+            }
+        }
+    }
+
+    /// Whose session that is. A login that was undone leaves none.
+    fn owner(&mut self, key: EndKey) -> Option<UserId> {
+        self.sessions.get(&key).copied()
+    }
+
+    /// Ends a user's session: one row of history and `offline`, in one transaction.
+    pub(crate) fn end_session(&mut self, user: UserId, departure: Departure) {
+        let Departure { channel, session: Some(number), stays, noticed_us, at_ms, parting } = departure
+        else {
+            return;
+        };
+        let key = (channel, number);
+        self.sessions.remove(&key);
+        let Some(person) = self.people.find(user) else { return };
+        let Some(session) = person.session.take_if(|s| (s.channel, s.number) == key) else { return };
+        person.leaving = Some(key);
+        let name = person.name.to_string();
+        tracing::info!(
+            channel = %channel, user = %user, name, peer = %session.peer, reason = parting.reason.word(),
+            errno = parting.errno, "offline"
+        );
+        self.around.registry.remove(user, channel, number);
+        self.around.metrics.sessions_ended.add(1);
+        self.endings.insert(
+            key,
+            Ending {
+                user,
+                noticed_us,
+                stays,
+                settled: false,
+                closed_us: None,
+                receipt: parting.receipt.clone(),
+                completion: Completion::default(),
+            },
+        );
+        self.committing.push(key);
+        let row = DepartureRow {
+            at_ms,
+            channel: Some(channel.to_string()),
+            user,
+            name,
+            peer: Some(session.peer.to_string()),
+            reason: parting.reason,
+            errno: parting.errno,
+            since_ms: Some(session.since_ms),
+        };
+        self.batch.owe(Owed::Departure { key, epoch: session.epoch, row });
+        // Whoever asked whether this client is still there knows now.
+        self.probed(user);
+    }
+
+    /// The second report: what was under way to that session is known, so what has waited may follow it.
+    pub(super) fn settle(&mut self, settlement: Settlement) {
+        let Settlement { channel, session, unsent, delivered } = settlement;
+        let slot = channel.slot as usize;
+        if let Some(Some(seat)) = self.seats.get_mut(slot)
+            && seat.channel == channel
+            && seat.session == session
+        {
+            seat.settled = true;
+            if seat.due {
+                self.ask_for_socket(channel);
+            }
+        }
+        let Some(key) = session.map(|number| (channel, number)) else { return };
+        let Some(ending) = self.endings.get_mut(&key) else { return };
+        let user = ending.user;
+        ending.settled = true;
+        ending.completion.delivered = delivered as i64;
+        ending.completion.saved = unsent.len() as i64;
+        self.around.metrics.chats_saved.add(unsent.len() as u64);
+        for chat in unsent {
+            self.save(user, Copy { body: chat.body, ticket: chat.ticket, asker: None });
+        }
+        if let Some(person) = self.people.find(user)
+            && person.leaving == Some(key)
+        {
+            person.leaving = None;
+            self.release(user);
+        }
+        self.complete(key);
+    }
+
+    /// What was held for a user goes where it belongs now, and whoever waited to be that user logs in.
+    pub(crate) fn release(&mut self, user: UserId) {
+        let Some(person) = self.people.find(user) else { return };
+        for copy in std::mem::take(&mut person.held) {
+            self.place(user, copy);
+        }
+        while let Some(person) = self.people.find(user)
+            && person.session.is_none()
+            && person.leaving.is_none()
+            && let Some(login) = person.parked.pop_front()
+        {
+            self.log_in(login);
+        }
+        // With a new session, those behind it meet the policy.
+        if let Some(person) = self.people.find(user)
+            && person.session.is_some()
+        {
+            for login in std::mem::take(&mut person.parked) {
+                self.log_in(login);
+            }
+        }
+    }
+
+    /// An accepted message goes to the box, whatever the box holds.
+    fn save(&mut self, user: UserId, copy: Copy) {
+        let at_ms = self.now.unix_ms;
+        let Some(mid) = self.next_mid(user) else { return };
+        if let Some(person) = self.people.find(user)
+            && let Some(usage) = &mut person.usage
+        {
+            usage.count += 1;
+            usage.bytes += copy.body.len() as u64;
+        }
+        self.batch.owe(Owed::Keep { user, mid, at_ms, body: copy.body });
+        if let Some(ticket) = copy.ticket {
+            self.batch.then(Effect::Safe { ticket });
+        }
+    }
+
+    /// A letter came back because its session has ended: its departure is on its way through the queue.
+    pub(crate) fn came_back(&mut self, letter: Mail) {
+        let Mail::Chat { to, session, user, chat, .. } = letter else { return };
+        let Some(person) = self.people.find(user) else { return };
+        if let Some(present) = &mut person.session
+            && (present.channel, present.number) == (to, session)
+        {
+            present.gone = true;
+        }
+        // What came from the box still lies there.
+        if chat.kept.is_none() {
+            person.held.push_back(Copy { body: chat.body, ticket: chat.ticket, asker: None });
+        }
+        if !person.holds_messages() {
+            // The session never was: its login could not be committed.
+            self.release(user);
+        }
+    }
+
+    /// Notes for every end of this batch that it is committed.
+    pub(super) fn note_committed(&mut self) {
+        let now_us = self.now.mono_us;
+        for key in std::mem::take(&mut self.committing) {
+            if let Some(ending) = self.endings.get_mut(&key) {
+                let offline_us = now_us.saturating_sub(ending.noticed_us);
+                ending.completion.offline_us = Some(offline_us as i64);
+                if let Some(receipt) = &ending.receipt {
+                    receipt.report(now_us, Milestone::Offline);
+                }
+            }
+            self.complete(key);
+        }
+    }
+
+    /// Asks for every socket whose grace is over.
+    pub(super) fn close_lingering(&mut self) {
+        while let Some((at_us, channel)) = self.lingering.front().copied()
+            && at_us <= self.now.mono_us
+        {
+            self.lingering.pop_front();
+            self.grace_over(channel);
+        }
+    }
+
+    /// Asks for the sockets of the oldest lingering channels while more than `limit` names are taken.
+    pub(super) fn close_early(&mut self, limit: usize) {
+        let taken = self.around.table.taken();
+        let closing = self.closing;
+        let excess = taken.saturating_sub(limit).saturating_sub(closing).min(EARLY_CLOSES_MAX);
+        for _ in 0..excess {
+            let Some((_, channel)) = self.lingering.pop_front() else { break };
+            self.around.metrics.closed_early.add(1);
+            self.grace_over(channel);
+        }
+    }
+
+    fn grace_over(&mut self, channel: ChannelId) {
+        let Some(Some(seat)) = self.seats.get_mut(channel.slot as usize) else { return };
+        if seat.channel != channel {
+            return;
+        }
+        seat.due = true;
+        if seat.settled {
+            self.ask_for_socket(channel);
+        }
+    }
+
+    fn ask_for_socket(&mut self, channel: ChannelId) {
+        let Some(Some(seat)) = self.seats.get_mut(channel.slot as usize) else { return };
+        if !std::mem::replace(&mut seat.closing, true) {
+            self.closing += 1;
+            self.post(channel, Mail::Close { channel });
+        }
+    }
+
+    /// The fd is closed: the name is free.
+    pub(super) fn closed(&mut self, channel: ChannelId) {
+        let seat = self.seats.get_mut(channel.slot as usize).and_then(Option::take);
+        let Some(seat) = seat.filter(|seat| seat.channel == channel) else {
+            tracing::error!(%channel, "a socket came back that nobody asked for");
+            return;
+        };
+        self.closing -= usize::from(seat.closing);
+        self.around.metrics.closed.add(1);
+        self.around.table.free(channel);
+        if let Some(receipt) = &seat.receipt {
+            receipt.report(self.now.mono_us, |_| Milestone::Closed);
+        }
+        if let Some(key) = seat.session.map(|number| (channel, number))
+            && let Some(ending) = self.endings.get_mut(&key)
+        {
+            ending.closed_us = Some(self.now.mono_us.saturating_sub(seat.noticed_us));
+            self.complete(key);
+        }
+    }
+
+    /// Completes the history once everything about an end is known.
+    fn complete(&mut self, key: EndKey) {
+        let Some(ending) = self.endings.get(&key) else { return };
+        let closed = ending.stays || ending.closed_us.is_some();
+        if !(ending.settled && closed && ending.completion.offline_us.is_some()) {
+            return;
+        }
+        let completion = Completion { closed_us: ending.closed_us.map(|us| us as i64), ..ending.completion };
+        self.endings.remove(&key);
+        self.batch.owe(Owed::Completion { key, completion });
+    }
+
+    /// Asks a worker to settle a session that main itself has ended, on a channel that stays.
+    pub(crate) fn settle_later(&mut self, channel: ChannelId, session: SessionNo) {
+        self.post(channel, Mail::Settle { channel, session });
+    }
+}

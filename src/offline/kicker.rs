@@ -1,0 +1,77 @@
+//! Sending a channel away from any thread, without waiting for main.
+
+use super::departure::{Departure, Parting};
+use super::mail::{Mail, Outlet};
+use super::queue::{Entry, OfflineQueue};
+use crate::channel::{ChannelId, ChannelTable, Left, Reason, SessionNo};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::sync::Arc;
+
+/// Takes the step, pushes the departure, tells the worker. Control, takeover and shutdown all use it.
+pub struct Kicker<S> {
+    table: Arc<ChannelTable>,
+    queue: Arc<OfflineQueue<S>>,
+    outlet: Arc<dyn Outlet>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+impl<S> Clone for Kicker<S> {
+    fn clone(&self) -> Self {
+        Kicker {
+            table: Arc::clone(&self.table),
+            queue: Arc::clone(&self.queue),
+            outlet: Arc::clone(&self.outlet),
+            metrics: Arc::clone(&self.metrics),
+            clock: self.clock,
+        }
+    }
+}
+
+impl<S> Kicker<S> {
+    /// A kicker for one server.
+    pub fn new(
+        table: Arc<ChannelTable>,
+        queue: Arc<OfflineQueue<S>>,
+        outlet: Arc<dyn Outlet>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Self {
+        Kicker { table, queue, outlet, metrics, clock }
+    }
+
+    /// Sends a channel away. True for exactly one caller in the life of a channel; a stale name hits nothing.
+    pub fn kick(&self, channel: ChannelId, reason: Reason) -> bool {
+        self.kick_saying(channel, Parting::new(reason))
+    }
+
+    /// The same, with a sentence and perhaps somebody who waits for the stages.
+    pub fn kick_saying(&self, channel: ChannelId, parting: Parting) -> bool {
+        self.table.leave(channel).is_some_and(|left| self.push(channel, left, parting))
+    }
+
+    /// The same, only if that session still goes on: whoever is on the channel by now is not meant.
+    pub fn kick_session(&self, channel: ChannelId, session: SessionNo, parting: Parting) -> bool {
+        let left = self.table.leave_session(channel, session);
+        left.is_some_and(|left| self.push(channel, left, parting))
+    }
+
+    /// The step is taken: the departure for main, then the goodbye for the worker.
+    fn push(&self, channel: ChannelId, left: Left, parting: Parting) -> bool {
+        let worker = self.table.worker(channel);
+        let now = self.clock.now();
+        self.metrics.departures.add(1);
+        self.queue.push(Entry::Departure(Departure {
+            channel,
+            session: left.session,
+            stays: false,
+            noticed_us: now.mono_us,
+            at_ms: now.unix_ms,
+            parting: parting.clone(),
+        }));
+        let mut mail = vec![Mail::Leave { channel, session: left.session, parting }];
+        self.outlet.post(worker, &mut mail, &mut Vec::new());
+        true
+    }
+}

@@ -1,0 +1,14 @@
+//! The offline queue and main's side of it: departures, the drain, the history, the grace.
+
+pub(crate) mod batch;
+pub mod departure;
+pub mod drain;
+mod ending;
+pub mod kicker;
+pub mod mail;
+pub mod queue;
+
+pub use departure::{Departure, Milestone, Parting, Receipt, Settlement};
+pub use kicker::Kicker;
+pub use mail::{ChannelReport, Mail, Origin, Outlet, Settles};
+pub use queue::{ControlAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};

@@ -1,0 +1,293 @@
+//! The offline queue: main's one locked FIFO, and so the one order in which everything happens.
+//!
+//! Workers, auth threads, control and signals push; main alone takes. Nobody ever waits for room: departures,
+//! settlements and sockets have their place reserved, for a channel has at most one of each; asks are refused
+//! past a bound.
+
+use super::departure::{Departure, Settlement};
+use crate::channel::{ChannelId, SessionNo};
+use crate::ident::{Mid, UserId};
+use crate::service::ask::Ask;
+use crate::sync::{Condvar, Lock};
+use crossbeam_channel::Sender;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Asks that may wait at once. Past it, clients get errno 18.
+pub const ASKS_MAX: usize = 65_536;
+
+/// What main is told.
+#[derive(Debug)]
+pub enum Entry<S> {
+    /// A channel left, or a session ended.
+    Departure(Departure),
+    /// Its worker has settled with it.
+    Settlement(Settlement),
+    /// Its worker has deregistered the socket; main closes it.
+    HandBack {
+        /// Whose.
+        channel: ChannelId,
+        /// The socket. Dropping it closes the fd.
+        socket: S,
+    },
+    /// A client or an auth thread wants something.
+    Ask(Ask),
+    /// A channel has taken over messages of the box, up to and including one.
+    TakenOver {
+        /// Whose box.
+        user: UserId,
+        /// Which channel.
+        channel: ChannelId,
+        /// Which session.
+        session: SessionNo,
+        /// The newest.
+        upto: Mid,
+    },
+    /// The channel that stood in the way of a login has been looked at.
+    Probed {
+        /// Who wants to log in.
+        user: UserId,
+    },
+    /// A worker has no names or fds left for new connections.
+    Short {
+        /// Which worker.
+        worker: usize,
+    },
+    /// The control socket wants something that only main knows.
+    Control(ControlAsk),
+    /// Stop in order.
+    Stop,
+}
+
+/// What control asks of main.
+#[derive(Debug)]
+pub enum ControlAsk {
+    /// How the queue stands.
+    Queue(Sender<QueueReport>),
+    /// Set a user offline who is marked online without a live channel; answers who, if so.
+    Ghost {
+        /// By number or name.
+        who: GhostName,
+        /// The answer.
+        reply: Sender<Option<Ghost>>,
+    },
+}
+
+/// How a ghost is named.
+#[derive(Debug)]
+pub enum GhostName {
+    /// By number.
+    Id(UserId),
+    /// By name.
+    Name(String),
+}
+
+/// A user who was marked online without a live channel, and is offline now.
+#[derive(Debug)]
+pub struct Ghost {
+    /// Who.
+    pub user: UserId,
+    /// The name.
+    pub name: String,
+    /// From the ask to the commit, in microseconds.
+    pub offline_us: u64,
+}
+
+/// How main's side of the queue stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QueueReport {
+    /// Channels that have left and whose fds are still open.
+    pub lingering: usize,
+    /// Departures drained since the start.
+    pub drained: u64,
+}
+
+/// The queue. `S` is the type of a client's socket.
+#[derive(Debug)]
+pub struct OfflineQueue<S> {
+    inner: Lock<Inner<S>>,
+    filled: Condvar,
+}
+
+#[derive(Debug)]
+struct Inner<S> {
+    entries: VecDeque<Entry<S>>,
+    /// Asks among the entries.
+    asks: usize,
+    /// Times at which departures among the entries were noticed, oldest first.
+    departures: VecDeque<u64>,
+    /// True exactly while main waits, so that a push to a busy main costs no system call.
+    waiting: bool,
+}
+
+impl<S> Default for OfflineQueue<S> {
+    fn default() -> Self {
+        OfflineQueue {
+            inner: Lock::new(Inner {
+                entries: VecDeque::new(),
+                asks: 0,
+                departures: VecDeque::new(),
+                waiting: false,
+            }),
+            filled: Condvar::new(),
+        }
+    }
+}
+
+impl<S> OfflineQueue<S> {
+    /// Pushes what has its place reserved. Never refused.
+    pub fn push(&self, entry: Entry<S>) {
+        debug_assert!(!matches!(entry, Entry::Ask(_)), "asks are bounded");
+        let wake = {
+            let mut inner = self.inner.lock();
+            inner.append(entry);
+            std::mem::take(&mut inner.waiting)
+        };
+        self.wake_if(wake);
+    }
+
+    /// Pushes many at once, in order, asks among them. Asks past [`ASKS_MAX`] come back in `refused`.
+    pub fn push_all(&self, entries: &mut Vec<Entry<S>>, refused: &mut Vec<Ask>) {
+        if entries.is_empty() {
+            return;
+        }
+        let wake = {
+            let mut inner = self.inner.lock();
+            for entry in entries.drain(..) {
+                match entry {
+                    Entry::Ask(ask) if inner.asks >= ASKS_MAX => refused.push(ask),
+                    entry => inner.append(entry),
+                }
+            }
+            std::mem::take(&mut inner.waiting)
+        };
+        self.wake_if(wake);
+    }
+
+    /// Pushes one ask.
+    ///
+    /// # Errors
+    /// The ask, when [`ASKS_MAX`] are waiting.
+    pub fn ask(&self, ask: Ask) -> Result<(), Ask> {
+        let wake = {
+            let mut inner = self.inner.lock();
+            if inner.asks >= ASKS_MAX {
+                return Err(ask);
+            }
+            inner.append(Entry::Ask(ask));
+            std::mem::take(&mut inner.waiting)
+        };
+        self.wake_if(wake);
+        Ok(())
+    }
+
+    /// Takes up to `max` entries, oldest first; by main alone.
+    pub fn take(&self, max: usize, into: &mut Vec<Entry<S>>) {
+        let mut inner = self.inner.lock();
+        let count = inner.entries.len().min(max);
+        for _ in 0..count {
+            let Some(entry) = inner.entries.pop_front() else { break };
+            match &entry {
+                Entry::Ask(_) => inner.asks -= 1,
+                Entry::Departure(_) => {
+                    inner.departures.pop_front();
+                }
+                _ => {}
+            }
+            into.push(entry);
+        }
+    }
+
+    /// Waits until something is there, for `timeout` at most; by main alone. May return for nothing.
+    pub fn wait(&self, timeout: Option<Duration>) {
+        let mut inner = self.inner.lock();
+        if !inner.entries.is_empty() {
+            return;
+        }
+        inner.waiting = true;
+        // A poisoned guard is as good as any: see `Lock`.
+        match timeout {
+            Some(limit) => drop(self.filled.wait_timeout(inner, limit)),
+            None => drop(self.filled.wait(inner)),
+        }
+    }
+
+    /// Departures that wait, and when the oldest of them was noticed.
+    pub fn departures(&self) -> (usize, Option<u64>) {
+        let inner = self.inner.lock();
+        (inner.departures.len(), inner.departures.front().copied())
+    }
+
+    /// Entries that wait.
+    pub fn len(&self) -> usize {
+        self.inner.lock().entries.len()
+    }
+
+    /// True exactly when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn wake_if(&self, wake: bool) {
+        if wake {
+            self.filled.notify_one();
+        }
+    }
+}
+
+impl<S> Inner<S> {
+    fn append(&mut self, entry: Entry<S>) {
+        match &entry {
+            Entry::Ask(_) => self.asks += 1,
+            Entry::Departure(departure) => self.departures.push_back(departure.noticed_us),
+            _ => {}
+        }
+        self.entries.push_back(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::ask::Asker;
+
+    fn nothing() -> Ask {
+        let channel = ChannelId { slot: 0, generation: 1 };
+        Ask::Nothing { asker: Asker { channel, re: 3, seq: None } }
+    }
+
+    #[test]
+    fn asks_are_bounded_and_everything_else_has_its_place() {
+        let queue = OfflineQueue::<()>::default();
+        for _ in 0..ASKS_MAX {
+            queue.ask(nothing()).unwrap();
+        }
+        assert!(queue.ask(nothing()).is_err());
+        queue.push(Entry::Stop);
+        let mut refused = Vec::new();
+        queue.push_all(&mut vec![Entry::Ask(nothing()), Entry::Stop], &mut refused);
+        assert_eq!((queue.len(), refused.len()), (ASKS_MAX + 2, 1));
+        queue.take(1, &mut Vec::new());
+        assert!(queue.ask(nothing()).is_ok(), "a taken ask leaves room for another");
+    }
+
+    #[test]
+    fn entries_come_out_in_the_order_they_went_in() {
+        let queue = OfflineQueue::<u8>::default();
+        let channel = ChannelId { slot: 0, generation: 1 };
+        for socket in 0..3 {
+            queue.push(Entry::HandBack { channel, socket });
+        }
+        let mut taken = Vec::new();
+        queue.take(2, &mut taken);
+        queue.take(2, &mut taken);
+        let order: Vec<_> = taken
+            .iter()
+            .map(|entry| match entry {
+                Entry::HandBack { socket, .. } => *socket,
+                _ => u8::MAX,
+            })
+            .collect();
+        assert_eq!(order, [0, 1, 2]);
+    }
+}

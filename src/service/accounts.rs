@@ -1,0 +1,317 @@
+//! Logging in and registering: who may, what becomes of the session before, what a login brings.
+//!
+//! On main.
+
+use super::answer::{Answer, FriendNow, GroupNow, LoggedIn, MemberNow};
+use super::ask::{Asker, Login};
+use super::auth::{Job, NAME_TAKEN, Task};
+use super::people::Session;
+use super::registry::Online;
+use super::storage::{Kept, Storage, UserRow};
+use crate::channel::{ChannelId, Reason, SessionNo, Stage};
+use crate::ident::{Mid, UserId};
+use crate::offline::batch::{Effect, EndKey};
+use crate::offline::drain::{Drain, refusal};
+use crate::offline::{Departure, Mail, Parting, Settles};
+use crate::protocol::errno::Errno;
+use crate::sync::Arc;
+
+/// What one login answer, or one refill after it, takes out of the box at most, in bytes of bodies.
+pub(crate) const HANDOVER_BYTES: usize = 256 * 1024;
+/// The same in messages.
+pub(crate) const HANDOVER_COUNT: usize = 4096;
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// A verified login: now, or when the session before it has settled, or not at all.
+    pub(crate) fn log_in(&mut self, login: Login) {
+        let channel = login.asker.channel;
+        if matches!(self.around.table.stage(channel), Stage::Offline | Stage::Free) {
+            return;
+        }
+        let Ok(found) = self.person(login.user) else { return self.refuse(&login.asker, Errno::NotStored) };
+        let Some(person) = found else { return self.refuse(&login.asker, Errno::Refused) };
+        if person.holds_messages() {
+            person.parked.push_back(login);
+            return;
+        }
+        let present = person.session.as_ref().map(|session| (session.channel, session.number));
+        if self.around.table.has_ended(channel) {
+            return self.greet_without_session(login);
+        }
+        if let Some(present) = present
+            && present.0 != channel
+        {
+            return self.meet_duplicate(login, present);
+        }
+        self.log_in_here(login);
+    }
+
+    /// The user is online elsewhere.
+    fn meet_duplicate(&mut self, login: Login, present: (ChannelId, SessionNo)) {
+        let (user, (other, number)) = (login.user, present);
+        let worker = self.around.table.worker(other);
+        let Some(person) = self.people.find(user) else { return };
+        if !self.policy.reject_duplicates {
+            person.parked.push_back(login);
+            if let Some(session) = person.session.as_mut() {
+                // Nobody may write to it any more; what comes for the user waits for the settlement.
+                session.gone = true;
+            }
+            self.around.kicker.kick_session(other, number, Parting::new(Reason::Replaced));
+            return;
+        }
+        // The client may be gone without the worker having read so: then its place is free.
+        person.probing.push(login);
+        if person.probing.len() == 1 {
+            self.batch.then(Effect::Post { worker, letter: Mail::Probe { channel: other, user } });
+        }
+    }
+
+    /// The present session's client has been looked at, or the session has ended.
+    pub(crate) fn probed(&mut self, user: UserId) {
+        let Some(person) = self.people.find(user) else { return };
+        let waiting = std::mem::take(&mut person.probing);
+        let table = &self.around.table;
+        let stays = person
+            .session
+            .as_ref()
+            .is_some_and(|session| !session.gone && table.is_live(session.channel, session.number));
+        if let Some(session) = person.session.as_mut()
+            && !stays
+        {
+            session.gone = true;
+        }
+        for login in waiting {
+            if stays {
+                self.refuse(&login.asker, Errno::AlreadyOnline);
+            } else if let Some(person) = self.people.find(user) {
+                person.parked.push_back(login);
+            }
+        }
+    }
+
+    /// Logs in on a channel that may have a session of its own, which ends first.
+    fn log_in_here(&mut self, login: Login) {
+        let channel = login.asker.channel;
+        let Some(row) = self.check_again(&login) else { return };
+        if let Stage::Live(number) = self.around.table.stage(channel) {
+            if !self.around.table.end_session(channel, number) {
+                return;
+            }
+            self.end_previous(channel, number);
+            if self.people.find(login.user).is_some_and(|person| person.holds_messages()) {
+                if let Some(person) = self.people.find(login.user) {
+                    person.parked.push_back(login);
+                }
+                return;
+            }
+        }
+        self.begin_session(&login, row);
+    }
+
+    fn end_previous(&mut self, channel: ChannelId, number: SessionNo) {
+        let Some(user) = self.sessions.get(&(channel, number)).copied() else { return };
+        self.end_session(
+            user,
+            Departure {
+                channel,
+                session: Some(number),
+                stays: true,
+                noticed_us: self.now.mono_us,
+                at_ms: self.now.unix_ms,
+                parting: Parting::new(Reason::ClientQuit),
+            },
+        );
+        self.settle_later(channel, number);
+    }
+
+    /// The user's row, if its password still is the one that was verified.
+    fn check_again(&mut self, login: &Login) -> Option<UserRow> {
+        let row = self.batch.attempt(|store| store.user(login.user));
+        let Some(row) = row else {
+            self.refuse(&login.asker, Errno::NotStored);
+            return None;
+        };
+        let Some(row) = row.filter(|row| row.password.is_some()) else {
+            self.refuse(&login.asker, Errno::Refused);
+            return None;
+        };
+        if row.password.as_deref() == Some(&*login.verified) {
+            return Some(row);
+        }
+        let Some((who, password)) = &login.again else {
+            self.refuse(&login.asker, Errno::Busy);
+            return None;
+        };
+        // Another process has changed the password, or a renewed hash was written just now.
+        self.around.auth.forget(who, password);
+        let task =
+            Task::Login { peer: Arc::clone(&login.peer), who: who.clone(), password: password.clone() };
+        if self.around.auth.submit(Job { asker: login.asker.clone(), task }).is_err() {
+            self.refuse(&login.asker, Errno::Busy);
+        }
+        None
+    }
+
+    fn begin_session(&mut self, login: &Login, row: UserRow) {
+        let (channel, user) = (login.asker.channel, login.user);
+        let Some(number) = self.around.table.begin_session(channel, user) else { return };
+        let worker = self.around.table.worker(channel);
+        let person = self.people.meet(&row);
+        let epoch = person.begin_epoch();
+        let name = Arc::clone(&person.name);
+        person.session = Some(Session {
+            channel,
+            number,
+            worker,
+            epoch,
+            peer: Arc::clone(&login.peer),
+            since_ms: self.now.unix_ms,
+            backlog: None,
+            gone: false,
+        });
+        let key = (channel, number);
+        self.sessions.insert(key, user);
+        let online =
+            Online { channel, session: number, worker, epoch, direct: false, name: Arc::clone(&name) };
+        self.around.registry.enter(user, online);
+        self.batch.attempt(|store| store.set_online(user, epoch));
+        if let (Some(old), Some(new)) = (&row.password, &login.renewed) {
+            self.batch.attempt(|store| store.renew_password(user, old, new));
+        }
+        let (offline, more) = self.open_box(user);
+        if let Some(session) = self.people.find(user).and_then(|person| person.session.as_mut()) {
+            session.backlog = more.then(|| offline.last().map_or(Mid(0), |kept| kept.mid));
+        }
+        let upto = offline.last().map(|kept| kept.mid);
+        let logged_in = LoggedIn {
+            user,
+            name,
+            session: Some(number),
+            epoch,
+            offline: offline.into_iter().map(|kept| kept.body).collect(),
+            upto,
+            open: !more,
+            friends: self.friends_now(user),
+            groups: self.groups_now(user),
+            seq: login.asker.seq.clone(),
+        };
+        self.around.metrics.logins.add(1);
+        tracing::info!(channel = %channel, user = %user, name = &*logged_in.name, peer = &*login.peer, "online");
+        let letter = greeting(channel, logged_in);
+        self.batch.then(Effect::LoggedIn { worker, letter, user, key, asker: login.asker.clone() });
+    }
+
+    /// The oldest messages of a box, and whether there are more.
+    fn open_box(&mut self, user: UserId) -> (Vec<Kept>, bool) {
+        let Some(usage) = self.usage(user) else { return (Vec::new(), false) };
+        if usage.count == 0 {
+            return (Vec::new(), false);
+        }
+        let kept = self.batch.attempt(|store| store.kept(user, Mid(0), HANDOVER_COUNT, HANDOVER_BYTES));
+        let kept = kept.unwrap_or_default();
+        let more = (kept.len() as u64) < usage.count;
+        (kept, more)
+    }
+
+    /// The client has ended its side: it is answered, but nobody is online, nobody is sent away for it, and the
+    /// box stays as it is.
+    fn greet_without_session(&mut self, login: Login) {
+        let Some(row) = self.check_again(&login) else { return };
+        let user = login.user;
+        let logged_in = LoggedIn {
+            user,
+            name: row.name.as_str().into(),
+            session: None,
+            epoch: row.epoch,
+            offline: Vec::new(),
+            upto: None,
+            open: false,
+            friends: self.friends_now(user),
+            groups: self.groups_now(user),
+            seq: login.asker.seq.clone(),
+        };
+        self.post(login.asker.channel, greeting(login.asker.channel, logged_in));
+    }
+
+    /// The login's batch failed: the session never was.
+    pub(crate) fn undo_login(&mut self, user: UserId, key: EndKey) {
+        self.sessions.remove(&key);
+        self.around.registry.remove(user, key.0, key.1);
+        if self.around.table.end_session(key.0, key.1) {
+            self.around.table.forget_user(key.0);
+        }
+        if let Some(person) = self.people.find(user) {
+            person.session.take_if(|session| (session.channel, session.number) == key);
+            self.release(user);
+        }
+    }
+
+    /// Registers a name.
+    pub(crate) fn register(&mut self, asker: &Asker, name: &str, password: &str) {
+        let Some(added) = self.batch.attempt(|store| store.add_user(name, Some(password))) else {
+            return self.refuse(asker, Errno::NotStored);
+        };
+        let Some(id) = added else {
+            let answer = Answer::Refused {
+                msgid: 5,
+                errno: Errno::Refused,
+                text: NAME_TAKEN.into(),
+                seq: asker.seq.clone(),
+            };
+            return self.post(asker.channel, login_letter(asker.channel, answer));
+        };
+        self.around.metrics.registrations.add(1);
+        let answer = Answer::Registered { id, seq: asker.seq.clone() };
+        let worker = self.around.table.worker(asker.channel);
+        self.batch.then(Effect::Commit {
+            worker,
+            letter: login_letter(asker.channel, answer),
+            otherwise: refusal(asker, Errno::NotStored),
+        });
+    }
+
+    fn refuse(&mut self, asker: &Asker, errno: Errno) {
+        self.post(asker.channel, refusal(asker, errno));
+    }
+
+    fn friends_now(&mut self, user: UserId) -> Vec<FriendNow> {
+        let friends = self.batch.attempt(|store| store.friends(user)).unwrap_or_default();
+        friends
+            .into_iter()
+            .map(|friend| FriendNow {
+                online: self.people.is_online(friend.id),
+                id: friend.id,
+                name: friend.name,
+            })
+            .collect()
+    }
+
+    fn groups_now(&mut self, user: UserId) -> Vec<GroupNow> {
+        let groups = self.batch.attempt(|store| store.groups_of(user)).unwrap_or_default();
+        groups
+            .into_iter()
+            .map(|group| {
+                let members = self.batch.attempt(|store| store.members(group.id)).unwrap_or_default();
+                let members = members
+                    .into_iter()
+                    .map(|member| MemberNow {
+                        online: self.people.is_online(member.id),
+                        id: member.id,
+                        name: member.name,
+                        role: member.role,
+                    })
+                    .collect();
+                GroupNow { id: group.id, name: group.name, desc: group.desc, members }
+            })
+            .collect()
+    }
+}
+
+fn greeting(channel: ChannelId, logged_in: LoggedIn) -> Mail {
+    login_letter(channel, Answer::LoggedIn(Box::new(logged_in)))
+}
+
+fn login_letter(channel: ChannelId, answer: Answer) -> Mail {
+    Mail::Answer { channel, settles: Settles::Login, answer: Some(answer) }
+}

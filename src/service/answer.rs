@@ -1,0 +1,116 @@
+//! What a client is told, before it is put into the words of its protocol.
+
+use crate::channel::SessionNo;
+use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::protocol::errno::Errno;
+use crate::sync::Arc;
+use std::borrow::Cow;
+
+/// An answer on its way to a channel.
+#[derive(Debug)]
+pub enum Answer {
+    /// A login that succeeded (msgid 2).
+    LoggedIn(Box<LoggedIn>),
+    /// A registration that succeeded (msgid 5).
+    Registered {
+        /// The new user.
+        id: UserId,
+        /// The request's `seq`, as raw JSON.
+        seq: Option<Box<str>>,
+    },
+    /// A login or registration that did not (msgid 2 or 5).
+    Refused {
+        /// 2 or 5.
+        msgid: i64,
+        /// Why, as a number.
+        errno: Errno,
+        /// Why, as a sentence.
+        text: Cow<'static, str>,
+        /// The request's `seq`, as raw JSON.
+        seq: Option<Box<str>>,
+    },
+    /// Another request that failed (msgid 0).
+    Error {
+        /// Why, as a number.
+        errno: Errno,
+        /// Why, as a sentence.
+        text: Cow<'static, str>,
+        /// The request's msgid, where it had one.
+        re: Option<i64>,
+        /// The request's `seq`, as raw JSON.
+        seq: Option<Box<str>>,
+    },
+    /// A request with `seq` that succeeded (msgid 0, errno 0).
+    Done {
+        /// The request's msgid.
+        re: i64,
+        /// The request's `seq`, as raw JSON.
+        seq: Box<str>,
+        /// The new group of msgid 8.
+        id: Option<GroupId>,
+        /// Members of a group whose boxes were full.
+        full: Vec<UserId>,
+    },
+}
+
+/// All that a login brings.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// Who.
+    pub user: UserId,
+    /// The user's name.
+    pub name: Arc<str>,
+    /// The session that began; none where the client had ended its side before.
+    pub session: Option<SessionNo>,
+    /// The session's epoch.
+    pub epoch: Epoch,
+    /// The oldest messages of the box.
+    pub offline: Vec<Vec<u8>>,
+    /// The newest of them.
+    pub upto: Option<Mid>,
+    /// True exactly when the box holds nothing more, so that others may write to the channel directly.
+    pub open: bool,
+    /// Friends, with their state.
+    pub friends: Vec<FriendNow>,
+    /// Groups, with their members' state.
+    pub groups: Vec<GroupNow>,
+    /// The request's `seq`, as raw JSON.
+    pub seq: Option<Box<str>>,
+}
+
+/// A friend at the moment of a login.
+#[derive(Debug)]
+pub struct FriendNow {
+    /// The friend's number.
+    pub id: UserId,
+    /// The friend's name.
+    pub name: String,
+    /// True exactly when the friend had a session.
+    pub online: bool,
+}
+
+/// A group at the moment of a login.
+#[derive(Debug)]
+pub struct GroupNow {
+    /// The group's number.
+    pub id: GroupId,
+    /// Its name.
+    pub name: String,
+    /// What its creator said of it.
+    pub desc: String,
+    /// Its members: number, name, online, role.
+    pub members: Vec<MemberNow>,
+}
+
+/// A member of a group at the moment of a login.
+#[derive(Debug)]
+pub struct MemberNow {
+    /// The member's number.
+    pub id: UserId,
+    /// The member's name.
+    pub name: String,
+    /// True exactly when the member had a session.
+    pub online: bool,
+    /// `creator` or `normal`.
+    pub role: String,
+}

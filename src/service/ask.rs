@@ -1,0 +1,126 @@
+//! What workers and auth threads ask of main: each ask comes back to the channel exactly once.
+
+use super::auth::Who;
+use crate::channel::ChannelId;
+use crate::ident::{GroupId, UserId};
+use crate::sync::Arc;
+
+/// Who asked, and what the answer must repeat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asker {
+    /// The channel that asked.
+    pub channel: ChannelId,
+    /// The request's msgid.
+    pub re: i64,
+    /// The request's `seq`, as raw JSON.
+    pub seq: Option<Box<str>>,
+}
+
+/// A login whose password has been verified.
+#[derive(Debug)]
+pub struct Login {
+    /// Who asked.
+    pub asker: Asker,
+    /// The other end's address, for the history.
+    pub peer: Arc<str>,
+    /// Who logs in.
+    pub user: UserId,
+    /// The hash that the password was verified against. Main compares it with the row's once more, for
+    /// another process may have changed the password meanwhile.
+    pub verified: Arc<str>,
+    /// A stronger hash of the same password, where the stored one is weaker than the server's setting.
+    pub renewed: Option<Box<str>>,
+    /// What to verify in full should the row's hash be another: set where the password was only recalled.
+    pub again: Option<(Who, Box<str>)>,
+}
+
+/// A request, as main takes it.
+#[derive(Debug)]
+pub enum Ask {
+    /// Log in.
+    Login(Login),
+    /// Register a name with a password hash.
+    Register {
+        /// Who asked.
+        asker: Asker,
+        /// The name, already found acceptable.
+        name: Box<str>,
+        /// The password's PHC string.
+        password: Box<str>,
+    },
+    /// Say something to one user or to a group.
+    Chat(Message),
+    /// Add a friend.
+    AddFriend {
+        /// Who asked.
+        asker: Asker,
+        /// For whom.
+        user: UserId,
+        /// Whom.
+        friend: UserId,
+    },
+    /// Create a group.
+    CreateGroup {
+        /// Who asked.
+        asker: Asker,
+        /// Its creator.
+        user: UserId,
+        /// Its name.
+        name: Box<str>,
+        /// What its creator says of it.
+        desc: Box<str>,
+    },
+    /// Join a group.
+    JoinGroup {
+        /// Who asked.
+        asker: Asker,
+        /// Who joins.
+        user: UserId,
+        /// Which group.
+        group: GroupId,
+    },
+    /// Nothing: an answer that only has to keep its place behind others.
+    Nothing {
+        /// Who asked.
+        asker: Asker,
+    },
+}
+
+/// Where a chat goes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Destination {
+    /// One user.
+    User(UserId),
+    /// Every other member of a group.
+    Group(GroupId),
+}
+
+/// A chat on its way through main.
+#[derive(Debug)]
+pub struct Message {
+    /// Who asked.
+    pub asker: Asker,
+    /// The sender.
+    pub from: UserId,
+    /// The receiver or receivers.
+    pub to: Destination,
+    /// The object as delivered, without a terminator.
+    pub body: Arc<[u8]>,
+    /// What `seq`, receiver and text hash to; only where the request has a `seq`.
+    pub fingerprint: Option<u128>,
+}
+
+impl Ask {
+    /// Who asked.
+    pub fn asker(&self) -> &Asker {
+        match self {
+            Ask::Login(login) => &login.asker,
+            Ask::Chat(message) => &message.asker,
+            Ask::Register { asker, .. }
+            | Ask::AddFriend { asker, .. }
+            | Ask::CreateGroup { asker, .. }
+            | Ask::JoinGroup { asker, .. }
+            | Ask::Nothing { asker } => asker,
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Chats that go through main: to the receiver's channel, into the hands of a settlement, or into the box.
+//!
+//! On main.
+
+use super::ask::{Asker, Destination, Message};
+use super::chat::Chat;
+use super::people::{Copy, HELD_MAX};
+use super::storage::{BoxUsage, Storage};
+use super::ticket::Ticket;
+use crate::channel::{ChannelId, SessionNo};
+use crate::ident::{GroupId, Mid, UserId};
+use crate::offline::batch::{Effect, Owed};
+use crate::offline::drain::Drain;
+use crate::offline::{Mail, Settles};
+use crate::protocol::errno::Errno;
+use crate::service::accounts::{HANDOVER_BYTES, HANDOVER_COUNT};
+use crate::service::answer::Answer;
+use crate::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+
+/// Messages that a box takes.
+pub(crate) const BOX_COUNT_MAX: u64 = 1000;
+/// Bytes of messages that a box takes.
+pub(crate) const BOX_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Chats with `seq` that are remembered for one sender.
+const WINDOW_COUNT: usize = 1024;
+/// How long they are remembered, in microseconds (10 minutes).
+const WINDOW_US: u64 = 600_000_000;
+/// Senders whose window is looked at for expiry when their number has doubled since, at least.
+const WINDOW_SENDERS: usize = 1024;
+
+/// The chats with `seq` of the last minutes, by sender, so that a repetition is the same message.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    senders: HashMap<UserId, Recent>,
+    tidy_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    tickets: HashMap<u128, Arc<Ticket>>,
+    order: VecDeque<(u64, u128)>,
+}
+
+impl Window {
+    /// The ticket of the same message, if it is remembered and has not failed.
+    fn find(&mut self, sender: UserId, fingerprint: u128, now_us: u64) -> Option<Arc<Ticket>> {
+        let recent = self.senders.get_mut(&sender)?;
+        recent.expire(now_us);
+        recent.tickets.get(&fingerprint).cloned()
+    }
+
+    fn remember(&mut self, sender: UserId, fingerprint: u128, ticket: &Arc<Ticket>, now_us: u64) {
+        if self.senders.len() > self.tidy_at.max(WINDOW_SENDERS) {
+            self.senders.retain(|_, recent| {
+                recent.expire(now_us);
+                !recent.order.is_empty()
+            });
+            self.tidy_at = self.senders.len() * 2;
+        }
+        let recent = self.senders.entry(sender).or_default();
+        if recent.tickets.insert(fingerprint, Arc::clone(ticket)).is_none() {
+            recent.order.push_back((now_us, fingerprint));
+        }
+        recent.expire(now_us);
+    }
+}
+
+impl Recent {
+    fn expire(&mut self, now_us: u64) {
+        while let Some((at_us, fingerprint)) = self.order.front().copied()
+            && (self.order.len() > WINDOW_COUNT || now_us >= at_us + WINDOW_US)
+        {
+            self.order.pop_front();
+            self.tickets.remove(&fingerprint);
+        }
+    }
+}
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// A chat to one user or to a group.
+    pub(crate) fn chat(&mut self, message: Message) {
+        let ticket = match message.fingerprint {
+            None => None,
+            Some(fingerprint) => match self.new_ticket(&message, fingerprint) {
+                Some(ticket) => Some(ticket),
+                None => return,
+            },
+        };
+        match message.to {
+            Destination::User(user) => self.chat_to_user(user, &message, ticket),
+            Destination::Group(group) => self.chat_to_group(group, &message, ticket),
+        }
+    }
+
+    /// A ticket for a chat with `seq`; none for a repetition, which is answered with the first.
+    fn new_ticket(&mut self, message: &Message, fingerprint: u128) -> Option<Arc<Ticket>> {
+        let asker = message.asker.clone();
+        let now_us = self.now.mono_us;
+        if let Some(known) = self.window.find(message.from, fingerprint, now_us) {
+            let late = known.join(asker).err();
+            if late.is_none() || known.succeeded() {
+                self.let_go_on(&message.asker);
+                if let Some(asker) = late {
+                    self.batch.then(Effect::Safe { ticket: Ticket::new(asker, 1) });
+                }
+                return None;
+            }
+        }
+        let ticket = Ticket::new(message.asker.clone(), 1);
+        self.window.remember(message.from, fingerprint, &ticket, now_us);
+        Some(ticket)
+    }
+
+    fn chat_to_user(&mut self, user: UserId, message: &Message, ticket: Option<Arc<Ticket>>) {
+        let asker = &message.asker;
+        let fault = match self.person(user) {
+            Err(_) => Some(Errno::NotStored),
+            Ok(None) => Some(Errno::NoSuchUser),
+            Ok(Some(_)) => None,
+        };
+        if let Some(errno) = fault {
+            return self.refuse_chat(asker, ticket, errno);
+        }
+        let copy = Copy { body: Arc::clone(&message.body), ticket, asker: Some(asker.clone()) };
+        self.place(user, copy);
+        self.let_go_on(asker);
+    }
+
+    fn chat_to_group(&mut self, group: GroupId, message: &Message, ticket: Option<Arc<Ticket>>) {
+        let asker = &message.asker;
+        let members = match self.members(group) {
+            Ok(Some(members)) => members,
+            Ok(None) => return self.refuse_chat(asker, ticket, Errno::NoSuchGroup),
+            Err(_) => return self.refuse_chat(asker, ticket, Errno::NotStored),
+        };
+        if !members.contains(&message.from) {
+            return self.refuse_chat(asker, ticket, Errno::NotMember);
+        }
+        let others = members.iter().filter(|member| **member != message.from);
+        let outlet = Arc::clone(&self.around.outlet);
+        if (0..outlet.workers()).any(|worker| outlet.is_full(worker)) {
+            return self.refuse_chat(asker, ticket, Errno::Busy);
+        }
+        // The ticket's own copy is counted off last, so that it cannot settle before all are counted in.
+        if let Some(ticket) = &ticket {
+            ticket.expect_more(others.clone().count());
+        }
+        for member in others {
+            if matches!(self.person(*member), Ok(Some(_))) {
+                let copy = Copy { body: Arc::clone(&message.body), ticket: ticket.clone(), asker: None };
+                self.place(*member, copy);
+            } else if let Some(ticket) = &ticket {
+                self.batch.then(Effect::Safe { ticket: Arc::clone(ticket) });
+            }
+        }
+        if let Some(ticket) = ticket {
+            self.batch.then(Effect::Safe { ticket });
+        }
+        self.let_go_on(asker);
+    }
+
+    /// Brings a copy to where its receiver is: a channel, a settlement that is awaited, or the box.
+    pub(crate) fn place(&mut self, user: UserId, copy: Copy) {
+        let Some(person) = self.people.find(user) else { return };
+        if person.holds_messages() {
+            if person.held.len() >= HELD_MAX {
+                return self.fail_copy(user, copy, Errno::Busy);
+            }
+            person.held.push_back(copy);
+            return;
+        }
+        let Some(session) = person.session.as_ref().filter(|session| session.backlog.is_none()) else {
+            return self.keep(user, copy);
+        };
+        let (channel, number, worker) = (session.channel, session.number, session.worker);
+        if self.around.outlet.is_full(worker) {
+            return self.fail_copy(user, copy, Errno::Busy);
+        }
+        let chat = Chat { body: copy.body, ticket: copy.ticket, kept: None };
+        let letter = Mail::Chat { to: channel, session: number, user, chat, origin: None };
+        // Should the session be over by then, or its login not be committed, the letter comes back.
+        self.batch.then(Effect::Post { worker, letter });
+    }
+
+    /// Puts a message into a box, if there is room.
+    fn keep(&mut self, user: UserId, copy: Copy) {
+        let Some(usage) = self.usage(user) else { return self.fail_copy(user, copy, Errno::NotStored) };
+        let bytes = usage.bytes + copy.body.len() as u64;
+        if usage.count >= BOX_COUNT_MAX || bytes > BOX_BYTES_MAX {
+            return self.fail_copy(user, copy, Errno::BoxFull);
+        }
+        let at_ms = self.now.unix_ms;
+        let kept = match self.next_mid(user) {
+            Some(mid) => self.batch.attempt(|store| store.keep(user, mid, at_ms, &copy.body)),
+            None => None,
+        };
+        if kept.is_none() {
+            return self.fail_copy(user, copy, Errno::NotStored);
+        }
+        if let Some(person) = self.people.find(user) {
+            person.usage = Some(BoxUsage { count: usage.count + 1, bytes });
+        }
+        self.around.metrics.chats_kept.add(1);
+        match (copy.ticket, copy.asker) {
+            (Some(ticket), _) => self.batch.then(Effect::Safe { ticket }),
+            (None, Some(asker)) => self.warn_unless_committed(&asker),
+            (None, None) => {}
+        }
+    }
+
+    /// A sender without `seq` hears nothing of a success, but of a commit that fails.
+    fn warn_unless_committed(&mut self, asker: &Asker) {
+        let worker = self.around.table.worker(asker.channel);
+        let (channel, settles) = (asker.channel, Settles::Nothing);
+        let letter = Mail::Answer { channel, settles, answer: None };
+        let otherwise = Mail::Answer { channel, settles, answer: Some(error(asker, Errno::NotStored)) };
+        self.batch.then(Effect::Commit { worker, letter, otherwise });
+    }
+
+    /// A copy that could not be placed: its sender is told.
+    fn fail_copy(&mut self, user: UserId, copy: Copy, errno: Errno) {
+        match (copy.ticket, copy.asker) {
+            (Some(ticket), None) if errno == Errno::BoxFull => self.batch.then(Effect::Full { ticket, user }),
+            (Some(ticket), _) => self.batch.then(Effect::Failed { ticket, errno }),
+            (None, Some(asker)) => {
+                let answer = Some(error(&asker, errno));
+                let letter = Mail::Answer { channel: asker.channel, settles: Settles::Nothing, answer };
+                self.post(asker.channel, letter);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn refuse_chat(&mut self, asker: &Asker, ticket: Option<Arc<Ticket>>, errno: Errno) {
+        if let Some(ticket) = ticket {
+            self.let_go_on(asker);
+            self.batch.then(Effect::Failed { ticket, errno });
+        } else {
+            self.refuse_request(asker, errno);
+        }
+    }
+
+    /// A channel has taken over messages of its user's box: they are gone from it, and more may follow.
+    pub(crate) fn taken_over(&mut self, user: UserId, key: (ChannelId, SessionNo), upto: Mid) {
+        self.batch.owe(Owed::DropKept { user, upto });
+        let Some(person) = self.people.find(user) else { return };
+        person.usage = None;
+        if let Some(session) = &person.session
+            && (session.channel, session.number) == key
+            && session.backlog.is_some_and(|sent| sent <= upto)
+        {
+            self.refills.push(user);
+        }
+    }
+
+    /// Sends more of the box to those who have taken over all they were sent.
+    pub(crate) fn refill(&mut self) {
+        for user in std::mem::take(&mut self.refills) {
+            let Some(session) = self.people.find(user).and_then(|person| person.session.as_ref()) else {
+                continue;
+            };
+            let Some(sent) = session.backlog else { continue };
+            let (channel, number, worker) = (session.channel, session.number, session.worker);
+            let kept = self.batch.attempt(|store| store.kept(user, sent, HANDOVER_COUNT, HANDOVER_BYTES));
+            let Some(kept) = kept else {
+                // The store cannot be read now; the next batch tries again.
+                self.refills.push(user);
+                return;
+            };
+            let mut letters: Vec<Mail> = Vec::new();
+            let last = kept.last().map(|kept| kept.mid);
+            for kept in kept {
+                let chat = Chat { body: kept.body.into(), ticket: None, kept: Some(kept.mid) };
+                letters.push(Mail::Chat { to: channel, session: number, user, chat, origin: None });
+            }
+            if last.is_none() {
+                letters.push(Mail::Open { channel, session: number });
+            }
+            if let Some(session) = self.people.find(user).and_then(|person| person.session.as_mut()) {
+                session.backlog = last;
+            }
+            let mut refused = Vec::new();
+            self.around.outlet.post(worker, &mut letters, &mut refused);
+            for letter in refused {
+                self.came_back(letter);
+            }
+        }
+    }
+
+    /// What a box holds. `None` when the batch has failed.
+    pub(crate) fn usage(&mut self, user: UserId) -> Option<BoxUsage> {
+        if let Some(usage) = self.people.find(user)?.usage {
+            return Some(usage);
+        }
+        let usage = self.batch.attempt(|store| store.box_usage(user))?;
+        self.people.find(user)?.usage = Some(usage);
+        Some(usage)
+    }
+
+    /// The next number in a box. The epoch it belongs to is written first where this run has not begun one.
+    pub(crate) fn next_mid(&mut self, user: UserId) -> Option<Mid> {
+        if self.person(user).is_err() {
+            return None;
+        }
+        let person = self.people.find(user)?;
+        if !person.has_numbers() {
+            let epoch = person.begin_epoch();
+            self.batch.attempt(|store| store.set_epoch(user, epoch))?;
+        }
+        Some(self.people.find(user)?.number())
+    }
+
+    /// The request is through main; those behind it may take the direct way again.
+    fn let_go_on(&mut self, asker: &Asker) {
+        let letter = Mail::Answer { channel: asker.channel, settles: Settles::Request, answer: None };
+        self.post(asker.channel, letter);
+    }
+
+    /// A request without a ticket has failed.
+    pub(crate) fn refuse_request(&mut self, asker: &Asker, errno: Errno) {
+        let answer = Some(error(asker, errno));
+        let letter = Mail::Answer { channel: asker.channel, settles: Settles::Request, answer };
+        self.post(asker.channel, letter);
+    }
+
+    /// A request without a ticket has succeeded, if its batch is committed.
+    pub(crate) fn grant(&mut self, asker: &Asker, id: Option<GroupId>) {
+        let worker = self.around.table.worker(asker.channel);
+        let (channel, settles) = (asker.channel, Settles::Request);
+        let done = |seq| Answer::Done { re: asker.re, seq, id, full: Vec::new() };
+        let answer = asker.seq.clone().map(done);
+        let letter = Mail::Answer { channel, settles, answer };
+        let otherwise = Mail::Answer { channel, settles, answer: Some(error(asker, Errno::NotStored)) };
+        self.batch.then(Effect::Commit { worker, letter, otherwise });
+    }
+}
+
+fn error(asker: &Asker, errno: Errno) -> Answer {
+    Answer::Error { errno, text: errno.text().into(), re: Some(asker.re), seq: asker.seq.clone() }
+}

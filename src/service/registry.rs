@@ -1,0 +1,157 @@
+//! Who is online, for everybody to read: user and name to channel. Main alone writes it.
+//!
+//! An entry may be a moment old. Whoever acts on one re-checks the channel's gate, so a stale entry only costs
+//! a detour through main.
+
+use crate::channel::{ChannelId, SessionNo};
+use crate::ident::{Epoch, UserId};
+use crate::sync::{Arc, Shared};
+use std::collections::HashMap;
+
+/// Shards, so that workers seldom meet. A power of two.
+const SHARDS: usize = 64;
+const _: () = assert!(SHARDS.is_power_of_two());
+
+/// A user's session, as others see it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Online {
+    /// Where the user is.
+    pub channel: ChannelId,
+    /// Which of the channel's sessions it is.
+    pub session: SessionNo,
+    /// The channel's worker.
+    pub worker: usize,
+    /// The session's epoch.
+    pub epoch: Epoch,
+    /// True exactly when nothing older waits in main or in the box, so that workers may write to the channel
+    /// directly. The owning worker sets it when it has taken over the last of what was held.
+    pub direct: bool,
+    /// The user's name.
+    pub name: Arc<str>,
+}
+
+/// All sessions, by user and by name.
+#[derive(Debug)]
+pub struct Registry {
+    users: Box<[Shared<HashMap<UserId, Online>>]>,
+    names: Shared<HashMap<Arc<str>, UserId>>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry {
+            users: (0..SHARDS).map(|_| Shared::new(HashMap::new())).collect(),
+            names: Shared::new(HashMap::new()),
+        }
+    }
+}
+
+impl Registry {
+    /// A user's session.
+    pub fn find(&self, user: UserId) -> Option<Online> {
+        self.shard(user).read().get(&user).cloned()
+    }
+
+    /// Where to write to a user directly, if that may be done: worker, channel and session.
+    pub fn direct(&self, user: UserId) -> Option<(usize, ChannelId, SessionNo)> {
+        let shard = self.shard(user).read();
+        let online = shard.get(&user).filter(|online| online.direct)?;
+        Some((online.worker, online.channel, online.session))
+    }
+
+    /// The user of that name who is online.
+    pub fn named(&self, name: &str) -> Option<UserId> {
+        self.names.read().get(name).copied()
+    }
+
+    /// How many users are online.
+    pub fn len(&self) -> usize {
+        self.names.read().len()
+    }
+
+    /// True exactly when nobody is online.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Enters a session; by main.
+    pub fn enter(&self, user: UserId, online: Online) {
+        let name = Arc::clone(&online.name);
+        self.shard(user).write().insert(user, online);
+        self.names.write().insert(name, user);
+    }
+
+    /// Takes a session out, unless another has taken its place; by main.
+    pub fn remove(&self, user: UserId, channel: ChannelId, session: SessionNo) {
+        let mut shard = self.shard(user).write();
+        if !shard.get(&user).is_some_and(|o| o.channel == channel && o.session == session) {
+            return;
+        }
+        let gone = shard.remove(&user);
+        drop(shard);
+        if let Some(online) = gone {
+            self.names.write().remove(&online.name);
+        }
+    }
+
+    /// Lets others write to the channel directly, if that session still is the user's; by the owning worker.
+    pub fn open(&self, user: UserId, channel: ChannelId, session: SessionNo) {
+        if let Some(online) = self.shard(user).write().get_mut(&user)
+            && online.channel == channel
+            && online.session == session
+        {
+            online.direct = true;
+        }
+    }
+
+    fn shard(&self, user: UserId) -> &Shared<HashMap<UserId, Online>> {
+        &self.users[user.0 as usize & (SHARDS - 1)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANNEL: ChannelId = ChannelId { slot: 1, generation: 1 };
+
+    fn online(session: u32) -> Online {
+        Online {
+            channel: CHANNEL,
+            session: SessionNo(session),
+            worker: 0,
+            epoch: Epoch(1),
+            direct: false,
+            name: "ann".into(),
+        }
+    }
+
+    #[test]
+    fn a_session_is_found_by_user_and_by_name_until_it_is_removed() {
+        let registry = Registry::default();
+        registry.enter(UserId(7), online(1));
+        assert_eq!(registry.named("ann"), Some(UserId(7)));
+        assert_eq!(registry.find(UserId(7)), Some(online(1)));
+        registry.remove(UserId(7), CHANNEL, SessionNo(1));
+        assert_eq!((registry.named("ann"), registry.find(UserId(7))), (None, None));
+    }
+
+    #[test]
+    fn a_late_removal_of_an_older_session_changes_nothing() {
+        let registry = Registry::default();
+        registry.enter(UserId(7), online(2));
+        registry.remove(UserId(7), CHANNEL, SessionNo(1));
+        assert_eq!(registry.find(UserId(7)), Some(online(2)));
+    }
+
+    #[test]
+    fn nobody_writes_directly_before_the_session_is_open() {
+        let registry = Registry::default();
+        registry.enter(UserId(7), online(1));
+        assert_eq!(registry.direct(UserId(7)), None);
+        registry.open(UserId(7), CHANNEL, SessionNo(2));
+        assert_eq!(registry.direct(UserId(7)), None, "another session's");
+        registry.open(UserId(7), CHANNEL, SessionNo(1));
+        assert_eq!(registry.direct(UserId(7)), Some((0, CHANNEL, SessionNo(1))));
+    }
+}

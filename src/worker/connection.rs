@@ -1,0 +1,136 @@
+//! One channel in its worker's hands. Nobody else touches it.
+
+use super::outbuf::OutBuf;
+use crate::channel::{ChannelId, SessionNo};
+use crate::ident::UserId;
+use crate::offline::Parting;
+use crate::protocol::framing::Framer;
+use crate::service::chat::Chat;
+use crate::sync::Arc;
+use std::net::SocketAddr;
+
+/// A connection and all that its worker knows of it.
+#[derive(Debug)]
+pub(super) struct Connection<T> {
+    pub(super) id: ChannelId,
+    pub(super) io: T,
+    pub(super) peer: SocketAddr,
+    pub(super) framer: Framer,
+    /// Bytes that are read and not yet understood.
+    pub(super) input: Vec<u8>,
+    pub(super) out: OutBuf,
+    /// True exactly when the latest write took less than it was offered.
+    pub(super) blocked: bool,
+    /// True exactly while the channel is on the worker's list of those with something to write.
+    pub(super) dirty: bool,
+    /// Who is logged in, or was when the client ended its side.
+    pub(super) user: Option<Box<User>>,
+    /// A session that has ended and is not settled yet.
+    pub(super) settling: Option<Box<Settling>>,
+    /// True exactly while a login or registration is on its way: what is behind it waits.
+    pub(super) logging_in: bool,
+    /// Requests on their way through main. While there are some, later ones follow them.
+    pub(super) in_main: u32,
+    /// Answers that tickets still owe.
+    pub(super) tickets: u32,
+    /// True exactly when the client has ended its side.
+    pub(super) ended: bool,
+    /// True exactly when the channel table has been told that the client is gone.
+    pub(super) counted_gone: bool,
+    /// Why the channel leaves; set from the moment its worker learns that the step is taken.
+    pub(super) leaving: Option<Box<Leaving>>,
+    /// When it was accepted, on the monotonic clock.
+    pub(super) since_us: u64,
+    /// When input came last.
+    pub(super) heard_us: u64,
+    /// When nobody has been logged in since; moved on while a login is on its way.
+    pub(super) nobody_since_us: u64,
+    /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
+    pub(super) armed_us: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+}
+
+/// Who is logged in.
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) id: UserId,
+    pub(super) name: Arc<str>,
+    /// The name as JSON text, for every chat.
+    pub(super) name_json: Arc<str>,
+    /// None where the client had ended its side before the login was answered.
+    pub(super) session: Option<SessionNo>,
+    /// Chats handed to the kernel in this session.
+    pub(super) delivered: u64,
+    pub(super) since_us: u64,
+}
+
+/// What has to be reported about a session that has ended.
+#[derive(Debug)]
+pub(super) struct Settling {
+    pub(super) session: SessionNo,
+    pub(super) unsent: Vec<Chat>,
+    pub(super) delivered: u64,
+}
+
+/// A channel that has left.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) parting: Parting,
+    /// True exactly when the connection takes and gives nothing any more.
+    pub(super) broken: bool,
+    /// True exactly when the server's side is ended.
+    pub(super) shut: bool,
+    /// True exactly when the client's side has ended too, so that nothing is left to wait for.
+    pub(super) gone: bool,
+    /// True exactly when the goodbye has been put behind the last of the output.
+    pub(super) told: bool,
+}
+
+impl<T> Connection<T> {
+    pub(super) fn new(id: ChannelId, io: T, peer: SocketAddr, now_us: u64) -> Self {
+        Connection {
+            id,
+            io,
+            peer,
+            framer: Framer::default(),
+            input: Vec::new(),
+            out: OutBuf::default(),
+            blocked: false,
+            dirty: false,
+            user: None,
+            settling: None,
+            logging_in: false,
+            in_main: 0,
+            tickets: 0,
+            ended: false,
+            counted_gone: false,
+            leaving: None,
+            since_us: now_us,
+            heard_us: now_us,
+            nobody_since_us: now_us,
+            armed_us: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// The session that goes on, as far as the worker knows.
+    pub(super) fn session(&self) -> Option<SessionNo> {
+        self.user.as_ref().and_then(|user| user.session)
+    }
+
+    /// Appends one JSON object, ended in the way the client speaks.
+    pub(super) fn say(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let end = self.terminator();
+        self.out.plain(|out| {
+            write(out);
+            out.push(end);
+        });
+    }
+
+    /// The byte behind each object: NUL for a client that ends its own with NUL, else LF.
+    pub(super) fn terminator(&self) -> u8 {
+        if self.framer.nul_terminated() { 0 } else { b'\n' }
+    }
+}

@@ -1,0 +1,462 @@
+//! A worker's core: its channels and what one turn does with them. No poller, no clock, no thread of its own.
+//!
+//! Owned by one worker thread. It never waits, and holds no lock while it reads or writes a socket.
+
+use super::connection::Connection;
+use super::mailbox::Mailbox;
+use super::outbuf::Written;
+use super::socket::Transport;
+use super::wheel::Wheel;
+use crate::channel::{ChannelId, ChannelTable, Reason};
+use crate::clock::Now;
+use crate::metrics::Metrics;
+use crate::offline::{Departure, Entry, Mail, OfflineQueue, Outlet, Parting};
+use crate::service::ask::Ask;
+use crate::service::auth::Auth;
+use crate::service::registry::Registry;
+use crate::sync::Arc;
+use std::io;
+use std::net::SocketAddr;
+
+/// How much is read from one channel a turn, in bytes, so that one firehose starves nobody.
+pub const READ_BUDGET: usize = 65_536;
+/// Requests of one channel that may be on their way through main; past it the channel is not read.
+pub const IN_MAIN_MAX: u32 = 256;
+/// Bytes of input that may wait behind a login or behind requests in main; past it the channel is not read.
+pub const WAITING_INPUT_MAX: usize = 65_536;
+/// Reads that are still done on a connection that takes no more output, for what was asked before.
+const LAST_READS: usize = 16;
+
+/// Limits of one server, the same for all workers.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest request, in bytes.
+    pub max_frame: usize,
+    /// The largest request before a login, in bytes.
+    pub max_frame_before_login: usize,
+    /// Unsent output at which a slow reader is sent away, in bytes.
+    pub out_limit: usize,
+    /// How long a channel may have nobody logged in, in microseconds.
+    pub login_timeout_us: u64,
+    /// How long a channel may be silent, in microseconds.
+    pub idle_us: Option<u64>,
+    /// Channels that may be open or live at once.
+    pub max_channels: usize,
+}
+
+/// What a worker shares with the rest of the server. `S` is a client's socket as main gets it back.
+pub struct Shared<S> {
+    /// Every channel's gate.
+    pub table: Arc<ChannelTable>,
+    /// Who is online.
+    pub registry: Arc<Registry>,
+    /// Main's queue.
+    pub queue: Arc<OfflineQueue<S>>,
+    /// The other workers.
+    pub outlet: Arc<dyn Outlet>,
+    /// Where passwords go.
+    pub auth: Arc<Auth>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// One worker's channels.
+pub struct Core<T: Transport> {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared<T::Socket>>,
+    pub(super) mailbox: Arc<Mailbox>,
+    /// By slot of the channel table.
+    pub(super) channels: Vec<Option<Box<Connection<T>>>>,
+    pub(super) now: Now,
+    /// What to tell main at the end of the turn, in order.
+    pub(super) to_main: Vec<Entry<T::Socket>>,
+    /// What to tell workers at the end of the turn, by worker.
+    pub(super) to_workers: Vec<Vec<Mail>>,
+    /// Channels with something to write.
+    pub(super) dirty: Vec<ChannelId>,
+    /// Channels that may go on with the input that has waited.
+    pub(super) unblocked: Vec<ChannelId>,
+    pub(super) wheel: Wheel,
+    pub(super) scratch: Box<[u8]>,
+    /// True exactly while the listeners are watched.
+    pub(super) accepting: bool,
+    /// True exactly when the server stops: whoever still comes is sent away.
+    pub(super) stopping: bool,
+    /// True exactly when the thread is to end.
+    pub(super) exiting: bool,
+    letters: Vec<Mail>,
+    due: Vec<ChannelId>,
+}
+
+impl<T: Transport> Core<T> {
+    /// A worker without channels.
+    pub fn new(index: usize, shared: Arc<Shared<T::Socket>>, mailbox: Arc<Mailbox>, now: Now) -> Self {
+        let workers = shared.outlet.workers().max(index + 1);
+        Core {
+            index,
+            shared,
+            mailbox,
+            channels: Vec::new(),
+            now,
+            to_main: Vec::new(),
+            to_workers: (0..workers).map(|_| Vec::new()).collect(),
+            dirty: Vec::new(),
+            unblocked: Vec::new(),
+            wheel: Wheel::new(now.mono_us),
+            scratch: vec![0; READ_BUDGET].into_boxed_slice(),
+            accepting: true,
+            stopping: false,
+            exiting: false,
+            letters: Vec::new(),
+            due: Vec::new(),
+        }
+    }
+
+    /// Begins a turn: the time, and the mailbox.
+    pub fn begin(&mut self, now: Now) {
+        self.now = now;
+        let mut letters = std::mem::take(&mut self.letters);
+        self.mailbox.take(&mut letters);
+        for letter in letters.drain(..) {
+            self.open_letter(letter);
+        }
+        self.letters = letters;
+    }
+
+    /// The poller says that a channel can be read or written.
+    pub fn ready(&mut self, slot: usize, readable: bool, writable: bool) {
+        let Some(Some(connection)) = self.channels.get_mut(slot) else { return };
+        let id = connection.id;
+        if writable && connection.blocked {
+            connection.blocked = false;
+            self.mark_dirty(id);
+        }
+        if readable {
+            self.read(id);
+        }
+    }
+
+    /// Takes a new connection. `make` wraps the socket under the poller key that it is given.
+    ///
+    /// # Errors
+    /// The socket, when no name is free: try again after [`Mail::Accept`].
+    pub fn accept<S>(
+        &mut self,
+        socket: S,
+        peer: SocketAddr,
+        make: impl FnOnce(S, usize) -> io::Result<T>,
+    ) -> Result<(), S> {
+        let Some(id) = self.shared.table.open(self.index) else { return Err(socket) };
+        let io = match make(socket, id.slot as usize) {
+            Ok(io) => io,
+            Err(error) => {
+                tracing::warn!(channel = %id, %error, "a new connection could not be watched");
+                self.shared.table.leave(id);
+                self.shared.table.free(id);
+                return Ok(());
+            }
+        };
+        self.shared.metrics.accepted.add(1);
+        let slot = id.slot as usize;
+        if self.channels.len() <= slot {
+            self.channels.resize_with(slot + 1, || None);
+        }
+        self.channels[slot] = Some(Box::new(Connection::new(id, io, peer, self.now.mono_us)));
+        if self.stopping {
+            self.step(id, Parting::new(Reason::ServerShutdown));
+        } else if self.shared.table.present() > self.shared.limits.max_channels {
+            self.step(id, Parting::new(Reason::ServerFull));
+        } else {
+            self.arm(id);
+        }
+        Ok(())
+    }
+
+    /// Ends a turn: what has waited goes on, time limits are looked at, everything is written and told.
+    pub fn finish(&mut self) {
+        self.turn_wheel();
+        while !self.unblocked.is_empty() || !self.dirty.is_empty() {
+            for id in std::mem::take(&mut self.unblocked) {
+                self.go_on(id);
+            }
+            for id in std::mem::take(&mut self.dirty) {
+                self.flush(id);
+            }
+        }
+        self.tell();
+    }
+
+    /// How long the worker may sleep, in microseconds.
+    pub fn timeout_us(&self, now_us: u64) -> Option<u64> {
+        self.wheel.timeout_us(now_us)
+    }
+
+    /// True exactly while new connections are wanted.
+    pub fn is_accepting(&self) -> bool {
+        self.accepting
+    }
+
+    /// True exactly when the server stops, and the listeners are to be emptied and closed.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// True exactly when the thread is to end.
+    pub fn is_exiting(&self) -> bool {
+        self.exiting
+    }
+
+    /// Stops accepting until main says that there is room again.
+    pub fn pause_accepting(&mut self) {
+        if self.accepting {
+            self.accepting = false;
+            self.shared.metrics.accept_pauses.add(1);
+            self.to_main.push(Entry::Short { worker: self.index });
+        }
+    }
+
+    /// Counts an accept call that failed for want of fds or memory, and asks main for room.
+    pub fn note_accept_error(&mut self) {
+        self.shared.metrics.accept_errors.add(1);
+        self.to_main.push(Entry::Short { worker: self.index });
+    }
+
+    pub(super) fn connection(&mut self, id: ChannelId) -> Option<&mut Connection<T>> {
+        let connection = self.channels.get_mut(id.slot as usize)?.as_deref_mut()?;
+        (connection.id == id).then_some(connection)
+    }
+
+    pub(super) fn mark_dirty(&mut self, id: ChannelId) {
+        if let Some(connection) = self.connection(id)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Tells main at the end of the turn.
+    pub(super) fn ask(&mut self, ask: Ask) {
+        self.to_main.push(Entry::Ask(ask));
+    }
+
+    fn read(&mut self, id: ChannelId) {
+        let now_us = self.now.mono_us;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let Some(connection) = self.connection(id) else {
+            self.scratch = scratch;
+            return;
+        };
+        let outcome = connection.io.read(&mut scratch);
+        if let Ok(count) = outcome {
+            connection.bytes_in += count as u64;
+            if count > 0 {
+                connection.heard_us = now_us;
+            }
+            self.shared.metrics.bytes_in.add(count as u64);
+        }
+        match outcome {
+            Ok(0) => self.input_ended(id),
+            Ok(count) => self.take_input(id, &scratch[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.fail(id, &error, Reason::ReadError),
+        }
+        self.scratch = scratch;
+        self.adjust_interest(id);
+    }
+
+    /// Reads only while there is room for what is read, writes only while the kernel has refused some.
+    pub(super) fn adjust_interest(&mut self, id: ChannelId) {
+        let Some(connection) = self.connection(id) else { return };
+        let held_up = connection.logging_in || connection.in_main >= IN_MAIN_MAX;
+        let wants_input = match &connection.leaving {
+            None => !(connection.ended || held_up && connection.input.len() >= WAITING_INPUT_MAX),
+            Some(leaving) => !(leaving.gone || leaving.broken || connection.ended),
+        };
+        let gone = connection.leaving.as_ref().is_some_and(|leaving| leaving.gone);
+        let news = gone && !std::mem::replace(&mut connection.counted_gone, gone);
+        let wanted = (wants_input, connection.blocked && !connection.out.is_empty());
+        if connection.io.watching() == wanted {
+            // The usual case costs no system call.
+        } else if let Err(error) = connection.io.watch(wanted.0, wanted.1) {
+            self.fail(id, &error, Reason::ResourceExhausted);
+        }
+        if news {
+            self.shared.table.note_gone();
+        }
+    }
+
+    /// Writes what waits, once.
+    pub(super) fn flush(&mut self, id: ChannelId) {
+        let Some(connection) = self.connection(id) else { return };
+        connection.dirty = false;
+        if connection.out.is_empty() || connection.blocked {
+            self.check_out_limit(id);
+            self.farewell(id);
+            self.adjust_interest(id);
+            return;
+        }
+        let offered = connection.out.len();
+        match connection.io.write(connection.out.unsent()) {
+            Ok(count) => {
+                connection.bytes_out += count as u64;
+                connection.blocked = count < offered;
+                let mut written = Written::default();
+                connection.out.advance(count, &mut written);
+                self.shared.metrics.bytes_out.add(count as u64);
+                self.note_written(id, written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.blocked = true,
+            Err(error) => {
+                self.drain_before_failing(id);
+                self.fail(id, &error, Reason::WriteError);
+                return;
+            }
+        }
+        self.check_out_limit(id);
+        self.farewell(id);
+        self.adjust_interest(id);
+    }
+
+    pub(super) fn note_written(&mut self, id: ChannelId, written: Written) {
+        let Some(connection) = self.connection(id) else { return };
+        if let Some(settling) = &mut connection.settling {
+            settling.delivered += written.delivered;
+        } else if let Some(user) = &mut connection.user {
+            user.delivered += written.delivered;
+        }
+        let session = connection.settling.as_ref().map(|s| s.session).or(connection.session());
+        let user = connection.user.as_ref().map(|user| user.id);
+        if let (Some(upto), Some(session), Some(user)) = (written.taken_over, session, user) {
+            self.to_main.push(Entry::TakenOver { user, channel: id, session, upto });
+        }
+        self.shared.metrics.chats_delivered.add(written.delivered);
+        for ticket in written.tickets {
+            self.pay(ticket.safe());
+        }
+    }
+
+    fn check_out_limit(&mut self, id: ChannelId) {
+        let limit = self.shared.limits.out_limit;
+        let Some(connection) = self.connection(id) else { return };
+        if connection.out.charged() > limit && connection.leaving.is_none() {
+            self.step(id, Parting::new(Reason::SlowConsumer));
+        }
+    }
+
+    /// Reads what a client asked before its connection broke.
+    fn drain_before_failing(&mut self, id: ChannelId) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for _ in 0..LAST_READS {
+            let Some(connection) = self.connection(id) else { break };
+            if connection.leaving.is_some() {
+                break;
+            }
+            match connection.io.read(&mut scratch) {
+                Ok(count) if count > 0 => self.take_input(id, &scratch[..count]),
+                _ => break,
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Tells main and the other workers what this turn has brought.
+    fn tell(&mut self) {
+        let mut refused = Vec::new();
+        for worker in 0..self.to_workers.len() {
+            let mut mail = std::mem::take(&mut self.to_workers[worker]);
+            if !mail.is_empty() {
+                self.shared.outlet.post(worker, &mut mail, &mut refused);
+            }
+            self.to_workers[worker] = mail;
+        }
+        // What comes back goes before what its sender has asked of main since.
+        let asked = std::mem::take(&mut self.to_main);
+        for letter in refused {
+            self.redirect(letter);
+        }
+        self.to_main.extend(asked);
+        let mut refused = Vec::new();
+        self.shared.queue.push_all(&mut self.to_main, &mut refused);
+        for ask in refused {
+            self.refuse(&ask);
+        }
+        // What was refused has been answered into buffers; they are written here, and so never make a new turn.
+        for id in std::mem::take(&mut self.dirty) {
+            self.flush(id);
+        }
+        self.shared.queue.push_all(&mut self.to_main, &mut Vec::new());
+    }
+
+    fn turn_wheel(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.turn(self.now.mono_us, &mut due);
+        for id in due.drain(..) {
+            self.check_time_limits(id);
+        }
+        self.due = due;
+    }
+
+    fn check_time_limits(&mut self, id: ChannelId) {
+        let limits = self.shared.limits.clone();
+        let now_us = self.now.mono_us;
+        let Some(connection) = self.connection(id) else { return };
+        if connection.leaving.is_some() || connection.armed_us == 0 || now_us < connection.armed_us {
+            return;
+        }
+        connection.armed_us = 0;
+        if connection.logging_in {
+            // The clock stands still while a login is on its way.
+            connection.nobody_since_us = now_us;
+        }
+        if connection.user.is_none() && now_us >= connection.nobody_since_us + limits.login_timeout_us {
+            return self.step(id, Parting::new(Reason::LoginTimeout));
+        }
+        if limits.idle_us.is_some_and(|idle_us| now_us >= connection.heard_us + idle_us) {
+            return self.step(id, Parting::new(Reason::IdleTimeout));
+        }
+        self.arm(id);
+    }
+
+    /// Has the channel looked at when the next of its deadlines may have passed.
+    pub(super) fn arm(&mut self, id: ChannelId) {
+        let limits = &self.shared.limits;
+        let (login_us, idle_us) = (limits.login_timeout_us, limits.idle_us);
+        let Some(connection) = self.connection(id) else { return };
+        let login = connection.user.is_none().then_some(connection.nobody_since_us + login_us);
+        let idle = idle_us.map(|idle_us| connection.heard_us + idle_us);
+        let Some(at_us) = [login, idle].into_iter().flatten().min() else { return };
+        if connection.armed_us != 0 && connection.armed_us <= at_us {
+            return;
+        }
+        let armed_us = self.wheel.arm(id, at_us);
+        if let Some(connection) = self.connection(id) {
+            connection.armed_us = armed_us;
+        }
+    }
+
+    /// Takes the one step for a reason that the worker has found, and starts the farewell.
+    pub(super) fn step(&mut self, id: ChannelId, parting: Parting) {
+        let Some(left) = self.shared.table.leave(id) else {
+            // Somebody else has taken it; a letter that says so is on its way.
+            return;
+        };
+        self.shared.metrics.departures.add(1);
+        self.to_main.push(Entry::Departure(Departure {
+            channel: id,
+            session: left.session,
+            stays: false,
+            noticed_us: self.now.mono_us,
+            at_ms: self.now.unix_ms,
+            parting: parting.clone(),
+        }));
+        self.part(id, left.session, parting);
+        match left.session {
+            // Others may have sent to the session until just now: what they sent lies before this letter.
+            Some(session) => self.to_workers[self.index].push(Mail::Settle { channel: id, session }),
+            None => self.settle(id, None),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A worker's mailbox: what others tell it, in one order.
+//!
+//! Any thread pushes, the worker takes. A chat's receiver is checked under the mailbox's lock: a worker that
+//! empties its mailbox after a session's end has seen everything that was ever sent to that session.
+
+use crate::channel::ChannelTable;
+use crate::offline::{Mail, Outlet};
+use crate::sync::{Arc, AtomicUsize, Lock, Ordering};
+
+/// Letters in a mailbox at which new chats are refused with errno 18.
+pub const MAIL_MAX: usize = 65_536;
+
+/// Wakes a worker out of its poller. Called without any lock held.
+pub trait Wake: Send + Sync {
+    /// Makes the worker's present or next wait return.
+    fn wake(&self);
+}
+
+/// One worker's mailbox.
+pub struct Mailbox {
+    letters: Lock<Vec<Mail>>,
+    /// About how many there are, to be read without the lock.
+    count: AtomicUsize,
+    wake: Box<dyn Wake>,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    pub fn new(wake: Box<dyn Wake>) -> Self {
+        Mailbox { letters: Lock::new(Vec::new()), count: AtomicUsize::new(0), wake }
+    }
+
+    /// Pushes letters in order and wakes the worker once. Chats for sessions that have ended come back.
+    pub fn push(&self, table: &ChannelTable, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) {
+        if mail.is_empty() {
+            return;
+        }
+        {
+            let mut letters = self.letters.lock();
+            for letter in mail.drain(..) {
+                match &letter {
+                    Mail::Chat { to, session, .. } if !table.is_live(*to, *session) => refused.push(letter),
+                    _ => letters.push(letter),
+                }
+            }
+            self.count.store(letters.len(), Ordering::Relaxed);
+        }
+        self.wake.wake();
+    }
+
+    /// Takes everything; by the owning worker alone. `into` must be empty and lends its room to the mailbox.
+    pub fn take(&self, into: &mut Vec<Mail>) {
+        debug_assert!(into.is_empty());
+        let mut letters = self.letters.lock();
+        std::mem::swap(&mut *letters, into);
+        self.count.store(0, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.count.load(Ordering::Relaxed) >= MAIL_MAX
+    }
+}
+
+/// Every worker's mailbox, as everybody else sees them.
+pub struct Mailboxes {
+    table: Arc<ChannelTable>,
+    boxes: Vec<Arc<Mailbox>>,
+}
+
+impl Mailboxes {
+    /// The mailboxes of one server, by worker.
+    pub fn new(table: Arc<ChannelTable>, boxes: Vec<Arc<Mailbox>>) -> Self {
+        Mailboxes { table, boxes }
+    }
+}
+
+impl Outlet for Mailboxes {
+    fn post(&self, worker: usize, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) {
+        if let Some(mailbox) = self.boxes.get(worker) {
+            mailbox.push(&self.table, mail, refused);
+        }
+    }
+
+    fn is_full(&self, worker: usize) -> bool {
+        self.boxes.get(worker).is_some_and(|mailbox| mailbox.is_full())
+    }
+
+    fn workers(&self) -> usize {
+        self.boxes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ident::UserId;
+    use crate::service::chat::Chat;
+
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Wake for Counted {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        (Mailbox::new(Box::new(Counted(Arc::clone(&wakes)))), wakes)
+    }
+
+    #[test]
+    fn a_chat_to_a_session_that_has_ended_comes_back() {
+        let table = ChannelTable::new(1);
+        let channel = table.open(0).unwrap();
+        let session = table.begin_session(channel, UserId(1)).unwrap();
+        let (mailbox, _) = mailbox();
+        let chat = || Mail::Chat {
+            to: channel,
+            session,
+            user: UserId(1),
+            origin: None,
+            chat: Chat { body: (*b"{}").into(), ticket: None, kept: None },
+        };
+        let mut refused = Vec::new();
+        mailbox.push(&table, &mut vec![chat()], &mut refused);
+        assert!(refused.is_empty());
+        table.leave(channel).unwrap();
+        mailbox.push(&table, &mut vec![chat(), Mail::Accept], &mut refused);
+        assert!(matches!(refused[..], [Mail::Chat { .. }]));
+        let mut taken = Vec::new();
+        mailbox.take(&mut taken);
+        assert!(matches!(taken[..], [Mail::Chat { .. }, Mail::Accept]));
+    }
+
+    #[test]
+    fn a_push_wakes_once() {
+        let (mailbox, wakes) = mailbox();
+        let table = ChannelTable::new(1);
+        mailbox.push(&table, &mut vec![Mail::Accept, Mail::Shutdown], &mut Vec::new());
+        mailbox.push(&table, &mut Vec::new(), &mut Vec::new());
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,281 @@
+//! What waits to be written to one channel: bytes, and where each message in them ends.
+//!
+//! Owned by the channel's worker. The boundaries are what lets a channel leave without tearing or losing a
+//! message: one whose first byte is in the kernel goes out whole, every other one goes back whole.
+
+use crate::ident::Mid;
+use crate::service::chat::Chat;
+use crate::service::ticket::Ticket;
+use crate::sync::Arc;
+use std::collections::VecDeque;
+
+/// A buffer that is larger than this is given back once it is empty, in bytes.
+const KEEP_CAPACITY: usize = 4096;
+
+/// Written bytes at the start of the buffer past which the rest is moved to the front, in bytes.
+const COMPACT_AT: usize = 65_536;
+
+/// What a stretch of bytes is.
+#[derive(Debug)]
+enum Kind {
+    /// An answer, an error, a goodbye.
+    Plain,
+    /// A chat that is nowhere else.
+    Live { ticket: Option<Arc<Ticket>> },
+    /// A chat, or the chats of a login answer, that still lie in the box up to this number.
+    Kept { upto: Mid, chats: u64 },
+}
+
+#[derive(Debug)]
+struct Piece {
+    kind: Kind,
+    /// Bytes, the terminator included.
+    len: usize,
+}
+
+/// What a write has accomplished.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Chats whose first byte went out.
+    pub delivered: u64,
+    /// The newest message of the box whose first byte went out.
+    pub taken_over: Option<Mid>,
+    /// Tickets of chats whose first byte went out.
+    pub tickets: Vec<Arc<Ticket>>,
+}
+
+/// A channel's unsent output.
+#[derive(Debug, Default)]
+pub struct OutBuf {
+    bytes: Vec<u8>,
+    /// Bytes at the start of `bytes` that are written.
+    head: usize,
+    pieces: VecDeque<Piece>,
+    /// Bytes of the first piece that are written.
+    front: usize,
+    /// Unsent bytes that count against the out-limit.
+    charged: usize,
+}
+
+impl OutBuf {
+    /// True exactly when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.head == self.bytes.len()
+    }
+
+    /// Unsent bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.head
+    }
+
+    /// Unsent bytes that count against the out-limit: all but what came from the box.
+    pub fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// The unsent bytes.
+    pub fn unsent(&self) -> &[u8] {
+        &self.bytes[self.head..]
+    }
+
+    /// Appends an answer; `write` gets the buffer's end.
+    pub fn plain(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let len = self.append(write);
+        self.charged += len;
+        if len == 0 {
+            return;
+        }
+        if let Some(Piece { kind: Kind::Plain, len: last }) = self.pieces.back_mut() {
+            *last += len;
+        } else {
+            self.pieces.push_back(Piece { kind: Kind::Plain, len });
+        }
+    }
+
+    /// Appends a chat that is nowhere else.
+    pub fn live(&mut self, ticket: Option<Arc<Ticket>>, write: impl FnOnce(&mut Vec<u8>)) {
+        let len = self.append(write);
+        self.charged += len;
+        self.pieces.push_back(Piece { kind: Kind::Live { ticket }, len });
+    }
+
+    /// Appends what still lies in the box, up to and including `upto`: so many chats.
+    pub fn kept(&mut self, upto: Mid, chats: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        let len = self.append(write);
+        self.pieces.push_back(Piece { kind: Kind::Kept { upto, chats }, len });
+    }
+
+    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        if self.is_empty() {
+            self.bytes.clear();
+            self.head = 0;
+        } else if self.head > COMPACT_AT && self.head > self.bytes.len() / 2 {
+            self.bytes.drain(..self.head);
+            self.head = 0;
+        }
+        let before = self.bytes.len();
+        write(&mut self.bytes);
+        self.bytes.len() - before
+    }
+
+    /// Notes that the kernel has taken `count` bytes.
+    pub fn advance(&mut self, mut count: usize, written: &mut Written) {
+        self.head += count;
+        while count > 0 {
+            let Some(piece) = self.pieces.front_mut() else { break };
+            if self.front == 0 {
+                match &mut piece.kind {
+                    Kind::Plain => {}
+                    Kind::Live { ticket } => {
+                        written.delivered += 1;
+                        written.tickets.extend(ticket.take());
+                    }
+                    Kind::Kept { upto, chats } => {
+                        written.delivered += *chats;
+                        written.taken_over = Some(*upto);
+                    }
+                }
+            }
+            let step = count.min(piece.len - self.front);
+            if !matches!(piece.kind, Kind::Kept { .. }) {
+                self.charged -= step;
+            }
+            count -= step;
+            self.front += step;
+            if self.front == piece.len {
+                self.pieces.pop_front();
+                self.front = 0;
+            }
+        }
+        if self.is_empty() {
+            self.bytes.clear();
+            self.head = 0;
+            self.give_back();
+        }
+    }
+
+    /// Takes every message out of which nothing is written, and leaves the rest of a torn one and the answers.
+    /// What came from the box is dropped: it still lies there.
+    pub fn cut(&mut self) -> Vec<Chat> {
+        let mut unsent = Vec::new();
+        let mut rest = Vec::new();
+        let mut pieces = VecDeque::new();
+        let mut at = self.head;
+        let mut torn = self.front;
+        self.charged = 0;
+        for piece in self.pieces.drain(..) {
+            let end = at + piece.len - torn;
+            match piece.kind {
+                Kind::Live { ticket } if torn == 0 => {
+                    let body = without_terminator(&self.bytes[at..end]);
+                    unsent.push(Chat { body: body.into(), ticket, kept: None });
+                }
+                Kind::Kept { .. } if torn == 0 => {}
+                _ => {
+                    rest.extend_from_slice(&self.bytes[at..end]);
+                    self.charged += end - at;
+                    pieces.push_back(Piece { kind: Kind::Plain, len: end - at });
+                }
+            }
+            at = end;
+            torn = 0;
+        }
+        (self.bytes, self.head, self.front, self.pieces) = (rest, 0, 0, pieces);
+        unsent
+    }
+
+    /// Drops everything; for a connection that takes nothing any more.
+    pub fn clear(&mut self) {
+        *self = OutBuf::default();
+    }
+
+    fn give_back(&mut self) {
+        if self.bytes.capacity() > KEEP_CAPACITY {
+            self.bytes = Vec::new();
+        }
+        if self.pieces.capacity() > KEEP_CAPACITY / size_of::<Piece>() {
+            self.pieces = VecDeque::new();
+        }
+    }
+
+    /// Panics when the parts disagree; for tests.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        let pieces: usize = self.pieces.iter().map(|p| p.len).sum();
+        assert_eq!(pieces - self.front, self.len());
+        assert!(self.charged <= self.len());
+        assert!(self.pieces.front().is_none_or(|p| self.front < p.len));
+    }
+}
+
+fn without_terminator(bytes: &[u8]) -> &[u8] {
+    bytes.split_last().map_or(bytes, |(_, body)| body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled() -> OutBuf {
+        let mut out = OutBuf::default();
+        out.kept(Mid(4), 1, |b| b.extend(b"login\n"));
+        out.live(None, |b| b.extend(b"one\n"));
+        out.plain(|b| b.extend(b"answer\n"));
+        out.live(None, |b| b.extend(b"two\n"));
+        out.check_invariants();
+        out
+    }
+
+    fn bodies(unsent: &[Chat]) -> Vec<&[u8]> {
+        unsent.iter().map(|chat| &chat.body[..]).collect()
+    }
+
+    #[test]
+    fn the_first_byte_of_a_message_hands_it_over() {
+        let mut out = filled();
+        let mut written = Written::default();
+        out.advance(1, &mut written);
+        assert_eq!((written.delivered, written.taken_over), (1, Some(Mid(4))));
+        out.advance(5, &mut written);
+        assert_eq!(written.delivered, 1, "nothing of the next one");
+        out.advance(1, &mut written);
+        assert_eq!(written.delivered, 2);
+        out.check_invariants();
+    }
+
+    #[test]
+    fn a_cut_gives_back_whole_messages_and_keeps_torn_ones_and_answers() {
+        let mut out = filled();
+        out.advance(7, &mut Written::default());
+        let unsent = out.cut();
+        assert_eq!(bodies(&unsent), [b"two"]);
+        assert_eq!(out.unsent(), b"ne\nanswer\n");
+        out.check_invariants();
+    }
+
+    #[test]
+    fn a_cut_between_two_messages_tears_neither() {
+        let mut out = filled();
+        out.advance(6, &mut Written::default());
+        assert_eq!(bodies(&out.cut()), [&b"one"[..], b"two"]);
+        assert_eq!(out.unsent(), b"answer\n");
+        out.check_invariants();
+    }
+
+    #[test]
+    fn what_comes_from_the_box_is_not_charged() {
+        let mut out = filled();
+        assert_eq!(out.charged(), b"one\nanswer\ntwo\n".len());
+        out.advance(out.len(), &mut Written::default());
+        assert_eq!((out.charged(), out.len()), (0, 0));
+        out.check_invariants();
+    }
+
+    #[test]
+    fn a_large_buffer_is_given_back_when_it_is_empty() {
+        let mut out = OutBuf::default();
+        out.plain(|b| b.resize(KEEP_CAPACITY * 2, b'x'));
+        out.advance(KEEP_CAPACITY * 2, &mut Written::default());
+        assert_eq!(out.bytes.capacity(), 0);
+    }
+}

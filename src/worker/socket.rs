@@ -1,0 +1,78 @@
+//! What a worker does with a connection, so that a made-up network can stand in for the kernel.
+
+use super::watch::Watched;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+/// A connection in the hands of its worker. Nothing here ever blocks.
+pub trait Transport {
+    /// What main gets back to close.
+    type Socket: Send;
+
+    /// Reads what is there. 0 means that the client has ended its side.
+    ///
+    /// # Errors
+    /// As the kernel says; `WouldBlock` when nothing is there.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes as much as the kernel takes.
+    ///
+    /// # Errors
+    /// As the kernel says; `WouldBlock` when it takes nothing.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Ends the server's side; what was written before still arrives.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    fn end_output(&mut self) -> io::Result<()>;
+
+    /// Changes what events are wanted.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    fn watch(&mut self, readable: bool, writable: bool) -> io::Result<()>;
+
+    /// What events are wanted: reading, writing.
+    fn watching(&self) -> (bool, bool);
+
+    /// Deregisters, and gives the socket up.
+    fn into_socket(self) -> Option<Self::Socket>;
+}
+
+impl Transport for Watched<TcpStream> {
+    type Socket = TcpStream;
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        retrying(|| self.source().map_or(Ok(0), |mut stream| stream.read(into)))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        retrying(|| self.source().map_or(Ok(0), |mut stream| stream.write(bytes)))
+    }
+
+    fn end_output(&mut self) -> io::Result<()> {
+        self.source().map_or(Ok(()), |stream| stream.shutdown(Shutdown::Write))
+    }
+
+    fn watch(&mut self, readable: bool, writable: bool) -> io::Result<()> {
+        self.set_interest(readable, writable)
+    }
+
+    fn watching(&self) -> (bool, bool) {
+        self.interest()
+    }
+
+    fn into_socket(self) -> Option<TcpStream> {
+        self.into_inner()
+    }
+}
+
+fn retrying<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}

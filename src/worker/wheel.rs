@@ -1,0 +1,122 @@
+//! Timers of one worker: a wheel of coarse ticks, one entry a channel.
+//!
+//! Owned by one worker. An entry only says "look at this channel then": the channel's own deadlines decide, so a
+//! deadline that moves on costs nothing, and a stale name is ignored.
+
+use crate::channel::ChannelId;
+
+/// The length of a tick in microseconds. A deadline is noticed up to this much late.
+const TICK_US: u64 = 50_000;
+/// Slots of the wheel; what lies further off is looked at once a turn of the wheel (51 s).
+const SLOTS: usize = 1024;
+
+/// A timer wheel.
+#[derive(Debug)]
+pub struct Wheel {
+    slots: Vec<Vec<ChannelId>>,
+    /// Every tick before this one has been looked at.
+    next: u64,
+    entries: usize,
+    /// No entry lies before this tick.
+    earliest: u64,
+}
+
+impl Wheel {
+    /// An empty wheel.
+    pub fn new(now_us: u64) -> Self {
+        let next = now_us / TICK_US;
+        Wheel { slots: vec![Vec::new(); SLOTS], next, entries: 0, earliest: u64::MAX }
+    }
+
+    /// Has a channel looked at when `at_us` has passed, or sooner; answers when, in microseconds.
+    pub fn arm(&mut self, channel: ChannelId, at_us: u64) -> u64 {
+        let furthest = self.next + SLOTS as u64 - 1;
+        let tick = (at_us / TICK_US + 1).clamp(self.next, furthest);
+        self.slots[tick as usize % SLOTS].push(channel);
+        self.entries += 1;
+        self.earliest = self.earliest.min(tick);
+        tick * TICK_US
+    }
+
+    /// Moves the channels to be looked at now into `due`.
+    pub fn turn(&mut self, now_us: u64, due: &mut Vec<ChannelId>) {
+        let now = now_us / TICK_US;
+        if now < self.earliest {
+            self.next = self.next.max(now);
+            return;
+        }
+        // One look at every slot is enough, however long the worker slept.
+        let last = now.min(self.next + SLOTS as u64 - 1);
+        for tick in self.next..=last {
+            let slot = &mut self.slots[tick as usize % SLOTS];
+            self.entries -= slot.len();
+            due.append(slot);
+            slot.shrink_to(64);
+        }
+        self.next = now + 1;
+        self.earliest = self.first_entry();
+    }
+
+    /// How long until the next look, in microseconds.
+    pub fn timeout_us(&self, now_us: u64) -> Option<u64> {
+        (self.entries > 0).then(|| (self.earliest * TICK_US).saturating_sub(now_us))
+    }
+
+    fn first_entry(&self) -> u64 {
+        if self.entries == 0 {
+            return u64::MAX;
+        }
+        (self.next..self.next + SLOTS as u64)
+            .find(|tick| !self.slots[*tick as usize % SLOTS].is_empty())
+            .unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANNEL: ChannelId = ChannelId { slot: 1, generation: 1 };
+    const SECOND_US: u64 = 1_000_000;
+
+    fn due(wheel: &mut Wheel, now_us: u64) -> usize {
+        let mut due = Vec::new();
+        wheel.turn(now_us, &mut due);
+        due.len()
+    }
+
+    #[test]
+    fn a_channel_is_looked_at_once_and_not_before_its_time() {
+        let mut wheel = Wheel::new(SECOND_US);
+        wheel.arm(CHANNEL, 3 * SECOND_US);
+        assert_eq!(due(&mut wheel, 3 * SECOND_US - TICK_US), 0);
+        assert_eq!(due(&mut wheel, 3 * SECOND_US + TICK_US), 1);
+        assert_eq!(due(&mut wheel, 4 * SECOND_US), 0);
+        assert_eq!(wheel.timeout_us(4 * SECOND_US), None);
+    }
+
+    #[test]
+    fn the_timeout_leads_to_the_next_look() {
+        let mut wheel = Wheel::new(0);
+        wheel.arm(CHANNEL, 2 * SECOND_US);
+        let timeout = wheel.timeout_us(SECOND_US).unwrap();
+        assert_eq!(due(&mut wheel, SECOND_US + timeout), 1);
+    }
+
+    #[test]
+    fn a_far_deadline_is_looked_at_within_a_turn_of_the_wheel() {
+        let mut wheel = Wheel::new(0);
+        wheel.arm(CHANNEL, 3600 * SECOND_US);
+        assert_eq!(due(&mut wheel, SLOTS as u64 * TICK_US), 1);
+    }
+
+    #[test]
+    fn a_long_sleep_loses_nothing() {
+        let mut wheel = Wheel::new(0);
+        wheel.arm(CHANNEL, SECOND_US);
+        wheel.arm(CHANNEL, 40 * SECOND_US);
+        assert_eq!(due(&mut wheel, 10_000 * SECOND_US), 2);
+        wheel.arm(CHANNEL, 10_001 * SECOND_US);
+        assert_eq!(due(&mut wheel, 10_002 * SECOND_US), 1);
+    }
+}
