@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 /// Connections that are served at once.
 const CONNECTIONS_MAX: usize = 32;
 /// How long a connection may be silent.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// How long the workers and main may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 

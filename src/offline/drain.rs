@@ -225,7 +225,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         match ask {
             Ask::Login(login) => self.log_in(login),
             Ask::Register { asker, name, password } => self.register(&asker, &name, &password),
-            Ask::Chat(message) => self.chat(message),
+            Ask::Chat(message) => self.chat(&message),
             Ask::AddFriend { asker, user, friend } => self.add_friend(&asker, user, friend),
             Ask::CreateGroup { asker, user, name, desc } => self.create_group(&asker, user, &name, &desc),
             Ask::JoinGroup { asker, user, group } => self.join_group(&asker, user, group),

@@ -36,7 +36,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let present = person.session.as_ref().map(|session| (session.channel, session.number));
         if self.around.table.has_ended(channel) {
-            return self.greet_without_session(login);
+            return self.greet_without_session(&login);
         }
         if let Some(present) = present
             && present.0 != channel
@@ -106,7 +106,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 return;
             }
         }
-        self.begin_session(&login, row);
+        self.begin_session(&login, &row);
     }
 
     fn end_previous(&mut self, channel: ChannelId, number: SessionNo) {
@@ -153,11 +153,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         None
     }
 
-    fn begin_session(&mut self, login: &Login, row: UserRow) {
+    fn begin_session(&mut self, login: &Login, row: &UserRow) {
         let (channel, user) = (login.asker.channel, login.user);
         let Some(number) = self.around.table.begin_session(channel, user) else { return };
         let worker = self.around.table.worker(channel);
-        let person = self.people.meet(&row);
+        let person = self.people.meet(row);
         let epoch = person.begin_epoch();
         let name = Arc::clone(&person.name);
         person.session = Some(Session {
@@ -217,8 +217,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// The client has ended its side: it is answered, but nobody is online, nobody is sent away for it, and the
     /// box stays as it is.
-    fn greet_without_session(&mut self, login: Login) {
-        let Some(row) = self.check_again(&login) else { return };
+    fn greet_without_session(&mut self, login: &Login) {
+        let Some(row) = self.check_again(login) else { return };
         let user = login.user;
         let logged_in = LoggedIn {
             user,

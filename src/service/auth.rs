@@ -210,7 +210,7 @@ impl<S> Verifier<S> {
             let outcome = match (&hasher, task) {
                 (None, task) => Err((task.answered_by(), Errno::Busy, Errno::Busy.text())),
                 (Some(hasher), Task::Login { peer, who, password }) => {
-                    self.verify(hasher, nobody.as_deref(), &asker, peer, who, &password)
+                    self.verify(hasher, nobody.as_deref(), &asker, peer, &who, &password)
                 }
                 (Some(hasher), Task::Register { name, password }) => {
                     self.register(hasher, &asker, name, &password)
@@ -235,10 +235,10 @@ impl<S> Verifier<S> {
         nobody: Option<&str>,
         asker: &Asker,
         peer: Arc<str>,
-        who: Who,
+        who: &Who,
         password: &str,
     ) -> Result<Ask, Refusal> {
-        let found = match &who {
+        let found = match who {
             Who::Id(user) => self.lookup.user(*user),
             Who::Name(name) => self.lookup.user_named(name),
         };
@@ -259,7 +259,7 @@ impl<S> Verifier<S> {
             .flatten()
             .map(|hash| hash.to_string());
         let current: Arc<str> = renewed.as_deref().unwrap_or(&stored).into();
-        self.auth.remember(&who, password, id, &current, self.clock.now().mono_us);
+        self.auth.remember(who, password, id, &current, self.clock.now().mono_us);
         Ok(Ask::Login(Login {
             asker: asker.clone(),
             peer,

@@ -79,17 +79,17 @@ impl Recent {
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A chat to one user or to a group.
-    pub(crate) fn chat(&mut self, message: Message) {
+    pub(crate) fn chat(&mut self, message: &Message) {
         let ticket = match message.fingerprint {
             None => None,
-            Some(fingerprint) => match self.new_ticket(&message, fingerprint) {
+            Some(fingerprint) => match self.new_ticket(message, fingerprint) {
                 Some(ticket) => Some(ticket),
                 None => return,
             },
         };
         match message.to {
-            Destination::User(user) => self.chat_to_user(user, &message, ticket),
-            Destination::Group(group) => self.chat_to_group(group, &message, ticket),
+            Destination::User(user) => self.chat_to_user(user, message, ticket),
+            Destination::Group(group) => self.chat_to_group(group, message, ticket),
         }
     }
 

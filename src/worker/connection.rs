@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 
 /// A connection and all that its worker knows of it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
 pub(super) struct Connection<T> {
     pub(super) id: ChannelId,
     pub(super) io: T,
@@ -79,6 +80,7 @@ pub(super) struct Settling {
 
 /// A channel that has left.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
 pub(super) struct Leaving {
     pub(super) parting: Parting,
     /// True exactly when the connection takes and gives nothing any more.

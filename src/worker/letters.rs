@@ -101,7 +101,7 @@ impl<T: Transport> Core<T> {
             return;
         }
         match answer {
-            Answer::LoggedIn(login) => return self.greet(id, &login),
+            Answer::LoggedIn(login) => self.greet(id, &login),
             Answer::Registered { id: user, seq } => {
                 connection.say(|out| answer::registered(out, user, seq.as_deref()));
             }

@@ -12,7 +12,7 @@ const BACKLOG: i32 = 4096;
 /// the out-limit and from the account of what was handed over.
 const SEND_BUFFER: usize = 128 * 1024;
 /// Silence after which the kernel asks whether the other machine is still there.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 /// How often it asks then.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it asks in vain before it gives the connection up.
