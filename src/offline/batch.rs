@@ -4,7 +4,6 @@
 //! Owned by main. Owed writes (an end, its messages) outlive a failed commit and are tried again first. What was
 //! asked (a login, a message to keep) fails with its batch, and whoever asked is told.
 
-use super::departure::Receipt;
 use super::mail::Mail;
 use super::queue::Ghost;
 use crate::channel::{ChannelId, SessionNo};
@@ -28,8 +27,10 @@ pub(crate) enum Owed {
     Departure { key: EndKey, epoch: Epoch, row: DepartureRow },
     /// What is known of it later; after the last completion its row is forgotten.
     Completion { key: EndKey, completion: Completion, last: bool },
-    /// An accepted message goes to the box.
-    Keep { user: UserId, mid: Mid, at_ms: i64, body: Arc<[u8]> },
+    /// A box's numbers begin a new epoch.
+    Epoch { user: UserId, epoch: Epoch },
+    /// An accepted message goes to the box; its ticket is counted off when it is there.
+    Keep { user: UserId, mid: Mid, at_ms: i64, body: Arc<[u8]>, ticket: Option<Arc<Ticket>> },
     /// Messages of the box were taken over by the client's connection.
     DropKept { user: UserId, upto: Mid },
 }
@@ -41,6 +42,8 @@ pub(crate) enum Effect {
     Post { worker: usize, letter: Mail },
     /// A letter if it is committed, another if not.
     Commit { worker: usize, letter: Mail, otherwise: Mail },
+    /// A request of a channel is through; an error besides if it is not committed.
+    GoOn { asker: Asker },
     /// A login's letter if it is committed; else the session never was.
     LoggedIn { worker: usize, letter: Mail, user: UserId, key: EndKey, asker: Asker },
     /// A copy of a chat with `seq` is safe if it is committed.
@@ -51,8 +54,6 @@ pub(crate) enum Effect {
     Full { ticket: Arc<Ticket>, user: UserId },
     /// Sends a session away whose user logs in elsewhere, once all its letters are posted.
     Replace { key: EndKey },
-    /// Somebody waits to hear that a user's offline state is committed.
-    Offline { receipt: Receipt },
     /// Somebody waits to hear that a ghost's is.
     Ghost { reply: Sender<Option<Ghost>>, ghost: Ghost, asked_us: u64 },
 }
@@ -118,6 +119,11 @@ impl<St: Storage> Batch<St> {
         taken
     }
 
+    /// True exactly when what is asked of this batch will be refused.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// True exactly when writes wait for a commit that works.
     pub(crate) fn is_in_debt(&self) -> bool {
         !self.owed.is_empty()
@@ -148,7 +154,7 @@ impl<St: Storage> Batch<St> {
     pub(crate) fn finish(&mut self) -> Outcome {
         self.catch_up();
         self.number += 1;
-        let effects = std::mem::take(&mut self.effects);
+        let mut effects = std::mem::take(&mut self.effects);
         if !self.open && self.failed.is_none() {
             return Outcome { effects, committed: None };
         }
@@ -159,8 +165,10 @@ impl<St: Storage> Batch<St> {
         match &result {
             Ok(()) => {
                 for write in self.owed.drain(..self.written) {
-                    if let Owed::Completion { key, last: true, .. } = write {
-                        self.rows.remove(&key);
+                    match write {
+                        Owed::Completion { key, last: true, .. } => drop(self.rows.remove(&key)),
+                        Owed::Keep { ticket: Some(ticket), .. } => effects.push(Effect::Safe { ticket }),
+                        _ => {}
                     }
                 }
             }
@@ -217,7 +225,8 @@ fn carry_out<St: Storage>(
                 store.complete_departure(*row, completion)?;
             }
         }
-        Owed::Keep { user, mid, at_ms, body } => store.keep(*user, *mid, *at_ms, body)?,
+        Owed::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
+        Owed::Keep { user, mid, at_ms, body, .. } => store.keep(*user, *mid, *at_ms, body)?,
         Owed::DropKept { user, upto } => {
             store.drop_kept(*user, *upto)?;
         }

@@ -18,7 +18,7 @@ use crate::ident::{GroupId, UserId};
 use crate::metrics::Metrics;
 use crate::protocol::errno::Errno;
 use crate::service::answer::Answer;
-use crate::service::ask::Ask;
+use crate::service::ask::{Ask, Asker};
 use crate::service::auth::Auth;
 use crate::service::chats::Window;
 use crate::service::people::{People, Person};
@@ -97,6 +97,8 @@ pub struct Drain<St, S> {
     pub(super) endings: HashMap<EndKey, Ending>,
     /// Channels whose worker has been asked for the socket.
     pub(super) closing: usize,
+    /// Channels that have left and still have their fd.
+    pub(super) seated: usize,
     /// Ends that the batch under way commits.
     pub(super) committing: Vec<EndKey>,
     /// Sessions that have taken over all they were sent of their box.
@@ -111,6 +113,8 @@ pub struct Drain<St, S> {
 #[derive(Clone, Copy, Debug)]
 struct Stopping {
     since_us: u64,
+    /// Workers that may still accept somebody.
+    listening: usize,
     /// True exactly when every fd is being closed, whatever its grace.
     closing: bool,
 }
@@ -131,6 +135,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             sessions: HashMap::new(),
             endings: HashMap::new(),
             closing: 0,
+            seated: 0,
             committing: Vec::new(),
             refills: Vec::new(),
             drained: 0,
@@ -152,6 +157,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Entry::Departure(departure) => self.depart(departure),
             Entry::Settlement(settlement) => self.settle(settlement),
             Entry::HandBack { channel, socket } => {
+                // The only place where a client's fd is closed.
                 drop(socket);
                 self.closed(channel);
             }
@@ -163,6 +169,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Entry::Short { worker } => self.short.push(worker),
             Entry::Control(ask) => self.control(ask),
             Entry::Stop => self.stop(),
+            Entry::Quiet => self.stopped_listening(),
         }
     }
 
@@ -181,7 +188,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Some(Err(error)) => {
                 self.around.metrics.commit_failures.add(1);
                 tracing::error!(%error, "a transaction failed; what was asked is refused, ends are tried again");
-                self.people.forget_usage();
+                self.people.doubt();
+                self.groups.clear();
                 false
             }
         };
@@ -192,7 +200,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if committed {
             self.refill();
         }
-        self.people.tidy(self.around.registry.len());
+        if !self.batch.is_in_debt() {
+            self.people.tidy(self.around.registry.len());
+        }
         self.stop_further();
     }
 
@@ -212,7 +222,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub fn is_finished(&self) -> bool {
         let Some(stopping) = self.stopping else { return false };
         let all_closed = self.around.table.taken() == 0 && self.endings.is_empty();
-        let done = stopping.closing && all_closed && !self.batch.is_in_debt();
+        let done = stopping.listening == 0 && all_closed && !self.batch.is_in_debt();
         done || self.now.mono_us >= stopping.since_us + STOP_LIMIT_US
     }
 
@@ -252,14 +262,20 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Carries out what hangs on a batch. Letters that bring messages go before those that let senders go on,
-    /// to every worker: a sender that goes on may write to the receiver's worker directly.
+    /// to every worker: a sender that goes on may write to the receiver's worker directly. Sockets are asked for
+    /// last, when everything for them is on its way.
     fn carry_out(&mut self, effects: Vec<Effect>, committed: bool) {
         let workers = self.around.outlet.workers();
         let mut first: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
         let mut second: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut third: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
         let mut put = |worker: usize, letter: Mail| {
-            let later = matches!(&letter, Mail::Answer { settles, .. } if *settles != Settles::Login);
-            let pile = if later { &mut second } else { &mut first };
+            let pile = match &letter {
+                Mail::Answer { settles: Settles::Login, .. } => &mut first,
+                Mail::Answer { .. } => &mut second,
+                Mail::Close { .. } => &mut third,
+                _ => &mut first,
+            };
             if let Some(pile) = pile.get_mut(worker) {
                 pile.push(letter);
             }
@@ -273,6 +289,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 Effect::Commit { worker, letter, otherwise } => {
                     put(worker, if committed { letter } else { otherwise });
                 }
+                Effect::GoOn { asker } => {
+                    let worker = self.around.table.worker(asker.channel);
+                    put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));
+                }
                 Effect::LoggedIn { worker, letter, .. } if committed => put(worker, letter),
                 Effect::LoggedIn { worker, user, key, asker, .. } => {
                     self.undo_login(user, key);
@@ -282,7 +302,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 Effect::Safe { ticket } => answers.extend(ticket.failed(Errno::NotStored)),
                 Effect::Failed { ticket, errno } => answers.extend(ticket.failed(errno)),
                 Effect::Full { ticket, user } => answers.extend(ticket.full(user)),
-                Effect::Offline { receipt } => self.report_offline(receipt, committed),
                 Effect::Ghost { reply, mut ghost, asked_us } => {
                     ghost.offline_us = self.now.mono_us.saturating_sub(asked_us);
                     // Whoever asked may have given up.
@@ -297,7 +316,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             put(worker, letter);
         }
         let mut refused = Vec::new();
-        for pile in [first, second] {
+        for pile in [first, second, third] {
             for (worker, mut letters) in pile.into_iter().enumerate() {
                 self.around.outlet.post(worker, &mut letters, &mut refused);
             }
@@ -310,19 +329,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    fn report_offline(&mut self, receipt: super::Receipt, committed: bool) {
-        if committed {
-            receipt.report(self.now.mono_us, super::Milestone::Offline);
-        } else {
-            // The end is owed; a later commit reports it.
-            self.batch.then(Effect::Offline { receipt });
-        }
-    }
-
     fn control(&mut self, ask: ControlAsk) {
         match ask {
             ControlAsk::Queue(reply) => {
-                let report = QueueReport { lingering: self.lingering.len(), drained: self.drained };
+                let report = QueueReport { lingering: self.seated, drained: self.drained };
                 // Whoever asked may have given up.
                 let _ = reply.send(report);
             }
@@ -371,30 +381,39 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
+    /// Begins an orderly stop: the workers send everyone away, whom they are accepting included.
     fn stop(&mut self) {
         if self.stopping.is_some() {
             return;
         }
         tracing::info!("stopping: everyone is sent away");
-        self.stopping = Some(Stopping { since_us: self.now.mono_us, closing: false });
-        for worker in 0..self.around.outlet.workers() {
+        let workers = self.around.outlet.workers();
+        self.stopping = Some(Stopping { since_us: self.now.mono_us, listening: workers, closing: false });
+        for worker in 0..workers {
             self.around.outlet.post(worker, &mut vec![Mail::Shutdown], &mut Vec::new());
         }
-        for channel in self.around.table.occupants().collect::<Vec<_>>() {
-            self.around.kicker.kick(channel, Reason::ServerShutdown);
+    }
+
+    /// A worker accepts nobody any more.
+    fn stopped_listening(&mut self) {
+        if let Some(stopping) = &mut self.stopping {
+            stopping.listening = stopping.listening.saturating_sub(1);
         }
+    }
+
+    /// True exactly when nobody new may come online.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
     }
 
     /// A stop waits until every client is gone, or for its time; then it closes what is left.
     fn stop_further(&mut self) {
         let Some(stopping) = &mut self.stopping else { return };
         let waited_us = self.now.mono_us.saturating_sub(stopping.since_us);
-        let all_gone = self.around.table.connected() == 0;
-        if !stopping.closing && (all_gone || waited_us >= self.policy.stop_drain_us) {
-            stopping.closing = true;
-        }
+        let all_gone = stopping.listening == 0 && self.around.table.connected() == 0;
+        stopping.closing |= all_gone || waited_us >= self.policy.stop_drain_us;
         if stopping.closing {
-            // Whoever was accepted while the listeners were being emptied is among them.
+            // Whoever left after the closing began is among them.
             for due in &mut self.lingering {
                 due.0 = 0;
             }
@@ -414,8 +433,19 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BatchFailed;
 
+/// A request is through main, with an error or without a word.
+pub(crate) fn through(asker: &Asker, errno: Option<Errno>) -> Mail {
+    let answer = errno.map(|errno| Answer::Error {
+        errno,
+        text: errno.text().into(),
+        re: Some(asker.re),
+        seq: asker.seq.clone(),
+    });
+    Mail::Answer { channel: asker.channel, settles: Settles::Request, answer }
+}
+
 /// A login or registration that is refused.
-pub(crate) fn refusal(asker: &crate::service::ask::Asker, errno: Errno) -> Mail {
+pub(crate) fn refusal(asker: &Asker, errno: Errno) -> Mail {
     let msgid = if asker.re == 4 { 5 } else { 2 };
     Mail::Answer {
         channel: asker.channel,

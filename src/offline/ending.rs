@@ -1,12 +1,12 @@
 //! Main's side of an end: departure, settlement, the grace, the close, and what the history says of it.
 
-use super::batch::{Effect, EndKey, Owed};
+use super::batch::{EndKey, Owed};
 use super::departure::{Departure, Milestone, Receipt, Settlement};
 use super::drain::Drain;
 use super::mail::Mail;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::UserId;
-use crate::service::people::Copy;
+use crate::service::chat::Chat;
 use crate::service::storage::{Completion, DepartureRow, Storage};
 
 /// Lingering channels that one turn closes early at most.
@@ -53,6 +53,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             if self.seats.len() <= slot {
                 self.seats.resize_with(slot + 1, || None);
             }
+            self.seated += 1;
             self.seats[slot] = Some(Seat {
                 channel: *channel,
                 session: *session,
@@ -86,15 +87,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         let key = (channel, number);
         self.sessions.remove(&key);
+        self.recall_letters(user);
         let Some(person) = self.people.find(user) else { return };
         let Some(session) = person.session.take_if(|s| (s.channel, s.number) == key) else { return };
         person.leaving = Some(key);
-        if session.addressed == Some(self.batch.number()) {
-            // They have not been posted and never will be: they wait with what comes after them.
-            for chat in self.batch.take_back(key) {
-                person.held.push_back(Copy { body: chat.body, ticket: chat.ticket, asker: None });
-            }
-        }
         let name = person.name.to_string();
         tracing::info!(
             channel = %channel, user = %user, name, peer = %session.peer, reason = parting.reason.word(),
@@ -152,7 +148,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         ending.completion.saved = unsent.len() as i64;
         self.around.metrics.chats_saved.add(unsent.len() as u64);
         for chat in unsent {
-            self.save(user, Copy { body: chat.body, ticket: chat.ticket, asker: None });
+            self.save(user, chat);
         }
         if let Some(person) = self.people.find(user)
             && person.leaving == Some(key)
@@ -166,8 +162,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// What was held for a user goes where it belongs now, and whoever waited to be that user logs in.
     pub(crate) fn release(&mut self, user: UserId) {
         let Some(person) = self.people.find(user) else { return };
-        for copy in std::mem::take(&mut person.held) {
-            self.place(user, copy);
+        for chat in person.take_held() {
+            self.place(user, chat);
         }
         while let Some(person) = self.people.find(user)
             && person.session.is_none()
@@ -186,20 +182,37 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
+    /// Messages to a session that are not posted yet wait from now on with those that come after them.
+    pub(crate) fn recall_letters(&mut self, user: UserId) {
+        let batch = self.batch.number();
+        let Some(person) = self.people.find(user) else { return };
+        let Some(session) = person.session.as_mut().filter(|session| session.addressed == Some(batch)) else {
+            return;
+        };
+        session.addressed = None;
+        let key = (session.channel, session.number);
+        for chat in self.batch.take_back(key) {
+            person.hold(chat);
+        }
+    }
+
     /// An accepted message goes to the box, whatever the box holds.
-    fn save(&mut self, user: UserId, copy: Copy) {
+    fn save(&mut self, user: UserId, chat: Chat) {
         let at_ms = self.now.unix_ms;
-        let Some(mid) = self.next_mid(user) else { return };
-        if let Some(person) = self.people.find(user)
-            && let Some(usage) = &mut person.usage
-        {
+        let Ok(Some(person)) = self.person(user) else {
+            tracing::error!(%user, "an accepted message has no receiver's row to be kept for");
+            return;
+        };
+        if let Some(usage) = &mut person.usage {
             usage.count += 1;
-            usage.bytes += copy.body.len() as u64;
+            usage.bytes += chat.body.len() as u64;
         }
-        self.batch.owe(Owed::Keep { user, mid, at_ms, body: copy.body });
-        if let Some(ticket) = copy.ticket {
-            self.batch.then(Effect::Safe { ticket });
+        let begun = (!person.has_numbers()).then(|| person.begin_epoch());
+        let mid = person.number();
+        if let Some(epoch) = begun {
+            self.batch.owe(Owed::Epoch { user, epoch });
         }
+        self.batch.owe(Owed::Keep { user, mid, at_ms, body: chat.body, ticket: chat.ticket });
     }
 
     /// A letter came back because its session has ended: its departure is on its way through the queue.
@@ -213,7 +226,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         // What came from the box still lies there.
         if chat.kept.is_none() {
-            person.held.push_back(Copy { body: chat.body, ticket: chat.ticket, asker: None });
+            person.hold(chat);
         }
         if !person.holds_messages() {
             // The session never was: its login could not be committed.
@@ -285,6 +298,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return;
         };
         self.closing -= usize::from(seat.closing);
+        self.seated -= 1;
         self.around.metrics.closed.add(1);
         self.around.table.free(channel);
         if let Some(receipt) = &seat.receipt {

@@ -27,8 +27,8 @@ pub enum Entry<S> {
     HandBack {
         /// Whose.
         channel: ChannelId,
-        /// The socket. Dropping it closes the fd.
-        socket: S,
+        /// The socket; dropping it closes the fd. None where the worker could never watch it.
+        socket: Option<S>,
     },
     /// A client or an auth thread wants something.
     Ask(Ask),
@@ -57,6 +57,8 @@ pub enum Entry<S> {
     Control(ControlAsk),
     /// Stop in order.
     Stop,
+    /// A worker has emptied and closed its listeners.
+    Quiet,
 }
 
 /// What control asks of main.
@@ -276,7 +278,7 @@ mod tests {
         let queue = OfflineQueue::<u8>::default();
         let channel = ChannelId { slot: 0, generation: 1 };
         for socket in 0..3 {
-            queue.push(Entry::HandBack { channel, socket });
+            queue.push(Entry::HandBack { channel, socket: Some(socket) });
         }
         let mut taken = Vec::new();
         queue.take(2, &mut taken);
@@ -284,7 +286,7 @@ mod tests {
         let order: Vec<_> = taken
             .iter()
             .map(|entry| match entry {
-                Entry::HandBack { socket, .. } => *socket,
+                Entry::HandBack { socket, .. } => socket.unwrap_or(u8::MAX),
                 _ => u8::MAX,
             })
             .collect();

@@ -157,9 +157,9 @@ pub fn ping(out: &mut Vec<u8>) {
     ObjectWriter::new(out).integer("msgid", 22).finish();
 }
 
-/// msgid 23, the answer to a client's ping.
-pub fn pong(out: &mut Vec<u8>) {
-    ObjectWriter::new(out).integer("msgid", 23).finish();
+/// msgid 23, the answer to a client's ping. `seq` is raw JSON text.
+pub fn pong(out: &mut Vec<u8>, seq: Option<&str>) {
+    ObjectWriter::new(out).integer("msgid", 23).raw_if_some("seq", seq).finish();
 }
 
 /// msgid 21, a friend came or went.

@@ -16,4 +16,5 @@ pub mod chat;
 pub mod errno;
 pub mod framing;
 mod json;
+pub mod line;
 pub mod request;

@@ -25,7 +25,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A verified login: now, or when the session before it has settled, or not at all.
     pub(crate) fn log_in(&mut self, login: Login) {
         let channel = login.asker.channel;
-        if matches!(self.around.table.stage(channel), Stage::Offline | Stage::Free) {
+        if self.is_stopping() || matches!(self.around.table.stage(channel), Stage::Offline | Stage::Free) {
             return;
         }
         let Ok(found) = self.person(login.user) else { return self.refuse(&login.asker, Errno::NotStored) };
@@ -57,6 +57,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 // Nobody may write to it any more; what comes for the user waits for the settlement.
                 session.gone = true;
             }
+            self.recall_letters(user);
             self.batch.then(Effect::Replace { key: (other, number) });
             return;
         }
@@ -80,6 +81,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             && !stays
         {
             session.gone = true;
+            self.recall_letters(user);
         }
         for login in waiting {
             if stays {
@@ -88,12 +90,19 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 person.parked.push_back(login);
             }
         }
+        if self.people.find(user).is_some_and(|person| !person.holds_messages()) {
+            self.release(user);
+        }
     }
 
     /// Logs in on a channel that may have a session of its own, which ends first.
     fn log_in_here(&mut self, login: Login) {
         let channel = login.asker.channel;
         let Some(row) = self.check_again(&login) else { return };
+        if self.batch.has_failed() {
+            // A login that fails changes nothing: the session before goes on.
+            return self.refuse(&login.asker, Errno::NotStored);
+        }
         if let Stage::Live(number) = self.around.table.stage(channel) {
             if !self.around.table.end_session(channel, number) {
                 return;
@@ -139,10 +148,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if row.password.as_deref() == Some(&*login.verified) {
             return Some(row);
         }
-        let Some((who, password)) = &login.again else {
-            self.refuse(&login.asker, Errno::Busy);
-            return None;
-        };
+        let (who, password) = &login.again;
         // Another process has changed the password, or a renewed hash was written just now.
         self.around.auth.forget(who, password);
         let task =
@@ -211,7 +217,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let kept = self.batch.attempt(|store| store.kept(user, Mid(0), HANDOVER_COUNT, HANDOVER_BYTES));
         let kept = kept.unwrap_or_default();
-        let more = (kept.len() as u64) < usage.count;
+        // Others may have taken rows out; then there is nothing to wait for.
+        let more = !kept.is_empty() && (kept.len() as u64) < usage.count;
         (kept, more)
     }
 
@@ -219,7 +226,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// box stays as it is.
     fn greet_without_session(&mut self, login: &Login) {
         let Some(row) = self.check_again(login) else { return };
-        let user = login.user;
+        let (user, channel) = (login.user, login.asker.channel);
+        if let Stage::Live(number) = self.around.table.stage(channel)
+            && self.around.table.end_session(channel, number)
+        {
+            self.end_previous(channel, number);
+        }
         let logged_in = LoggedIn {
             user,
             name: row.name.as_str().into(),
@@ -244,6 +256,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         if let Some(person) = self.people.find(user) {
             person.session.take_if(|session| (session.channel, session.number) == key);
+            person.forget_numbers();
             self.release(user);
         }
     }

@@ -30,8 +30,8 @@ pub struct Login {
     pub verified: Arc<str>,
     /// A stronger hash of the same password, where the stored one is weaker than the server's setting.
     pub renewed: Option<Box<str>>,
-    /// What to verify in full should the row's hash be another: set where the password was only recalled.
-    pub again: Option<(Who, Box<str>)>,
+    /// What to verify once more should the row's hash be another by now.
+    pub again: (Who, Box<str>),
 }
 
 /// A request, as main takes it.

@@ -135,7 +135,7 @@ impl Auth {
             user: known.user,
             verified: Arc::clone(&known.verified),
             renewed: None,
-            again: Some((who.clone(), password.clone())),
+            again: (who.clone(), password.clone()),
         })
     }
 
@@ -266,7 +266,7 @@ impl<S> Verifier<S> {
             user: id,
             verified: stored.into(),
             renewed: renewed.map(Into::into),
-            again: None,
+            again: (who.clone(), password.into()),
         }))
     }
 

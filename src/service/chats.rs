@@ -3,14 +3,13 @@
 //! On main.
 
 use super::ask::{Asker, Destination, Message};
-use super::chat::Chat;
-use super::people::{Copy, HELD_MAX};
+use super::chat::{Chat, Told};
 use super::storage::{BoxUsage, Storage};
 use super::ticket::Ticket;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{GroupId, Mid, UserId};
 use crate::offline::batch::{Effect, Owed};
-use crate::offline::drain::Drain;
+use crate::offline::drain::{Drain, through};
 use crate::offline::{Mail, Settles};
 use crate::protocol::errno::Errno;
 use crate::service::accounts::{HANDOVER_BYTES, HANDOVER_COUNT};
@@ -77,6 +76,15 @@ impl Recent {
     }
 }
 
+/// Where a chat has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Placed {
+    /// Into the box, if the batch is committed.
+    Kept,
+    /// Somewhere else, or nowhere and its sender has been told.
+    Elsewhere,
+}
+
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A chat to one user or to a group.
     pub(crate) fn chat(&mut self, message: &Message) {
@@ -100,7 +108,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(known) = self.window.find(message.from, fingerprint, now_us) {
             let late = known.join(asker).err();
             if late.is_none() || known.succeeded() {
-                self.let_go_on(&message.asker);
+                self.let_go_on(&message.asker, false);
                 if let Some(asker) = late {
                     self.batch.then(Effect::Safe { ticket: Ticket::new(asker, 1) });
                 }
@@ -122,9 +130,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(errno) = fault {
             return self.refuse_chat(asker, ticket, errno);
         }
-        let copy = Copy { body: Arc::clone(&message.body), ticket, asker: Some(asker.clone()) };
-        self.place(user, copy);
-        self.let_go_on(asker);
+        let told = Told::Sender(Box::new(asker.clone()));
+        let silent = ticket.is_none();
+        let placed = self.place(user, Chat { body: Arc::clone(&message.body), ticket, kept: None, told });
+        self.let_go_on(asker, silent && placed == Placed::Kept);
     }
 
     fn chat_to_group(&mut self, group: GroupId, message: &Message, ticket: Option<Arc<Ticket>>) {
@@ -146,98 +155,101 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(ticket) = &ticket {
             ticket.expect_more(others.clone().count());
         }
+        let mut kept = false;
         for member in others {
             if matches!(self.person(*member), Ok(Some(_))) {
-                let copy = Copy { body: Arc::clone(&message.body), ticket: ticket.clone(), asker: None };
-                self.place(*member, copy);
+                let body = Arc::clone(&message.body);
+                let chat = Chat { body, ticket: ticket.clone(), kept: None, told: Told::Group };
+                kept |= self.place(*member, chat) == Placed::Kept;
             } else if let Some(ticket) = &ticket {
                 self.batch.then(Effect::Safe { ticket: Arc::clone(ticket) });
             }
         }
+        self.let_go_on(asker, ticket.is_none() && (kept || self.batch.has_failed()));
         if let Some(ticket) = ticket {
             self.batch.then(Effect::Safe { ticket });
         }
-        self.let_go_on(asker);
     }
 
-    /// Brings a copy to where its receiver is: a channel, a settlement that is awaited, or the box.
-    pub(crate) fn place(&mut self, user: UserId, copy: Copy) {
+    /// Brings a chat to where its receiver is: a channel, a settlement that is awaited, or the box.
+    pub(crate) fn place(&mut self, user: UserId, chat: Chat) -> Placed {
         let batch = self.batch.number();
         let outlet = Arc::clone(&self.around.outlet);
-        let Some(person) = self.people.find(user) else { return };
+        let Some(person) = self.people.find(user) else { return Placed::Elsewhere };
         if person.holds_messages() {
-            if person.held.len() >= HELD_MAX {
-                return self.fail_copy(user, copy, Errno::Busy);
+            if person.holds_too_many() && !matches!(chat.told, Told::Nobody) {
+                self.fail(user, chat, Errno::Busy);
+            } else {
+                person.hold(chat);
             }
-            person.held.push_back(copy);
-            return;
+            return Placed::Elsewhere;
         }
         let Some(session) = person.session.as_mut().filter(|session| session.backlog.is_none()) else {
-            return self.keep(user, copy);
+            return self.keep(user, chat);
         };
         let (channel, number, worker) = (session.channel, session.number, session.worker);
         if outlet.is_full(worker) {
-            return self.fail_copy(user, copy, Errno::Busy);
+            self.fail(user, chat, Errno::Busy);
+            return Placed::Elsewhere;
         }
         session.addressed = Some(batch);
-        let chat = Chat { body: copy.body, ticket: copy.ticket, kept: None };
-        let letter = Mail::Chat { to: channel, session: number, user, chat, origin: None };
         // Should the session be over by then, or its login not be committed, the letter comes back.
+        let letter = Mail::Chat { to: channel, session: number, user, chat, origin: None };
         self.batch.then(Effect::Post { worker, letter });
+        Placed::Elsewhere
     }
 
-    /// Puts a message into a box, if there is room.
-    fn keep(&mut self, user: UserId, copy: Copy) {
-        let Some(usage) = self.usage(user) else { return self.fail_copy(user, copy, Errno::NotStored) };
-        let bytes = usage.bytes + copy.body.len() as u64;
+    /// Puts a chat into a box, if there is room.
+    fn keep(&mut self, user: UserId, chat: Chat) -> Placed {
+        let Some(usage) = self.usage(user) else {
+            self.fail(user, chat, Errno::NotStored);
+            return Placed::Elsewhere;
+        };
+        let bytes = usage.bytes + chat.body.len() as u64;
         if usage.count >= BOX_COUNT_MAX || bytes > BOX_BYTES_MAX {
-            return self.fail_copy(user, copy, Errno::BoxFull);
+            self.fail(user, chat, Errno::BoxFull);
+            return Placed::Elsewhere;
         }
         let at_ms = self.now.unix_ms;
         let kept = match self.next_mid(user) {
-            Some(mid) => self.batch.attempt(|store| store.keep(user, mid, at_ms, &copy.body)),
+            Some(mid) => self.batch.attempt(|store| store.keep(user, mid, at_ms, &chat.body)),
             None => None,
         };
         if kept.is_none() {
-            return self.fail_copy(user, copy, Errno::NotStored);
+            self.fail(user, chat, Errno::NotStored);
+            return Placed::Elsewhere;
         }
         if let Some(person) = self.people.find(user) {
             person.usage = Some(BoxUsage { count: usage.count + 1, bytes });
         }
         self.around.metrics.chats_kept.add(1);
-        match (copy.ticket, copy.asker) {
-            (Some(ticket), _) => self.batch.then(Effect::Safe { ticket }),
-            (None, Some(asker)) => self.warn_unless_committed(&asker),
-            (None, None) => {}
+        if let Some(ticket) = chat.ticket {
+            self.batch.then(Effect::Safe { ticket });
         }
+        Placed::Kept
     }
 
-    /// A sender without `seq` hears nothing of a success, but of a commit that fails.
-    fn warn_unless_committed(&mut self, asker: &Asker) {
-        let worker = self.around.table.worker(asker.channel);
-        let (channel, settles) = (asker.channel, Settles::Nothing);
-        let letter = Mail::Answer { channel, settles, answer: None };
-        let otherwise = Mail::Answer { channel, settles, answer: Some(error(asker, Errno::NotStored)) };
-        self.batch.then(Effect::Commit { worker, letter, otherwise });
-    }
-
-    /// A copy that could not be placed: its sender is told.
-    fn fail_copy(&mut self, user: UserId, copy: Copy, errno: Errno) {
-        match (copy.ticket, copy.asker) {
-            (Some(ticket), None) if errno == Errno::BoxFull => self.batch.then(Effect::Full { ticket, user }),
+    /// A chat that could not be placed: its sender is told.
+    fn fail(&mut self, user: UserId, chat: Chat, errno: Errno) {
+        match (chat.ticket, chat.told) {
+            (Some(ticket), Told::Group) if errno == Errno::BoxFull => {
+                self.batch.then(Effect::Full { ticket, user });
+            }
             (Some(ticket), _) => self.batch.then(Effect::Failed { ticket, errno }),
-            (None, Some(asker)) => {
+            (None, Told::Sender(asker)) => {
                 let answer = Some(error(&asker, errno));
                 let letter = Mail::Answer { channel: asker.channel, settles: Settles::Nothing, answer };
                 self.post(asker.channel, letter);
             }
-            (None, None) => {}
+            // A sender without `seq` has asked to hear of no member in particular.
+            (None, Told::Group) => {}
+            (None, Told::Nobody) => tracing::error!(%user, "an accepted message could not be placed"),
         }
     }
 
     fn refuse_chat(&mut self, asker: &Asker, ticket: Option<Arc<Ticket>>, errno: Errno) {
         if let Some(ticket) = ticket {
-            self.let_go_on(asker);
+            self.let_go_on(asker, false);
             self.batch.then(Effect::Failed { ticket, errno });
         } else {
             self.refuse_request(asker, errno);
@@ -259,36 +271,42 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// Sends more of the box to those who have taken over all they were sent.
     pub(crate) fn refill(&mut self) {
-        for user in std::mem::take(&mut self.refills) {
-            let Some(session) = self.people.find(user).and_then(|person| person.session.as_ref()) else {
-                continue;
-            };
-            let Some(sent) = session.backlog else { continue };
-            let (channel, number, worker) = (session.channel, session.number, session.worker);
-            let kept = self.batch.attempt(|store| store.kept(user, sent, HANDOVER_COUNT, HANDOVER_BYTES));
-            let Some(kept) = kept else {
+        let mut users = std::mem::take(&mut self.refills).into_iter();
+        while let Some(user) = users.next() {
+            if self.refill_one(user).is_none() {
                 // The store cannot be read now; the next batch tries again.
                 self.refills.push(user);
+                self.refills.extend(users);
                 return;
-            };
-            let mut letters: Vec<Mail> = Vec::new();
-            let last = kept.last().map(|kept| kept.mid);
-            for kept in kept {
-                let chat = Chat { body: kept.body.into(), ticket: None, kept: Some(kept.mid) };
-                letters.push(Mail::Chat { to: channel, session: number, user, chat, origin: None });
-            }
-            if last.is_none() {
-                letters.push(Mail::Open { channel, session: number });
-            }
-            if let Some(session) = self.people.find(user).and_then(|person| person.session.as_mut()) {
-                session.backlog = last;
-            }
-            let mut refused = Vec::new();
-            self.around.outlet.post(worker, &mut letters, &mut refused);
-            for letter in refused {
-                self.came_back(letter);
             }
         }
+    }
+
+    fn refill_one(&mut self, user: UserId) -> Option<()> {
+        let session = self.people.find(user).and_then(|person| person.session.as_ref());
+        let Some((session, sent)) = session.and_then(|session| Some((session, session.backlog?))) else {
+            return Some(());
+        };
+        let (channel, number, worker) = (session.channel, session.number, session.worker);
+        let kept = self.batch.attempt(|store| store.kept(user, sent, HANDOVER_COUNT, HANDOVER_BYTES))?;
+        let last = kept.last().map(|kept| kept.mid);
+        let mut letters: Vec<Mail> = kept
+            .into_iter()
+            .map(|kept| Chat::kept(kept.body.into(), kept.mid))
+            .map(|chat| Mail::Chat { to: channel, session: number, user, chat, origin: None })
+            .collect();
+        if last.is_none() {
+            letters.push(Mail::Open { channel, session: number });
+        }
+        if let Some(session) = self.people.find(user).and_then(|person| person.session.as_mut()) {
+            session.backlog = last;
+        }
+        let mut refused = Vec::new();
+        self.around.outlet.post(worker, &mut letters, &mut refused);
+        for letter in refused {
+            self.came_back(letter);
+        }
+        Some(())
     }
 
     /// What a box holds. `None` when the batch has failed.
@@ -314,17 +332,19 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         Some(self.people.find(user)?.number())
     }
 
-    /// The request is through main; those behind it may take the direct way again.
-    fn let_go_on(&mut self, asker: &Asker) {
-        let letter = Mail::Answer { channel: asker.channel, settles: Settles::Request, answer: None };
-        self.post(asker.channel, letter);
+    /// The request is through main; those behind it may take the direct way again. A sender without `seq` hears
+    /// nothing of a success, but of a commit that fails.
+    fn let_go_on(&mut self, asker: &Asker, rests_on_commit: bool) {
+        if rests_on_commit {
+            self.batch.then(Effect::GoOn { asker: asker.clone() });
+        } else {
+            self.post(asker.channel, through(asker, None));
+        }
     }
 
     /// A request without a ticket has failed.
     pub(crate) fn refuse_request(&mut self, asker: &Asker, errno: Errno) {
-        let answer = Some(error(asker, errno));
-        let letter = Mail::Answer { channel: asker.channel, settles: Settles::Request, answer };
-        self.post(asker.channel, letter);
+        self.post(asker.channel, through(asker, Some(errno)));
     }
 
     /// A request without a ticket has succeeded, if its batch is committed.

@@ -2,9 +2,9 @@
 //!
 //! Plain data, owned by main.
 
-use super::ask::{Asker, Login};
+use super::ask::Login;
+use super::chat::Chat;
 use super::storage::{BoxUsage, UserRow};
-use super::ticket::Ticket;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Epoch, Mid, UserId};
 use crate::sync::Arc;
@@ -13,7 +13,9 @@ use std::collections::{HashMap, VecDeque};
 /// Users who are remembered although nothing goes on with them.
 const IDLE_MAX: usize = 65_536;
 /// Messages held for one user between a departure and its settlement; past it, senders get errno 18.
-pub(crate) const HELD_MAX: usize = 65_536;
+const HELD_MAX: usize = 65_536;
+/// The same in bytes of bodies.
+const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bits of a message number that count within one epoch: 268 million messages a session.
 ///
 /// The epoch above them rises durably before a message of it is ever sent, so numbers rise across restarts and
@@ -35,7 +37,9 @@ pub(crate) struct Person {
     /// Logins that wait to hear whether the present session's client is still there.
     pub(crate) probing: Vec<Login>,
     /// Messages that wait for a settlement, oldest first.
-    pub(crate) held: VecDeque<Copy>,
+    pub(crate) held: VecDeque<Chat>,
+    /// Bytes of their bodies.
+    held_bytes: usize,
     /// What the box holds, once it has been looked at.
     pub(crate) usage: Option<BoxUsage>,
     /// The next message's number; none before an epoch has been begun for it in this run of the server.
@@ -59,15 +63,6 @@ pub(crate) struct Session {
     pub(crate) addressed: Option<u64>,
 }
 
-/// A message for one user.
-#[derive(Clone, Debug)]
-pub(crate) struct Copy {
-    pub(crate) body: Arc<[u8]>,
-    pub(crate) ticket: Option<Arc<Ticket>>,
-    /// Who is told of a failure; none for a copy whose failure nobody wants to hear of.
-    pub(crate) asker: Option<Asker>,
-}
-
 impl Person {
     fn new(row: &UserRow) -> Self {
         Person {
@@ -78,6 +73,7 @@ impl Person {
             parked: VecDeque::new(),
             probing: Vec::new(),
             held: VecDeque::new(),
+            held_bytes: 0,
             usage: None,
             next: None,
         }
@@ -100,6 +96,28 @@ impl Person {
         let mid = self.next.unwrap_or(Mid((self.epoch.0 << MID_BITS) + 1));
         self.next = Some(Mid(mid.0 + 1));
         mid
+    }
+
+    /// Forgets the numbers of an epoch that may not have been committed; the next one is higher.
+    pub(crate) fn forget_numbers(&mut self) {
+        self.next = None;
+    }
+
+    /// Has a message wait for a settlement.
+    pub(crate) fn hold(&mut self, chat: Chat) {
+        self.held_bytes += chat.body.len();
+        self.held.push_back(chat);
+    }
+
+    /// True exactly when no more messages may wait.
+    pub(crate) fn holds_too_many(&self) -> bool {
+        self.held.len() >= HELD_MAX || self.held_bytes >= HELD_BYTES_MAX
+    }
+
+    /// Takes what has waited.
+    pub(crate) fn take_held(&mut self) -> VecDeque<Chat> {
+        self.held_bytes = 0;
+        std::mem::take(&mut self.held)
     }
 
     /// True exactly when messages have to wait for a settlement.
@@ -137,13 +155,19 @@ impl People {
         let person = self.known.entry(row.id).or_insert_with(|| Person::new(row));
         // Another process may have raised it, never lowered.
         person.epoch = person.epoch.max(row.epoch);
+        if *person.name != *row.name {
+            person.name = row.name.as_str().into();
+        }
         person
     }
 
-    /// Forgets what the boxes hold; after a batch that failed, nothing in memory is sure.
-    pub(crate) fn forget_usage(&mut self) {
+    /// Forgets what rests on rows that may never have been committed, after a batch that failed.
+    pub(crate) fn doubt(&mut self) {
         for person in self.known.values_mut() {
             person.usage = None;
+            if person.session.is_none() {
+                person.forget_numbers();
+            }
         }
     }
 

@@ -26,8 +26,8 @@ pub(super) struct Connection<T> {
     pub(super) dirty: bool,
     /// Who is logged in, or was when the client ended its side.
     pub(super) user: Option<Box<User>>,
-    /// A session that has ended and is not settled yet.
-    pub(super) settling: Option<Box<Settling>>,
+    /// Sessions that have ended and are not settled yet, oldest first. Seldom any, hardly ever two.
+    pub(super) settling: Vec<Settling>,
     /// True exactly while a login or registration is on its way: what is behind it waits.
     pub(super) logging_in: bool,
     /// Requests on their way through main. While there are some, later ones follow them.
@@ -48,8 +48,10 @@ pub(super) struct Connection<T> {
     pub(super) since_us: u64,
     /// When input came last.
     pub(super) heard_us: u64,
-    /// When nobody has been logged in since; moved on while a login is on its way.
+    /// When nobody has been logged in since; moved on by the time that logins take.
     pub(super) nobody_since_us: u64,
+    /// When the latest login or registration was asked.
+    pub(super) asked_us: u64,
     /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
     pub(super) armed_us: u64,
     pub(super) bytes_in: u64,
@@ -91,6 +93,8 @@ pub(super) struct Leaving {
     pub(super) gone: bool,
     /// True exactly when the goodbye has been put behind the last of the output.
     pub(super) told: bool,
+    /// True exactly when main wants the socket and answers that main owes come first.
+    pub(super) close_asked: bool,
 }
 
 impl<T> Connection<T> {
@@ -105,7 +109,7 @@ impl<T> Connection<T> {
             blocked: false,
             dirty: false,
             user: None,
-            settling: None,
+            settling: Vec::new(),
             logging_in: false,
             in_main: 0,
             tickets: 0,
@@ -117,6 +121,7 @@ impl<T> Connection<T> {
             since_us: now_us,
             heard_us: now_us,
             nobody_since_us: now_us,
+            asked_us: 0,
             armed_us: 0,
             bytes_in: 0,
             bytes_out: 0,

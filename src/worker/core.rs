@@ -153,8 +153,9 @@ impl<T: Transport> Core<T> {
             Ok(io) => io,
             Err(error) => {
                 tracing::warn!(channel = %id, %error, "a new connection could not be watched");
-                self.shared.table.leave(id);
-                self.shared.table.free(id);
+                // Its socket is closed already; the name goes the way of all names.
+                self.shared.table.note_gone();
+                self.step(id, Parting::new(Reason::ResourceExhausted).with_errno(error.raw_os_error()));
                 return Ok(());
             }
         };
@@ -177,15 +178,25 @@ impl<T: Transport> Core<T> {
     /// Ends a turn: what has waited goes on, time limits are looked at, everything is written and told.
     pub fn finish(&mut self) {
         self.turn_wheel();
-        while !self.unblocked.is_empty() || !self.dirty.is_empty() {
+        // Telling may refuse what was asked, and that is written too. What a worker tells itself waits a turn.
+        while self.has_work() {
             for id in std::mem::take(&mut self.unblocked) {
                 self.go_on(id);
             }
             for id in std::mem::take(&mut self.dirty) {
                 self.flush(id);
             }
+            if self.unblocked.is_empty() && self.dirty.is_empty() {
+                self.tell();
+            }
         }
-        self.tell();
+    }
+
+    fn has_work(&self) -> bool {
+        !self.unblocked.is_empty()
+            || !self.dirty.is_empty()
+            || !self.to_main.is_empty()
+            || self.to_workers.iter().any(|letters| !letters.is_empty())
     }
 
     /// How long the worker may sleep, in microseconds.
@@ -215,6 +226,11 @@ impl<T: Transport> Core<T> {
             self.shared.metrics.accept_pauses.add(1);
             self.to_main.push(Entry::Short { worker: self.index });
         }
+    }
+
+    /// The listeners are emptied and closed.
+    pub fn stopped_listening(&mut self) {
+        self.to_main.push(Entry::Quiet);
     }
 
     /// Counts an accept call that failed for want of fds or memory, and asks main for room.
@@ -312,7 +328,7 @@ impl<T: Transport> Core<T> {
             Err(error) => {
                 self.drain_before_failing(id);
                 self.fail(id, &error, Reason::WriteError);
-                return;
+                return self.adjust_interest(id);
             }
         }
         self.check_out_limit(id);
@@ -322,12 +338,10 @@ impl<T: Transport> Core<T> {
 
     pub(super) fn note_written(&mut self, id: ChannelId, written: Written) {
         let Some(connection) = self.connection(id) else { return };
-        if let Some(settling) = &mut connection.settling {
-            settling.delivered += written.delivered;
-        } else if let Some(user) = &mut connection.user {
+        let session = connection.session();
+        if let Some(user) = &mut connection.user {
             user.delivered += written.delivered;
         }
-        let session = connection.settling.as_ref().map(|s| s.session).or(connection.session());
         let user = connection.user.as_ref().map(|user| user.id);
         if let (Some(upto), Some(session), Some(user)) = (written.taken_over, session, user) {
             self.to_main.push(Entry::TakenOver { user, channel: id, session, upto });
@@ -383,11 +397,6 @@ impl<T: Transport> Core<T> {
         for ask in refused {
             self.refuse(&ask);
         }
-        // What was refused has been answered into buffers; they are written here, and so never make a new turn.
-        for id in std::mem::take(&mut self.dirty) {
-            self.flush(id);
-        }
-        self.shared.queue.push_all(&mut self.to_main, &mut Vec::new());
     }
 
     fn turn_wheel(&mut self) {
@@ -407,11 +416,9 @@ impl<T: Transport> Core<T> {
             return;
         }
         connection.armed_us = 0;
-        if connection.logging_in {
-            // The clock stands still while a login is on its way.
-            connection.nobody_since_us = now_us;
-        }
-        if connection.user.is_none() && now_us >= connection.nobody_since_us + limits.login_timeout_us {
+        // The clock stands still while a login is on its way.
+        let waits = connection.logging_in || connection.user.is_some();
+        if !waits && now_us >= connection.nobody_since_us + limits.login_timeout_us {
             return self.step(id, Parting::new(Reason::LoginTimeout));
         }
         if limits.idle_us.is_some_and(|idle_us| now_us >= connection.heard_us + idle_us) {
@@ -424,8 +431,14 @@ impl<T: Transport> Core<T> {
     pub(super) fn arm(&mut self, id: ChannelId) {
         let limits = &self.shared.limits;
         let (login_us, idle_us) = (limits.login_timeout_us, limits.idle_us);
+        let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
-        let login = connection.user.is_none().then_some(connection.nobody_since_us + login_us);
+        let nobody_since_us = if connection.logging_in {
+            connection.nobody_since_us + now_us.saturating_sub(connection.asked_us)
+        } else {
+            connection.nobody_since_us
+        };
+        let login = connection.user.is_none().then_some(nobody_since_us + login_us);
         let idle = idle_us.map(|idle_us| connection.heard_us + idle_us);
         let Some(at_us) = [login, idle].into_iter().flatten().min() else { return };
         if connection.armed_us != 0 && connection.armed_us <= at_us {
@@ -443,6 +456,7 @@ impl<T: Transport> Core<T> {
             // Somebody else has taken it; a letter that says so is on its way.
             return;
         };
+        tracing::debug!(channel = %id, reason = parting.reason.word(), errno = parting.errno, "left");
         self.shared.metrics.departures.add(1);
         self.to_main.push(Entry::Departure(Departure {
             channel: id,

@@ -7,7 +7,7 @@ use super::connection::{Leaving, Settling};
 use super::core::Core;
 use super::outbuf::Written;
 use super::socket::Transport;
-use crate::channel::{ChannelId, Reason, SessionNo};
+use crate::channel::{ChannelId, Initiator, Reason, SessionNo};
 use crate::offline::{Entry, Milestone, Parting, Settlement};
 use crate::protocol::answer;
 use std::io;
@@ -32,7 +32,13 @@ impl<T: Transport> Core<T> {
         if connection.leaving.is_none() {
             self.step(id, Parting::new(reason).with_errno(errno));
         }
-        self.give_up(id);
+        let Some(connection) = self.connection(id) else { return };
+        if connection.leaving.is_some() {
+            self.give_up(id);
+        } else {
+            // Somebody else has taken the step: their letter settles what is unsent, and fails at its goodbye.
+            let _ = connection.io.watch(false, false);
+        }
     }
 
     /// Marks a connection as one that takes and gives nothing any more.
@@ -62,10 +68,54 @@ impl<T: Transport> Core<T> {
             parting.reason,
             Reason::PeerReset | Reason::NetworkTimeout | Reason::ReadError | Reason::WriteError
         );
+        if let Some(present) = connection.session() {
+            // Usually the one that the step has ended. Otherwise main has ended it before, and its letter is on
+            // the way: what is unsent belongs to it all the same.
+            self.unload(id, present, broken);
+        }
+        let Some(connection) = self.connection(id) else { return };
+        if let Some(session) = session
+            && connection.settling.iter().all(|settling| settling.session != session)
+        {
+            connection.settling.push(Settling { session, unsent: Vec::new(), delivered: 0 });
+        }
+        connection.input = Vec::new();
+        let waits = connection.in_main > 0 || connection.tickets > 0;
+        connection.leaving = Some(Box::new(Leaving {
+            parting,
+            broken,
+            shut: broken,
+            gone: broken || connection.ended && connection.out.is_empty() && !waits,
+            told: false,
+            close_asked: false,
+        }));
+        if broken {
+            self.give_up(id);
+        }
+        self.mark_dirty(id);
+    }
+
+    /// Takes a session that is over off its channel, if the worker still thinks that it goes on.
+    pub(super) fn end_session_here(&mut self, id: ChannelId, session: SessionNo) {
+        if self.connection(id).is_none_or(|connection| connection.session() != Some(session)) {
+            return;
+        }
+        self.unload(id, session, false);
+        let now_us = self.now.mono_us;
+        let Some(connection) = self.connection(id) else { return };
+        connection.user = None;
+        connection.nobody_since_us = now_us;
+        self.arm(id);
+        self.mark_dirty(id);
+    }
+
+    /// One write, then everything that is unsent comes off the channel and waits for the settlement.
+    fn unload(&mut self, id: ChannelId, session: SessionNo, broken: bool) {
+        let Some(connection) = self.connection(id) else { return };
         let mut written = Written::default();
         if !broken && !connection.blocked && !connection.out.is_empty() {
             let offered = connection.out.len();
-            // A failure shows again at the goodbye's write, and counts there.
+            // A failure shows again at the next write, and counts there.
             if let Ok(count) = connection.io.write(connection.out.unsent()) {
                 connection.bytes_out += count as u64;
                 connection.blocked = count < offered;
@@ -75,43 +125,43 @@ impl<T: Transport> Core<T> {
         self.note_written(id, written);
         let Some(connection) = self.connection(id) else { return };
         let unsent = connection.out.cut();
-        if let Some(session) = session {
-            // The user stays for what the channel report says of it, but the session is over.
-            let delivered = connection.user.as_mut().map_or(0, |user| {
-                user.session = None;
-                user.delivered
-            });
-            if connection.settling.is_none() {
-                connection.settling = Some(Box::new(Settling { session, unsent, delivered }));
-            }
+        // The user stays for what the channel report says of it, but the session is over.
+        let delivered = connection.user.as_mut().map_or(0, |user| {
+            user.session = None;
+            user.delivered
+        });
+        connection.settling.push(Settling { session, unsent, delivered });
+    }
+
+    /// The server stops: everyone here is sent away.
+    pub(super) fn shut_down(&mut self) {
+        self.stopping = true;
+        let present: Vec<ChannelId> = self
+            .channels
+            .iter()
+            .flatten()
+            .filter(|connection| connection.leaving.is_none())
+            .map(|connection| connection.id)
+            .collect();
+        for id in present {
+            self.step(id, Parting::new(Reason::ServerShutdown));
         }
-        connection.input = Vec::new();
-        tracing::debug!(channel = %id, peer = %connection.peer, reason = parting.reason.word(), errno = parting.errno, "left");
-        connection.leaving = Some(Box::new(Leaving {
-            parting,
-            broken,
-            shut: broken,
-            gone: broken || connection.ended && connection.out.is_empty() && connection.in_main == 0,
-            told: false,
-        }));
-        if broken {
-            self.give_up(id);
-        }
-        self.mark_dirty(id);
     }
 
     /// Says goodbye behind the last of the output, and ends the server's side when all of it is written.
     pub(super) fn farewell(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
-        let waits = connection.in_main > 0 || connection.tickets > 0 || connection.logging_in;
+        let asks = connection.in_main > 0;
+        let waits = asks || connection.tickets > 0 || connection.logging_in;
         let end = connection.terminator();
         let Some(leaving) = &mut connection.leaving else { return };
         if leaving.shut || leaving.broken {
             return;
         }
         let by_client = leaving.parting.reason == Reason::PeerClosed;
-        if by_client && waits {
+        let by_fault = leaving.parting.reason.initiator() == Initiator::Client;
+        if by_client && waits || by_fault && asks {
             // What was asked before the end is still answered.
             return;
         }
@@ -149,11 +199,10 @@ impl<T: Transport> Core<T> {
 
     /// Reports what a session has left unsent. Everything others sent to it has been seen by now.
     pub(super) fn settle(&mut self, id: ChannelId, session: Option<SessionNo>) {
-        let Some(connection) = self.connection(id) else { return };
         let (mut unsent, mut delivered) = (Vec::new(), 0);
-        if let Some(session) = session {
-            let Some(settling) = connection.settling.take_if(|s| s.session == session) else { return };
-            Settling { unsent, delivered, .. } = *settling;
+        if let (Some(session), Some(connection)) = (session, self.connection(id)) {
+            let Some(at) = connection.settling.iter().position(|s| s.session == session) else { return };
+            Settling { unsent, delivered, .. } = connection.settling.remove(at);
         }
         self.to_main.push(Entry::Settlement(Settlement { channel: id, session, unsent, delivered }));
     }
@@ -164,9 +213,23 @@ impl<T: Transport> Core<T> {
         self.ready(slot, true, false);
     }
 
-    /// Deregisters the socket and hands it to main, who closes it.
+    /// Main wants the socket. What is ready to go goes first.
     pub(super) fn hand_back(&mut self, id: ChannelId) {
-        if self.connection(id).is_none() {
+        // The farewell may have only just begun: once for what waits, once for the goodbye behind it.
+        self.flush(id);
+        self.flush(id);
+        let Some(connection) = self.connection(id) else {
+            // It never could be watched.
+            return self.to_main.push(Entry::HandBack { channel: id, socket: None });
+        };
+        let asks = connection.in_main > 0;
+        if let Some(leaving) = &mut connection.leaving
+            && leaving.parting.reason == Reason::PeerClosed
+            && !leaving.broken
+            && asks
+        {
+            // What the client asked before it ended its side is still answered; main has it in hand.
+            leaving.close_asked = true;
             return;
         }
         let Some(mut connection) = self.channels.get_mut(id.slot as usize).and_then(Option::take) else {
@@ -175,9 +238,8 @@ impl<T: Transport> Core<T> {
         if !std::mem::replace(&mut connection.counted_gone, true) {
             self.shared.table.note_gone();
         }
-        debug_assert!(connection.settling.is_none(), "a channel is settled before it is closed");
-        if let Some(socket) = connection.io.into_socket() {
-            self.to_main.push(Entry::HandBack { channel: id, socket });
-        }
+        debug_assert!(connection.settling.is_empty(), "a channel is settled before it is closed");
+        let socket = connection.io.into_socket();
+        self.to_main.push(Entry::HandBack { channel: id, socket });
     }
 }

@@ -27,9 +27,7 @@ impl<T: Transport> Core<T> {
             }
             Mail::Settle { channel, session } => {
                 // Main ends a session when the channel logs in anew; then the worker learns of it here.
-                if self.connection(channel).is_some_and(|c| c.session() == Some(session)) {
-                    self.end_session_here(channel, session);
-                }
+                self.end_session_here(channel, session);
                 self.settle(channel, Some(session));
             }
             Mail::Close { channel } => self.hand_back(channel),
@@ -42,16 +40,14 @@ impl<T: Transport> Core<T> {
                 let _ = reply.send(self.report());
             }
             Mail::Accept => self.accepting = true,
-            Mail::Shutdown => self.stopping = true,
+            Mail::Shutdown => self.shut_down(),
             Mail::Exit => self.exiting = true,
         }
     }
 
     fn take_chat(&mut self, to: ChannelId, session: SessionNo, chat: Chat) {
         let Some(connection) = self.connection(to) else { return };
-        if let Some(settling) = &mut connection.settling
-            && settling.session == session
-        {
+        if let Some(settling) = connection.settling.iter_mut().find(|s| s.session == session) {
             // It still lies in the box if it came from there.
             if chat.kept.is_none() {
                 settling.unsent.push(chat);
@@ -76,7 +72,8 @@ impl<T: Transport> Core<T> {
         match settles {
             Settles::Login => {
                 connection.logging_in = false;
-                connection.nobody_since_us = now_us;
+                // The clock has stood still meanwhile.
+                connection.nobody_since_us += now_us.saturating_sub(connection.asked_us);
                 self.unblocked.push(id);
             }
             Settles::Request => {
@@ -90,6 +87,9 @@ impl<T: Transport> Core<T> {
         }
         if let Some(answer) = answer {
             self.tell_client(id, answer);
+        }
+        if self.connection(id).and_then(|c| c.leaving.as_ref()).is_some_and(|leaving| leaving.close_asked) {
+            self.hand_back(id);
         }
         self.mark_dirty(id);
     }
@@ -154,7 +154,7 @@ impl<T: Transport> Core<T> {
         };
         match login.upto {
             Some(upto) => connection.out.kept(upto, login.offline.len() as u64, write),
-            None => connection.out.plain(write),
+            None => connection.out.greeting(write),
         }
         if let (true, Some(session)) = (login.open, login.session) {
             self.open_to_others(id, session);

@@ -22,8 +22,17 @@ enum Kind {
     Plain,
     /// A chat that is nowhere else.
     Live { ticket: Option<Arc<Ticket>> },
-    /// A chat, or the chats of a login answer, that still lie in the box up to this number.
+    /// So many chats, or a login answer with them, that still lie in the box up to this number.
     Kept { upto: Mid, chats: u64 },
+    /// A login answer without chats: not charged, for the client cannot make it shorter.
+    Greeting,
+}
+
+impl Kind {
+    /// True exactly when its bytes count against the out-limit.
+    fn is_charged(&self) -> bool {
+        matches!(self, Kind::Plain | Kind::Live { .. })
+    }
 }
 
 #[derive(Debug)]
@@ -105,6 +114,12 @@ impl OutBuf {
         self.pieces.push_back(Piece { kind: Kind::Kept { upto, chats }, len });
     }
 
+    /// Appends a login answer without chats.
+    pub fn greeting(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let len = self.append(write);
+        self.pieces.push_back(Piece { kind: Kind::Greeting, len });
+    }
+
     fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         if self.is_empty() {
             self.bytes.clear();
@@ -125,7 +140,7 @@ impl OutBuf {
             let Some(piece) = self.pieces.front_mut() else { break };
             if self.front == 0 {
                 match &mut piece.kind {
-                    Kind::Plain => {}
+                    Kind::Plain | Kind::Greeting => {}
                     Kind::Live { ticket } => {
                         written.delivered += 1;
                         written.tickets.extend(ticket.take());
@@ -137,7 +152,7 @@ impl OutBuf {
                 }
             }
             let step = count.min(piece.len - self.front);
-            if !matches!(piece.kind, Kind::Kept { .. }) {
+            if piece.kind.is_charged() {
                 self.charged -= step;
             }
             count -= step;
@@ -168,13 +183,14 @@ impl OutBuf {
             match piece.kind {
                 Kind::Live { ticket } if torn == 0 => {
                     let body = without_terminator(&self.bytes[at..end]);
-                    unsent.push(Chat { body: body.into(), ticket, kept: None });
+                    unsent.push(Chat::accepted(body.into(), ticket));
                 }
                 Kind::Kept { .. } if torn == 0 => {}
-                _ => {
+                kind => {
                     rest.extend_from_slice(&self.bytes[at..end]);
-                    self.charged += end - at;
-                    pieces.push_back(Piece { kind: Kind::Plain, len: end - at });
+                    let kind = if kind.is_charged() { Kind::Plain } else { Kind::Greeting };
+                    self.charged += if kind.is_charged() { end - at } else { 0 };
+                    pieces.push_back(Piece { kind, len: end - at });
                 }
             }
             at = end;

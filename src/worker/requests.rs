@@ -2,7 +2,6 @@
 
 use super::connection::Connection;
 use super::core::{Core, IN_MAIN_MAX};
-use super::outbuf::Written;
 use super::socket::Transport;
 use crate::channel::Reason;
 use crate::channel::{ChannelId, SessionNo};
@@ -161,10 +160,16 @@ impl<T: Transport> Core<T> {
                 self.send_to_auth(&asked, Task::Register { name, password });
             }
             Body::Ping => {
-                connection.say(answer::pong);
+                let seq = request.seq;
+                connection.say(|out| answer::pong(out, seq));
                 self.mark_dirty(id);
             }
-            Body::Pong => {}
+            Body::Pong => {
+                if let Some(seq) = request.seq {
+                    connection.say(|out| answer::done(out, 23, seq, None, &[]));
+                    self.mark_dirty(id);
+                }
+            }
             Body::Resume { .. } | Body::Confirm { .. } => {
                 self.refuse_asked(&asked, Errno::Malformed, "this server has no such extension");
             }
@@ -221,7 +226,7 @@ impl<T: Transport> Core<T> {
                     to: channel,
                     session,
                     user: to,
-                    chat: Chat { body, ticket: None, kept: None },
+                    chat: Chat::accepted(body, None),
                     origin: Some(Origin { channel: asked.channel, user: from }),
                 });
             }
@@ -240,8 +245,13 @@ impl<T: Transport> Core<T> {
         let (channel, session) = to;
         let unix_ms = self.now.unix_ms;
         let Some(name) = self.name_json(asked.channel) else { return false };
+        let table = Arc::clone(&self.shared.table);
         let Some(receiver) = self.connection(channel) else { return false };
         if receiver.leaving.is_some() || receiver.session() != Some(session) {
+            return false;
+        }
+        if !table.is_live(channel, session) {
+            // Somebody has taken the step, and what others send goes through main already.
             return false;
         }
         let end = receiver.terminator();
@@ -306,8 +316,10 @@ impl<T: Transport> Core<T> {
 
     fn send_to_auth(&mut self, asked: &Asked<'_>, task: Task) {
         let asker = asked.asker();
+        let now_us = self.now.mono_us;
         if let Some(connection) = self.connection(asked.channel) {
             connection.logging_in = true;
+            connection.asked_us = now_us;
         }
         let job = Job { asker, task };
         if let Some(login) = self.shared.auth.recall(&job, self.now.mono_us) {
@@ -390,29 +402,6 @@ impl<T: Transport> Core<T> {
                 self.step(id, Parting::new(Reason::ProtocolViolation));
             }
         }
-        self.mark_dirty(id);
-    }
-
-    /// Takes a session off its channel: one write, and what it leaves unsent waits for the settlement.
-    pub(super) fn end_session_here(&mut self, id: ChannelId, session: SessionNo) {
-        let mut written = Written::default();
-        let Some(connection) = self.connection(id) else { return };
-        if !connection.out.is_empty()
-            && !connection.blocked
-            && let Ok(count) = connection.io.write(connection.out.unsent())
-        {
-            connection.bytes_out += count as u64;
-            connection.blocked = count < connection.out.len();
-            connection.out.advance(count, &mut written);
-        }
-        self.note_written(id, written);
-        let now_us = self.now.mono_us;
-        let Some(connection) = self.connection(id) else { return };
-        let delivered = connection.user.take().map_or(0, |user| user.delivered);
-        let unsent = connection.out.cut();
-        connection.nobody_since_us = now_us;
-        connection.settling = Some(Box::new(super::connection::Settling { session, unsent, delivered }));
-        self.arm(id);
         self.mark_dirty(id);
     }
 }

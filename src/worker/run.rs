@@ -124,7 +124,10 @@ impl Worker {
     fn attend_listeners(&mut self, knocked: &mut Vec<usize>) {
         if self.core.is_stopping() {
             knocked.clear();
-            return self.close_listeners();
+            if !self.listeners.is_empty() {
+                self.close_listeners();
+            }
+            return;
         }
         if self.rest_until_us > 0 && self.clock.now().mono_us >= self.rest_until_us {
             self.rest_until_us = 0;
@@ -191,6 +194,7 @@ impl Worker {
         }
         self.listeners.clear();
         self.waiting = None;
+        self.core.stopped_listening();
     }
 }
 
