@@ -328,7 +328,7 @@ fn a_stop_does_not_wait_for_those_who_neither_read_nor_leave_and_keeps_their_mes
 
 #[test]
 fn a_second_signal_stops_at_once_with_exit_code_1() {
-    let server = Server::start(&["--stop-drain", "9s", "--workers", "2"]);
+    let server = Server::start(&["--stop-drain", "8s", "--workers", "2"]);
     let [bob_id] = server.absent(["bob"]);
     let (mut alice, _) = server.user("alice");
     let mut bob = Client::with_small_window(&server);

@@ -381,12 +381,12 @@ fn a_fault_names_the_field_and_the_request() {
         (r#"{"msgid":8,"groupname":"a\u0007","groupdesc":""}"#, "`groupname`", Some(8)),
         (r#"{"msgid":9,"groupid":true}"#, "`groupid`", Some(9)),
         (r#"{"msgid":24}"#, "`mid` is missing", Some(24)),
-        (r#"{"msgid":6,}"#, "not valid JSON", Some(6)),
-        (r#"{"msgid":6,"a":nul}"#, "not valid JSON", Some(6)),
-        (r#"{"msgid":6,"a":01}"#, "not valid JSON", Some(6)),
-        (r#"{"msgid":6,"a":"\x"}"#, "not valid JSON", Some(6)),
-        ("{\"msgid\":6,\"a\":\"\u{1}\"}", "not valid JSON", Some(6)),
-        (r#"{"msgid":6,"toid":2,"msg":"m"}{}"#, "not valid JSON", Some(6)),
+        (r#"{"msgid":6,}"#, "not valid JSON", None),
+        (r#"{"msgid":6,"a":nul}"#, "not valid JSON", None),
+        (r#"{"msgid":6,"a":01}"#, "not valid JSON", None),
+        (r#"{"msgid":6,"a":"\x"}"#, "not valid JSON", None),
+        ("{\"msgid\":6,\"a\":\"\u{1}\"}", "not valid JSON", None),
+        (r#"{"msgid":6,"toid":2,"msg":"m"}{}"#, "not valid JSON", None),
         ("", "object", None),
     ] {
         let fault = fault(frame);
@@ -403,7 +403,6 @@ fn a_fault_repeats_the_seq_wherever_it_stands() {
         (r#"{"msgid":6,"x":1,"x":2,"seq":"\u0061"}"#, Some(r#""\u0061""#)),
         (r#"{"seq":-1.5e9,"msgid":6,"seq":2}"#, Some("-1.5e9")),
         (r#"{"seq":true,"msgid":6,"toid":1,"msg":""}"#, None),
-        (r#"{"seq":7,"msgid":6,oops}"#, Some("7")),
     ] {
         let fault = fault(frame);
         assert_eq!((fault.re, fault.seq.as_deref()), (Some(6), seq), "{frame}");

@@ -376,23 +376,22 @@ struct Stages {
     told: Option<u64>,
     shut_down: Option<u64>,
     offline: Option<u64>,
-    /// True exactly when the connection broke, so that nobody could be told.
-    lost: bool,
-    closed: bool,
+    /// True exactly when nobody could be told at once: the connection is broken, or the client does not read.
+    untold: bool,
 }
 
 impl Stages {
     fn missing(&self) -> Option<&'static str> {
         match self {
-            Stages { told: None, lost: false, .. } => Some("told"),
-            Stages { shut_down: None, lost: false, .. } => Some("shut down"),
+            Stages { told: None, untold: false, .. } => Some("told"),
+            Stages { shut_down: None, untold: false, .. } => Some("shut down"),
             Stages { offline: None, .. } => Some("offline"),
             _ => None,
         }
     }
 }
 
-/// Waits until the end of every channel is told, shut down and committed.
+/// Waits until the end of every channel is committed, and told and shut down where the client can be reached.
 fn await_stages(
     channels: &[ChannelId],
     milestones: &Receiver<(Option<ChannelId>, Milestone)>,
@@ -401,21 +400,17 @@ fn await_stages(
     let mut stages: HashMap<ChannelId, Stages> =
         channels.iter().map(|channel| (*channel, Stages::default())).collect();
     loop {
-        let open = stages.iter().find_map(|(channel, s)| Some((*channel, s.missing()?, s.closed)));
-        let Some((channel, stage, closed)) = open else { break };
+        let open = stages.iter().find_map(|(channel, s)| Some((*channel, s.missing()?)));
+        let Some((channel, stage)) = open else { break };
         let unconfirmed =
             || Refusal::Unconfirmed { channel: channel.to_string(), stage, seconds: ANSWER_MAX.as_secs() };
-        if closed && stage != "offline" {
-            return Err(unconfirmed());
-        }
         let (from, milestone) = milestones.recv_deadline(deadline).map_err(|_| unconfirmed())?;
         let Some(entry) = from.and_then(|channel| stages.get_mut(&channel)) else { continue };
         match milestone {
             Milestone::Told(us) => entry.told = Some(us),
             Milestone::ShutDown(us) => entry.shut_down = Some(us),
             Milestone::Offline(us) => entry.offline = Some(us),
-            Milestone::Lost => entry.lost = true,
-            Milestone::Closed => entry.closed = true,
+            Milestone::Blocked | Milestone::Lost | Milestone::Closed => entry.untold = true,
         }
     }
     Ok(stages.into_iter().map(|(channel, stages)| (channel.to_string(), stages)).collect())

@@ -11,6 +11,7 @@ use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::service::ask::Asker;
+use crate::service::chat::Chat;
 use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
 use crate::service::ticket::Ticket;
 use crate::sync::Arc;
@@ -25,8 +26,8 @@ pub(crate) type EndKey = (ChannelId, SessionNo);
 pub(crate) enum Owed {
     /// The user is offline, and the history says so.
     Departure { key: EndKey, epoch: Epoch, row: DepartureRow },
-    /// What is known of it later.
-    Completion { key: EndKey, completion: Completion },
+    /// What is known of it later; after the last completion its row is forgotten.
+    Completion { key: EndKey, completion: Completion, last: bool },
     /// An accepted message goes to the box.
     Keep { user: UserId, mid: Mid, at_ms: i64, body: Arc<[u8]> },
     /// Messages of the box were taken over by the client's connection.
@@ -48,6 +49,8 @@ pub(crate) enum Effect {
     Failed { ticket: Arc<Ticket>, errno: Errno },
     /// A member's box was full, whatever becomes of the transaction.
     Full { ticket: Arc<Ticket>, user: UserId },
+    /// Sends a session away whose user logs in elsewhere, once all its letters are posted.
+    Replace { key: EndKey },
     /// Somebody waits to hear that a user's offline state is committed.
     Offline { receipt: Receipt },
     /// Somebody waits to hear that a ghost's is.
@@ -67,6 +70,8 @@ pub(crate) struct Batch<St> {
     effects: Vec<Effect>,
     open: bool,
     failed: Option<StorageError>,
+    /// Counts batches, so that a session can tell whether letters to it still wait in this one.
+    number: u64,
 }
 
 /// How a batch ended.
@@ -86,12 +91,31 @@ impl<St: Storage> Batch<St> {
             effects: Vec::new(),
             open: false,
             failed: None,
+            number: 0,
         }
     }
 
     /// True exactly when something waits for the batch under way to be finished.
     pub(crate) fn is_under_way(&self) -> bool {
         self.open || !self.effects.is_empty()
+    }
+
+    /// Which batch is under way.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Takes back the chats to a session that are not posted yet, oldest first.
+    pub(crate) fn take_back(&mut self, key: EndKey) -> Vec<Chat> {
+        let mut taken = Vec::new();
+        self.effects.retain_mut(|effect| match effect {
+            Effect::Post { letter: Mail::Chat { to, session, chat, .. }, .. } if (*to, *session) == key => {
+                taken.push(chat.clone());
+                false
+            }
+            _ => true,
+        });
+        taken
     }
 
     /// True exactly when writes wait for a commit that works.
@@ -123,6 +147,7 @@ impl<St: Storage> Batch<St> {
     /// Commits what is open. The effects still have to be carried out.
     pub(crate) fn finish(&mut self) -> Outcome {
         self.catch_up();
+        self.number += 1;
         let effects = std::mem::take(&mut self.effects);
         if !self.open && self.failed.is_none() {
             return Outcome { effects, committed: None };
@@ -134,7 +159,7 @@ impl<St: Storage> Batch<St> {
         match &result {
             Ok(()) => {
                 for write in self.owed.drain(..self.written) {
-                    if let Owed::Completion { key, .. } = write {
+                    if let Owed::Completion { key, last: true, .. } = write {
                         self.rows.remove(&key);
                     }
                 }
@@ -187,7 +212,7 @@ fn carry_out<St: Storage>(
             store.set_offline(row.user, *epoch)?;
             rows.insert(*key, store.add_departure(row)?);
         }
-        Owed::Completion { key, completion } => {
+        Owed::Completion { key, completion, .. } => {
             if let Some(row) = rows.get(key) {
                 store.complete_departure(*row, completion)?;
             }

@@ -90,6 +90,8 @@ pub enum Milestone {
     ShutDown(u64),
     /// The user's state is committed.
     Offline(u64),
+    /// The client does not read: the goodbye waits until it does, or until the grace is over.
+    Blocked,
     /// The connection is broken: nobody can be told any more.
     Lost,
     /// The fd is closed; nothing else will be reported.

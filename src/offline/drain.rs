@@ -7,6 +7,7 @@
 //! (logins, registrations), `service::chats` and `service::groups`.
 
 use super::batch::{Batch, Effect, EndKey};
+use super::departure::Parting;
 use super::ending::{Ending, Seat};
 use super::kicker::Kicker;
 use super::mail::{Mail, Outlet, Settles};
@@ -210,7 +211,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// True exactly when an orderly stop is over.
     pub fn is_finished(&self) -> bool {
         let Some(stopping) = self.stopping else { return false };
-        let all_closed = self.seats.iter().all(Option::is_none) && self.endings.is_empty();
+        let all_closed = self.around.table.taken() == 0 && self.endings.is_empty();
         let done = stopping.closing && all_closed && !self.batch.is_in_debt();
         done || self.now.mono_us >= stopping.since_us + STOP_LIMIT_US
     }
@@ -264,8 +265,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             }
         };
         let mut answers: Vec<OwedAnswers> = Vec::new();
+        let mut replaced: Vec<EndKey> = Vec::new();
         for effect in effects {
             match effect {
+                Effect::Replace { key } => replaced.push(key),
                 Effect::Post { worker, letter } => put(worker, letter),
                 Effect::Commit { worker, letter, otherwise } => {
                     put(worker, if committed { letter } else { otherwise });
@@ -301,6 +304,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         for letter in refused {
             self.came_back(letter);
+        }
+        for (channel, session) in replaced {
+            self.around.kicker.kick_session(channel, session, Parting::new(Reason::Replaced));
         }
     }
 

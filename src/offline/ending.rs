@@ -34,6 +34,8 @@ pub(super) struct Ending {
     noticed_us: u64,
     stays: bool,
     settled: bool,
+    /// True exactly when the row says all that is known before the fd is closed.
+    completed: bool,
     closed_us: Option<u64>,
     receipt: Option<Receipt>,
     completion: Completion,
@@ -87,6 +89,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(person) = self.people.find(user) else { return };
         let Some(session) = person.session.take_if(|s| (s.channel, s.number) == key) else { return };
         person.leaving = Some(key);
+        if session.addressed == Some(self.batch.number()) {
+            // They have not been posted and never will be: they wait with what comes after them.
+            for chat in self.batch.take_back(key) {
+                person.held.push_back(Copy { body: chat.body, ticket: chat.ticket, asker: None });
+            }
+        }
         let name = person.name.to_string();
         tracing::info!(
             channel = %channel, user = %user, name, peer = %session.peer, reason = parting.reason.word(),
@@ -101,6 +109,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 noticed_us,
                 stays,
                 settled: false,
+                completed: false,
                 closed_us: None,
                 receipt: parting.receipt.clone(),
                 completion: Completion::default(),
@@ -289,16 +298,19 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    /// Completes the history once everything about an end is known.
+    /// Completes the history: once when the end is settled and committed, once more when the fd is closed.
     fn complete(&mut self, key: EndKey) {
-        let Some(ending) = self.endings.get(&key) else { return };
-        let closed = ending.stays || ending.closed_us.is_some();
-        if !(ending.settled && closed && ending.completion.offline_us.is_some()) {
+        let Some(ending) = self.endings.get_mut(&key) else { return };
+        let last = ending.stays || ending.closed_us.is_some();
+        if !ending.settled || ending.completion.offline_us.is_none() || ending.completed && !last {
             return;
         }
+        ending.completed = true;
         let completion = Completion { closed_us: ending.closed_us.map(|us| us as i64), ..ending.completion };
-        self.endings.remove(&key);
-        self.batch.owe(Owed::Completion { key, completion });
+        if last {
+            self.endings.remove(&key);
+        }
+        self.batch.owe(Owed::Completion { key, completion, last });
     }
 
     /// Asks a worker to settle a session that main itself has ended, on a channel that stays.

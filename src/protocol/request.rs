@@ -258,8 +258,11 @@ impl<'a> Fields<'a> {
         if !text.starts_with('{') {
             return Err("a request must be a JSON object".to_owned());
         }
-        read_object(text, |key, raw| self.take(key, raw))
-            .map_err(|error| format!("the request is not valid JSON: {error}"))?;
+        if let Err(error) = read_object(text, |key, raw| self.take(key, raw)) {
+            // What is no JSON has no fields, wherever the first mistake is.
+            self.known = Default::default();
+            return Err(format!("the request is not valid JSON: {error}"));
+        }
         self.wrong.take().map_or(Ok(()), Err)
     }
 

@@ -57,7 +57,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 // Nobody may write to it any more; what comes for the user waits for the settlement.
                 session.gone = true;
             }
-            self.around.kicker.kick_session(other, number, Parting::new(Reason::Replaced));
+            self.batch.then(Effect::Replace { key: (other, number) });
             return;
         }
         // The client may be gone without the worker having read so: then its place is free.
@@ -169,6 +169,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             since_ms: self.now.unix_ms,
             backlog: None,
             gone: false,
+            addressed: None,
         });
         let key = (channel, number);
         self.sessions.insert(key, user);

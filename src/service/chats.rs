@@ -162,6 +162,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// Brings a copy to where its receiver is: a channel, a settlement that is awaited, or the box.
     pub(crate) fn place(&mut self, user: UserId, copy: Copy) {
+        let batch = self.batch.number();
+        let outlet = Arc::clone(&self.around.outlet);
         let Some(person) = self.people.find(user) else { return };
         if person.holds_messages() {
             if person.held.len() >= HELD_MAX {
@@ -170,13 +172,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             person.held.push_back(copy);
             return;
         }
-        let Some(session) = person.session.as_ref().filter(|session| session.backlog.is_none()) else {
+        let Some(session) = person.session.as_mut().filter(|session| session.backlog.is_none()) else {
             return self.keep(user, copy);
         };
         let (channel, number, worker) = (session.channel, session.number, session.worker);
-        if self.around.outlet.is_full(worker) {
+        if outlet.is_full(worker) {
             return self.fail_copy(user, copy, Errno::Busy);
         }
+        session.addressed = Some(batch);
         let chat = Chat { body: copy.body, ticket: copy.ticket, kept: None };
         let letter = Mail::Chat { to: channel, session: number, user, chat, origin: None };
         // Should the session be over by then, or its login not be committed, the letter comes back.

@@ -55,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) backlog: Option<Mid>,
     /// True exactly when a letter came back because the step is taken; the departure is on its way.
     pub(crate) gone: bool,
+    /// The latest batch in which a chat was addressed to it.
+    pub(crate) addressed: Option<u64>,
 }
 
 /// A message for one user.

@@ -39,6 +39,10 @@ pub(super) struct Connection<T> {
     pub(super) counted_gone: bool,
     /// Why the channel leaves; set from the moment its worker learns that the step is taken.
     pub(super) leaving: Option<Box<Leaving>>,
+    /// Errors 10 to 12 in a row.
+    pub(super) faults: u32,
+    /// Logins refused on this channel.
+    pub(super) refused_logins: u32,
     /// When it was accepted, on the monotonic clock.
     pub(super) since_us: u64,
     /// When input came last.
@@ -106,6 +110,8 @@ impl<T> Connection<T> {
             ended: false,
             counted_gone: false,
             leaving: None,
+            faults: 0,
+            refused_logins: 0,
             since_us: now_us,
             heard_us: now_us,
             nobody_since_us: now_us,

@@ -128,6 +128,9 @@ impl<T: Transport> Core<T> {
             }
         }
         if !connection.out.is_empty() {
+            if let (true, Some(receipt)) = (connection.blocked, &leaving.parting.receipt) {
+                receipt.report(now_us, |_| Milestone::Blocked);
+            }
             return;
         }
         if let Some(receipt) = &leaving.parting.receipt {

@@ -3,12 +3,17 @@
 use super::connection::User;
 use super::core::Core;
 use super::socket::Transport;
+use crate::channel::Reason;
 use crate::channel::{ChannelId, SessionNo};
-use crate::offline::{ChannelReport, Entry, Mail, Settles};
+use crate::offline::{ChannelReport, Entry, Mail, Parting, Settles};
 use crate::protocol::answer::{self, FriendState, GroupState, LoginAnswer, MemberState};
+use crate::protocol::errno::Errno;
 use crate::service::answer::{Answer, LoggedIn};
 use crate::service::chat::Chat;
 use crate::service::ticket::Owed;
+
+/// Refused logins at which a channel leaves with `auth_failed`.
+pub(super) const REFUSED_LOGINS_MAX: u32 = 10;
 
 impl<T: Transport> Core<T> {
     pub(super) fn open_letter(&mut self, letter: Mail) {
@@ -103,6 +108,9 @@ impl<T: Transport> Core<T> {
             Answer::Refused { msgid, errno, text, seq } => {
                 connection.say(|out| answer::refused(out, msgid, errno, &text, seq.as_deref()));
                 self.shared.metrics.request_errors.add(1);
+                if msgid == 2 && errno == Errno::Refused {
+                    self.count_refused_login(id);
+                }
             }
             Answer::Error { errno, text, re, seq } => {
                 connection.say(|out| answer::error(out, errno, &text, re, seq.as_deref()));
@@ -111,6 +119,15 @@ impl<T: Transport> Core<T> {
             Answer::Done { re, seq, id, full } => {
                 connection.say(|out| answer::done(out, re, &seq, id.map(|group| group.0), &full));
             }
+        }
+    }
+
+    fn count_refused_login(&mut self, id: ChannelId) {
+        self.shared.metrics.logins_failed.add(1);
+        let Some(connection) = self.connection(id) else { return };
+        connection.refused_logins += 1;
+        if connection.refused_logins >= REFUSED_LOGINS_MAX {
+            self.step(id, Parting::new(Reason::AuthFailed));
         }
     }
 

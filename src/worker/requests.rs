@@ -19,6 +19,9 @@ use crate::service::chat::Chat;
 use crate::service::fingerprint;
 use crate::sync::Arc;
 
+/// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
+pub(super) const FAULTS_MAX: u32 = 100;
+
 /// A request that was understood, with who asked.
 struct Asked<'a> {
     channel: ChannelId,
@@ -133,6 +136,10 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         let user = connection.user.as_ref().map(|user| user.id);
         let asked = Asked { channel: id, request: &request };
+        if let Some(errno) = misplaced(&request, user) {
+            return self.refuse_asked(&asked, errno, errno.text());
+        }
+        connection.faults = 0;
         match &request.body {
             Body::Login { who, password, .. } => {
                 let who = match who {
@@ -161,13 +168,11 @@ impl<T: Transport> Core<T> {
             Body::Resume { .. } | Body::Confirm { .. } => {
                 self.refuse_asked(&asked, Errno::Malformed, "this server has no such extension");
             }
-            _ => match user {
-                None => self.refuse_asked(&asked, Errno::LoginFirst, Errno::LoginFirst.text()),
-                Some(user) if request.claimed.is_some_and(|claimed| claimed != user) => {
-                    self.refuse_asked(&asked, Errno::WrongId, Errno::WrongId.text());
+            _ => {
+                if let Some(user) = user {
+                    self.handle_as(user, &asked);
                 }
-                Some(user) => self.handle_as(user, &asked),
-            },
+            }
         }
     }
 
@@ -377,10 +382,15 @@ impl<T: Transport> Core<T> {
 
     fn reject(&mut self, id: ChannelId, errno: Errno, text: &str, re: Option<i64>, seq: Option<&str>) {
         self.shared.metrics.request_errors.add(1);
-        if let Some(connection) = self.connection(id) {
-            connection.say(|out| answer::error(out, errno, text, re, seq));
-            self.mark_dirty(id);
+        let Some(connection) = self.connection(id) else { return };
+        connection.say(|out| answer::error(out, errno, text, re, seq));
+        if matches!(errno, Errno::Malformed | Errno::LoginFirst | Errno::WrongId) {
+            connection.faults += 1;
+            if connection.faults >= FAULTS_MAX {
+                self.step(id, Parting::new(Reason::ProtocolViolation));
+            }
         }
+        self.mark_dirty(id);
     }
 
     /// Takes a session off its channel: one write, and what it leaves unsent waits for the settlement.
@@ -404,6 +414,21 @@ impl<T: Transport> Core<T> {
         connection.settling = Some(Box::new(super::connection::Settling { session, unsent, delivered }));
         self.arm(id);
         self.mark_dirty(id);
+    }
+}
+
+/// What is wrong with asking this on a channel of that user: nobody logged in, or somebody else.
+fn misplaced(request: &Request<'_>, user: Option<UserId>) -> Option<Errno> {
+    if matches!(
+        request.body,
+        Body::Login { .. } | Body::Resume { .. } | Body::Register { .. } | Body::Ping | Body::Pong
+    ) {
+        return None;
+    }
+    match (user, request.claimed) {
+        (None, _) => Some(Errno::LoginFirst),
+        (Some(user), Some(claimed)) if claimed != user => Some(Errno::WrongId),
+        _ => None,
     }
 }
 
