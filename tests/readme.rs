@@ -1,5 +1,7 @@
 //! What the README says of the options of `linger serve` is what the program says of them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::process::Command;
 
 const README: &str = include_str!("../README.md");
