@@ -1,14 +1,15 @@
 # Starts a server of its own for one scenario and stops it again. Sourced by the other scripts here.
 # shellcheck shell=sh
 
-# start_server [SERVE OPTION...]: builds if need be, starts on free ports in a fresh directory, and sets
+# start_server [SERVE OPTION...]: builds what is not up to date, starts on free ports in a fresh directory, and sets
 # $linger, $pid, $target and $data. Cheap password hashes: thousands of users are registered for the show.
+#
+# Environment: LINGER, another binary than the one built here; LINGER_..., further options of `linger serve`.
 start_server() {
     root=$(cd "$(dirname "$0")/.." && pwd)
-    linger=${LINGER:-$root/target/release/linger}
-    [ -x "$linger" ] || (cd "$root" && cargo build --release) || exit 1
+    linger=${LINGER:-${CARGO_TARGET_DIR:-$root/target}/release/linger}
+    [ -n "${LINGER-}" ] || (cd "$root" && cargo build --release --quiet) || exit 1
 
-    ulimit -S -n "$(ulimit -H -n)"
     scratch=$(mktemp -d)
     data=$scratch/data
     : >"$scratch/ready"
@@ -16,7 +17,8 @@ start_server() {
     trap stop_server EXIT
     trap 'exit 130' INT TERM HUP
 
-    "$linger" serve --data "$data" --listen 127.0.0.1:0 --argon2 8,1,1 --log warn "$@" >"$scratch/ready" &
+    # In a session of its own: Ctrl-C ends the scenario, and the server is then stopped once, in order.
+    setsid "$linger" serve --data "$data" --listen 127.0.0.1:0 --argon2 8,1,1 --log warn "$@" >"$scratch/ready" &
     pid=$!
     tries=0
     until grep -q '^linger ready ' "$scratch/ready"; do

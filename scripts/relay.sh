@@ -6,7 +6,7 @@
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
-start_server
+start_server --grace 1s
 case " $* " in
     *" --window"*) stress relay "$@" ;;
     *) stress relay --window 16 "$@" ;;

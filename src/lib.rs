@@ -1,4 +1,105 @@
 //! Linger: a chat and presence server that gets disconnection right.
+//!
+//! The README tells how to run it. This page is for whoever reads or changes the code.
+//!
+//! # Threads, and who may do what
+//!
+//! ```text
+//!   clients ──▶ workers (N) ──▶ offline queue ──▶ main ──▶ SQLite
+//!                 ▲   │            ▲    ▲          │
+//!                 │   └─▶ auth ────┘    │          │
+//!                 │                  control       │
+//!                 └─────── mailboxes ──┴───────────┘
+//! ```
+//!
+//! | thread | runs | may | never |
+//! |---|---|---|---|
+//! | worker | [`worker::run`] | accept, read, parse, route, write its own channels | waits anywhere but in its poller; writes the database; closes the fd of a channel |
+//! | main | [`server::run`] with [`offline::drain`] | decide who is online, write the database, close channels' fds, free names | reads or writes a live socket |
+//! | auth | [`service::auth`] | hash and verify passwords, read users | decides who is online |
+//! | control | [`control::server`] | ask; take the step for a kick | touches a client's socket; holds a lock while it waits |
+//! | checkpoint | [`store`] | copy SQLite's log into the database file | writes rows |
+//!
+//! # Invariants
+//!
+//! 1. **Exactly once.** A channel leaves by one atomic step. Whoever makes it pushes the one departure; everyone
+//!    else finds it made. The step is [`channel::gate`]; a worker takes it itself, anybody else by
+//!    [`offline::Kicker::kick`].
+//! 2. **Stale names hit nothing.** A channel's name is slot and generation, in queue entries, mailboxes, targets and
+//!    the registry ([`channel::id`]). Main gives a name back after its fd is closed, with the next generation
+//!    ([`channel::table`]). A poller key is the bare slot: a source is deregistered before its slot is free.
+//! 3. **Offline at once, closed later.** From the step on nothing is routed to the channel. Its worker writes once,
+//!    then the goodbye, then ends its side, and reads on only to drop (`worker::leaving`). What was not begun goes back
+//!    whole ([`worker::outbuf`]). Main keeps the order of departures; after the grace, or early when places run
+//!    short, it asks for the socket and closes it (`offline::ending`).
+//! 4. **Two reports.** The departure comes from whoever took the step, the settlement from the owning worker when it
+//!    has emptied its mailbox since ([`offline::departure`]). Until the second, main holds messages for that user and
+//!    parks logins (`service::people`), so nothing newer overtakes what was under way.
+//! 5. **One order.** [`offline::queue`] is main's one FIFO. Each session has an epoch, each write of a state names
+//!    it ([`service::storage`]). A push to a mailbox looks at the receiver's step under the mailbox's lock
+//!    ([`worker::mailbox`]). No worker writes to a session directly before the owning one has opened it
+//!    ([`service::registry`]). While a channel has a request in main, its later ones follow it there
+//!    (`worker::requests`).
+//! 6. **A kick does not wait for main.** Control finds the target in the registry or the table, takes the step, pushes
+//!    the departure and writes to the worker ([`offline::kicker`]). Only `--wait`, `queue` and users marked online
+//!    without a channel ask main.
+//! 7. **Bounded, without deadlock.** No thread blocks on another's full queue. What ends a channel has its place
+//!    reserved: a channel has at most one of each. Asks past a bound are refused with errno 18
+//!    ([`offline::queue::ASKS_MAX`], [`service::auth::JOBS_MAX`], [`worker::mailbox::MAIL_MAX`]).
+//! 8. **The database follows, in batches.** One transaction takes what waits, up to [`offline::drain::BATCH_MAX`]
+//!    entries or [`offline::drain::BATCH_US`]. Answers that promise durability go out after its commit; ends outlive a
+//!    failed commit, what was asked fails with it (`offline::batch`).
+//!
+//! # Map
+//!
+//! A module uses those to its left: `channel`, `protocol` → `service`, `offline` → `worker`, `store`, `control` →
+//! `server` → `cli`. `service` and `offline` are one level: what main decides is methods of [`offline::drain::Drain`]
+//! in both. What decides has no sockets, no threads, and no clock of its own; what acts is thin around it.
+//!
+//! | module | duty |
+//! |---|---|
+//! | [`channel`] | names with generations, the one step, the table of all channels, reasons |
+//! | [`protocol`] | bytes to requests and answers to bytes; no I/O |
+//! | [`service`] | what a request means: accounts, chats, groups, who is online |
+//! | [`offline`] | the offline queue, and main's side of it |
+//! | [`worker`] | the poll loop: listeners, sockets, buffers, mailboxes |
+//! | [`store`] | the only place that knows SQLite |
+//! | [`control`] | the admin socket, both ends |
+//! | [`server`] | composition: from a configuration to running threads and back |
+//! | [`config`] | flags, environment and file to one valid configuration |
+//! | [`cli`] | one file for each subcommand |
+//! | [`stress`] | load and faults from outside; shares no protocol code with the server |
+//! | [`ident`], [`clock`], [`metrics`], [`sync`] | names, time as an argument, counters, the only locks and atomics |
+//!
+//! # Old names and ours
+//!
+//! For readers who come from the designs that Linger brings together.
+//!
+//! | there | here |
+//! |---|---|
+//! | libevent server: `Channel2` | its shared side is a slot of [`channel::table`], its worker's side is `worker::connection` |
+//! | its flag "disconnected" | [`channel::gate`], one word that is only changed by compare-and-swap |
+//! | its channel number | [`channel::ChannelId`], with a generation |
+//! | `m_offline_que` | [`offline::OfflineQueue`] |
+//! | its entry `{time, fd, channel}` | [`offline::Departure`]; the fd stays with the worker until [`offline::Entry::HandBack`] |
+//! | `free_one_link`, one a call | [`offline::drain`], a batch a turn; the close is in `offline::ending` |
+//! | its 60 s before the close | `--grace`, [`offline::drain::Policy::grace_us`] |
+//! | `close_channel` | [`offline::Kicker::kick`] |
+//! | muduo chat service: `clientCloseException` | `Drain::depart` and `Drain::end_session` in `offline::ending` |
+//! | its map of users to connections | [`service::registry`], keyed by user and by name |
+//! | its reset of states after a Ctrl-C | [`store::SqliteStore::open`] at each start, however the last run ended |
+//! | muduo: `TcpServer`, `EventLoop` | [`server`], [`worker::run`] |
+//! | `TcpConnection`: connecting | [`channel::Stage::Free`]: a channel begins with `accept` |
+//! | connected | [`channel::Stage::Open`], and [`channel::Stage::Live`] while somebody is logged in |
+//! | disconnecting, disconnected | [`channel::Stage::Offline`]; how far the farewell is, `worker::connection` knows |
+//! | `shutdown` after pending output | the farewell in `worker::leaving` |
+//! | `forceClose` | [`offline::Kicker::kick`] |
+//! | `forceCloseWithDelay` | the grace |
+//! | `removeConnection`, from the base loop to the io loop | [`offline::Mail::Close`] to the worker, [`offline::Entry::HandBack`] to main |
+//! | async chat: the broker's events | [`offline::Entry`] |
+//! | the writer's end, as the one place of removal | [`offline::Settlement`] |
+//! | undelivered messages given back | [`offline::Settlement::unsent`], which go to the box |
+//! | the dropped sender, as the signal to stop | [`offline::Mail::Shutdown`] and [`offline::Mail::Exit`] |
 
 pub mod channel;
 pub mod cli;

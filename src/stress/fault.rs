@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a scenario could not be carried through.
+/// Why a scenario could not be carried through. The cause, where there is one, is the error's source.
 #[derive(Debug, thiserror::Error)]
 pub enum StressError {
     /// The control socket cannot be reached.
-    #[error("{}: the control socket does not answer: {source} (is the server running, and is --data its directory?)", path.display())]
+    #[error("{}: the control socket does not answer (is the server running, and is --data its directory?)", path.display())]
     Control {
         /// The socket's path.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum StressError {
         answer: String,
     },
     /// The database cannot be read.
-    #[error("{}: cannot read the database: {source}", path.display())]
+    #[error("{}: cannot read the database", path.display())]
     Database {
         /// The database's path.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum StressError {
         limit: u64,
     },
     /// This process's own sockets failed.
-    #[error("{doing}: {source}")]
+    #[error("{doing}")]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -62,8 +62,8 @@ pub enum StressError {
         source: io::Error,
     },
     /// Stdout is gone or full.
-    #[error("cannot write the report: {0}")]
-    Report(io::Error),
+    #[error("cannot write the report")]
+    Report(#[source] io::Error),
 }
 
 impl StressError {

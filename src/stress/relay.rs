@@ -99,7 +99,8 @@ fn relay(
     let mut msg = String::new();
     progress.phase("relay, seconds", args.seconds);
     loop {
-        let is_over = start.elapsed() >= time;
+        let all_gone = fleet.connected() == 0;
+        let is_over = all_gone || start.elapsed() >= time;
         for who in refill.drain(..) {
             let stream = &mut tally.streams[who];
             while !is_over && stream.sent - stream.received.min(stream.sent) < window {
@@ -108,7 +109,7 @@ fn relay(
                 stream.sent += 1;
             }
         }
-        if is_over && (tally.all_received() || start.elapsed() > time + LAST_CHATS) {
+        if is_over && (all_gone || tally.all_received() || start.elapsed() > time + LAST_CHATS) {
             progress.done();
             return Ok(last.saturating_duration_since(start));
         }
