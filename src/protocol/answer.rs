@@ -260,7 +260,8 @@ mod tests {
         let stopped = text(|out| goodbye(out, Reason::ServerShutdown, "bye", None));
         assert_eq!(stopped, r#"{"msgid":20,"reason":"server_shutdown","errmsg":"bye","advice":"reconnect"}"#);
         assert_eq!(text(ping), r#"{"msgid":22}"#);
-        assert_eq!(text(pong), r#"{"msgid":23}"#);
+        assert_eq!(text(|out| pong(out, None)), r#"{"msgid":23}"#);
+        assert_eq!(text(|out| pong(out, Some("7"))), r#"{"msgid":23,"seq":7}"#);
         let came = text(|out| presence(out, UserId(5), "a\"b", true, Epoch(9)));
         assert_eq!(came, r#"{"msgid":21,"id":5,"name":"a\"b","state":"online","epoch":9}"#);
     }

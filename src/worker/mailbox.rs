@@ -120,7 +120,7 @@ mod tests {
             session,
             user: UserId(1),
             origin: None,
-            chat: Chat { body: (*b"{}").into(), ticket: None, kept: None },
+            chat: Chat::accepted((*b"{}").into(), None),
         };
         let mut refused = Vec::new();
         mailbox.push(&table, &mut vec![chat()], &mut refused);
