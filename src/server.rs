@@ -22,7 +22,7 @@ use crate::service::registry::Registry;
 use crate::store::{Checkpointer, OpenError, SqliteLookup, SqliteStore};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::worker::listener::{ListenError, listen};
-use crate::worker::run::{Desk, Worker};
+use crate::worker::run::{Desk, Speaks, Worker};
 use crate::worker::{Limits, Mailboxes, Shared};
 use directory::{DataDirectory, DirectoryError};
 use limits::{FdBudget, LimitError};
@@ -103,7 +103,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
     parts.start_control(control_listener, config)?;
     parts.catch_signals()?;
-    announce(config, &listeners, &directory).map_err(starting("write the ready line"))?;
+    announce(&listeners, &directory).map_err(starting("write the ready line"))?;
 
     drain_until_stopped(&mut drain, &parts);
 
@@ -319,31 +319,49 @@ fn drain_until_stopped(drain: &mut Drain<SqliteStore, TcpStream>, parts: &Parts)
 /// Every address's listeners, one for each worker.
 struct Listeners {
     json: Vec<SocketAddr>,
-    by_address: Vec<Vec<Option<TcpListener>>>,
+    line: Option<SocketAddr>,
+    by_address: Vec<(Speaks, Vec<Option<TcpListener>>)>,
 }
 
 impl Listeners {
     fn bind(config: &Config) -> Result<Self, ServerError> {
-        let mut all = Listeners { json: Vec::new(), by_address: Vec::new() };
+        let mut all = Listeners { json: Vec::new(), line: None, by_address: Vec::new() };
         for address in &config.listen {
-            let listeners = listen(*address, config.workers)?;
-            let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
-            all.json.push(bound.unwrap_or(*address));
-            all.by_address.push(listeners.into_iter().map(Some).collect());
+            let bound = all.add(Speaks::Json, *address, config.workers)?;
+            all.json.push(bound);
+        }
+        if let Some(address) = config.line {
+            all.line = Some(all.add(Speaks::Lines, address, config.workers)?);
         }
         Ok(all)
     }
 
+    /// Listens on one more address, and answers which port it is.
+    fn add(
+        &mut self,
+        speaks: Speaks,
+        address: SocketAddr,
+        workers: usize,
+    ) -> Result<SocketAddr, ServerError> {
+        let listeners = listen(address, workers)?;
+        let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
+        self.by_address.push((speaks, listeners.into_iter().map(Some).collect()));
+        Ok(bound.unwrap_or(address))
+    }
+
     /// One worker's listeners, of each address one.
-    fn take(&mut self, worker: usize) -> Vec<TcpListener> {
-        self.by_address.iter_mut().filter_map(|of| of.get_mut(worker).and_then(Option::take)).collect()
+    fn take(&mut self, worker: usize) -> Vec<(Speaks, TcpListener)> {
+        let own = |(speaks, of): &mut (Speaks, Vec<Option<TcpListener>>)| {
+            Some((*speaks, of.get_mut(worker).and_then(Option::take)?))
+        };
+        self.by_address.iter_mut().filter_map(own).collect()
     }
 }
 
 /// The one line on stdout: everything listens.
-fn announce(config: &Config, listeners: &Listeners, directory: &DataDirectory) -> io::Result<()> {
+fn announce(listeners: &Listeners, directory: &DataDirectory) -> io::Result<()> {
     let json: Vec<String> = listeners.json.iter().map(SocketAddr::to_string).collect();
-    let line = config.line.map_or("off".to_owned(), |address| address.to_string());
+    let line = listeners.line.map_or("off".to_owned(), |address| address.to_string());
     let mut out = io::stdout().lock();
     writeln!(
         out,

@@ -21,6 +21,7 @@ use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker};
 use crate::service::auth::Auth;
 use crate::service::chats::Window;
+use crate::service::groups::KnownGroup;
 use crate::service::people::{People, Person};
 use crate::service::registry::Registry;
 use crate::service::storage::Storage;
@@ -85,7 +86,7 @@ pub struct Drain<St, S> {
     pub(crate) policy: Policy,
     pub(crate) batch: Batch<St>,
     pub(crate) people: People,
-    pub(crate) groups: HashMap<GroupId, Arc<[UserId]>>,
+    pub(crate) groups: HashMap<GroupId, Arc<KnownGroup>>,
     pub(crate) window: Window,
     pub(crate) now: Now,
     /// Channels that have left and still have their fd, by slot.
@@ -233,7 +234,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Login(login) => self.log_in(login),
+            Ask::Login(login) => self.log_in(*login),
+            Ask::Guest { asker, peer, name } => self.log_in_guest(asker, peer, &name),
             Ask::Register { asker, name, password } => self.register(&asker, &name, &password),
             Ask::Chat(message) => self.chat(&message),
             Ask::AddFriend { asker, user, friend } => self.add_friend(&asker, user, friend),
@@ -421,11 +423,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Members of a group, remembered; by `service::groups`.
-    pub(crate) fn remember_group(&mut self, group: GroupId, members: Arc<[UserId]>) {
+    pub(crate) fn remember_group(&mut self, group: GroupId, known: Arc<KnownGroup>) {
         if self.groups.len() >= GROUPS_MAX {
             self.groups.clear();
         }
-        self.groups.insert(group, members);
+        self.groups.insert(group, known);
     }
 }
 

@@ -205,7 +205,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         if let Some(usage) = &mut person.usage {
             usage.count += 1;
-            usage.bytes += chat.body.len() as u64;
+            usage.bytes += chat.body.size() as u64;
         }
         let begun = (!person.has_numbers()).then(|| person.begin_epoch());
         let mid = person.number();

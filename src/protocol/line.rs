@@ -102,7 +102,7 @@ pub fn said(line: &[u8]) -> Result<Said<'_>, &'static str> {
 
 const NOT_UTF8: &str = "the line is not UTF-8";
 
-/// Appends a delivered chat, with the end of its line. Control characters, line ends above all, become spaces.
+/// Appends a delivered chat, with the end of its line. Control characters but the tab become spaces, line ends above all.
 pub fn write_chat(out: &mut Vec<u8>, from: &str, group: Option<&str>, text: &str) {
     out.extend_from_slice(b"from ");
     write_clean(out, from);
@@ -122,12 +122,17 @@ pub fn write_error(out: &mut Vec<u8>, text: &str) {
     out.push(b'\n');
 }
 
+/// Bytes before the text in the line of a chat to one user.
+pub fn chat_prefix(from: &str) -> usize {
+    "from ".len() + from.len() + ": ".len()
+}
+
 fn write_clean(out: &mut Vec<u8>, text: &str) {
     // ASCII control characters are one byte each, and the others begin with 0xC2.
     if !text.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == 0xc2) {
         return out.extend_from_slice(text.as_bytes());
     }
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let clean = |c: char| if c.is_control() && c != '\t' { ' ' } else { c };
     out.extend_from_slice(text.chars().map(clean).collect::<String>().as_bytes());
 }
 

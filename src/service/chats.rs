@@ -4,13 +4,14 @@
 
 use super::ask::{Asker, Destination, Message};
 use super::chat::{Chat, Told};
-use super::storage::{BoxUsage, Storage};
+use super::storage::{BoxUsage, Kept, Storage};
 use super::ticket::Ticket;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{GroupId, Mid, UserId};
 use crate::offline::batch::{Effect, Owed};
 use crate::offline::drain::{Drain, through};
 use crate::offline::{Mail, Settles};
+use crate::protocol::chat::read_delivered;
 use crate::protocol::errno::Errno;
 use crate::service::accounts::{HANDOVER_BYTES, HANDOVER_COUNT};
 use crate::service::answer::Answer;
@@ -95,9 +96,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 None => return,
             },
         };
-        match message.to {
-            Destination::User(user) => self.chat_to_user(user, message, ticket),
-            Destination::Group(group) => self.chat_to_group(group, message, ticket),
+        match &message.to {
+            Destination::User(user) => self.chat_to_user(*user, message, ticket),
+            Destination::Group(group) => self.chat_to_group(*group, message, ticket),
+            Destination::Name(name) => self.chat_to_name(name, message, ticket),
         }
     }
 
@@ -120,6 +122,26 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         Some(ticket)
     }
 
+    fn chat_to_name(&mut self, name: &str, message: &Message, ticket: Option<Arc<Ticket>>) {
+        let online = self.around.registry.named(name);
+        let found = match online {
+            Some(user) => Some(Some(user)),
+            None => self.batch.attempt(|store| Ok(store.user_named(name)?.map(|row| row.id))),
+        };
+        match found {
+            None => self.refuse_chat(&message.asker, ticket, Errno::NotStored),
+            Some(Some(user)) => self.chat_to_user(user, message, ticket),
+            Some(None) => {
+                let text = format!("no such user: {name}");
+                let mut letter = through(&message.asker, Some(Errno::NoSuchUser));
+                if let Mail::Answer { answer: Some(Answer::Error { text: said, .. }), .. } = &mut letter {
+                    *said = text.into();
+                }
+                self.post(message.asker.channel, letter);
+            }
+        }
+    }
+
     fn chat_to_user(&mut self, user: UserId, message: &Message, ticket: Option<Arc<Ticket>>) {
         let asker = &message.asker;
         let fault = match self.person(user) {
@@ -132,17 +154,21 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let told = Told::Sender(Box::new(asker.clone()));
         let silent = ticket.is_none();
-        let placed = self.place(user, Chat { body: Arc::clone(&message.body), ticket, kept: None, told });
+        let placed = self.place(
+            user,
+            Chat { body: message.body.clone().addressed_to(user), group: None, ticket, kept: None, told },
+        );
         self.let_go_on(asker, silent && placed == Placed::Kept);
     }
 
     fn chat_to_group(&mut self, group: GroupId, message: &Message, ticket: Option<Arc<Ticket>>) {
         let asker = &message.asker;
-        let members = match self.members(group) {
-            Ok(Some(members)) => members,
+        let known = match self.members(group) {
+            Ok(Some(known)) => known,
             Ok(None) => return self.refuse_chat(asker, ticket, Errno::NoSuchGroup),
             Err(_) => return self.refuse_chat(asker, ticket, Errno::NotStored),
         };
+        let members = &known.members;
         if !members.contains(&message.from) {
             return self.refuse_chat(asker, ticket, Errno::NotMember);
         }
@@ -158,8 +184,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let mut kept = false;
         for member in others {
             if matches!(self.person(*member), Ok(Some(_))) {
-                let body = Arc::clone(&message.body);
-                let chat = Chat { body, ticket: ticket.clone(), kept: None, told: Told::Group };
+                let (body, group) = (message.body.clone(), Some(Arc::clone(&known.name)));
+                let chat = Chat { body, group, ticket: ticket.clone(), kept: None, told: Told::Group };
                 kept |= self.place(*member, chat) == Placed::Kept;
             } else if let Some(ticket) = &ticket {
                 self.batch.then(Effect::Safe { ticket: Arc::clone(ticket) });
@@ -205,14 +231,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.fail(user, chat, Errno::NotStored);
             return Placed::Elsewhere;
         };
-        let bytes = usage.bytes + chat.body.len() as u64;
+        let object = chat.body.object();
+        let bytes = usage.bytes + object.len() as u64;
         if usage.count >= BOX_COUNT_MAX || bytes > BOX_BYTES_MAX {
             self.fail(user, chat, Errno::BoxFull);
             return Placed::Elsewhere;
         }
         let at_ms = self.now.unix_ms;
         let kept = match self.next_mid(user) {
-            Some(mid) => self.batch.attempt(|store| store.keep(user, mid, at_ms, &chat.body)),
+            Some(mid) => self.batch.attempt(|store| store.keep(user, mid, at_ms, &object)),
             None => None,
         };
         if kept.is_none() {
@@ -288,11 +315,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return Some(());
         };
         let (channel, number, worker) = (session.channel, session.number, session.worker);
+        let lines = session.lines;
         let kept = self.batch.attempt(|store| store.kept(user, sent, HANDOVER_COUNT, HANDOVER_BYTES))?;
         let last = kept.last().map(|kept| kept.mid);
-        let mut letters: Vec<Mail> = kept
+        let mut letters: Vec<Mail> = self
+            .chats_of(kept, lines)
             .into_iter()
-            .map(|kept| Chat::kept(kept.body.into(), kept.mid))
             .map(|chat| Mail::Chat { to: channel, session: number, user, chat, origin: None })
             .collect();
         if last.is_none() {
@@ -307,6 +335,17 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.came_back(letter);
         }
         Some(())
+    }
+
+    /// Chats that lie in a box, with the names of their groups for a client that speaks lines.
+    pub(crate) fn chats_of(&mut self, kept: Vec<Kept>, lines: bool) -> Vec<Chat> {
+        kept.into_iter()
+            .map(|kept| {
+                let group = lines.then(|| read_delivered(&kept.body)?.groupid).flatten();
+                let known = group.and_then(|group| self.members(group).ok().flatten());
+                Chat::kept(kept.body, kept.mid, known.map(|known| Arc::clone(&known.name)))
+            })
+            .collect()
     }
 
     /// What a box holds. `None` when the batch has failed.

@@ -7,7 +7,7 @@ pub mod auth;
 pub mod chat;
 pub(crate) mod chats;
 pub mod fingerprint;
-mod groups;
+pub(crate) mod groups;
 pub(crate) mod people;
 pub mod registry;
 pub mod storage;

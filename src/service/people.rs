@@ -55,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) epoch: Epoch,
     pub(crate) peer: Arc<str>,
     pub(crate) since_ms: i64,
+    /// True exactly when the client speaks lines.
+    pub(crate) lines: bool,
     /// The newest message of the box that was sent to the channel, while the box may hold newer ones.
     pub(crate) backlog: Option<Mid>,
     /// True exactly when a letter came back because the step is taken; the departure is on its way.
@@ -105,7 +107,7 @@ impl Person {
 
     /// Has a message wait for a settlement.
     pub(crate) fn hold(&mut self, chat: Chat) {
-        self.held_bytes += chat.body.len();
+        self.held_bytes += chat.body.size();
         self.held.push_back(chat);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Owned by one worker thread. It never waits, and holds no lock while it reads or writes a socket.
 
-use super::connection::Connection;
+use super::connection::{Codec, Connection};
 use super::mailbox::Mailbox;
 use super::outbuf::Written;
 use super::socket::Transport;
@@ -146,6 +146,7 @@ impl<T: Transport> Core<T> {
         &mut self,
         socket: S,
         peer: SocketAddr,
+        codec: Codec,
         make: impl FnOnce(S, usize) -> io::Result<T>,
     ) -> Result<(), S> {
         let Some(id) = self.shared.table.open(self.index) else { return Err(socket) };
@@ -164,7 +165,7 @@ impl<T: Transport> Core<T> {
         if self.channels.len() <= slot {
             self.channels.resize_with(slot + 1, || None);
         }
-        self.channels[slot] = Some(Box::new(Connection::new(id, io, peer, self.now.mono_us)));
+        self.channels[slot] = Some(Box::new(Connection::new(id, io, peer, codec, self.now.mono_us)));
         if self.stopping {
             self.step(id, Parting::new(Reason::ServerShutdown));
         } else if self.shared.table.present() > self.shared.limits.max_channels {
@@ -342,7 +343,7 @@ impl<T: Transport> Core<T> {
         if let Some(user) = &mut connection.user {
             user.delivered += written.delivered;
         }
-        let user = connection.user.as_ref().map(|user| user.id);
+        let user = connection.user.as_ref().map(|user| user.sender.id);
         if let (Some(upto), Some(session), Some(user)) = (written.taken_over, session, user) {
             self.to_main.push(Entry::TakenOver { user, channel: id, session, upto });
         }

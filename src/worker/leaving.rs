@@ -9,7 +9,6 @@ use super::outbuf::Written;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Initiator, Reason, SessionNo};
 use crate::offline::{Entry, Milestone, Parting, Settlement};
-use crate::protocol::answer;
 use std::io;
 
 /// The system's error numbers that have a reason of their own, as Linux numbers them.
@@ -154,7 +153,6 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         let asks = connection.in_main > 0;
         let waits = asks || connection.tickets > 0 || connection.logging_in;
-        let end = connection.terminator();
         let Some(leaving) = &mut connection.leaving else { return };
         if leaving.shut || leaving.broken {
             return;
@@ -168,11 +166,8 @@ impl<T: Transport> Core<T> {
         if !leaving.told {
             leaving.told = true;
             if !by_client {
-                let parting = &leaving.parting;
-                connection.out.plain(|out| {
-                    answer::goodbye(out, parting.reason, &parting.text, parting.retry_after_ms);
-                    out.push(end);
-                });
+                let parting = leaving.parting.clone();
+                connection.say_goodbye(&parting);
                 self.mark_dirty(id);
                 return;
             }

@@ -94,7 +94,7 @@ impl Outlet for Mailboxes {
 mod tests {
     use super::*;
     use crate::ident::UserId;
-    use crate::service::chat::Chat;
+    use crate::service::chat::{Body, Chat};
 
     struct Counted(Arc<AtomicUsize>);
 
@@ -120,7 +120,7 @@ mod tests {
             session,
             user: UserId(1),
             origin: None,
-            chat: Chat::accepted((*b"{}").into(), None),
+            chat: Chat::accepted(Body::Object((*b"{}").into()), None),
         };
         let mut refused = Vec::new();
         mailbox.push(&table, &mut vec![chat()], &mut refused);

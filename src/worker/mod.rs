@@ -8,7 +8,9 @@
 //! |---|---|
 //! | `run` | the thread: waits on its poller, gives the core its turns |
 //! | `core` | what a turn consists of: plain data, no poller, no clock |
-//! | `requests` | bytes to requests, requests to where they belong |
+//! | `requests`, `lines` | bytes to requests, in either protocol |
+//! | `routing` | where a chat goes |
+//! | `words` | what a channel is told, in the words of its protocol |
 //! | `letters` | what each letter in the mailbox means |
 //! | `leaving` | the step, the farewell, the settlement |
 //! | `connection`, `outbuf` | one channel, and its unsent output |
@@ -19,14 +21,18 @@ mod connection;
 pub mod core;
 mod leaving;
 mod letters;
+mod lines;
 pub mod listener;
 pub mod mailbox;
 pub mod outbuf;
 mod requests;
+mod routing;
 pub mod run;
 pub mod socket;
 pub mod watch;
 pub mod wheel;
+mod words;
 
 pub use self::core::{Core, Limits, Shared};
+pub use connection::Codec;
 pub use mailbox::{Mailbox, Mailboxes, Wake};
