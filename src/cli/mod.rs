@@ -69,12 +69,25 @@ fn one_line(error: &clap::Error) -> String {
     format!("{} (see --help)", table::shown(what.trim_start_matches("error: ")))
 }
 
+/// All causes in one line, each once: some messages hold theirs already.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut said, cause| {
+        if said.is_empty() {
+            cause
+        } else {
+            if !said.contains(&cause) {
+                said = format!("{said}: {cause}");
+            }
+            said
+        }
+    })
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::CommandLine(error) => error.fmt(f),
-            // All causes in one line.
-            Failure::Usage(error) | Failure::Failed(error) => write!(f, "{error:#}"),
+            Failure::Usage(error) | Failure::Failed(error) => f.write_str(&causes(error)),
             Failure::NoMatch(text) => f.write_str(text),
         }
     }

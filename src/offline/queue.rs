@@ -170,11 +170,11 @@ impl<S> OfflineQueue<S> {
     ///
     /// # Errors
     /// The ask, when [`ASKS_MAX`] are waiting.
-    pub fn ask(&self, ask: Ask) -> Result<(), Ask> {
+    pub fn ask(&self, ask: Ask) -> Result<(), Box<Ask>> {
         let wake = {
             let mut inner = self.inner.lock();
             if inner.asks >= ASKS_MAX {
-                return Err(ask);
+                return Err(Box::new(ask));
             }
             inner.append(Entry::Ask(ask));
             std::mem::take(&mut inner.waiting)

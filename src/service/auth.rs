@@ -221,7 +221,7 @@ impl<S> Verifier<S> {
             };
             let refusal = match outcome {
                 Ok(ask) => self.queue.ask(ask).err().map(|ask| {
-                    let msgid = if matches!(ask, Ask::Register { .. }) { 5 } else { 2 };
+                    let msgid = if matches!(*ask, Ask::Register { .. }) { 5 } else { 2 };
                     (msgid, Errno::Busy, Errno::Busy.text())
                 }),
                 Err(refusal) => Some(refusal),
