@@ -20,20 +20,20 @@ const KEEPALIVE_PROBES: u32 = 3;
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", explain(.source))]
+#[error("cannot listen on {address}: {}", explain(.cause))]
 pub struct ListenError {
     /// Which.
     pub address: SocketAddr,
     /// Why.
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
-fn explain(source: &io::Error) -> String {
-    match source.kind() {
+fn explain(cause: &io::Error) -> String {
+    match cause.kind() {
         io::ErrorKind::AddrInUse => "the port is taken; stop the other program or choose another port".into(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
         io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need a privilege".into(),
-        _ => source.to_string(),
+        _ => cause.to_string(),
     }
 }
 
@@ -42,7 +42,7 @@ fn explain(source: &io::Error) -> String {
 /// # Errors
 /// When the port is taken, by another Linger too, or cannot be had for another reason.
 pub fn listen(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, ListenError> {
-    let failed = |source| ListenError { address, source };
+    let failed = |cause| ListenError { address, cause };
     let first = bind_first(address).map_err(failed)?;
     let bound = first.local_addr().map_err(failed)?;
     let mut listeners = vec![first];
