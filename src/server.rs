@@ -12,20 +12,22 @@ mod limits;
 
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
-use crate::config::{Config, Duplicate};
+use crate::config::{Config, Duplicate, Keepalive};
 use crate::control::server::ControlServer;
 use crate::metrics::Metrics;
 use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings};
 use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet};
+use crate::service::attempts::{AttemptLimits, Attempts};
 use crate::service::auth::{Auth, Cost, Verifier};
 use crate::service::registry::Registry;
 use crate::store::{Checkpointer, OpenError, SqliteLookup, SqliteStore};
 use crate::sync::{Arc, AtomicUsize, Ordering};
-use crate::worker::listener::{ListenError, listen};
+use crate::worker::listener::{ListenError, Patience, listen};
 use crate::worker::run::{Desk, Speaks, Worker};
-use crate::worker::{Limits, Mailboxes, Shared};
+use crate::worker::{Addresses, Limits, Mailboxes, Shared};
 use directory::{DataDirectory, DirectoryError};
 use limits::{FdBudget, LimitError};
+use socket2::TcpKeepalive;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
@@ -173,6 +175,8 @@ impl Parts {
         let policy = Policy {
             grace_us: config.grace.as_micros() as u64,
             stop_drain_us: config.stop_drain.as_micros() as u64,
+            box_messages: config.box_messages as u64,
+            box_bytes: config.box_bytes as u64,
             reject_duplicates: config.duplicate == Duplicate::Reject,
         };
         Drain::new(
@@ -234,7 +238,16 @@ impl Parts {
                 login_timeout_us: config.login_timeout.as_micros() as u64,
                 idle_us: config.idle.map(|idle| idle.as_micros() as u64),
                 max_channels: budget.max_channels,
+                write_timeout_us: config.write_timeout.as_micros() as u64,
+                ping_interval_us: config.ping_interval.as_micros() as u64,
+                ping_timeout_us: config.ping_timeout.as_micros() as u64,
+                request_rate: config.request_rate,
             },
+            attempts: Attempts::new(AttemptLimits {
+                per_user: config.login_failures,
+                per_address: config.address_failures,
+            }),
+            addresses: Addresses::new(config.address_channels),
         });
         let mut threads = Vec::new();
         for (index, desk) in self.desks.iter().enumerate() {
@@ -326,12 +339,15 @@ struct Listeners {
 impl Listeners {
     fn bind(config: &Config) -> Result<Self, ServerError> {
         let mut all = Listeners { json: Vec::new(), line: None, by_address: Vec::new() };
+        let Keepalive { idle, interval, probes } = config.keepalive;
+        let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+        let patience = Patience { keepalive, user_timeout: config.user_timeout };
         for address in &config.listen {
-            let bound = all.add(Speaks::Json, *address, config.workers)?;
+            let bound = all.add(Speaks::Json, *address, config.workers, &patience)?;
             all.json.push(bound);
         }
         if let Some(address) = config.line {
-            all.line = Some(all.add(Speaks::Lines, address, config.workers)?);
+            all.line = Some(all.add(Speaks::Lines, address, config.workers, &patience)?);
         }
         Ok(all)
     }
@@ -342,8 +358,9 @@ impl Listeners {
         speaks: Speaks,
         address: SocketAddr,
         workers: usize,
+        patience: &Patience,
     ) -> Result<SocketAddr, ServerError> {
-        let listeners = listen(address, workers)?;
+        let listeners = listen(address, workers, patience)?;
         let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
         self.by_address.push((speaks, listeners.into_iter().map(Some).collect()));
         Ok(bound.unwrap_or(address))

@@ -58,6 +58,10 @@ pub struct Policy {
     pub grace_us: u64,
     /// How long an orderly stop waits for goodbyes to arrive, in microseconds.
     pub stop_drain_us: u64,
+    /// Messages that a box takes.
+    pub box_messages: u64,
+    /// Bytes of messages that a box takes.
+    pub box_bytes: u64,
     /// True exactly when a login for a user who is online is refused rather than taking over.
     pub reject_duplicates: bool,
 }

@@ -40,7 +40,7 @@ pub struct Cost {
 }
 
 /// Who wants to log in, as the client names it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Who {
     /// By number.
     Id(UserId),
