@@ -6,7 +6,6 @@ use std::process::Command;
 
 const README: &str = include_str!("../README.md");
 
-/// Options that are listed by the program and do nothing yet, so that the README does not promise them.
 /// Each option of `linger serve --help` with its default, as far as it has one.
 fn options() -> Vec<(String, Option<String>)> {
     let output = Command::new(env!("CARGO_BIN_EXE_linger")).args(["serve", "--help"]).output().unwrap();
