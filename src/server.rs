@@ -16,6 +16,7 @@ use crate::config::{Config, Duplicate, Keepalive};
 use crate::control::server::ControlServer;
 use crate::metrics::Metrics;
 use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings};
+use crate::offline::stages::{Bark, Watchdog};
 use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet};
 use crate::service::attempts::{AttemptLimits, Attempts};
 use crate::service::auth::{Auth, Cost, Verifier};
@@ -40,6 +41,8 @@ const MAX_FRAME_BEFORE_LOGIN: usize = 8 * 1024;
 /// Entries that main takes from its queue under one lock.
 const TAKE_MAX: usize = 64;
 const _: () = assert!(TAKE_MAX <= BATCH_MAX);
+/// How often the watchdog looks at the offline queue.
+const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
 /// How many signals there have been at which the process ends at once.
 const IMPATIENT_SIGNALS: usize = 2;
 
@@ -104,6 +107,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     let mut drain = parts.drain(config, opened.store);
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
     parts.start_control(control_listener, config)?;
+    parts.start_watchdog()?;
     parts.catch_signals()?;
     announce(&listeners, &directory).map_err(starting("write the ready line"))?;
 
@@ -280,6 +284,32 @@ impl Parts {
         };
         // It ends with the process: nothing is lost with an admin's question.
         spawn("control".into(), move || server.run(&listener))?;
+        Ok(())
+    }
+
+    /// Says so when main falls behind; main itself could not.
+    fn start_watchdog(&self) -> Result<(), ServerError> {
+        let (queue, clock) = (Arc::clone(&self.queue), self.clock);
+        let mut dog = Watchdog::default();
+        // It ends with the process.
+        spawn("watchdog".into(), move || {
+            loop {
+                std::thread::sleep(WATCHDOG_INTERVAL);
+                let (depth, oldest_us) = queue.departures();
+                match dog.look(oldest_us, clock.now().mono_us) {
+                    Some(Bark::Behind(age_us)) => {
+                        let age_ms = age_us / 1000;
+                        tracing::warn!(
+                            depth,
+                            age_ms,
+                            "the offline queue is behind: is the disk slow or the database locked?"
+                        );
+                    }
+                    Some(Bark::CaughtUp) => tracing::info!("the offline queue has caught up"),
+                    None => {}
+                }
+            }
+        })?;
         Ok(())
     }
 

@@ -229,6 +229,9 @@ impl<S: Send + 'static> ControlServer<S> {
         put("online", self.registry.len() as u64);
         put("queue_depth", self.queue.departures().0 as u64);
         put("queue_entries", self.queue.len() as u64);
+        for (name, value) in report.stages {
+            put(name, value);
+        }
         for (name, _, value) in self.metrics.counters() {
             put(name, value);
         }

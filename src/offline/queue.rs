@@ -96,12 +96,14 @@ pub struct Ghost {
 }
 
 /// How main's side of the queue stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct QueueReport {
     /// Channels that have left and whose fds are still open.
     pub lingering: usize,
     /// Departures drained since the start.
     pub drained: u64,
+    /// Percentiles of the stages, by name.
+    pub stages: Vec<(&'static str, u64)>,
 }
 
 /// The queue. `S` is the type of a client's socket.
