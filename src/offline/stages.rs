@@ -6,7 +6,7 @@
 use hdrhistogram::Histogram;
 
 /// Significant digits of the histograms.
-const DIGITS: u8 = 2;
+const DIGITS: u8 = 3;
 /// Age of the oldest departure in the queue at which the watchdog barks, in microseconds (1 s).
 pub const TOO_OLD_US: u64 = 1_000_000;
 
