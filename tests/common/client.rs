@@ -46,9 +46,14 @@ impl Client {
 
     /// A connection whose kernel takes only a little, so that a client that does not read is felt soon.
     pub(crate) fn with_small_window(server: &Server) -> Client {
-        let socket = Socket::new(Domain::for_address(server.addr), Type::STREAM, None).unwrap();
+        Client::with_small_window_to(server.addr)
+    }
+
+    /// [`Client::with_small_window`] to that address.
+    pub(crate) fn with_small_window_to(addr: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(SMALL_WINDOW_BYTES).unwrap();
-        socket.connect_timeout(&server.addr.into(), DEADLINE).unwrap();
+        socket.connect_timeout(&addr.into(), DEADLINE).unwrap();
         Client::over(socket.into())
     }
 
@@ -266,8 +271,9 @@ impl Client {
         Some(object.unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&bytes))))
     }
 
+    /// What comes before the next LF or NUL, or none at the end of the stream.
     #[track_caller]
-    fn next_bytes(&mut self, deadline: Duration) -> Option<Vec<u8>> {
+    pub(super) fn next_bytes(&mut self, deadline: Duration) -> Option<Vec<u8>> {
         let end = Instant::now() + deadline;
         let mut searched = 0;
         loop {
