@@ -192,12 +192,23 @@ fn a_kick_tells_a_line_user_why_at_once_and_not_after_the_grace() {
             ann.say_bytes(&[b'x'; 16 * 1024]);
         }
     }
-    let (mut ann, _) = server.guest("ann");
-    server.cli_json(&["kick", "ann", "--reason", "two\nerror: lines\r\n", "--wait"]);
-    let line = ann.hear();
-    assert!(line.starts_with("error: kicked: two") && line.contains("error: lines"), "{line:?}");
-    ann.expect_end();
     witness.quiet();
+}
+
+#[test]
+fn a_kicks_reason_never_becomes_a_second_line() {
+    let server = Server::with_lines(&[]);
+    let (mut ann, _) = server.guest("ann");
+    let reason = "two\nerror: lines\r\n";
+    let answer = server.control(&json!({"cmd": "kick", "targets": ["ann"], "reason": reason, "wait": true}));
+    if answer["ok"] == true {
+        let text = ann.expect_goodbye("kicked");
+        assert!(text.starts_with("two") && text.contains("error: lines"), "{text:?}");
+        ann.expect_end();
+    } else {
+        assert!(answer["error"].is_string(), "{answer}");
+        ann.quiet();
+    }
 }
 
 #[test]

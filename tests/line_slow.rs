@@ -75,7 +75,7 @@ fn kicked_while_slow(
     assert_eq!(heard.pop().as_deref(), Some("error: kicked: spam"));
     let numbers = numbers_in_lines(&heard, "alice");
     assert!(
-        0 < numbers.len() && numbers.len() < sent as usize,
+        !numbers.is_empty() && numbers.len() < sent as usize,
         "some came and some did not: {}",
         numbers.len()
     );
@@ -142,7 +142,7 @@ fn what_a_slow_json_client_was_not_handed_reaches_his_line() {
     let mut chats = bob.hear_to_the_end();
     assert_eq!(chats.pop().unwrap()["reason"], "kicked");
     let mut heard = numbers_in_chats(&chats);
-    assert!(0 < heard.len() && heard.len() < SENT, "some came and some did not: {}", heard.len());
+    assert!(!heard.is_empty() && heard.len() < SENT, "some came and some did not: {}", heard.len());
     let mut again = LineClient::connect(&server);
     again.say_first(&format!("bob {PASSWORD}"));
     heard.extend(numbers_in_lines(&again.hear_all(SENT - heard.len()), "ann"));

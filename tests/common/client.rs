@@ -85,6 +85,11 @@ impl Client {
         self.stream.local_addr().unwrap()
     }
 
+    /// The server's end of the connection.
+    pub(crate) fn peer_addr(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
+    }
+
     /// How many bytes it has sent, without those of [`Client::try_say_bytes`].
     pub(crate) fn sent_bytes(&self) -> u64 {
         self.sent_bytes

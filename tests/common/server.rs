@@ -222,7 +222,8 @@ impl Server {
 
     /// True while the server has the socket with this client at its other end open. Only for IPv4.
     pub(crate) fn holds_socket_of(&self, client: &Client) -> bool {
-        let ports = [self.addr.port(), client.local_addr().port()].map(|port| format!(":{port:04X}"));
+        let ports =
+            [client.peer_addr().port(), client.local_addr().port()].map(|port| format!(":{port:04X}"));
         let table = fs::read_to_string("/proc/net/tcp").unwrap();
         let inode = table.lines().find_map(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();
