@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::thread;
+
 use common::{Home, Server, eventually, linger, one_line};
 use serde_json::{Value, json};
 
@@ -225,6 +227,25 @@ fn what_matches_nothing_is_an_empty_list_and_3() {
     drop(alice);
     left(&server.home, id, 1);
     assert_eq!(reasons(&why(&server, "alice")), ["peer_closed"]);
+}
+
+#[test]
+fn a_crowd_of_questions_is_answered_while_somebody_leaves() {
+    let server = Server::start(&ENDLESS_GRACE);
+    let (alice, id) = server.user("alice");
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                eventually("the departure is told", || {
+                    let answer = server.control(&json!({"cmd": "why", "target": "alice"}));
+                    assert_eq!(answer["ok"], true, "{answer}");
+                    reasons(&rows(&answer)) == ["peer_closed"]
+                });
+            });
+        }
+        drop(alice);
+    });
+    left(&server.home, id, 1);
 }
 
 #[test]
