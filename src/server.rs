@@ -13,6 +13,7 @@ mod limits;
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
 use crate::config::{Config, Duplicate, Keepalive};
+use crate::control::archive::Archive;
 use crate::control::server::ControlServer;
 use crate::metrics::Metrics;
 use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings};
@@ -21,7 +22,7 @@ use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet};
 use crate::service::attempts::{AttemptLimits, Attempts};
 use crate::service::auth::{Auth, Cost, Verifier};
 use crate::service::registry::Registry;
-use crate::store::{Checkpointer, OpenError, SqliteLookup, SqliteStore};
+use crate::store::{Checkpointer, History, OpenError, SqliteLookup, SqliteStore};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::worker::listener::{ListenError, Patience, listen};
 use crate::worker::run::{Desk, Speaks, Worker};
@@ -106,7 +107,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     parts.start_auth(config, &directory)?;
     let mut drain = parts.drain(config, opened.store);
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
-    parts.start_control(control_listener, config)?;
+    parts.start_control(control_listener, config, &directory)?;
     parts.start_watchdog()?;
     parts.catch_signals()?;
     announce(&listeners, &directory).map_err(starting("write the ready line"))?;
@@ -267,6 +268,7 @@ impl Parts {
         &self,
         listener: std::os::unix::net::UnixListener,
         config: &Config,
+        directory: &DataDirectory,
     ) -> Result<(), ServerError> {
         let server = ControlServer {
             table: Arc::clone(&self.table),
@@ -275,6 +277,7 @@ impl Parts {
             outlet: Arc::clone(&self.outlet),
             kicker: self.kicker(),
             metrics: Arc::clone(&self.metrics),
+            archive: Archive::new(History::open(directory.path())?),
             clock: self.clock,
             facts: vec![
                 ("pid", u64::from(std::process::id())),

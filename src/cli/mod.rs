@@ -11,6 +11,7 @@ mod stats;
 mod stress;
 mod table;
 mod who;
+mod why;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -115,8 +116,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Kick(args) => kick::run(args),
         Command::Who(reach) => who::run(&reach),
-        Command::Channels(reach) => channels::run(&reach),
+        Command::Channels(args) => channels::run(&args),
         Command::Queue(reach) => queue::run(&reach),
+        Command::Why(args) => why::run(args),
         Command::Stats(reach) => stats::run(&reach),
         Command::Stress(args) => stress::run(&args),
     }
@@ -147,12 +149,13 @@ enum Command {
     /// List the users online.
     #[command(after_help = who::EXAMPLES)]
     Who(Reach),
-    /// List every channel.
-    #[command(after_help = channels::EXAMPLES)]
-    Channels(Reach),
+    /// List every channel, or those who left last.
+    Channels(channels::Channels),
     /// Show the offline queue.
     #[command(after_help = queue::EXAMPLES)]
     Queue(Reach),
+    /// Tell how a user, a channel or an address last left.
+    Why(why::Why),
     /// Show counters and gauges.
     #[command(after_help = stats::EXAMPLES)]
     Stats(Reach),
