@@ -4,6 +4,7 @@
 //! pipe: every end is a [`Failure`] or none, and `main` makes an exit code of it.
 
 mod channels;
+mod drain;
 mod kick;
 mod queue;
 mod serve;
@@ -120,6 +121,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Queue(reach) => queue::run(&reach),
         Command::Why(args) => why::run(args),
         Command::Stats(reach) => stats::run(&reach),
+        Command::Drain(args) => drain::run(&args),
         Command::Stress(args) => stress::run(&args),
     }
 }
@@ -159,6 +161,8 @@ enum Command {
     /// Show counters and gauges.
     #[command(after_help = stats::EXAMPLES)]
     Stats(Reach),
+    /// Send everyone away politely, then end the server.
+    Drain(drain::Drain),
     /// Put load and faults on a running server, and judge how it stood them.
     #[command(after_help = stress::EXAMPLES)]
     Stress(crate::stress::Args),
