@@ -69,7 +69,7 @@
 //! | [`config`] | flags, environment and file to one valid configuration |
 //! | [`cli`] | one file for each subcommand |
 //! | [`stress`] | load and faults from outside; shares no protocol code with the server |
-//! | [`ident`], [`clock`], [`metrics`], [`sync`] | names, time as an argument, counters, the only locks and atomics |
+//! | [`ident`], [`addr`], [`clock`], [`metrics`], [`sync`] | names, blocks of addresses, time as an argument, counters, the only locks and atomics |
 //!
 //! # Old names and ours
 //!
@@ -101,6 +101,7 @@
 //! | undelivered messages given back | [`offline::Settlement::unsent`], which go to the box |
 //! | the dropped sender, as the signal to stop | [`offline::Mail::Shutdown`] and [`offline::Mail::Exit`] |
 
+pub mod addr;
 pub mod channel;
 pub mod cli;
 pub mod clock;

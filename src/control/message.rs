@@ -10,6 +10,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Number;
 
+use super::ban::{BanLength, Unban};
 use super::target::Target;
 
 /// Bytes that a request may have, its line end not counted.
@@ -32,6 +33,10 @@ pub enum Ask {
     Queue,
     /// Counters and gauges; answered by [`Stats`].
     Stats,
+    /// Who may not log in; answered by [`super::ban::BanList`].
+    Bans,
+    /// Lets somebody log in again; answered by [`super::ban::Unbanned`].
+    Unban(Unban),
 }
 
 /// What to kick, and how.
@@ -46,6 +51,9 @@ pub struct Kick {
     /// True exactly when the answer shall wait for the users' offline state to be committed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub wait: bool,
+    /// How long those who are meant may not log in again.
+    #[serde(default, rename = "ban_ms", skip_serializing_if = "Option::is_none")]
+    pub ban: Option<BanLength>,
 }
 
 /// What a kicked client is told: one line of at most [`MAX_REASON_BYTES`], without control characters, since the
@@ -97,7 +105,7 @@ pub struct Kicked {
 /// A channel, or a user without one, that a kick took offline. Times count from the kick.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KickedRow {
-    /// The channel; none for a user who was marked online without one.
+    /// The channel; none for a user who was marked online without one, and for a ban of who is not here.
     pub channel: Option<String>,
     /// Who was logged in.
     pub user: Option<i64>,
@@ -109,6 +117,16 @@ pub struct KickedRow {
     pub shutdown_us: Option<u64>,
     /// When the offline state was committed, in microseconds; none if it is not known.
     pub offline_us: Option<u64>,
+    /// The addresses that were banned, where no channel came from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+impl KickedRow {
+    /// A row without times.
+    pub fn new(channel: Option<String>, user: Option<i64>, name: Option<String>) -> Self {
+        KickedRow { channel, user, name, told_us: None, shutdown_us: None, offline_us: None, address: None }
+    }
 }
 
 /// Answer to `who`.
@@ -208,7 +226,7 @@ impl Ask {
         struct Head {
             cmd: String,
         }
-        const COMMANDS: [&str; 5] = ["kick", "who", "channels", "queue", "stats"];
+        const COMMANDS: [&str; 7] = ["kick", "who", "channels", "queue", "stats", "bans", "unban"];
         let Head { cmd } = serde_json::from_slice(line)?;
         if !COMMANDS.contains(&cmd.as_str()) {
             return Err(AskError::Command(cmd));
@@ -354,7 +372,7 @@ mod tests {
     use crate::ident::UserId;
 
     fn kick(targets: Vec<Target>, reason: Option<&str>, wait: bool) -> Ask {
-        Ask::Kick(Kick { targets, reason: reason.map(|text| text.parse().unwrap()), wait })
+        Ask::Kick(Kick { targets, reason: reason.map(|text| text.parse().unwrap()), wait, ban: None })
     }
 
     fn written(ask: &Ask) -> String {
@@ -389,6 +407,19 @@ mod tests {
     }
 
     #[test]
+    fn bans_are_asked_for_in_milliseconds_and_lifted_by_target() {
+        let targets = vec!["ip:10.0.0.0/8".parse().unwrap()];
+        let ask = Ask::Kick(Kick { targets, reason: None, wait: false, ban: Some("10m".parse().unwrap()) });
+        assert_eq!(written(&ask), "{\"cmd\":\"kick\",\"targets\":[\"ip:10.0.0.0/8\"],\"ban_ms\":600000}\n");
+        let unban = Ask::Unban(Unban { targets: vec!["alice".parse().unwrap()] });
+        assert_eq!(written(&unban), "{\"cmd\":\"unban\",\"targets\":[\"alice\"]}\n");
+        assert_eq!(written(&Ask::Bans), "{\"cmd\":\"bans\"}\n");
+        for ask in [ask, unban, Ask::Bans] {
+            assert_eq!(Ask::parse(written(&ask).as_bytes()).unwrap(), ask);
+        }
+    }
+
+    #[test]
     fn what_is_no_request_is_told_so_in_words() {
         let error = Ask::parse(b"{\"cmd\":\"dance\"}").unwrap_err();
         assert_eq!(error.to_string(), "unknown cmd \"dance\"");
@@ -401,6 +432,8 @@ mod tests {
             "{\"cmd\":\"kick\",\"targets\":[\"#x\"]}",
             "{\"cmd\":\"kick\",\"targets\":[\"13\"],\"wiat\":true}",
             "{\"cmd\":\"who\"} {}",
+            "{\"cmd\":\"kick\",\"targets\":[\"13\"],\"ban_ms\":999}",
+            "{\"cmd\":\"unban\",\"targets\":[\"#7.3\"]}",
             "{\"cmd\":\"kick\",\"targets\":[\"13\"],\"reason\":\"a\\nb\"}",
         ];
         for line in cases {

@@ -1,5 +1,6 @@
 //! The admin socket: what is said on it, and where it is.
 
+pub mod ban;
 pub mod client;
 pub mod message;
 pub mod server;

@@ -4,7 +4,7 @@
 //! or writes a live socket, and never waits for anything but its queue and its own commits.
 //!
 //! What it does with each entry is told in `ending` (departures, settlements, closing), `service::accounts`
-//! (logins, registrations), `service::chats` and `service::groups`.
+//! (logins, registrations), `service::bans`, `service::chats` and `service::groups`.
 
 use super::batch::{Batch, Effect, EndKey};
 use super::departure::Parting;
@@ -20,6 +20,7 @@ use crate::protocol::errno::Errno;
 use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker};
 use crate::service::auth::Auth;
+use crate::service::bans::{BanFault, Bans};
 use crate::service::chats::Window;
 use crate::service::groups::KnownGroup;
 use crate::service::people::{People, Person};
@@ -37,7 +38,7 @@ pub const BATCH_US: u64 = 20_000;
 const RETRY_US: u64 = 100_000;
 /// How often main looks whether all clients have gone during a stop, in microseconds.
 const STOP_LOOK_US: u64 = 10_000;
-/// How often old rows of the history are removed, in microseconds.
+/// How often old rows of the history and bans that are over are removed, in microseconds.
 const EXPIRY_US: u64 = 60_000_000;
 /// How long the history is kept, in milliseconds (7 days).
 const HISTORY_MS: i64 = 7 * 24 * 3600 * 1000;
@@ -90,6 +91,7 @@ pub struct Drain<St, S> {
     pub(crate) policy: Policy,
     pub(crate) batch: Batch<St>,
     pub(crate) people: People,
+    pub(crate) bans: Bans,
     pub(crate) groups: HashMap<GroupId, Arc<KnownGroup>>,
     pub(crate) window: Window,
     pub(crate) now: Now,
@@ -132,6 +134,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             policy,
             batch: Batch::new(store),
             people: People::default(),
+            bans: Bans::default(),
             groups: HashMap::new(),
             window: Window::default(),
             now: Now::default(),
@@ -180,7 +183,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// Ends a batch: commits, says what hangs on it, closes what is due. `clock` is read after the commit.
     pub fn finish(&mut self, clock: &dyn Fn() -> Now) {
-        self.expire_history();
+        self.expire();
         self.close_due();
         let outcome = self.batch.finish();
         self.now = clock();
@@ -313,6 +316,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     // Whoever asked may have given up.
                     let _ = reply.send(committed.then_some(ghost));
                 }
+                Effect::Bans { reply, bans } => {
+                    let _ = reply.send(if committed { Ok(bans) } else { Err(BanFault::NotStored) });
+                }
             }
         }
         for (asker, answer) in answers {
@@ -350,6 +356,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     let _ = reply.send(None);
                 }
             }
+            ControlAsk::Ban(ask) => self.ban(ask),
+            ControlAsk::Bans(reply) => {
+                let _ = reply.send(self.list_bans());
+            }
+            ControlAsk::Unban { names, reply } => self.unban(&names, reply),
         }
     }
 
@@ -366,13 +377,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         Some(Ghost { user: row.id, name: row.name, offline_us: 0 })
     }
 
-    fn expire_history(&mut self) {
+    fn expire(&mut self) {
         if self.now.mono_us < self.expire_at_us {
             return;
         }
         self.expire_at_us = self.now.mono_us + EXPIRY_US;
         let before_ms = self.now.unix_ms - HISTORY_MS;
         self.batch.attempt(|store| store.expire_departures(before_ms, HISTORY_ROWS));
+        self.expire_bans();
     }
 
     /// Lets workers accept again once there is room, and closes lingering channels early when there is little.

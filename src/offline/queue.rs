@@ -8,6 +8,7 @@ use super::departure::{Departure, Settlement};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Mid, UserId};
 use crate::service::ask::Ask;
+use crate::service::bans::{Ban, BanAsk, BanFault, BanName};
 use crate::sync::{Condvar, Lock};
 use crossbeam_channel::Sender;
 use std::collections::VecDeque;
@@ -72,6 +73,17 @@ pub enum ControlAsk {
         who: GhostName,
         /// The answer.
         reply: Sender<Option<Ghost>>,
+    },
+    /// Keep somebody out.
+    Ban(BanAsk),
+    /// Who is kept out.
+    Bans(Sender<Vec<Ban>>),
+    /// Let somebody in again.
+    Unban {
+        /// Whose bans.
+        names: Vec<BanName>,
+        /// The bans that are lifted, once that is committed.
+        reply: Sender<Result<Vec<Ban>, BanFault>>,
     },
 }
 
