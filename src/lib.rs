@@ -41,7 +41,7 @@
 //!    ([`service::registry`]). While a channel has a request in main, its later ones follow it there
 //!    (`worker::requests`).
 //! 6. **A kick does not wait for main.** Control finds the target in the registry or the table, takes the step, pushes
-//!    the departure and writes to the worker ([`offline::kicker`]). Only `--wait`, `queue` and users marked online
+//!    the departure and writes to the worker ([`offline::kicker`]). Only `--wait`, `queue`, bans and users marked online
 //!    without a channel ask main.
 //! 7. **Bounded, without deadlock.** No thread blocks on another's full queue. What ends a channel has its place
 //!    reserved: a channel has at most one of each. Asks past a bound are refused with errno 18

@@ -22,7 +22,7 @@ use crate::sync::Arc;
 /// The shortest ban.
 const BAN_MIN: Duration = Duration::from_secs(1);
 /// The longest ban: ten years.
-const BAN_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const BAN_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 /// Bans that one entry of main's queue asks for, so that many of them do not keep main from others.
 const BANS_PER_ASK: usize = 256;
 

@@ -304,20 +304,16 @@ impl<S: Send + 'static> ControlServer<S> {
     /// The channels that a target means. Whoever is to be banned is on the way to main before any of them leaves.
     fn hits_of_banned(&self, target: &Target, bans: Option<&mut BansUnderWay>) -> Result<Vec<Hit>, Refusal> {
         let Some(bans) = bans else { return self.hits(target) };
-        match name_of(target).filter(|name| *name != BanName::All) {
-            Some(name) => {
-                // First the ban: who logs in before it is among the hits, who logs in after it is kept out.
-                self.ask_for_bans(bans, &[name]);
-                self.hits(target)
-            }
-            None => {
-                let hits = self.hits(target)?;
-                let users = hits.iter().filter_map(|hit| hit.user.as_ref());
-                let names: Vec<_> = users.map(|(user, _)| BanName::Id(*user)).collect();
-                self.ask_for_bans(bans, &names);
-                Ok(hits)
-            }
+        if let Some(name) = name_of(target).filter(|name| *name != BanName::All) {
+            // First the ban: who logs in before it is among the hits, who logs in after it is kept out.
+            self.ask_for_bans(bans, &[name]);
+            return self.hits(target);
         }
+        let hits = self.hits(target)?;
+        let users = hits.iter().filter_map(|hit| hit.user.as_ref());
+        let names: Vec<_> = users.map(|(user, _)| BanName::Id(*user)).collect();
+        self.ask_for_bans(bans, &names);
+        Ok(hits)
     }
 
     /// A ban holds now. Its user may have come online just before it; and it counts also where nobody is here.
