@@ -41,7 +41,7 @@
 //!    ([`service::registry`]). While a channel has a request in main, its later ones follow it there
 //!    (`worker::requests`).
 //! 6. **A kick does not wait for main.** Control finds the target in the registry or the table, takes the step, pushes
-//!    the departure and writes to the worker ([`offline::kicker`]). Only `--wait`, `queue` and users marked online
+//!    the departure and writes to the worker ([`offline::kicker`]). Only `--wait`, `queue`, bans and users marked online
 //!    without a channel ask main.
 //! 7. **Bounded, without deadlock.** No thread blocks on another's full queue. What ends a channel has its place
 //!    reserved: a channel has at most one of each. Asks past a bound are refused with errno 18
@@ -69,7 +69,7 @@
 //! | [`config`] | flags, environment and file to one valid configuration |
 //! | [`cli`] | one file for each subcommand |
 //! | [`stress`] | load and faults from outside; shares no protocol code with the server |
-//! | [`ident`], [`clock`], [`metrics`], [`sync`] | names, time as an argument, counters, the only locks and atomics |
+//! | [`ident`], [`addr`], [`clock`], [`metrics`], [`sync`] | names, blocks of addresses, time as an argument, counters, the only locks and atomics |
 //!
 //! # Old names and ours
 //!
@@ -101,6 +101,7 @@
 //! | undelivered messages given back | [`offline::Settlement::unsent`], which go to the box |
 //! | the dropped sender, as the signal to stop | [`offline::Mail::CloseListeners`] and [`offline::Mail::Exit`] |
 
+pub mod addr;
 pub mod channel;
 pub mod cli;
 pub mod clock;

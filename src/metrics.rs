@@ -52,6 +52,10 @@ counters! {
     requests;
     /// Requests answered with an error.
     request_errors;
+    /// Users and blocks of addresses that were banned.
+    bans;
+    /// Logins that a ban kept out.
+    logins_banned;
     /// Chats handed straight from the sender's worker to the receiver's.
     chats_direct;
     /// Chats that went through main.

@@ -107,7 +107,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     let parts = Parts::build(config, &budget, clock)?;
     let checkpointer = Checkpointer::start(directory.path())?;
     parts.start_auth(config, &directory)?;
-    let mut drain = parts.drain(config, opened.store);
+    let mut drain = parts.drain(config, opened.store).with_bans(opened.bans);
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
     parts.start_control(control_listener, config, &directory)?;
     parts.start_watchdog()?;

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 fn help_is_help_and_an_unknown_command_is_usage() {
     let help = linger(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for command in ["serve", "kick", "who", "channels", "queue", "stats", "why", "drain"] {
+    let all = ["serve", "kick", "who", "channels", "queue", "stats", "why", "drain", "bans", "unban"];
+    for command in all {
         assert!(help.stdout.contains(command), "{command} is in the help");
         let own = linger(&[command, "--help"]);
         assert_eq!(own.code, Some(0), "{own:?}");

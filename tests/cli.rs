@@ -161,7 +161,7 @@ fn a_failure_of_the_server_is_one_line_and_1() {
 #[test]
 fn no_server_is_said_with_what_to_start() {
     let dir = tempfile::tempdir().unwrap();
-    for command in ["who", "channels", "queue", "stats"] {
+    for command in ["who", "channels", "queue", "stats", "bans"] {
         assert_fails(&run(dir.path(), &[command, "--json"]), 1, "`linger serve --data linger-data`");
         assert_fails(&run(dir.path(), &[command, "--data", "elsewhere"]), 1, "--data elsewhere");
     }
@@ -177,7 +177,7 @@ fn no_server_is_said_with_what_to_start() {
 #[test]
 fn what_makes_no_sense_is_2() {
     let dir = tempfile::tempdir().unwrap();
-    let lines: [&[&str]; 11] = [
+    let lines: [&[&str]; 14] = [
         &[],
         &["dance"],
         &["kick"],
@@ -186,6 +186,9 @@ fn what_makes_no_sense_is_2() {
         &["kick", "idle:"],
         &["kick", ""],
         &["kick", "13", "--reason", "a\nb"],
+        &["kick", "13", "--ban", "0s"],
+        &["unban"],
+        &["unban", "#7.3"],
         &["who", "--nonsense"],
         &["serve", "--grace"],
         &["serve", "--grace", "1s", "--grace", "2s"],
@@ -225,7 +228,8 @@ fn help_goes_to_stdout_and_names_every_option() {
         }
     }
     let output = run(dir.path(), &["--help"]);
-    for command in ["serve", "kick", "who", "channels", "queue", "stats", "why"] {
+    let all = ["serve", "kick", "who", "channels", "queue", "stats", "why", "drain", "bans", "unban"];
+    for command in all {
         assert!(stdout(&output).contains(&format!("\n  {command} ")), "{command}");
         let output = run(dir.path(), &[command, "--help"]);
         assert!(stdout(&output).contains("Examples:"), "{command}");

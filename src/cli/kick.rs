@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::table::{micros, shown};
 use super::{Failure, Reach};
+use crate::control::ban::BanLength;
 use crate::control::message::{Ask, Kick as KickAsk, KickReason, Kicked, KickedRow};
 use crate::control::target::Target;
 
@@ -20,6 +21,7 @@ Examples:
   linger kick alice --reason spam
   linger kick 13 '#7.3' --wait --json
   linger kick idle:1h
+  linger kick ip:10.0.0.0/8 --ban 10m
 
 Exit code 3 when nothing matched.";
 
@@ -35,14 +37,17 @@ pub(super) struct Kick {
     /// Return when the users' offline state is committed, at most 10 s later.
     #[arg(long)]
     wait: bool,
+    /// Keep the users, or with ip: the addresses, from logging in again for that long: 1s to 3650d.
+    #[arg(long, value_name = "DURATION")]
+    ban: Option<BanLength>,
     #[command(flatten)]
     reach: Reach,
 }
 
 pub(super) fn run(args: Kick) -> Result<(), Failure> {
-    let Kick { targets, reason, wait, reach } = args;
+    let Kick { targets, reason, wait, ban, reach } = args;
     let aimed_at = targets.iter().map(Target::to_string).collect::<Vec<_>>().join(" ");
-    let kicked: Kicked = reach.ask(&Ask::Kick(KickAsk { targets, reason, wait }))?;
+    let kicked: Kicked = reach.ask(&Ask::Kick(KickAsk { targets, reason, wait, ban }))?;
     if kicked.kicked.is_empty() {
         return Err(Failure::NoMatch(format!("nothing matched {aimed_at}")));
     }
@@ -56,7 +61,7 @@ fn line(row: &KickedRow) -> String {
     let user = match (row.user, &row.name) {
         (Some(user), Some(name)) => format!("user {user} {}", shown(name)),
         (Some(user), None) => format!("user {user}"),
-        _ => "nobody logged in".into(),
+        _ => row.address.as_deref().map_or_else(|| "nobody logged in".into(), shown),
     };
     let stages = [("told", row.told_us), ("shut down", row.shutdown_us), ("offline", row.offline_us)];
     let known = stages.into_iter().filter_map(|(stage, us)| Some(format!("{stage} after {}", micros(us?))));
@@ -76,11 +81,14 @@ mod tests {
             told_us: Some(60),
             shutdown_us: None,
             offline_us: Some(1_900),
+            address: None,
         };
         assert_eq!(line(&row), "#7.3  user 13 zhang san  told after 60us  offline after 1.9ms\n");
         let ghost = KickedRow { channel: None, told_us: None, offline_us: None, ..row.clone() };
         assert_eq!(line(&ghost), "no channel  user 13 zhang san\n");
         let stranger = KickedRow { user: None, name: None, told_us: None, offline_us: None, ..row };
         assert_eq!(line(&stranger), "#7.3  nobody logged in\n");
+        let block = KickedRow { address: Some("10.0.0.0/8".into()), ..KickedRow::new(None, None, None) };
+        assert_eq!(line(&block), "no channel  10.0.0.0/8\n");
     }
 }

@@ -3,6 +3,7 @@
 //! Runs on the first thread, before and beside the server. Nothing here exits the process or panics on a closed
 //! pipe: every end is a [`Failure`] or none, and `main` makes an exit code of it.
 
+mod bans;
 mod channels;
 mod drain;
 mod kick;
@@ -122,6 +123,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Why(args) => why::run(args),
         Command::Stats(reach) => stats::run(&reach),
         Command::Drain(args) => drain::run(&args),
+        Command::Bans(reach) => bans::run(&reach),
+        Command::Unban(args) => bans::unban(args),
         Command::Stress(args) => stress::run(&args),
     }
 }
@@ -163,6 +166,11 @@ enum Command {
     Stats(Reach),
     /// Send everyone away politely, then end the server.
     Drain(drain::Drain),
+    /// List who may not log in.
+    #[command(after_help = bans::EXAMPLES)]
+    Bans(Reach),
+    /// Let somebody log in again.
+    Unban(bans::Unban),
     /// Put load and faults on a running server, and judge how it stood them.
     #[command(after_help = stress::EXAMPLES)]
     Stress(crate::stress::Args),

@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_request_that_no_server_would_read_is_not_sent() {
         let targets = vec![crate::control::target::Target::All; MAX_ASK_BYTES / 6];
-        let kick = Ask::Kick(crate::control::message::Kick { targets, reason: None, wait: false });
+        let kick = Ask::Kick(crate::control::message::Kick { targets, reason: None, wait: false, ban: None });
         assert!(matches!(ask::<Users>(Path::new("d"), &kick), Err(ControlError::TooLong(_))));
     }
 }

@@ -12,6 +12,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Number;
 
+use super::ban::{BanLength, Unban};
 use super::target::Target;
 use super::why::Why;
 use crate::config::{duration, duration_text};
@@ -43,6 +44,10 @@ pub enum Ask {
     Why(Why),
     /// Empties the server and ends it; answered by [`Draining`] as soon as it has begun.
     Drain(Drain),
+    /// Who may not log in; answered by [`super::ban::BanList`].
+    Bans,
+    /// Lets somebody log in again; answered by [`super::ban::Unbanned`].
+    Unban(Unban),
 }
 
 /// What to kick, and how.
@@ -57,6 +62,9 @@ pub struct Kick {
     /// True exactly when the answer shall wait for the users' offline state to be committed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub wait: bool,
+    /// How long those who are meant may not log in again.
+    #[serde(default, rename = "ban_ms", skip_serializing_if = "Option::is_none")]
+    pub ban: Option<BanLength>,
 }
 
 /// How to drain.
@@ -130,7 +138,7 @@ pub struct Kicked {
 /// A channel, or a user without one, that a kick took offline. Times count from the kick.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KickedRow {
-    /// The channel; none for a user who was marked online without one.
+    /// The channel; none for a user who was marked online without one, and for a ban of who is not here.
     pub channel: Option<String>,
     /// Who was logged in.
     pub user: Option<i64>,
@@ -142,6 +150,16 @@ pub struct KickedRow {
     pub shutdown_us: Option<u64>,
     /// When the offline state was committed, in microseconds; none if it is not known.
     pub offline_us: Option<u64>,
+    /// The addresses that were banned, where no channel came from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+impl KickedRow {
+    /// A row without times.
+    pub fn new(channel: Option<String>, user: Option<i64>, name: Option<String>) -> Self {
+        KickedRow { channel, user, name, told_us: None, shutdown_us: None, offline_us: None, address: None }
+    }
 }
 
 /// Answer to `who`.
@@ -248,7 +266,8 @@ impl Ask {
         struct Head {
             cmd: String,
         }
-        const COMMANDS: [&str; 7] = ["kick", "who", "channels", "queue", "stats", "why", "drain"];
+        const COMMANDS: [&str; 9] =
+            ["kick", "who", "channels", "queue", "stats", "why", "drain", "bans", "unban"];
         let Head { cmd } = serde_json::from_slice(line)?;
         if !COMMANDS.contains(&cmd.as_str()) {
             return Err(AskError::Command(cmd));
@@ -442,7 +461,7 @@ mod tests {
     use crate::ident::UserId;
 
     fn kick(targets: Vec<Target>, reason: Option<&str>, wait: bool) -> Ask {
-        Ask::Kick(Kick { targets, reason: reason.map(|text| text.parse().unwrap()), wait })
+        Ask::Kick(Kick { targets, reason: reason.map(|text| text.parse().unwrap()), wait, ban: None })
     }
 
     fn written(ask: &Ask) -> String {
@@ -478,6 +497,19 @@ mod tests {
     }
 
     #[test]
+    fn bans_are_asked_for_in_milliseconds_and_lifted_by_target() {
+        let targets = vec!["ip:10.0.0.0/8".parse().unwrap()];
+        let ask = Ask::Kick(Kick { targets, reason: None, wait: false, ban: Some("10m".parse().unwrap()) });
+        assert_eq!(written(&ask), "{\"cmd\":\"kick\",\"targets\":[\"ip:10.0.0.0/8\"],\"ban_ms\":600000}\n");
+        let unban = Ask::Unban(Unban { targets: vec!["alice".parse().unwrap()] });
+        assert_eq!(written(&unban), "{\"cmd\":\"unban\",\"targets\":[\"alice\"]}\n");
+        assert_eq!(written(&Ask::Bans), "{\"cmd\":\"bans\"}\n");
+        for ask in [ask, unban, Ask::Bans] {
+            assert_eq!(Ask::parse(written(&ask).as_bytes()).unwrap(), ask);
+        }
+    }
+
+    #[test]
     fn what_is_no_request_is_told_so_in_words() {
         let error = Ask::parse(b"{\"cmd\":\"dance\"}").unwrap_err();
         assert_eq!(error.to_string(), "unknown cmd \"dance\"");
@@ -493,6 +525,8 @@ mod tests {
             "{\"cmd\":\"drain\",\"rate\":0}",
             "{\"cmd\":\"drain\",\"for_ms\":3600001}",
             "{\"cmd\":\"drain\",\"for\":\"1s\"}",
+            "{\"cmd\":\"kick\",\"targets\":[\"13\"],\"ban_ms\":999}",
+            "{\"cmd\":\"unban\",\"targets\":[\"#7.3\"]}",
             "{\"cmd\":\"kick\",\"targets\":[\"13\"],\"reason\":\"a\\nb\"}",
         ];
         for line in cases {

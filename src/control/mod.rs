@@ -1,6 +1,7 @@
 //! The admin socket: what is said on it, and where it is.
 
 pub mod archive;
+pub mod ban;
 pub mod client;
 pub mod message;
 pub mod server;

@@ -4,11 +4,13 @@
 //! touches a client's socket.
 
 use super::archive::{Archive, ArchiveError};
+use super::ban::{BansUnderWay, name_of};
 use super::message::{
     Ask, ChannelRow, ChannelState, Channels, Drain, Draining, Kick, Kicked, KickedRow, MAX_ASK_BYTES,
     QueueState, Stats, UserRow, Users, answer_line, failure_line,
 };
 use super::target::Target;
+use crate::addr::AddrBlock;
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo, Stage};
 use crate::clock::Clock;
 use crate::ident::UserId;
@@ -17,6 +19,7 @@ use crate::offline::{
     ChannelReport, ControlAsk, DrainAsk, Entry, GhostName, Kicker, Mail, Milestone, OfflineQueue, Outlet,
     Parting, QueueReport, Receipt,
 };
+use crate::service::bans::{Ban, BanFault, BanName, Banned};
 use crate::service::registry::Registry;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender};
@@ -30,7 +33,7 @@ const CONNECTIONS_MAX: usize = 32;
 /// How long a connection may be silent.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// How long the workers and main may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// All that control needs of the server.
 pub struct ControlServer<S> {
@@ -56,7 +59,7 @@ pub struct ControlServer<S> {
 
 /// Why an ask could not be answered.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub(super) enum Refusal {
     #[error("{0}")]
     Ask(#[from] super::message::AskError),
     #[error("{0} did not answer within {1} s")]
@@ -69,6 +72,8 @@ enum Refusal {
     Stopping,
     #[error("the answer could not be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("bans: {0}")]
+    Bans(#[from] BanFault),
     #[error("an ask may have {MAX_ASK_BYTES} bytes at most")]
     TooLong,
 }
@@ -152,6 +157,8 @@ impl<S: Send + 'static> ControlServer<S> {
             Ask::Stats => answer_line(&self.stats()?),
             Ask::Why(why) => answer_line(&self.archive.departures(&why, ANSWER_MAX)?),
             Ask::Drain(drain) => answer_line(&self.drain(drain, told)?),
+            Ask::Bans => answer_line(&self.bans()?),
+            Ask::Unban(unban) => answer_line(&self.unban(&unban)?),
         };
         Ok(bytes?)
     }
@@ -277,29 +284,34 @@ impl<S: Send + 'static> ControlServer<S> {
 
     fn kick(&self, kick: &Kick) -> Result<Kicked, Refusal> {
         let (reports, milestones) = crossbeam_channel::unbounded();
-        let mut kicked = Vec::new();
-        let mut waited: Vec<ChannelId> = Vec::new();
+        let now_ms = self.clock.now().unix_ms;
+        let mut bans = kick.ban.map(|length| BansUnderWay::new(length, now_ms, kick.reason.as_ref()));
+        let mut tally = Tally {
+            parting: parting(kick, bans.as_ref()),
+            kicked: Vec::new(),
+            waited: Vec::new(),
+            missed: Vec::new(),
+        };
+        let reports = kick.wait.then_some(reports);
         for target in &kick.targets {
-            let hits = self.hits(target)?;
+            let hits = self.hits_of_banned(target, bans.as_mut())?;
             if hits.is_empty() {
-                kicked.extend(self.ghost(target)?);
+                tally.kicked.extend(self.ghost(target)?);
+                if let Target::Addr(block) = target {
+                    tally.missed.push(*block);
+                }
             }
             for hit in hits {
-                if self.send_away(&hit, kick, &reports) {
-                    let (user, name) = hit.user.map(|(id, name)| (id.0, name)).unzip();
-                    waited.push(hit.channel);
-                    kicked.push(KickedRow {
-                        channel: Some(hit.channel.to_string()),
-                        user,
-                        name,
-                        told_us: None,
-                        shutdown_us: None,
-                        offline_us: None,
-                    });
-                }
+                self.send_away(hit, &mut tally, reports.as_ref());
+            }
+        }
+        if let Some(bans) = &bans {
+            for ban in Self::await_bans(bans)? {
+                self.enforce(&ban, &mut tally, reports.as_ref());
             }
         }
         drop(reports);
+        let Tally { mut kicked, waited, .. } = tally;
         self.metrics.kicks.add(waited.len() as u64);
         if kick.wait {
             let stages = await_stages(&waited, &milestones)?;
@@ -314,19 +326,53 @@ impl<S: Send + 'static> ControlServer<S> {
         Ok(Kicked { kicked })
     }
 
-    fn send_away(&self, hit: &Hit, kick: &Kick, reports: &Sender<(Option<ChannelId>, Milestone)>) -> bool {
+    /// The channels that a target means. Whoever is to be banned is on the way to main before any of them leaves.
+    fn hits_of_banned(&self, target: &Target, bans: Option<&mut BansUnderWay>) -> Result<Vec<Hit>, Refusal> {
+        let Some(bans) = bans else { return self.hits(target) };
+        if let Some(name) = name_of(target).filter(|name| *name != BanName::All) {
+            // First the ban: who logs in before it is among the hits, who logs in after it is kept out.
+            self.ask_for_bans(bans, &[name]);
+            return self.hits(target);
+        }
+        let hits = self.hits(target)?;
+        let users = hits.iter().filter_map(|hit| hit.user.as_ref());
+        let names: Vec<_> = users.map(|(user, _)| BanName::Id(*user)).collect();
+        self.ask_for_bans(bans, &names);
+        Ok(hits)
+    }
+
+    /// A ban holds now. Its user may have come online just before it; and it counts also where nobody is here.
+    fn enforce(&self, ban: &Ban, tally: &mut Tally, reports: Option<&Receipts>) {
+        match ban.banned {
+            Banned::User(user) => {
+                if let Some(hit) = self.session_of(user) {
+                    self.send_away(hit, tally, reports);
+                }
+                if tally.kicked.iter().all(|row| row.user != Some(user.0)) {
+                    let name = ban.name.as_deref().map(Into::into);
+                    tally.kicked.push(KickedRow::new(None, Some(user.0), name));
+                }
+            }
+            Banned::Block(block) if tally.missed.contains(&block) => {
+                let address = Some(block.to_string());
+                tally.kicked.push(KickedRow { address, ..KickedRow::new(None, None, None) });
+            }
+            Banned::Block(_) => {}
+        }
+    }
+
+    fn send_away(&self, hit: Hit, tally: &mut Tally, reports: Option<&Receipts>) {
         let began_us = self.clock.now().mono_us;
-        let receipt =
-            kick.wait.then(|| Receipt { channel: Some(hit.channel), began_us, to: reports.clone() });
-        let parting = Parting::new(Reason::Kicked);
-        let parting = match &kick.reason {
-            Some(reason) => parting.saying(reason.as_str()),
-            None => parting,
-        };
-        let parting = Parting { receipt, ..parting };
-        match hit.session {
+        let receipt = reports.map(|to| Receipt { channel: Some(hit.channel), began_us, to: to.clone() });
+        let parting = Parting { receipt, ..tally.parting.clone() };
+        let hit_it = match hit.session {
             Some(session) => self.kicker.kick_session(hit.channel, session, parting),
             None => self.kicker.kick_saying(hit.channel, parting),
+        };
+        if hit_it {
+            let (user, name) = hit.user.map(|(id, name)| (id.0, name)).unzip();
+            tally.waited.push(hit.channel);
+            tally.kicked.push(KickedRow::new(Some(hit.channel.to_string()), user, name));
         }
     }
 
@@ -385,13 +431,32 @@ impl<S: Send + 'static> ControlServer<S> {
         self.queue.push(Entry::Control(ControlAsk::Ghost { who, reply }));
         let ghost = answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))?;
         Ok(ghost.map(|ghost| KickedRow {
-            channel: None,
-            user: Some(ghost.user.0),
-            name: Some(ghost.name),
-            told_us: None,
-            shutdown_us: None,
             offline_us: Some(ghost.offline_us),
+            ..KickedRow::new(None, Some(ghost.user.0), Some(ghost.name))
         }))
+    }
+}
+
+/// Where the stages of channels' ends are reported.
+type Receipts = Sender<(Option<ChannelId>, Milestone)>;
+
+/// What a kick has done so far.
+struct Tally {
+    /// What everybody hears.
+    parting: Parting,
+    kicked: Vec<KickedRow>,
+    /// The channels among them.
+    waited: Vec<ChannelId>,
+    /// Addresses from which nobody is here.
+    missed: Vec<AddrBlock>,
+}
+
+/// What those hear whom a kick sends away.
+fn parting(kick: &Kick, bans: Option<&BansUnderWay>) -> Parting {
+    match (bans, &kick.reason) {
+        (Some(bans), _) => bans.parting(),
+        (None, Some(reason)) => Parting::new(Reason::Kicked).saying(reason.as_str()),
+        (None, None) => Parting::new(Reason::Kicked),
     }
 }
 
@@ -441,7 +506,7 @@ fn await_stages(
     Ok(stages.into_iter().map(|(channel, stages)| (channel.to_string(), stages)).collect())
 }
 
-fn silent(who: &'static str) -> Refusal {
+pub(super) fn silent(who: &'static str) -> Refusal {
     Refusal::Silent(who, ANSWER_MAX.as_secs())
 }
 

@@ -3,12 +3,12 @@
 //! Plain values, owned by nobody. It only says what is meant; whether anything matches, the server knows.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::addr::AddrBlock;
 use crate::config::{duration, duration_text};
 use crate::ident::UserId;
 
@@ -28,15 +28,6 @@ pub enum Target {
     Idle(Duration),
     /// Every channel.
     All,
-}
-
-/// An address, or all that begin with the same bits. IPv4 inside IPv6 counts as IPv4.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AddrBlock {
-    /// The bits beyond `prefix_len` are zero.
-    ip: IpAddr,
-    /// At most the width of `ip`.
-    prefix_len: u8,
 }
 
 /// Why a text is no target.
@@ -72,7 +63,7 @@ impl Target {
             return parse_channel(channel).ok_or_else(|| TargetError::Channel(text.into()));
         }
         if let Some(block) = text.strip_prefix("ip:") {
-            return AddrBlock::parse(block).map(Target::Addr).ok_or_else(|| TargetError::Addr(text.into()));
+            return block.parse().map(Target::Addr).map_err(|_| TargetError::Addr(text.into()));
         }
         if let Some(length) = text.strip_prefix("idle:") {
             return duration(length).map(Target::Idle).ok_or_else(|| TargetError::Idle(text.into()));
@@ -86,54 +77,6 @@ impl Target {
             },
             name => Ok(Target::Name(name.into())),
         }
-    }
-}
-
-impl AddrBlock {
-    /// The block of that length around `ip`; none if it is longer than the address.
-    pub fn new(ip: IpAddr, prefix_len: u8) -> Option<AddrBlock> {
-        let (ip, prefix_len) = match ip {
-            IpAddr::V6(v6) if prefix_len >= MAPPED_PREFIX_LEN && v6.to_ipv4_mapped().is_some() => {
-                (ip.to_canonical(), prefix_len - MAPPED_PREFIX_LEN)
-            }
-            _ => (ip, prefix_len),
-        };
-        (prefix_len <= width(ip)).then(|| AddrBlock { ip: first_of_block(ip, prefix_len), prefix_len })
-    }
-
-    /// True exactly when `peer` is in the block.
-    pub fn contains(&self, peer: IpAddr) -> bool {
-        // An address of the other family never equals ours, whatever is left of it.
-        first_of_block(peer.to_canonical(), self.prefix_len) == self.ip
-    }
-
-    /// Reads `ADDR` or `ADDR/LEN`.
-    fn parse(text: &str) -> Option<AddrBlock> {
-        let Some((ip, len)) = text.split_once('/') else {
-            let ip = IpAddr::from_str(text).ok()?;
-            return AddrBlock::new(ip, width(ip));
-        };
-        if !all_digits(len) {
-            return None;
-        }
-        AddrBlock::new(ip.parse().ok()?, len.parse().ok()?)
-    }
-}
-
-/// Bits before the IPv4 address in `::ffff:1.2.3.4`.
-const MAPPED_PREFIX_LEN: u8 = 96;
-
-fn width(ip: IpAddr) -> u8 {
-    if ip.is_ipv4() { 32 } else { 128 }
-}
-
-/// `ip` with all bits beyond `prefix_len` zero.
-fn first_of_block(ip: IpAddr, prefix_len: u8) -> IpAddr {
-    let free = u32::from(width(ip).saturating_sub(prefix_len));
-    match ip {
-        // A shift by the whole width is none at all: the block of length 0 has no fixed bit.
-        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(free).unwrap_or(0)).into()),
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(free).unwrap_or(0)).into()),
     }
 }
 
@@ -155,16 +98,6 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Target, TargetError> {
         Target::parse(text)
-    }
-}
-
-impl fmt::Display for AddrBlock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.prefix_len == width(self.ip) {
-            self.ip.fmt(f)
-        } else {
-            write!(f, "{}/{}", self.ip, self.prefix_len)
-        }
     }
 }
 
@@ -267,19 +200,6 @@ mod tests {
         for text in refused {
             assert!(Target::parse(text).is_err(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_block_holds_its_addresses_and_no_others() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        assert!(block("10.1.2.3", 8).contains(ip("10.255.0.1")));
-        assert!(!block("10.1.2.3", 8).contains(ip("11.0.0.1")));
-        assert!(block("10.1.2.3", 8).contains(ip("::ffff:10.0.0.1")));
-        assert!(block("0.0.0.0", 0).contains(ip("255.1.1.1")));
-        assert!(!block("0.0.0.0", 0).contains(ip("::1")));
-        assert!(!block("::", 0).contains(ip("10.0.0.1")));
-        assert!(block("fe80::", 10).contains(ip("febf::1")));
-        assert!(!block("::1", 128).contains(ip("::2")));
     }
 
     proptest! {

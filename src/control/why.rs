@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::target::{AddrBlock, Target, TargetError};
+use super::target::{Target, TargetError};
+use crate::addr::AddrBlock;
 use crate::ident::UserId;
 use crate::store::StoredDeparture;
 

@@ -10,6 +10,7 @@ use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::service::ask::Asker;
+use crate::service::bans::{Ban, BanFault, Banned};
 use crate::service::chat::{Body, Chat};
 use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
 use crate::service::ticket::Ticket;
@@ -27,6 +28,10 @@ pub(crate) enum Owed {
     Departure { key: EndKey, epoch: Epoch, row: DepartureRow },
     /// What is known of it later; after the last completion its row is forgotten.
     Completion { key: EndKey, completion: Completion, last: bool },
+    /// Somebody may not log in for a while.
+    Ban(Ban),
+    /// Somebody may log in again.
+    Unban(Banned),
     /// A box's numbers begin a new epoch.
     Epoch { user: UserId, epoch: Epoch },
     /// An accepted message goes to the box; its ticket is counted off when it is there.
@@ -56,6 +61,8 @@ pub(crate) enum Effect {
     Replace { key: EndKey },
     /// Somebody waits to hear that a ghost's is.
     Ghost { reply: Sender<Option<Ghost>>, ghost: Ghost, asked_us: u64 },
+    /// Somebody waits to hear that bans are put or lifted.
+    Bans { reply: Sender<Result<Vec<Ban>, BanFault>>, bans: Vec<Ban> },
 }
 
 /// The transaction under way, and what hangs on it.
@@ -225,6 +232,8 @@ fn carry_out<St: Storage>(
                 store.complete_departure(*row, completion)?;
             }
         }
+        Owed::Ban(ban) => store.put_ban(ban)?,
+        Owed::Unban(banned) => store.drop_ban(*banned)?,
         Owed::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
         Owed::Keep { user, mid, at_ms, body, .. } => store.keep(*user, *mid, *at_ms, &body.object())?,
         Owed::DropKept { user, upto } => {

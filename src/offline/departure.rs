@@ -32,6 +32,12 @@ impl Parting {
         Parting { text: text.into(), ..self }
     }
 
+    /// The parting of somebody who is kept out for that long, with what the administrator said.
+    pub fn banned(retry_after_ms: u64, said: Option<&str>) -> Self {
+        let text = said.unwrap_or(sentence(Reason::Banned)).into();
+        Parting { text, retry_after_ms: Some(retry_after_ms), ..Parting::new(Reason::Banned) }
+    }
+
     /// With the system's error number.
     #[must_use]
     pub fn with_errno(self, errno: Option<i32>) -> Self {

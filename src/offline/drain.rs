@@ -4,7 +4,7 @@
 //! or writes a live socket, and never waits for anything but its queue and its own commits.
 //!
 //! What it does with each entry is told in `ending` (departures, settlements, closing), `stop` (stops and drains),
-//! `service::accounts` (logins, registrations), `service::chats` and `service::groups`.
+//! `service::accounts` (logins, registrations), `service::bans`, `service::chats` and `service::groups`.
 
 use super::batch::{Batch, Effect, EndKey};
 use super::departure::Parting;
@@ -22,6 +22,7 @@ use crate::protocol::errno::Errno;
 use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker};
 use crate::service::auth::Auth;
+use crate::service::bans::{BanFault, Bans};
 use crate::service::chats::Window;
 use crate::service::groups::KnownGroup;
 use crate::service::people::{People, Person};
@@ -37,7 +38,7 @@ pub const BATCH_MAX: usize = 1024;
 pub const BATCH_US: u64 = 20_000;
 /// How long main sleeps at most while writes are owed, in microseconds.
 const RETRY_US: u64 = 100_000;
-/// How often old rows of the history are removed, in microseconds.
+/// How often old rows of the history and bans that are over are removed, in microseconds.
 const EXPIRY_US: u64 = 60_000_000;
 /// How long the history is kept, in milliseconds (7 days).
 const HISTORY_MS: i64 = 7 * 24 * 3600 * 1000;
@@ -87,6 +88,7 @@ pub struct Drain<St, S> {
     pub(crate) policy: Policy,
     pub(crate) batch: Batch<St>,
     pub(crate) people: People,
+    pub(crate) bans: Bans,
     pub(crate) groups: HashMap<GroupId, Arc<KnownGroup>>,
     pub(crate) window: Window,
     pub(crate) now: Now,
@@ -123,6 +125,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             policy,
             batch: Batch::new(store),
             people: People::default(),
+            bans: Bans::default(),
             groups: HashMap::new(),
             window: Window::default(),
             now: Now::default(),
@@ -176,7 +179,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if self.departures > 0 {
             self.stages.batch.note(std::mem::take(&mut self.departures));
         }
-        self.expire_history();
+        self.expire();
         self.close_due();
         let outcome = self.batch.finish();
         self.now = clock();
@@ -301,6 +304,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     // Whoever asked may have given up.
                     let _ = reply.send(committed.then_some(ghost));
                 }
+                Effect::Bans { reply, bans } => {
+                    let _ = reply.send(if committed { Ok(bans) } else { Err(BanFault::NotStored) });
+                }
             }
         }
         for (asker, answer) in answers {
@@ -340,6 +346,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     let _ = reply.send(None);
                 }
             }
+            ControlAsk::Ban(ask) => self.ban(ask),
+            ControlAsk::Bans(reply) => {
+                let _ = reply.send(self.list_bans());
+            }
+            ControlAsk::Unban { names, reply } => self.unban(&names, reply),
         }
     }
 
@@ -356,13 +367,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         Some(Ghost { user: row.id, name: row.name, offline_us: 0 })
     }
 
-    fn expire_history(&mut self) {
+    fn expire(&mut self) {
         if self.now.mono_us < self.expire_at_us {
             return;
         }
         self.expire_at_us = self.now.mono_us + EXPIRY_US;
         let before_ms = self.now.unix_ms - HISTORY_MS;
         self.batch.attempt(|store| store.expire_departures(before_ms, HISTORY_ROWS));
+        self.expire_bans();
     }
 
     /// Lets workers accept again once there is room, and closes lingering channels early when there is little.

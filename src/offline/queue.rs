@@ -8,6 +8,7 @@ use super::departure::{Departure, Settlement};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Mid, UserId};
 use crate::service::ask::Ask;
+use crate::service::bans::{Ban, BanAsk, BanFault, BanName};
 use crate::sync::{Condvar, Lock};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::VecDeque;
@@ -76,6 +77,17 @@ pub enum ControlAsk {
     },
     /// Send everyone away at a pace, then end the server.
     Drain(DrainAsk),
+    /// Keep somebody out.
+    Ban(BanAsk),
+    /// Who is kept out.
+    Bans(Sender<Vec<Ban>>),
+    /// Let somebody in again.
+    Unban {
+        /// Whose bans.
+        names: Vec<BanName>,
+        /// The bans that are lifted, once that is committed.
+        reply: Sender<Result<Vec<Ban>, BanFault>>,
+    },
 }
 
 /// How the server is to be drained.

@@ -15,6 +15,7 @@ use crate::offline::drain::{Drain, refusal};
 use crate::offline::{Departure, Mail, Parting, Settles};
 use crate::protocol::errno::Errno;
 use crate::sync::Arc;
+use std::net::SocketAddr;
 
 /// What one login answer, or one refill after it, takes out of the box at most, in bytes of bodies.
 pub(crate) const HANDOVER_BYTES: usize = 256 * 1024;
@@ -30,7 +31,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return;
         }
         let Ok(found) = self.person(login.user) else { return self.refuse(&login.asker, Errno::NotStored) };
-        let Some(person) = found else { return self.refuse(&login.asker, Errno::Refused) };
+        if found.is_none() {
+            return self.refuse(&login.asker, Errno::Refused);
+        }
+        // Before anything else, so that a login that is kept out takes nobody's place.
+        if self.keeps_out(&login) {
+            return;
+        }
+        let Some(person) = self.people.find(login.user) else { return };
         if person.holds_messages() {
             person.parked.push_back(login);
             return;
@@ -48,7 +56,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// A line without a password: a guest, unless the name is registered.
-    pub(crate) fn log_in_guest(&mut self, asker: Asker, peer: Arc<str>, name: &str) {
+    pub(crate) fn log_in_guest(&mut self, asker: Asker, peer: SocketAddr, name: &str) {
         let found = self.batch.attempt(|store| {
             Ok(match store.user_named(name)? {
                 Some(row) => Some((row.id, row.password.is_none())),
@@ -161,7 +169,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// The user's row, if its password still is the one that was verified.
-    fn check_again(&mut self, login: &Login) -> Option<UserRow> {
+    pub(crate) fn check_again(&mut self, login: &Login) -> Option<UserRow> {
         let row = self.batch.attempt(|store| store.user(login.user));
         let Some(row) = row else {
             self.refuse(&login.asker, Errno::NotStored);
@@ -180,7 +188,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         // Another process has changed the password, or a renewed hash was written just now.
         self.around.auth.forget(who, password);
-        let (peer, lines) = (Arc::clone(&login.peer), login.lines);
+        let (peer, lines) = (login.peer, login.lines);
         let task = Task::Login { peer, who: who.clone(), password: password.clone(), lines };
         if self.around.auth.submit(Job { asker: login.asker.clone(), task }).is_err() {
             self.refuse(&login.asker, Errno::Busy);
@@ -200,7 +208,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             number,
             worker,
             epoch,
-            peer: Arc::clone(&login.peer),
+            peer: login.peer,
             lines: login.lines,
             since_ms: self.now.unix_ms,
             backlog: None,
@@ -234,7 +242,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             seq: login.asker.seq.clone(),
         };
         self.around.metrics.logins.add(1);
-        tracing::info!(channel = %channel, user = %user, name = &*logged_in.name, peer = &*login.peer, "online");
+        tracing::info!(channel = %channel, user = %user, name = &*logged_in.name, peer = %login.peer, "online");
         let letter = greeting(channel, logged_in);
         self.batch.then(Effect::LoggedIn { worker, letter, user, key, asker: login.asker.clone() });
     }

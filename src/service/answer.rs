@@ -30,6 +30,15 @@ pub enum Answer {
         /// The request's `seq`, as raw JSON.
         seq: Option<Box<str>>,
     },
+    /// A login that a ban keeps out (msgid 2), after which the channel leaves.
+    Banned {
+        /// The rest of the ban, in milliseconds.
+        retry_after_ms: u64,
+        /// What the administrator said, one line.
+        reason: Option<Arc<str>>,
+        /// The request's `seq`, as raw JSON.
+        seq: Option<Box<str>>,
+    },
     /// Another request that failed (msgid 0).
     Error {
         /// Why, as a number.

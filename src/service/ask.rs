@@ -5,6 +5,7 @@ use super::chat::Body;
 use crate::channel::ChannelId;
 use crate::ident::{GroupId, UserId};
 use crate::sync::Arc;
+use std::net::SocketAddr;
 
 /// Who asked, and what the answer must repeat.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,8 +23,8 @@ pub struct Asker {
 pub struct Login {
     /// Who asked.
     pub asker: Asker,
-    /// The other end's address, for the history.
-    pub peer: Arc<str>,
+    /// The other end's address, for the history and for bans.
+    pub peer: SocketAddr,
     /// Who logs in.
     pub user: UserId,
     /// The hash that the password was verified against; none for a guest. Main compares it with the row's once more, for
@@ -46,8 +47,8 @@ pub enum Ask {
     Guest {
         /// Who asked.
         asker: Asker,
-        /// The other end's address, for the history.
-        peer: Arc<str>,
+        /// The other end's address, for the history and for bans.
+        peer: SocketAddr,
         /// The name, already found acceptable.
         name: Box<str>,
     },

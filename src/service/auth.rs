@@ -18,6 +18,7 @@ use blake2::Blake2sMac256;
 use blake2::digest::{KeyInit, Mac};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 /// Jobs that may wait at once. Past it, clients get errno 18.
 pub const JOBS_MAX: usize = 4096;
@@ -53,8 +54,8 @@ pub enum Who {
 pub enum Task {
     /// Verify it.
     Login {
-        /// The other end's address, for the history.
-        peer: Arc<str>,
+        /// The other end's address, for the history and for bans.
+        peer: SocketAddr,
         /// Whose.
         who: Who,
         /// The password.
@@ -133,7 +134,7 @@ impl Auth {
         let known = recalled.get(&name).filter(|known| now_us < known.until_us)?;
         Some(Login {
             asker: job.asker.clone(),
-            peer: Arc::clone(peer),
+            peer: *peer,
             user: known.user,
             verified: Some(Arc::clone(&known.verified)),
             renewed: None,
@@ -237,7 +238,7 @@ impl<S> Verifier<S> {
         hasher: &Argon2<'_>,
         nobody: Option<&str>,
         asker: &Asker,
-        peer: Arc<str>,
+        peer: SocketAddr,
         (who, lines): (&Who, bool),
         password: &str,
     ) -> Result<Ask, Refusal> {
@@ -355,7 +356,7 @@ mod tests {
         let job = |password: &str| Job {
             asker: Asker { channel, re: 1, seq: None },
             task: Task::Login {
-                peer: "".into(),
+                peer: ([127, 0, 0, 1], 1).into(),
                 who: Who::Id(UserId(1)),
                 password: password.into(),
                 lines: false,

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod ask;
 pub mod attempts;
 pub mod auth;
+pub mod bans;
 pub mod chat;
 pub(crate) mod chats;
 pub mod fingerprint;

@@ -9,6 +9,7 @@ use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Epoch, Mid, UserId};
 use crate::sync::Arc;
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 
 /// Users who are remembered although nothing goes on with them.
 const IDLE_MAX: usize = 65_536;
@@ -53,7 +54,7 @@ pub(crate) struct Session {
     pub(crate) number: SessionNo,
     pub(crate) worker: usize,
     pub(crate) epoch: Epoch,
-    pub(crate) peer: Arc<str>,
+    pub(crate) peer: SocketAddr,
     pub(crate) since_ms: i64,
     /// True exactly when the client speaks lines.
     pub(crate) lines: bool,

@@ -3,6 +3,7 @@
 //! Only main holds a [`Storage`]; the auth threads hold a [`Lookup`] each, which can only read. Everything
 //! between [`Storage::begin`] and [`Storage::commit`] is one transaction.
 
+use super::bans::{Ban, Banned};
 use crate::channel::Reason;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 
@@ -161,6 +162,13 @@ pub trait Storage: Lookup {
     /// Removes rows of the history older than `before_ms` and all but the newest `keep`, a bounded number a call;
     /// answers how many.
     fn expire_departures(&mut self, before_ms: i64, keep: u64) -> Stored<u64>;
+
+    /// Adds a ban, or replaces the one of the same user or addresses.
+    fn put_ban(&mut self, ban: &Ban) -> Stored<()>;
+    /// Removes a ban; none is no error.
+    fn drop_ban(&mut self, banned: Banned) -> Stored<()>;
+    /// Removes bans that are over at `now_ms` (Unix milliseconds).
+    fn expire_bans(&mut self, now_ms: i64) -> Stored<()>;
 
     /// Adds a friend; again is no error.
     fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()>;

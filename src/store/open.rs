@@ -13,9 +13,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::checkpoint::LOG_SOFT_BOUND_BYTES;
 use super::fault::explain;
-use super::schema::{APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION};
+use super::schema::{APPLICATION_ID, BANS, MIGRATIONS, SCHEMA_VERSION};
 use super::writer::SqliteStore;
 use crate::channel::Reason;
+use crate::service::bans::Ban;
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "linger.db";
@@ -87,6 +88,8 @@ pub struct Opened {
     pub store: SqliteStore,
     /// Users whom the last run left online; they are offline now.
     pub recovered: u64,
+    /// Bans that are not over.
+    pub bans: Vec<Ban>,
 }
 
 impl Durability {
@@ -138,8 +141,9 @@ pub(super) fn open_store(data_dir: &Path, durability: Durability, now_ms: i64) -
     conn.pragma_update(None, "journal_size_limit", LOG_SOFT_BOUND_BYTES).map_err(failed("setting up"))?;
     conn.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(failed("setting up"))?;
     let recovered = recover(&mut conn, now_ms).map_err(failed("setting users offline in"))?;
-    let store = SqliteStore::new(conn, path.clone()).map_err(failed("reading the tables of"))?;
-    Ok(Opened { store, recovered })
+    let mut store = SqliteStore::new(conn, path.clone()).map_err(failed("reading the tables of"))?;
+    let bans = store.bans(now_ms).map_err(failed("reading the bans of"))?;
+    Ok(Opened { store, recovered, bans })
 }
 
 /// Opens a connection that cannot write, to a database that is there.
@@ -256,15 +260,16 @@ fn identify(conn: &Connection, path: &Path) -> Result<Identity, OpenError> {
     }
 }
 
-/// All steps from `version` on, in one transaction.
+/// All steps from `version` on, and what later came to the newest, in one transaction.
 fn migrate(conn: &mut Connection, version: i32) -> rusqlite::Result<()> {
     let steps = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)).unwrap_or_default();
-    if steps.is_empty() {
-        return Ok(());
-    }
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for step in steps {
         transaction.execute_batch(step)?;
+    }
+    transaction.execute_batch(BANS)?;
+    if steps.is_empty() {
+        return transaction.commit();
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;

@@ -5,6 +5,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Result, Row};
 
 use crate::ident::{Epoch, UserId};
+use crate::service::bans::{Ban, Banned};
 use crate::service::storage::UserRow;
 
 /// A user from `id, name, password, state, epoch`.
@@ -17,6 +18,28 @@ pub(super) fn user(row: &Row<'_>) -> Result<UserRow> {
         online: matches!(row.get_ref(3)?, ValueRef::Text(b"online")),
         epoch: Epoch(optional_integer(row, 4)?.unwrap_or(0)),
     })
+}
+
+/// A ban from `user, name, address, until, reason`; none if it bans neither a user nor addresses.
+pub(super) fn ban(row: &Row<'_>) -> Result<Option<Ban>> {
+    let banned = match (optional_integer(row, 0)?, optional_text(row, 2)?) {
+        (Some(user), _) => Some(Banned::User(UserId(user))),
+        (None, address) => address.and_then(|text| text.parse().ok()).map(Banned::Block),
+    };
+    let until_ms = optional_integer(row, 3)?.unwrap_or(0);
+    // Clients that speak lines are told it in one.
+    let one_line = |text: String| text.chars().filter(|c| !c.is_control()).collect::<String>();
+    let reason = optional_text(row, 4)?.map(|text| one_line(text).into());
+    let name = optional_text(row, 1)?.map(Into::into);
+    Ok(banned.map(|banned| Ban { banned, name, until_ms, reason }))
+}
+
+/// The columns `user, address` of whom a ban keeps out.
+pub(super) fn banned_columns(banned: Banned) -> (Option<i64>, Option<String>) {
+    match banned {
+        Banned::User(user) => (Some(user.0), None),
+        Banned::Block(block) => (None, Some(block.to_string())),
+    }
 }
 
 /// Text; what is not UTF-8 in it becomes U+FFFD, a number its digits, NULL nothing.

@@ -20,6 +20,19 @@ pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 /// Step `n` leads from version `n` to version `n + 1`. A step that has been released never changes.
 pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
 
+/// Bans, each of one user or one block of addresses. Databases of version 1 from before there were bans lack it, so it
+/// is created wherever it is missing.
+pub(super) const BANS: &str = "
+CREATE TABLE IF NOT EXISTS ban (
+    id      INTEGER PRIMARY KEY,
+    user    INTEGER UNIQUE,
+    address TEXT UNIQUE,                            -- such as 10.0.0.7 or 10.0.0.0/8
+    until   INTEGER NOT NULL CHECK (typeof(until) = 'integer'), -- Unix milliseconds
+    reason  TEXT,                                   -- what the administrator said
+    CHECK ((user IS NULL) <> (address IS NULL))
+);
+";
+
 const VERSION_1: &str = "
 -- Whoever may log in. Other programs insert (name, password) and leave the rest to the defaults.
 CREATE TABLE user (

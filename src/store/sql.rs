@@ -33,6 +33,12 @@ statements! {
     EXPIRE_BEFORE "DELETE FROM departure
         WHERE id IN (SELECT id FROM departure ORDER BY id LIMIT ?1) AND at < ?2";
 
+    PUT_BAN "INSERT OR REPLACE INTO ban (user, address, until, reason) VALUES (?1, ?2, ?3, ?4)";
+    DROP_BAN "DELETE FROM ban WHERE user = ?1 OR address = ?2";
+    EXPIRE_BANS "DELETE FROM ban WHERE until <= ?1";
+    BANS "SELECT b.user, u.name, b.address, b.until, b.reason FROM ban AS b
+        LEFT JOIN user AS u ON u.id = b.user WHERE b.until > ?1 ORDER BY b.id";
+
     ADD_FRIEND "INSERT INTO friend (user, friend) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
     FRIENDS "SELECT u.id, u.name FROM friend AS f JOIN user AS u ON u.id = f.friend
         WHERE f.user = ?1 ORDER BY f.friend";

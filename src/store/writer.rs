@@ -12,6 +12,7 @@ use super::open::{Durability, OpenError, Opened, open_store};
 use super::reader::find_user;
 use super::{row, sql};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
     BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
     StorageError, Stored, UserRow,
@@ -58,6 +59,13 @@ impl SqliteStore {
             conn.prepare_cached(statement)?;
         }
         Ok(SqliteStore { conn, path, transaction: Transaction::None })
+    }
+
+    /// The bans that are not over at `now_ms`. Rows that ban nobody, as others may have written them, are left out.
+    pub(super) fn bans(&mut self, now_ms: i64) -> rusqlite::Result<Vec<Ban>> {
+        let mut statement = self.conn.prepare_cached(sql::BANS)?;
+        let rows = statement.query_map((now_ms,), row::ban)?;
+        rows.filter_map(Result::transpose).collect()
     }
 
     /// Closes the store: an open transaction is undone, and the log moves into the database file, as far as
@@ -214,6 +222,20 @@ impl Storage for SqliteStore {
             expired += self.write(doing, sql::EXPIRE_BEFORE, (rest as i64, before_ms))? as u64;
         }
         Ok(expired)
+    }
+
+    fn put_ban(&mut self, ban: &Ban) -> Stored<()> {
+        let (user, address) = row::banned_columns(ban.banned);
+        let columns = (user, address, ban.until_ms, ban.reason.as_deref());
+        self.write("banning", sql::PUT_BAN, columns).map(drop)
+    }
+
+    fn drop_ban(&mut self, banned: Banned) -> Stored<()> {
+        self.write("lifting a ban", sql::DROP_BAN, row::banned_columns(banned)).map(drop)
+    }
+
+    fn expire_bans(&mut self, now_ms: i64) -> Stored<()> {
+        self.write("expiring bans", sql::EXPIRE_BANS, (now_ms,)).map(drop)
     }
 
     fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()> {

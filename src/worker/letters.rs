@@ -4,7 +4,7 @@ use super::connection::User;
 use super::core::Core;
 use super::socket::Transport;
 use crate::channel::{ChannelId, SessionNo};
-use crate::offline::{ChannelReport, Entry, Mail, Settles};
+use crate::offline::{ChannelReport, Entry, Mail, Parting, Settles};
 use crate::protocol::answer;
 use crate::service::answer::{Answer, LoggedIn};
 use crate::service::chat::{Chat, Sender};
@@ -93,6 +93,9 @@ impl<T: Transport> Core<T> {
             Answer::Registered { id: user, seq } => connection.say_registered(user, seq.as_deref()),
             Answer::Refused { msgid, errno, text, seq } => {
                 self.refuse_login(id, msgid, errno, &text, seq.as_deref());
+            }
+            Answer::Banned { retry_after_ms, reason, seq } => {
+                self.keep_out(id, &Parting::banned(retry_after_ms, reason.as_deref()), seq.as_deref());
             }
             Answer::Error { errno, text, re, seq } => {
                 connection.say_error(errno, &text, re, seq.as_deref());

@@ -14,6 +14,8 @@ use crate::service::auth::{Task, Who};
 const CHAT: i64 = 6;
 /// And the first one like a login.
 const LOGIN: i64 = 1;
+/// The msgid of a login's answer.
+const LOGIN_ANSWER: i64 = 2;
 
 impl<T: Transport> Core<T> {
     pub(super) fn handle_line(&mut self, id: ChannelId, line: &[u8]) {
@@ -33,7 +35,7 @@ impl<T: Transport> Core<T> {
             Err(fault) => return self.refuse_login(id, 2, Errno::Refused, fault, None),
         };
         let Some(connection) = self.connection(id) else { return };
-        let peer = connection.peer.to_string().into();
+        let peer = connection.peer;
         let asker = Asker { channel: id, re: LOGIN, seq: None };
         let name: Box<str> = opening.name.into();
         match opening.password {
@@ -96,6 +98,17 @@ impl<T: Transport> Core<T> {
             self.shared.metrics.logins_failed.add(1);
             self.note_failed_attempt(id);
         }
+        self.mark_dirty(id);
+    }
+
+    /// A ban keeps a login out: a refusal, then the goodbye. For a client that speaks lines the first is both.
+    pub(super) fn keep_out(&mut self, id: ChannelId, parting: &Parting, seq: Option<&str>) {
+        self.shared.metrics.request_errors.add(1);
+        let Some(connection) = self.connection(id) else { return };
+        let text = format!("{}: {}", parting.reason.word(), parting.text);
+        connection.say_refused(LOGIN_ANSWER, Errno::TooMany, &text, seq);
+        connection.refused_logins += 1;
+        self.step(id, parting.clone());
         self.mark_dirty(id);
     }
 }

@@ -195,7 +195,7 @@ impl<T: Transport> Core<T> {
                     request::Who::Id(user) => Who::Id(*user),
                     request::Who::Name(name) => Who::Name(name.as_ref().into()),
                 };
-                let peer = connection.peer.to_string().into();
+                let peer = connection.peer;
                 let password = password.as_ref().into();
                 self.send_to_auth(asked.asker(), Task::Login { peer, who, password, lines: false });
             }

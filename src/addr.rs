@@ -1,0 +1,128 @@
+//! Blocks of addresses: what `ip:10.0.0.0/8` means, for targets and for bans.
+//!
+//! Plain values, owned by nobody.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// An address, or all that begin with the same bits. IPv4 inside IPv6 counts as IPv4.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AddrBlock {
+    /// The bits beyond `prefix_len` are zero.
+    ip: IpAddr,
+    /// At most the width of `ip`.
+    prefix_len: u8,
+}
+
+/// Why a text is no block of addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no address; expected a form such as 10.0.0.7 or 10.0.0.0/8")]
+pub struct AddrBlockError;
+
+impl AddrBlock {
+    /// The block of that length around `ip`; none if it is longer than the address.
+    pub fn new(ip: IpAddr, prefix_len: u8) -> Option<AddrBlock> {
+        let (ip, prefix_len) = match ip {
+            IpAddr::V6(v6) if prefix_len >= MAPPED_PREFIX_LEN && v6.to_ipv4_mapped().is_some() => {
+                (ip.to_canonical(), prefix_len - MAPPED_PREFIX_LEN)
+            }
+            _ => (ip, prefix_len),
+        };
+        (prefix_len <= width(ip)).then(|| AddrBlock { ip: first_of_block(ip, prefix_len), prefix_len })
+    }
+
+    /// True exactly when `peer` is in the block.
+    pub fn contains(&self, peer: IpAddr) -> bool {
+        // An address of the other family never equals ours, whatever is left of it.
+        first_of_block(peer.to_canonical(), self.prefix_len) == self.ip
+    }
+
+    /// Every block that holds `peer`, from the smallest to the largest.
+    pub fn all_around(peer: IpAddr) -> impl Iterator<Item = AddrBlock> {
+        let ip = peer.to_canonical();
+        (0..=width(ip))
+            .rev()
+            .map(move |prefix_len| AddrBlock { ip: first_of_block(ip, prefix_len), prefix_len })
+    }
+}
+
+impl FromStr for AddrBlock {
+    type Err = AddrBlockError;
+
+    /// Reads `ADDR` or `ADDR/LEN`.
+    fn from_str(text: &str) -> Result<AddrBlock, AddrBlockError> {
+        let Some((ip, len)) = text.split_once('/') else {
+            let ip = IpAddr::from_str(text).map_err(|_| AddrBlockError)?;
+            return AddrBlock::new(ip, width(ip)).ok_or(AddrBlockError);
+        };
+        // `parse` alone would also take a sign.
+        if !len.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(AddrBlockError);
+        }
+        let (ip, len) = (ip.parse().map_err(|_| AddrBlockError)?, len.parse().map_err(|_| AddrBlockError)?);
+        AddrBlock::new(ip, len).ok_or(AddrBlockError)
+    }
+}
+
+impl fmt::Display for AddrBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.prefix_len == width(self.ip) {
+            self.ip.fmt(f)
+        } else {
+            write!(f, "{}/{}", self.ip, self.prefix_len)
+        }
+    }
+}
+
+/// Bits before the IPv4 address in `::ffff:1.2.3.4`.
+const MAPPED_PREFIX_LEN: u8 = 96;
+
+fn width(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+/// `ip` with all bits beyond `prefix_len` zero.
+fn first_of_block(ip: IpAddr, prefix_len: u8) -> IpAddr {
+    let free = u32::from(width(ip).saturating_sub(prefix_len));
+    match ip {
+        // A shift by the whole width is none at all: the block of length 0 has no fixed bit.
+        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(free).unwrap_or(0)).into()),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(free).unwrap_or(0)).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(ip: &str, len: u8) -> AddrBlock {
+        AddrBlock::new(ip.parse().unwrap(), len).unwrap()
+    }
+
+    #[test]
+    fn a_block_holds_its_addresses_and_no_others() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(block("10.1.2.3", 8).contains(ip("10.255.0.1")));
+        assert!(!block("10.1.2.3", 8).contains(ip("11.0.0.1")));
+        assert!(block("10.1.2.3", 8).contains(ip("::ffff:10.0.0.1")));
+        assert!(block("0.0.0.0", 0).contains(ip("255.1.1.1")));
+        assert!(!block("0.0.0.0", 0).contains(ip("::1")));
+        assert!(!block("::", 0).contains(ip("10.0.0.1")));
+        assert!(block("fe80::", 10).contains(ip("febf::1")));
+        assert!(!block("::1", 128).contains(ip("::2")));
+    }
+
+    #[test]
+    fn all_blocks_around_an_address_hold_it_and_are_found_as_written() {
+        for peer in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7"] {
+            let peer: IpAddr = peer.parse().unwrap();
+            assert!(AddrBlock::all_around(peer).all(|block| block.contains(peer)));
+        }
+        let around: Vec<_> = AddrBlock::all_around("::ffff:10.1.2.3".parse().unwrap()).collect();
+        assert_eq!(around.len(), 33);
+        assert!(around.contains(&"10.0.0.0/8".parse().unwrap()));
+        assert!(around.contains(&"::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!around.contains(&"11.0.0.0/8".parse().unwrap()));
+    }
+}

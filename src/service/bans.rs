@@ -1,0 +1,289 @@
+//! Who may not log in, and until when.
+//!
+//! On main, which has all bans in memory; the store has them for the next start. Other processes that change the
+//! table meanwhile are not heard.
+
+use super::answer::Answer;
+use super::ask::Login;
+use crate::addr::AddrBlock;
+use crate::ident::UserId;
+use crate::offline::batch::{Effect, Owed};
+use crate::offline::drain::Drain;
+use crate::offline::{Mail, Settles};
+use crate::service::storage::Storage;
+use crate::sync::Arc;
+use crossbeam_channel::Sender;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Bans at once, of users and of addresses together.
+pub const BANS_MAX: usize = 65_536;
+
+/// Whom a ban keeps out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Banned {
+    /// A user, from anywhere.
+    User(UserId),
+    /// Whoever comes from there.
+    Block(AddrBlock),
+}
+
+/// A ban.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ban {
+    /// Whom it keeps out.
+    pub banned: Banned,
+    /// The user's name, where it is a user and there is such a row.
+    pub name: Option<Arc<str>>,
+    /// When it is over, in Unix milliseconds.
+    pub until_ms: i64,
+    /// What the administrator said, one line.
+    pub reason: Option<Arc<str>>,
+}
+
+/// Whom an administrator means, as far as control knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BanName {
+    /// A user, by number.
+    Id(UserId),
+    /// A user, by name.
+    Name(String),
+    /// Addresses.
+    Block(AddrBlock),
+    /// Everybody who is banned; nobody else.
+    All,
+}
+
+/// What an administrator wants of main.
+#[derive(Debug)]
+pub struct BanAsk {
+    /// Whom.
+    pub names: Vec<BanName>,
+    /// Until when, in Unix milliseconds.
+    pub until_ms: i64,
+    /// What is said to them, one line.
+    pub reason: Option<Arc<str>>,
+    /// The bans of those who could be found, once they are committed.
+    pub reply: Sender<Result<Vec<Ban>, BanFault>>,
+}
+
+/// Why bans could not be changed as asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BanFault {
+    /// As many as may be.
+    #[error("there are {BANS_MAX} bans already; lift some with `linger unban`")]
+    TooMany,
+    /// They hold while the server runs, and the write is tried again.
+    #[error("it holds from now on, but could not be stored yet; storing is tried again")]
+    NotStored,
+}
+
+/// All bans.
+#[derive(Debug, Default)]
+pub(crate) struct Bans {
+    known: HashMap<Banned, Ban>,
+}
+
+impl Bans {
+    /// The ban that keeps out that user at that address the longest.
+    pub(crate) fn find(&self, user: UserId, peer: IpAddr, now_ms: i64) -> Option<&Ban> {
+        if self.known.is_empty() {
+            return None;
+        }
+        let blocks = AddrBlock::all_around(peer).map(Banned::Block);
+        std::iter::once(Banned::User(user))
+            .chain(blocks)
+            .filter_map(|banned| self.known.get(&banned))
+            .filter(|ban| now_ms < ban.until_ms)
+            .max_by_key(|ban| ban.until_ms)
+    }
+
+    /// Adds one; the latest word counts.
+    pub(crate) fn put(&mut self, ban: Ban) -> Result<(), BanFault> {
+        if self.known.len() >= BANS_MAX && !self.known.contains_key(&ban.banned) {
+            return Err(BanFault::TooMany);
+        }
+        self.known.insert(ban.banned, ban);
+        Ok(())
+    }
+
+    /// Takes out all that are meant and not over.
+    fn take(&mut self, name: &BanName, now_ms: i64) -> Vec<Ban> {
+        let means = |ban: &Ban| match (name, &ban.banned) {
+            (BanName::Id(user), Banned::User(banned)) => user == banned,
+            (BanName::Name(name), Banned::User(_)) => ban.name.as_deref() == Some(name),
+            (BanName::Block(block), Banned::Block(banned)) => block == banned,
+            (BanName::All, _) => true,
+            _ => false,
+        };
+        self.known.extract_if(|_, ban| now_ms < ban.until_ms && means(ban)).map(|(_, ban)| ban).collect()
+    }
+
+    /// Those that are not over, in no order.
+    fn list(&self, now_ms: i64) -> Vec<Ban> {
+        self.known.values().filter(|ban| now_ms < ban.until_ms).cloned().collect()
+    }
+
+    /// Forgets those that are over. True exactly when there were any.
+    fn expire(&mut self, now_ms: i64) -> bool {
+        let before = self.known.len();
+        self.known.retain(|_, ban| now_ms < ban.until_ms);
+        self.known.len() < before
+    }
+}
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// Takes the bans of the last run, before anybody logs in.
+    #[must_use]
+    pub fn with_bans(mut self, bans: Vec<Ban>) -> Self {
+        for ban in bans {
+            if self.bans.put(ban).is_err() {
+                tracing::warn!(
+                    max = BANS_MAX,
+                    "the database has more bans than may be; the rest is left out"
+                );
+                break;
+            }
+        }
+        self
+    }
+
+    /// Bans whoever is meant. It holds for every login behind it in the queue.
+    pub(crate) fn ban(&mut self, ask: BanAsk) {
+        let mut bans = Vec::new();
+        for name in ask.names {
+            let Some((banned, name)) = self.find_banned(name) else { continue };
+            let ban = Ban { banned, name, until_ms: ask.until_ms, reason: ask.reason.clone() };
+            if let Err(fault) = self.bans.put(ban.clone()) {
+                // Whoever asked may have given up.
+                let _ = ask.reply.send(Err(fault));
+                return;
+            }
+            self.around.metrics.bans.add(1);
+            self.batch.owe(Owed::Ban(ban.clone()));
+            bans.push(ban);
+        }
+        self.batch.then(Effect::Bans { reply: ask.reply, bans });
+    }
+
+    /// Lifts bans.
+    pub(crate) fn unban(&mut self, names: &[BanName], reply: Sender<Result<Vec<Ban>, BanFault>>) {
+        let mut bans = Vec::new();
+        for name in names {
+            bans.extend(self.bans.take(name, self.now.unix_ms));
+        }
+        for ban in &bans {
+            self.batch.owe(Owed::Unban(ban.banned));
+        }
+        self.batch.then(Effect::Bans { reply, bans });
+    }
+
+    /// All bans, in no order.
+    pub(crate) fn list_bans(&self) -> Vec<Ban> {
+        self.bans.list(self.now.unix_ms)
+    }
+
+    /// Removes what is over from memory and from the store.
+    pub(crate) fn expire_bans(&mut self) {
+        let now_ms = self.now.unix_ms;
+        if self.bans.expire(now_ms) {
+            self.batch.attempt(|store| store.expire_bans(now_ms));
+        }
+    }
+
+    /// True exactly when a ban keeps that login out; then it is answered. Only who has the password hears of it.
+    pub(crate) fn keeps_out(&mut self, login: &Login) -> bool {
+        let now_ms = self.now.unix_ms;
+        let Some(ban) = self.bans.find(login.user, login.peer.ip(), now_ms) else { return false };
+        let (retry_after_ms, reason) = ((ban.until_ms - now_ms) as u64, ban.reason.clone());
+        if self.check_again(login).is_none() {
+            return true;
+        }
+        self.around.metrics.logins_banned.add(1);
+        let channel = login.asker.channel;
+        tracing::info!(%channel, user = %login.user, peer = %login.peer, "a banned login was refused");
+        let answer = Answer::Banned { retry_after_ms, reason, seq: login.asker.seq.clone() };
+        self.post(channel, Mail::Answer { channel, settles: Settles::Login, answer: Some(answer) });
+        true
+    }
+
+    fn find_banned(&mut self, name: BanName) -> Option<(Banned, Option<Arc<str>>)> {
+        let row = match name {
+            BanName::Block(block) => return Some((Banned::Block(block), None)),
+            BanName::All => None,
+            BanName::Id(user) => self.batch.attempt(|store| store.user(user))?,
+            BanName::Name(name) => self.batch.attempt(|store| store.user_named(&name))?,
+        }?;
+        Some((Banned::User(row.id), Some(row.name.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    fn ban(banned: Banned, until_ms: i64) -> Ban {
+        Ban { banned, name: None, until_ms, reason: None }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn block(text: &str) -> Banned {
+        Banned::Block(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_user_is_kept_out_from_anywhere_and_an_address_for_anybody_until_it_is_over() {
+        let mut bans = Bans::default();
+        bans.put(ban(Banned::User(UserId(1)), HOUR_MS)).unwrap();
+        bans.put(ban(block("10.0.0.0/8"), 2 * HOUR_MS)).unwrap();
+        let until =
+            |user, peer: &str, now_ms| bans.find(UserId(user), ip(peer), now_ms).map(|ban| ban.until_ms);
+        assert_eq!(until(1, "192.0.2.1", 0), Some(HOUR_MS));
+        assert_eq!(until(2, "192.0.2.1", 0), None);
+        assert_eq!(until(2, "::ffff:10.9.9.9", 0), Some(2 * HOUR_MS));
+        assert_eq!(until(1, "10.9.9.9", 0), Some(2 * HOUR_MS), "the longer one counts");
+        assert_eq!(until(1, "192.0.2.1", HOUR_MS), None, "it is over");
+    }
+
+    #[test]
+    fn the_latest_word_on_the_same_user_counts() {
+        let mut bans = Bans::default();
+        bans.put(ban(Banned::User(UserId(1)), HOUR_MS)).unwrap();
+        bans.put(ban(Banned::User(UserId(1)), 5)).unwrap();
+        assert_eq!(bans.list(0), [ban(Banned::User(UserId(1)), 5)]);
+    }
+
+    #[test]
+    fn only_what_is_meant_is_lifted() {
+        let mut bans = Bans::default();
+        let named = Ban { name: Some("ann".into()), ..ban(Banned::User(UserId(1)), HOUR_MS) };
+        for ban in [named.clone(), ban(block("10.0.0.0/8"), HOUR_MS), ban(block("10.0.0.0/9"), HOUR_MS)] {
+            bans.put(ban).unwrap();
+        }
+        assert_eq!(bans.take(&BanName::Name("bob".into()), 0), []);
+        assert_eq!(bans.take(&BanName::Name("ann".into()), HOUR_MS), [], "over already");
+        assert_eq!(bans.take(&BanName::Name("ann".into()), 0), [named]);
+        let lifted = bans.take(&BanName::Block("10.0.0.0/8".parse().unwrap()), 0);
+        assert_eq!(lifted, [ban(block("10.0.0.0/8"), HOUR_MS)]);
+        assert_eq!(bans.take(&BanName::All, 0).len(), 1);
+        assert_eq!(bans.list(0), []);
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten_and_makes_room() {
+        let mut bans = Bans::default();
+        for user in 0..BANS_MAX as i64 {
+            bans.put(ban(Banned::User(UserId(user)), 1 + user % 2)).unwrap();
+        }
+        assert_eq!(bans.put(ban(block("10.0.0.0/8"), 9)), Err(BanFault::TooMany));
+        assert_eq!(bans.put(ban(Banned::User(UserId(1)), 9)), Ok(()), "not one more");
+        assert!(!bans.expire(0));
+        assert!(bans.expire(1));
+        assert_eq!(bans.put(ban(block("10.0.0.0/8"), 9)), Ok(()));
+    }
+}
