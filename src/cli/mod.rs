@@ -4,6 +4,7 @@
 //! pipe: every end is a [`Failure`] or none, and `main` makes an exit code of it.
 
 mod channels;
+mod chat;
 mod kick;
 mod queue;
 mod serve;
@@ -105,6 +106,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Channels(reach) => channels::run(&reach),
         Command::Queue(reach) => queue::run(&reach),
         Command::Stats(reach) => stats::run(&reach),
+        Command::Chat(args) => chat::run(args),
         Command::Stress(args) => stress::run(&args),
     }
 }
@@ -143,6 +145,8 @@ enum Command {
     /// Show counters and gauges.
     #[command(after_help = stats::EXAMPLES)]
     Stats(Reach),
+    /// Chat from the terminal, or from a script.
+    Chat(chat::Chat),
     /// Put load and faults on a running server, and judge how it stood them.
     #[command(after_help = stress::EXAMPLES)]
     Stress(crate::stress::Args),
