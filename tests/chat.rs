@@ -50,6 +50,15 @@ impl Filter {
         }
     }
 
+    /// One that is known to be logged in: it obeys no command before.
+    #[track_caller]
+    fn logged_in(server: &Server, name: &str) -> Filter {
+        let mut filter = Filter::start(server.addr, name, &[]);
+        filter.say("/friends");
+        assert!(filter.stderr.recv_timeout(DEADLINE).unwrap().contains("no friends"));
+        filter
+    }
+
     fn say(&mut self, line: &str) {
         writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
@@ -367,8 +376,7 @@ fn a_server_that_is_not_there_is_one_line_and_code_1() {
 fn a_kick_is_told_with_its_reason_and_the_filter_comes_back() {
     let server = Server::start(&[]);
     let [alice] = server.absent(["alice"]);
-    let mut filter = Filter::start(server.addr, "alice", &[]);
-    eventually("alice is online", || server.home.state(alice) == "online");
+    let mut filter = Filter::logged_in(&server, "alice");
     assert_eq!(server.cli(&["kick", "alice", "--reason", "lunch break", "--wait"]).code, Some(0));
     filter.complains("sent away: kicked: lunch break");
     filter.complains("trying again in ");
@@ -381,8 +389,7 @@ fn a_filter_outlives_a_crash_of_the_server() {
     let server = Server::start(&[]);
     let [alice] = server.absent(["alice"]);
     let addr = server.addr;
-    let mut filter = Filter::start(addr, "alice", &[]);
-    eventually("alice is online", || server.home.state(alice) == "online");
+    let mut filter = Filter::logged_in(&server, "alice");
     let home = server.crash();
     filter.complains("trying again in ");
     filter.say(&format!("{alice}: while nobody was there"));
@@ -397,8 +404,7 @@ fn a_filter_outlives_a_crash_of_the_server() {
 fn a_takeover_ends_the_older_one_for_good() {
     let server = Server::start(&[]);
     let [alice] = server.absent(["alice"]);
-    let older = Filter::start(server.addr, "alice", &[]);
-    eventually("alice is online", || server.home.state(alice) == "online");
+    let older = Filter::logged_in(&server, "alice");
     let mut newer = Filter::start(server.addr, "alice", &[]);
     let (code, _, stderr) = older.end();
     assert_eq!(code, Some(1));

@@ -24,6 +24,8 @@ mod pauses;
 mod people;
 mod screen;
 mod session;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod view;
 mod wire;
