@@ -12,20 +12,24 @@ mod limits;
 
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
-use crate::config::{Config, Duplicate};
+use crate::config::{Config, Duplicate, Keepalive};
+use crate::control::archive::Archive;
 use crate::control::server::ControlServer;
 use crate::metrics::Metrics;
 use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings};
+use crate::offline::stages::{Bark, Watchdog};
 use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet};
+use crate::service::attempts::{AttemptLimits, Attempts};
 use crate::service::auth::{Auth, Cost, Verifier};
 use crate::service::registry::Registry;
-use crate::store::{Checkpointer, OpenError, SqliteLookup, SqliteStore};
+use crate::store::{Checkpointer, History, OpenError, SqliteLookup, SqliteStore};
 use crate::sync::{Arc, AtomicUsize, Ordering};
-use crate::worker::listener::{ListenError, listen};
+use crate::worker::listener::{ListenError, Patience, listen};
 use crate::worker::run::{Desk, Speaks, Worker};
-use crate::worker::{Limits, Mailboxes, Shared};
+use crate::worker::{Addresses, Limits, Mailboxes, Shared};
 use directory::{DataDirectory, DirectoryError};
 use limits::{FdBudget, LimitError};
+use socket2::TcpKeepalive;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
@@ -38,6 +42,8 @@ const MAX_FRAME_BEFORE_LOGIN: usize = 8 * 1024;
 /// Entries that main takes from its queue under one lock.
 const TAKE_MAX: usize = 64;
 const _: () = assert!(TAKE_MAX <= BATCH_MAX);
+/// How often the watchdog looks at the offline queue.
+const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
 /// How many signals there have been at which the process ends at once.
 const IMPATIENT_SIGNALS: usize = 2;
 
@@ -101,7 +107,8 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     parts.start_auth(config, &directory)?;
     let mut drain = parts.drain(config, opened.store);
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
-    parts.start_control(control_listener, config)?;
+    parts.start_control(control_listener, config, &directory)?;
+    parts.start_watchdog()?;
     parts.catch_signals()?;
     announce(&listeners, &directory).map_err(starting("write the ready line"))?;
 
@@ -173,6 +180,8 @@ impl Parts {
         let policy = Policy {
             grace_us: config.grace.as_micros() as u64,
             stop_drain_us: config.stop_drain.as_micros() as u64,
+            box_messages: config.box_messages as u64,
+            box_bytes: config.box_bytes as u64,
             reject_duplicates: config.duplicate == Duplicate::Reject,
         };
         Drain::new(
@@ -234,7 +243,16 @@ impl Parts {
                 login_timeout_us: config.login_timeout.as_micros() as u64,
                 idle_us: config.idle.map(|idle| idle.as_micros() as u64),
                 max_channels: budget.max_channels,
+                write_timeout_us: config.write_timeout.as_micros() as u64,
+                ping_interval_us: config.ping_interval.as_micros() as u64,
+                ping_timeout_us: config.ping_timeout.as_micros() as u64,
+                request_rate: config.request_rate,
             },
+            attempts: Attempts::new(AttemptLimits {
+                per_user: config.login_failures,
+                per_address: config.address_failures,
+            }),
+            addresses: Addresses::new(config.address_channels),
         });
         let mut threads = Vec::new();
         for (index, desk) in self.desks.iter().enumerate() {
@@ -250,6 +268,7 @@ impl Parts {
         &self,
         listener: std::os::unix::net::UnixListener,
         config: &Config,
+        directory: &DataDirectory,
     ) -> Result<(), ServerError> {
         let server = ControlServer {
             table: Arc::clone(&self.table),
@@ -258,6 +277,7 @@ impl Parts {
             outlet: Arc::clone(&self.outlet),
             kicker: self.kicker(),
             metrics: Arc::clone(&self.metrics),
+            archive: Archive::new(History::open(directory.path())?),
             clock: self.clock,
             facts: vec![
                 ("pid", u64::from(std::process::id())),
@@ -267,6 +287,32 @@ impl Parts {
         };
         // It ends with the process: nothing is lost with an admin's question.
         spawn("control".into(), move || server.run(&listener))?;
+        Ok(())
+    }
+
+    /// Says so when main falls behind; main itself could not.
+    fn start_watchdog(&self) -> Result<(), ServerError> {
+        let (queue, clock) = (Arc::clone(&self.queue), self.clock);
+        let mut dog = Watchdog::default();
+        // It ends with the process.
+        spawn("watchdog".into(), move || {
+            loop {
+                std::thread::sleep(WATCHDOG_INTERVAL);
+                let (depth, oldest_us) = queue.departures();
+                match dog.look(oldest_us, clock.now().mono_us) {
+                    Some(Bark::Behind(age_us)) => {
+                        let age_ms = age_us / 1000;
+                        tracing::warn!(
+                            depth,
+                            age_ms,
+                            "the offline queue is behind: is the disk slow or the database locked?"
+                        );
+                    }
+                    Some(Bark::CaughtUp) => tracing::info!("the offline queue has caught up"),
+                    None => {}
+                }
+            }
+        })?;
         Ok(())
     }
 
@@ -326,12 +372,15 @@ struct Listeners {
 impl Listeners {
     fn bind(config: &Config) -> Result<Self, ServerError> {
         let mut all = Listeners { json: Vec::new(), line: None, by_address: Vec::new() };
+        let Keepalive { idle, interval, probes } = config.keepalive;
+        let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+        let patience = Patience { keepalive, user_timeout: config.user_timeout };
         for address in &config.listen {
-            let bound = all.add(Speaks::Json, *address, config.workers)?;
+            let bound = all.add(Speaks::Json, *address, config.workers, &patience)?;
             all.json.push(bound);
         }
         if let Some(address) = config.line {
-            all.line = Some(all.add(Speaks::Lines, address, config.workers)?);
+            all.line = Some(all.add(Speaks::Lines, address, config.workers, &patience)?);
         }
         Ok(all)
     }
@@ -342,8 +391,9 @@ impl Listeners {
         speaks: Speaks,
         address: SocketAddr,
         workers: usize,
+        patience: &Patience,
     ) -> Result<SocketAddr, ServerError> {
-        let listeners = listen(address, workers)?;
+        let listeners = listen(address, workers, patience)?;
         let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
         self.by_address.push((speaks, listeners.into_iter().map(Some).collect()));
         Ok(bound.unwrap_or(address))

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Number;
 
 use super::target::Target;
+use super::why::Why;
 
 /// Bytes that a request may have, its line end not counted.
 pub const MAX_ASK_BYTES: usize = 1 << 20;
@@ -32,6 +33,8 @@ pub enum Ask {
     Queue,
     /// Counters and gauges; answered by [`Stats`].
     Stats,
+    /// How somebody left; answered by [`super::why::Departures`].
+    Why(Why),
 }
 
 /// What to kick, and how.
@@ -208,7 +211,7 @@ impl Ask {
         struct Head {
             cmd: String,
         }
-        const COMMANDS: [&str; 5] = ["kick", "who", "channels", "queue", "stats"];
+        const COMMANDS: [&str; 6] = ["kick", "who", "channels", "queue", "stats", "why"];
         let Head { cmd } = serde_json::from_slice(line)?;
         if !COMMANDS.contains(&cmd.as_str()) {
             return Err(AskError::Command(cmd));

@@ -3,6 +3,7 @@
 //! One thread accepts, each connection has a thread of its own that may wait. None of them holds a lock or
 //! touches a client's socket.
 
+use super::archive::{Archive, ArchiveError};
 use super::message::{
     Ask, ChannelRow, ChannelState, Channels, Kick, Kicked, KickedRow, MAX_ASK_BYTES, QueueState, Stats,
     UserRow, Users, answer_line, failure_line,
@@ -45,6 +46,8 @@ pub struct ControlServer<S> {
     pub kicker: Kicker<S>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Who left, and how.
+    pub archive: Archive,
     /// Both clocks.
     pub clock: Clock,
     /// What does not change while the server runs, for `stats`.
@@ -60,6 +63,8 @@ enum Refusal {
     Silent(&'static str, u64),
     #[error("kicked, but not confirmed within {seconds} s for {channel}: missing {stage}")]
     Unconfirmed { channel: String, stage: &'static str, seconds: u64 },
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     #[error("the answer could not be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("an ask may have {MAX_ASK_BYTES} bytes at most")]
@@ -140,6 +145,7 @@ impl<S: Send + 'static> ControlServer<S> {
             Ask::Channels => answer_line(&self.channels()?),
             Ask::Queue => answer_line(&self.queue_state()?),
             Ask::Stats => answer_line(&self.stats()?),
+            Ask::Why(why) => answer_line(&self.archive.departures(&why, ANSWER_MAX)?),
         };
         Ok(bytes?)
     }
@@ -229,6 +235,9 @@ impl<S: Send + 'static> ControlServer<S> {
         put("online", self.registry.len() as u64);
         put("queue_depth", self.queue.departures().0 as u64);
         put("queue_entries", self.queue.len() as u64);
+        for (name, value) in report.stages {
+            put(name, value);
+        }
         for (name, _, value) in self.metrics.counters() {
             put(name, value);
         }

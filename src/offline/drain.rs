@@ -12,6 +12,7 @@ use super::ending::{Ending, Seat};
 use super::kicker::Kicker;
 use super::mail::{Mail, Outlet, Settles};
 use super::queue::{ControlAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
+use super::stages::Stages;
 use crate::channel::{ChannelId, ChannelTable, Reason};
 use crate::clock::Now;
 use crate::ident::{GroupId, UserId};
@@ -58,6 +59,10 @@ pub struct Policy {
     pub grace_us: u64,
     /// How long an orderly stop waits for goodbyes to arrive, in microseconds.
     pub stop_drain_us: u64,
+    /// Messages that a box takes.
+    pub box_messages: u64,
+    /// Bytes of messages that a box takes.
+    pub box_bytes: u64,
     /// True exactly when a login for a user who is online is refused rather than taking over.
     pub reject_duplicates: bool,
 }
@@ -105,6 +110,9 @@ pub struct Drain<St, S> {
     /// Sessions that have taken over all they were sent of their box.
     pub(crate) refills: Vec<UserId>,
     pub(super) drained: u64,
+    pub(super) stages: Stages,
+    /// Departures in the batch under way.
+    pub(super) departures: u64,
     /// Workers that wait for room.
     pub(super) short: Vec<usize>,
     expire_at_us: u64,
@@ -140,6 +148,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             committing: Vec::new(),
             refills: Vec::new(),
             drained: 0,
+            stages: Stages::default(),
+            departures: 0,
             short: Vec::new(),
             expire_at_us: EXPIRY_US,
             stopping: None,
@@ -176,6 +186,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// Ends a batch: commits, says what hangs on it, closes what is due. `clock` is read after the commit.
     pub fn finish(&mut self, clock: &dyn Fn() -> Now) {
+        if self.departures > 0 {
+            self.stages.batch.note(std::mem::take(&mut self.departures));
+        }
         self.expire_history();
         self.close_due();
         let outcome = self.batch.finish();
@@ -334,7 +347,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn control(&mut self, ask: ControlAsk) {
         match ask {
             ControlAsk::Queue(reply) => {
-                let report = QueueReport { lingering: self.seated, drained: self.drained };
+                let report =
+                    QueueReport { lingering: self.seated, drained: self.drained, stages: self.stages.rows() };
                 // Whoever asked may have given up.
                 let _ = reply.send(report);
             }

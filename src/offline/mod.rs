@@ -7,6 +7,7 @@ mod ending;
 pub mod kicker;
 pub mod mail;
 pub mod queue;
+pub mod stages;
 
 pub use departure::{Departure, Milestone, Parting, Receipt, Settlement};
 pub use kicker::Kicker;

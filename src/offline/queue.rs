@@ -96,12 +96,14 @@ pub struct Ghost {
 }
 
 /// How main's side of the queue stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct QueueReport {
     /// Channels that have left and whose fds are still open.
     pub lingering: usize,
     /// Departures drained since the start.
     pub drained: u64,
+    /// Percentiles of the stages, by name.
+    pub stages: Vec<(&'static str, u64)>,
 }
 
 /// The queue. `S` is the type of a client's socket.
@@ -170,11 +172,11 @@ impl<S> OfflineQueue<S> {
     ///
     /// # Errors
     /// The ask, when [`ASKS_MAX`] are waiting.
-    pub fn ask(&self, ask: Ask) -> Result<(), Ask> {
+    pub fn ask(&self, ask: Ask) -> Result<(), Box<Ask>> {
         let wake = {
             let mut inner = self.inner.lock();
             if inner.asks >= ASKS_MAX {
-                return Err(ask);
+                return Err(Box::new(ask));
             }
             inner.append(Entry::Ask(ask));
             std::mem::take(&mut inner.waiting)

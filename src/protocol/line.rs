@@ -33,7 +33,9 @@ impl LineFramer {
     pub fn next(&mut self, input: &[u8], max_line: usize) -> LineFramed {
         let Some(at) = memchr::memchr(b'\n', &input[self.scanned..]) else {
             self.scanned = input.len();
-            return if input.len() > max_line { LineFramed::TooLong } else { LineFramed::More };
+            // The last byte may be the first of the line's end.
+            let line = input.strip_suffix(b"\r").unwrap_or(input);
+            return if line.len() > max_line { LineFramed::TooLong } else { LineFramed::More };
         };
         let end = self.scanned + at;
         self.scanned = 0;
@@ -171,6 +173,7 @@ mod tests {
         assert_eq!(LineFramer::default().next(b"abc\r\n", 3), LineFramed::Line { len: 3, used: 5 });
         assert_eq!(LineFramer::default().next(b"abcd\n", 3), LineFramed::TooLong);
         assert_eq!(LineFramer::default().next(b"abcd", 3), LineFramed::TooLong);
+        assert_eq!(LineFramer::default().next(b"abc\r", 3), LineFramed::More);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Cost {
 }
 
 /// Who wants to log in, as the client names it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Who {
     /// By number.
     Id(UserId),
@@ -221,7 +221,7 @@ impl<S> Verifier<S> {
             };
             let refusal = match outcome {
                 Ok(ask) => self.queue.ask(ask).err().map(|ask| {
-                    let msgid = if matches!(ask, Ask::Register { .. }) { 5 } else { 2 };
+                    let msgid = if matches!(*ask, Ask::Register { .. }) { 5 } else { 2 };
                     (msgid, Errno::Busy, Errno::Busy.text())
                 }),
                 Err(refusal) => Some(refusal),

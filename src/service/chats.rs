@@ -18,10 +18,6 @@ use crate::service::answer::Answer;
 use crate::sync::Arc;
 use std::collections::{HashMap, VecDeque};
 
-/// Messages that a box takes.
-pub(crate) const BOX_COUNT_MAX: u64 = 1000;
-/// Bytes of messages that a box takes.
-pub(crate) const BOX_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Chats with `seq` that are remembered for one sender.
 const WINDOW_COUNT: usize = 1024;
 /// How long they are remembered, in microseconds (10 minutes).
@@ -233,7 +229,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         let object = chat.body.object();
         let bytes = usage.bytes + object.len() as u64;
-        if usage.count >= BOX_COUNT_MAX || bytes > BOX_BYTES_MAX {
+        if usage.count >= self.policy.box_messages || bytes > self.policy.box_bytes {
             self.fail(user, chat, Errno::BoxFull);
             return Placed::Elsewhere;
         }

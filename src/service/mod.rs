@@ -3,6 +3,7 @@
 mod accounts;
 pub mod answer;
 pub mod ask;
+pub mod attempts;
 pub mod auth;
 pub mod chat;
 pub(crate) mod chats;

@@ -1,12 +1,15 @@
 //! One channel in its worker's hands. Nobody else touches it.
 
 use super::core::IN_MAIN_MAX;
+use super::limits::Allowance;
 use super::outbuf::OutBuf;
 use super::routing::Route;
 use crate::channel::{ChannelId, SessionNo};
 use crate::offline::Parting;
 use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
+use crate::protocol::request::Caps;
+use crate::service::auth::Who;
 use crate::service::chat::{Chat, Sender};
 use crate::sync::Arc;
 use std::net::SocketAddr;
@@ -65,6 +68,20 @@ pub(super) struct Connection<T> {
     pub(super) nobody_since_us: u64,
     /// When the latest login or registration was asked.
     pub(super) asked_us: u64,
+    /// True exactly when its address counts it.
+    pub(super) counted_in: bool,
+    /// When output last moved.
+    pub(super) moved_us: u64,
+    /// When the latest ping was sent, or the login before the first.
+    pub(super) pinged_us: u64,
+    /// True exactly when a ping was sent in this session.
+    pub(super) ping_sent: bool,
+    /// Extensions that the login under way asks for.
+    pub(super) asked_caps: Caps,
+    /// Whose login is under way.
+    pub(super) asked_who: Option<Box<Who>>,
+    /// What the request rate leaves.
+    pub(super) allowance: Allowance,
     /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
     pub(super) armed_us: u64,
     pub(super) bytes_in: u64,
@@ -77,6 +94,8 @@ pub(super) struct User {
     pub(super) sender: Arc<Sender>,
     /// None where the client had ended its side before the login was answered.
     pub(super) session: Option<SessionNo>,
+    /// Extensions that the client has asked for.
+    pub(super) caps: Caps,
     /// Chats handed to the kernel in this session.
     pub(super) delivered: u64,
     pub(super) since_us: u64,
@@ -133,6 +152,13 @@ impl<T> Connection<T> {
             heard_us: now_us,
             nobody_since_us: now_us,
             asked_us: 0,
+            counted_in: false,
+            moved_us: now_us,
+            pinged_us: now_us,
+            ping_sent: false,
+            asked_caps: Caps::default(),
+            asked_who: None,
+            allowance: Allowance::default(),
             armed_us: 0,
             bytes_in: 0,
             bytes_out: 0,

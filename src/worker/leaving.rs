@@ -78,6 +78,11 @@ impl<T: Transport> Core<T> {
         {
             connection.settling.push(Settling { session, unsent: Vec::new(), delivered: 0 });
         }
+        if std::mem::take(&mut connection.counted_in) {
+            let address = connection.peer.ip();
+            self.shared.addresses.leave(address);
+        }
+        let Some(connection) = self.connection(id) else { return };
         connection.input = Vec::new();
         let waits = connection.in_main > 0 || connection.tickets > 0;
         connection.leaving = Some(Box::new(Leaving {

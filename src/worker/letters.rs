@@ -115,10 +115,15 @@ impl<T: Transport> Core<T> {
         connection.user = Some(Box::new(User {
             sender: Arc::new(Sender { id: id_of_user, name, json }),
             session: login.session,
+            caps: std::mem::take(&mut connection.asked_caps),
             delivered: 0,
             since_us: now_us,
         }));
+        connection.pinged_us = now_us;
+        connection.ping_sent = false;
+        connection.asked_who = None;
         connection.say_welcome(login);
+        self.arm(id);
         if let (true, Some(session)) = (login.open, login.session) {
             self.open_to_others(id, session);
         }

@@ -14,13 +14,16 @@
 //! | `letters` | what each letter in the mailbox means |
 //! | `leaving` | the step, the farewell, the settlement |
 //! | `connection`, `outbuf` | one channel, and its unsent output |
-//! | `mailbox`, `wheel` | what others say, and time limits |
+//! | `mailbox` | what others say |
+//! | `limits`, `wheel`, `addresses` | time limits, request rates, channels of one address |
 //! | `listener`, `socket`, `watch` | the kernel's side |
 
+pub mod addresses;
 mod connection;
 pub mod core;
 mod leaving;
 mod letters;
+pub mod limits;
 mod lines;
 pub mod listener;
 pub mod mailbox;
@@ -33,6 +36,8 @@ pub mod watch;
 pub mod wheel;
 mod words;
 
-pub use self::core::{Core, Limits, Shared};
+pub use self::core::{Core, Shared};
+pub use addresses::Addresses;
 pub use connection::Codec;
+pub use limits::Limits;
 pub use mailbox::{Mailbox, Mailboxes, Wake};

@@ -2,6 +2,7 @@
 
 use super::connection::Codec;
 use super::core::Core;
+use super::limits::Pace;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
@@ -108,7 +109,11 @@ impl<T: Transport> Core<T> {
                         let line = &bytes[at..at + len];
                         at += used;
                         self.shared.metrics.requests.add(1);
-                        self.handle_line(id, line);
+                        if self.is_too_fast(id) {
+                            self.refuse_too_fast(id, &[]);
+                        } else {
+                            self.handle_line(id, line);
+                        }
                         continue;
                     }
                     LineFramed::TooLong => {
@@ -124,7 +129,11 @@ impl<T: Transport> Core<T> {
                     let frame = &bytes[at + start..at + end];
                     at += end;
                     self.shared.metrics.requests.add(1);
-                    self.handle(id, frame);
+                    if self.is_too_fast(id) {
+                        self.refuse_too_fast(id, frame);
+                    } else {
+                        self.handle(id, frame);
+                    }
                 }
                 Framed::TooLarge => {
                     let text = format!("a request may have {max_frame} bytes at most");
@@ -138,6 +147,29 @@ impl<T: Transport> Core<T> {
                     return bytes.len();
                 }
             }
+        }
+    }
+
+    /// Takes a request off what the rate allows; sends the channel away that never slows down.
+    fn is_too_fast(&mut self, id: ChannelId) -> bool {
+        let Some(rate) = self.shared.limits.request_rate else { return false };
+        let now_us = self.now.mono_us;
+        let Some(connection) = self.connection(id) else { return false };
+        let pace = connection.allowance.take(rate, now_us);
+        if pace == Pace::FarTooFast {
+            self.step(id, Parting::new(Reason::RateExceeded));
+        }
+        pace != Pace::Fine
+    }
+
+    fn refuse_too_fast(&mut self, id: ChannelId, frame: &[u8]) {
+        let asked = request::parse(frame).ok();
+        let (re, seq) = asked.map_or((None, None), |asked| (Some(asked.msgid()), asked.seq));
+        let text = Errno::TooMany.text();
+        match re {
+            Some(1) => self.refuse_login(id, 2, Errno::TooMany, text, seq),
+            Some(4) => self.refuse_login(id, 5, Errno::TooMany, text, seq),
+            re => self.reject(id, Errno::TooMany, text, re, seq),
         }
     }
 
@@ -157,7 +189,8 @@ impl<T: Transport> Core<T> {
         }
         connection.faults = 0;
         match &request.body {
-            Body::Login { who, password, .. } => {
+            Body::Login { who, password, caps } => {
+                connection.asked_caps = *caps;
                 let who = match who {
                     request::Who::Id(user) => Who::Id(*user),
                     request::Who::Name(name) => Who::Name(name.as_ref().into()),
@@ -248,17 +281,30 @@ impl<T: Transport> Core<T> {
     }
 
     /// The login clock stands still, and what is behind the login waits for it.
-    pub(super) fn await_login(&mut self, id: ChannelId) {
+    pub(super) fn await_login(&mut self, id: ChannelId, who: Option<Box<Who>>) {
         let now_us = self.now.mono_us;
         if let Some(connection) = self.connection(id) {
+            connection.asked_who = who;
             connection.logging_in = true;
             connection.asked_us = now_us;
         }
     }
 
     pub(super) fn send_to_auth(&mut self, asker: Asker, task: Task) {
-        let id = asker.channel;
-        self.await_login(id);
+        let (id, now_us) = (asker.channel, self.now.mono_us);
+        let who = match &task {
+            Task::Login { who, .. } => Some(Box::new(who.clone())),
+            Task::Register { .. } => None,
+        };
+        let address = self.connection(id).map(|connection| connection.peer.ip());
+        if let (Some(who), Some(address)) = (&who, address)
+            && self.shared.attempts.are_exhausted(address, who, now_us)
+        {
+            let (errno, msgid) = (Errno::TooMany, task.answered_by());
+            let text = "too many failed logins; try again in a minute";
+            return self.refuse_login(id, msgid, errno, text, asker.seq.as_deref());
+        }
+        self.await_login(id, who);
         let job = Job { asker, task };
         if let Some(login) = self.shared.auth.recall(&job, self.now.mono_us) {
             self.shared.metrics.logins_cached.add(1);

@@ -12,7 +12,7 @@ use crate::service::chat::Chat;
 
 impl<T> Connection<T> {
     /// Appends one JSON object, ended in the way the client speaks; nothing for a client that speaks lines.
-    fn say_object(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn say_object(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if let Codec::Json(framer) = &self.codec {
             let end = framer.terminator();
             self.out.plain(|out| {
