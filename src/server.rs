@@ -9,6 +9,7 @@
 
 mod directory;
 mod limits;
+mod systemd;
 
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
@@ -34,6 +35,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use systemd::ServiceManager;
 
 /// Auth threads, at most; each needs the memory of one hash.
 const AUTH_THREADS_MAX: usize = 4;
@@ -111,8 +113,9 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     parts.start_watchdog()?;
     parts.catch_signals()?;
     announce(&listeners, &directory).map_err(starting("write the ready line"))?;
+    let manager = ServiceManager::told_ready();
 
-    drain_until_stopped(&mut drain, &parts);
+    drain_until_stopped(&mut drain, &parts, manager);
 
     parts.end_workers();
     for worker in workers {
@@ -337,11 +340,17 @@ impl Parts {
 }
 
 /// Main's loop: wait, drain a batch that is bounded in entries and in time, commit.
-fn drain_until_stopped(drain: &mut Drain<SqliteStore, TcpStream>, parts: &Parts) {
+fn drain_until_stopped(
+    drain: &mut Drain<SqliteStore, TcpStream>,
+    parts: &Parts,
+    mut manager: ServiceManager,
+) {
     let clock = parts.clock;
     let mut entries = Vec::new();
     while !drain.is_finished() {
-        parts.queue.wait(drain.timeout_us().map(Duration::from_micros));
+        let ping_us = manager.timeout_us(clock.now().mono_us);
+        let sleep_us = [drain.timeout_us(), ping_us].into_iter().flatten().min();
+        parts.queue.wait(sleep_us.map(Duration::from_micros));
         let began_us = clock.now().mono_us;
         let mut taken = 0;
         loop {
@@ -359,6 +368,7 @@ fn drain_until_stopped(drain: &mut Drain<SqliteStore, TcpStream>, parts: &Parts)
         parts.metrics.drains.add(u64::from(taken > 0));
         parts.metrics.drained.add(taken as u64);
         drain.finish(&|| clock.now());
+        manager.turned(clock.now().mono_us, drain.stop_limit_us());
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod channels;
 mod chat;
+mod drain;
 mod kick;
 mod queue;
 mod serve;
@@ -121,6 +122,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Queue(reach) => queue::run(&reach),
         Command::Why(args) => why::run(args),
         Command::Stats(reach) => stats::run(&reach),
+        Command::Drain(args) => drain::run(&args),
         Command::Chat(args) => chat::run(args),
         Command::Stress(args) => stress::run(&args),
     }
@@ -161,6 +163,8 @@ enum Command {
     /// Show counters and gauges.
     #[command(after_help = stats::EXAMPLES)]
     Stats(Reach),
+    /// Send everyone away politely, then end the server.
+    Drain(drain::Drain),
     /// Chat from the terminal, or from a script.
     Chat(chat::Chat),
     /// Put load and faults on a running server, and judge how it stood them.

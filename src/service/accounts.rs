@@ -25,7 +25,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A verified login: now, or when the session before it has settled, or not at all.
     pub(crate) fn log_in(&mut self, login: Login) {
         let channel = login.asker.channel;
-        if self.is_stopping() || matches!(self.around.table.stage(channel), Stage::Offline | Stage::Free) {
+        if matches!(self.around.table.stage(channel), Stage::Offline | Stage::Free) || self.turn_away(channel)
+        {
             return;
         }
         let Ok(found) = self.person(login.user) else { return self.refuse(&login.asker, Errno::NotStored) };

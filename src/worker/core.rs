@@ -72,7 +72,7 @@ pub struct Core<T: Transport> {
     pub(super) scratch: Box<[u8]>,
     /// True exactly while the listeners are watched.
     pub(super) accepting: bool,
-    /// True exactly when the server stops: whoever still comes is sent away.
+    /// True exactly when the server stops: nobody new is accepted after those who are queued.
     pub(super) stopping: bool,
     /// True exactly when the thread is to end.
     pub(super) exiting: bool,
@@ -156,9 +156,7 @@ impl<T: Transport> Core<T> {
             self.channels.resize_with(slot + 1, || None);
         }
         self.channels[slot] = Some(Box::new(Connection::new(id, io, peer, codec, self.now.mono_us)));
-        if self.stopping {
-            self.step(id, Parting::new(Reason::ServerShutdown));
-        } else if self.shared.table.present() > self.shared.limits.max_channels {
+        if self.shared.table.present() > self.shared.limits.max_channels {
             self.step(id, Parting::new(Reason::ServerFull));
         } else if !self.shared.addresses.enter(peer.ip()) {
             if let Some(connection) = self.connection(id) {

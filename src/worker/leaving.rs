@@ -137,21 +137,6 @@ impl<T: Transport> Core<T> {
         connection.settling.push(Settling { session, unsent, delivered });
     }
 
-    /// The server stops: everyone here is sent away.
-    pub(super) fn shut_down(&mut self) {
-        self.stopping = true;
-        let present: Vec<ChannelId> = self
-            .channels
-            .iter()
-            .flatten()
-            .filter(|connection| connection.leaving.is_none())
-            .map(|connection| connection.id)
-            .collect();
-        for id in present {
-            self.step(id, Parting::new(Reason::ServerShutdown));
-        }
-    }
-
     /// Says goodbye behind the last of the output, and ends the server's side when all of it is written.
     pub(super) fn farewell(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;

@@ -36,7 +36,7 @@ impl<T: Transport> Core<T> {
                 let _ = reply.send(self.report());
             }
             Mail::Accept => self.accepting = true,
-            Mail::Shutdown => self.shut_down(),
+            Mail::CloseListeners => self.stopping = true,
             Mail::Exit => self.exiting = true,
         }
     }

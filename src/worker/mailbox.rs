@@ -137,7 +137,7 @@ mod tests {
     fn a_push_wakes_once() {
         let (mailbox, wakes) = mailbox();
         let table = ChannelTable::new(1);
-        mailbox.push(&table, &mut vec![Mail::Accept, Mail::Shutdown], &mut Vec::new());
+        mailbox.push(&table, &mut vec![Mail::Accept, Mail::CloseListeners], &mut Vec::new());
         mailbox.push(&table, &mut Vec::new(), &mut Vec::new());
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
     }

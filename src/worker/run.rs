@@ -212,7 +212,7 @@ impl Worker {
         self.rest_until_us = self.clock.now().mono_us + REST.as_micros() as u64;
     }
 
-    /// Accepts whoever is queued, so that they are told, and closes.
+    /// Accepts whoever is queued, so that main can tell them, and closes.
     fn close_listeners(&mut self) {
         for listener in 0..self.listeners.len() {
             while self.accept_from(listener, ACCEPTS_MAX) {}
