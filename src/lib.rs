@@ -68,8 +68,9 @@
 //! | [`server`] | composition: from a configuration to running threads and back |
 //! | [`config`] | flags, environment and file to one valid configuration |
 //! | [`cli`] | one file for each subcommand |
+//! | [`chat`] | the terminal client: a session, its connection, a screen or a filter |
 //! | [`stress`] | load and faults from outside; shares no protocol code with the server |
-//! | [`ident`], [`addr`], [`clock`], [`metrics`], [`sync`] | names, blocks of addresses, time as an argument, counters, the only locks and atomics |
+//! | [`ident`], [`addr`], [`clock`], [`metrics`], [`shown`], [`sync`] | names, blocks of addresses, time as an argument, counters, text made harmless, the only locks and atomics |
 //!
 //! # Old names and ours
 //!
@@ -103,6 +104,7 @@
 
 pub mod addr;
 pub mod channel;
+pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -113,6 +115,7 @@ pub mod offline;
 pub mod protocol;
 pub mod server;
 pub mod service;
+pub mod shown;
 pub mod store;
 pub mod stress;
 pub mod sync;

@@ -5,6 +5,7 @@
 
 mod bans;
 mod channels;
+mod chat;
 mod drain;
 mod kick;
 mod queue;
@@ -125,6 +126,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Drain(args) => drain::run(&args),
         Command::Bans(reach) => bans::run(&reach),
         Command::Unban(args) => bans::unban(args),
+        Command::Chat(args) => chat::run(args),
         Command::Stress(args) => stress::run(&args),
     }
 }
@@ -171,6 +173,8 @@ enum Command {
     Bans(Reach),
     /// Let somebody log in again.
     Unban(bans::Unban),
+    /// Chat from the terminal, or from a script.
+    Chat(chat::Chat),
     /// Put load and faults on a running server, and judge how it stood them.
     #[command(after_help = stress::EXAMPLES)]
     Stress(crate::stress::Args),

@@ -29,6 +29,8 @@
 //! | [`LineClient`] | the same words for lines: `say`, `hear`, `login`, `quiet`, `expect_goodbye`, `expect_end` |
 //! | [`LineClient::hear_error`], [`LineClient::expect_refused`] | the next line is an error; it is one, and then the end |
 //! | [`unpack`], [`numbers`] | the arrays of strings in a login answer; the extra field `n` of messages |
+//! | [`chat::Filter`], [`chat::Terminal`] | `linger chat` in a pipe, and in a pseudo-terminal |
+//! | [`chat::Scripted`] | a server that does what the test wants |
 //! | [`eventually`] | waits for a condition |
 //! | [`one_line`] | a start or a command failed with that exit code and one line on stderr |
 //! | [`expect_error`] | an answer of section 2.1, with or without `re` |
@@ -39,6 +41,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of the vocabulary")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub(crate) mod chat;
 mod client;
 mod home;
 mod line_client;

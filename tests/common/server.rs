@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{Client, DEADLINE, Home, LineClient, POLL};
 
 /// The binary under test.
-const LINGER: &str = env!("CARGO_BIN_EXE_linger");
+pub(super) const LINGER: &str = env!("CARGO_BIN_EXE_linger");
 
 /// What makes a server serve lines, on a free port.
 pub(crate) const LINES: [&str; 2] = ["--line", "127.0.0.1:0"];
