@@ -152,42 +152,52 @@ fn every_way_to_leave_has_one_word_in_goodbye_log_and_history() {
         // Whoever took the place has left it too by now.
         assert!(left.len() == 1 || way.reason == "replaced", "{left:?}");
         assert!(start.elapsed() < SOON, "{}: {:?}", way.reason, start.elapsed());
+        end_if_stopped(server, way.reason);
     }
 }
 
 #[test]
 fn those_whom_nobody_knows_are_told_and_logged_and_have_no_history() {
-    type Cause = fn(&Server, &mut Client);
+    type Cause = fn(&Server, &mut Client) -> Option<Client>;
     let ways: &[(&str, &str, &[&str], Cause)] = &[
-        ("login_timeout", "reconnect", &["--login-timeout", "300ms"], |_, _| ()),
+        ("login_timeout", "reconnect", &["--login-timeout", "300ms"], |_, _| None),
         ("auth_failed", "stop", &[], |_, client| {
             for _ in 0..10 {
                 client.say(&json!({"msgid": 1, "id": 1, "password": "guess"}));
             }
+            None
         }),
-        ("malformed_frame", "stop", &[], |_, client| client.say_bytes(b"]")),
-        ("frame_too_large", "reconnect", &[], |_, client| client.say_bytes(&[b'['; 9 * 1024])),
+        ("malformed_frame", "stop", &[], |_, client| {
+            client.say_bytes(b"]");
+            None
+        }),
+        ("frame_too_large", "reconnect", &[], |_, client| {
+            client.say_bytes(&[b'['; 9 * 1024]);
+            None
+        }),
         ("server_full", "retry_after", &["--max-channels", "1"], |server, client| {
-            let mut first = Client::connect(server);
-            expect_error(&first.ask(&json!({"msgid": 3})), 11, Some(3));
-            *client = Client::connect(server);
-            client.expect_goodbye("server_full");
-            *client = Client::connect(server);
+            expect_error(&client.ask(&json!({"msgid": 3})), 11, Some(3));
+            Some(std::mem::replace(client, Client::connect(server)))
         }),
         ("kicked", "retry_after", &[], |server, _| {
             eventually("the channel is there", || server.kick("all"));
+            None
         }),
-        ("server_shutdown", "reconnect", &[], |server, _| server.signal(Signal::TERM)),
+        ("server_shutdown", "reconnect", &[], |server, _| {
+            server.signal(Signal::TERM);
+            None
+        }),
     ];
     for (reason, advice, flags, cause) in ways {
         let server = Server::start(&[flags, &["--log", "debug"][..]].concat());
         let mut client = Client::connect(&server);
-        cause(&server, &mut client);
+        let _present = cause(&server, &mut client);
         expect_told(client, reason, advice);
         expect_logged(&server, reason);
         let rows: i64 =
             server.home.db().query_row("SELECT count(*) FROM departure", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 0, "{reason}: nobody was logged in");
+        end_if_stopped(server, reason);
     }
 }
 
@@ -323,6 +333,14 @@ fn expect_told(mut client: Client, reason: &str, advice: &str) {
     let said = (&goodbye["msgid"], &goodbye["reason"], &goodbye["advice"]);
     assert_eq!(said, (&json!(20), &json!(reason), &json!(advice)), "{goodbye}");
     assert!(goodbye["errmsg"].as_str().is_some_and(|text| !text.is_empty()), "{goodbye}");
+}
+
+/// A second signal would not be an orderly stop any more, so one that was sent is waited for.
+#[track_caller]
+fn end_if_stopped(server: Server, reason: &str) {
+    if reason == "server_shutdown" {
+        assert_eq!(server.end().code, Some(0));
+    }
 }
 
 #[track_caller]

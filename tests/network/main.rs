@@ -17,8 +17,9 @@ const ECONNABORTED: i64 = 103;
 const ETIMEDOUT: i64 = 110;
 const EHOSTUNREACH: i64 = 113;
 
-/// Keepalive that notices within 3 s.
-const SOON: [&str; 2] = ["--keepalive", "1s,1s,2"];
+/// Keepalive that notices within some 3 s. Linux gives up at a keepalive probe only when the user timeout is over
+/// too, so that one is short here as well.
+const SOON: [&str; 6] = ["--keepalive", "1s,1s,2", "--write-timeout", "1s", "--user-timeout", "2s"];
 
 /// Waits for the one departure of a user, and holds it, and the log, to what is expected: one of those error
 /// numbers, or none where there are none.
@@ -101,7 +102,7 @@ fn a_socket_that_the_kernel_aborts_is_a_read_error() {
 fn an_address_may_have_so_many_channels_and_another_has_its_own() {
     between_two_machines("an_address_may_have_so_many_channels_and_another_has_its_own", |net| {
         let server = net.start(&["--address-channels", "2", "--grace", "1h"]);
-        let (mut first, _) = server.user("first");
+        let (first, _) = server.user("first");
         let (mut second, _) = server.user("second");
         for _ in 0..5 {
             let mut extra = Client::connect(&server);
@@ -148,20 +149,6 @@ fn an_address_that_guesses_at_many_users_is_shut_out_of_all() {
         assert_eq!(refusal(&server, carol, PASSWORD), 17);
         net.speak_from(CLIENTS[1]);
         assert_eq!(refusal(&server, carol, PASSWORD), 0);
-    });
-}
-
-#[test]
-fn one_name_and_its_id_are_one_user_to_guess_at() {
-    between_two_machines("one_name_and_its_id_are_one_user_to_guess_at", |net| {
-        let server = net.start(&["--login-failures", "3"]);
-        let [alice] = server.absent(["alice"]);
-        let mut client = Client::connect(&server);
-        for _ in 0..3 {
-            assert_eq!(refusal(&server, alice, "guess"), 1);
-        }
-        let answer = client.ask(&json!({"msgid": 1, "name": "alice", "password": PASSWORD}));
-        assert_eq!(answer["errno"], 17, "{answer}");
     });
 }
 
