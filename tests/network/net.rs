@@ -61,11 +61,11 @@ impl Net {
         let net = Net { holder };
         let pid = net.holder.id().to_string();
         let cable = ["link", "add", CLIENT_END, "type", "veth", "peer", "name", SERVER_END, "netns", &pid];
-        net.ip(&cable);
+        ip(&cable);
         for address in CLIENTS {
-            net.ip(&["address", "add", &format!("{address}/24"), "dev", CLIENT_END]);
+            ip(&["address", "add", &format!("{address}/24"), "dev", CLIENT_END]);
         }
-        net.ip(&["link", "set", CLIENT_END, "up"]);
+        ip(&["link", "set", CLIENT_END, "up"]);
         net.on_server(&["ip", "address", "add", &format!("{SERVER}/24"), "dev", SERVER_END]);
         net.on_server(&["ip", "link", "set", SERVER_END, "up"]);
         net.on_server(&["ip", "link", "set", "lo", "up"]);
@@ -82,13 +82,14 @@ impl Net {
     }
 
     /// From now on the client's connections come from that address.
+    #[expect(clippy::unused_self, reason = "only who has the machines may change them")]
     pub(crate) fn speak_from(&self, address: &str) {
-        self.ip(&["route", "replace", "10.77.0.0/24", "dev", CLIENT_END, "src", address]);
+        ip(&["route", "replace", "10.77.0.0/24", "dev", CLIENT_END, "src", address]);
     }
 
     /// The client's machine gets everything, and nothing of what it says gets out any more.
     pub(crate) fn silence_client(&self) {
-        let mac = self.mac_of_client();
+        let mac = mac_of_client();
         for address in CLIENTS {
             // The server knows where the machine is, as behind a router: no neighbour is asked for.
             self.on_server(&["ip", "neighbour", "replace", address, "lladdr", &mac, "dev", SERVER_END]);
@@ -97,8 +98,9 @@ impl Net {
     }
 
     /// The client's machine loses its cable.
+    #[expect(clippy::unused_self, reason = "only who has the machines may change them")]
     pub(crate) fn pull_the_cable(&self) {
-        self.ip(&["link", "set", CLIENT_END, "down"]);
+        ip(&["link", "set", CLIENT_END, "down"]);
     }
 
     /// Runs a command on the server's machine.
@@ -110,17 +112,6 @@ impl Net {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.holder.id()));
         command
-    }
-
-    fn ip(&self, words: &[&str]) {
-        run(Command::new("ip").args(words));
-    }
-
-    fn mac_of_client(&self) -> String {
-        let shown = Command::new("ip").args(["-o", "link", "show", CLIENT_END]).output().unwrap();
-        let shown = String::from_utf8(shown.stdout).unwrap();
-        let mut words = shown.split_whitespace().skip_while(|word| *word != "link/ether");
-        words.nth(1).expect("the cable has an address").to_owned()
     }
 }
 
@@ -134,6 +125,19 @@ impl Drop for Net {
 /// The login of a user, with those extensions.
 pub(crate) fn login(id: i64, caps: &[&str]) -> serde_json::Value {
     serde_json::json!({"msgid": 1, "id": id, "password": PASSWORD, "caps": caps})
+}
+
+/// Changes the client's machine, which is where the test runs.
+#[track_caller]
+fn ip(words: &[&str]) {
+    run(Command::new("ip").args(words));
+}
+
+fn mac_of_client() -> String {
+    let shown = Command::new("ip").args(["-o", "link", "show", CLIENT_END]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let mut words = shown.split_whitespace().skip_while(|word| *word != "link/ether");
+    words.nth(1).expect("the cable has an address").to_owned()
 }
 
 #[track_caller]
