@@ -11,7 +11,7 @@ mod directory;
 mod limits;
 mod systemd;
 
-use crate::channel::ChannelTable;
+use crate::channel::{ChannelTable, Reason};
 use crate::clock::Clock;
 use crate::config::{Config, Duplicate, Keepalive};
 use crate::control::archive::Archive;
@@ -100,6 +100,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     if opened.recovered > 0 {
         tracing::warn!(
             users = opened.recovered,
+            reason = Reason::ServerCrash.word(),
             "the last run was killed; whoever was online is set offline"
         );
     }

@@ -13,8 +13,10 @@ use std::io;
 
 /// The system's error numbers that have a reason of their own, as Linux numbers them.
 const EPIPE: i32 = 32;
+const ENETUNREACH: i32 = 101;
 const ECONNRESET: i32 = 104;
 const ETIMEDOUT: i32 = 110;
+const EHOSTUNREACH: i32 = 113;
 
 impl<T: Transport> Core<T> {
     /// A system call on the connection failed: it takes and gives nothing any more.
@@ -22,7 +24,8 @@ impl<T: Transport> Core<T> {
         let errno = error.raw_os_error();
         let reason = match errno {
             Some(EPIPE | ECONNRESET) => Reason::PeerReset,
-            Some(ETIMEDOUT) => Reason::NetworkTimeout,
+            // When its timers run out, the kernel names what it has heard of the way meanwhile, if anything.
+            Some(ETIMEDOUT | EHOSTUNREACH | ENETUNREACH) => Reason::NetworkTimeout,
             _ => otherwise,
         };
         let Some(connection) = self.connection(id) else { return };

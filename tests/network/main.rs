@@ -1,0 +1,161 @@
+//! What needs two machines: peers that vanish, and limits from which loopback is exempt.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod net;
+
+use std::time::{Duration, Instant};
+
+use common::{Client, PASSWORD, Server, eventually};
+use net::{CLIENTS, between_two_machines, login};
+use serde_json::json;
+
+/// Error numbers of Linux.
+const ECONNABORTED: i64 = 103;
+const ETIMEDOUT: i64 = 110;
+const EHOSTUNREACH: i64 = 113;
+
+/// Keepalive that notices within some 3 s. Linux gives up at a keepalive probe only when the user timeout is over
+/// too, so that one is short here as well.
+const SOON: [&str; 6] = ["--keepalive", "1s,1s,2", "--write-timeout", "1s", "--user-timeout", "2s"];
+
+/// Waits for the one departure of a user, and holds it, and the log, to what is expected: one of those error
+/// numbers, or none where there are none.
+#[track_caller]
+fn expect_departure(server: &Server, user: i64, reason: &str, initiator: &str, errnos: &[i64]) {
+    eventually("the user is offline", || !server.home.departures(user).is_empty());
+    let left = server.home.departures(user);
+    let said = (left[0].reason.as_str(), left[0].initiator.as_str());
+    assert_eq!((left.len(), said), (1, (reason, initiator)), "{left:?}");
+    assert!(left[0].errno.map_or(errnos.is_empty(), |errno| errnos.contains(&errno)), "{left:?}");
+    assert_eq!(server.home.state(user), "offline");
+    let word = format!("reason=\"{reason}\"");
+    let logged = || server.log().lines().any(|line| line.contains(&word) && line.contains("offline"));
+    eventually("the log says so", logged);
+}
+
+#[test]
+fn a_silent_machine_is_noticed_by_keepalive_when_nothing_is_sent() {
+    between_two_machines("a_silent_machine_is_noticed_by_keepalive_when_nothing_is_sent", |net| {
+        let server = net.start(&SOON);
+        let (_client, id) = server.user("alice");
+        net.silence_client();
+        let start = Instant::now();
+        expect_departure(&server, id, "network_timeout", "network", &[ETIMEDOUT]);
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn a_machine_without_its_cable_is_noticed_by_keepalive() {
+    between_two_machines("a_machine_without_its_cable_is_noticed_by_keepalive", |net| {
+        let server = net.start(&SOON);
+        let (_client, id) = server.user("alice");
+        net.pull_the_cable();
+        expect_departure(&server, id, "network_timeout", "network", &[ETIMEDOUT, EHOSTUNREACH]);
+    });
+}
+
+#[test]
+fn a_machine_that_acknowledges_nothing_is_noticed_by_the_user_timeout() {
+    between_two_machines("a_machine_that_acknowledges_nothing_is_noticed_by_the_user_timeout", |net| {
+        // A ping is output, and its timeout is too far away to be what ends the channel.
+        let limits = ["--write-timeout", "1s", "--user-timeout", "2s"];
+        let pings = ["--ping-interval", "500ms", "--ping-timeout", "1h"];
+        let server = net.start(&[limits, pings].concat());
+        let [id] = server.absent(["alice"]);
+        let mut client = Client::connect(&server);
+        assert_eq!(client.ask(&login(id, &["ping"]))["errno"], 0);
+        net.silence_client();
+        let start = Instant::now();
+        expect_departure(&server, id, "network_timeout", "network", &[ETIMEDOUT]);
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(8), "{took:?}");
+    });
+}
+
+#[test]
+fn a_silent_machine_is_noticed_by_the_ping_of_those_who_asked_for_it() {
+    between_two_machines("a_silent_machine_is_noticed_by_the_ping_of_those_who_asked_for_it", |net| {
+        let server = net.start(&["--ping-interval", "300ms", "--ping-timeout", "500ms"]);
+        let [id] = server.absent(["alice"]);
+        let mut client = Client::connect(&server);
+        assert_eq!(client.ask(&login(id, &["ping"]))["errno"], 0);
+        net.silence_client();
+        expect_departure(&server, id, "keepalive_timeout", "network", &[]);
+    });
+}
+
+#[test]
+fn a_socket_that_the_kernel_aborts_is_a_read_error() {
+    between_two_machines("a_socket_that_the_kernel_aborts_is_a_read_error", |net| {
+        let server = net.start(&[]);
+        let (_client, id) = server.user("alice");
+        net.on_server(&["ss", "--kill", "--tcp", "dst", CLIENTS[0]]);
+        expect_departure(&server, id, "read_error", "network", &[ECONNABORTED]);
+    });
+}
+
+#[test]
+fn an_address_may_have_so_many_channels_and_another_has_its_own() {
+    between_two_machines("an_address_may_have_so_many_channels_and_another_has_its_own", |net| {
+        let server = net.start(&["--address-channels", "2", "--grace", "1h"]);
+        let (first, _) = server.user("first");
+        let (mut second, _) = server.user("second");
+        for _ in 0..5 {
+            let mut extra = Client::connect(&server);
+            assert_eq!(extra.expect_goodbye("ip_limit")["advice"], "retry_after");
+            extra.expect_end();
+        }
+        eventually("the log says so", || server.log().contains("reason=\"ip_limit\""));
+        net.speak_from(CLIENTS[1]);
+        let (mut other, _) = server.user("other");
+        assert!(other.local_addr().ip().to_string() == CLIENTS[1]);
+        other.quiet();
+        net.speak_from(CLIENTS[0]);
+        drop(first);
+        eventually("the place is free", || server.home.online() == 2);
+        server.user("third").0.quiet();
+        second.quiet();
+    });
+}
+
+#[test]
+fn an_address_that_guesses_is_shut_out_of_that_user_and_nobody_else_is() {
+    between_two_machines("an_address_that_guesses_is_shut_out_of_that_user_and_nobody_else_is", |net| {
+        let server = net.start(&["--login-failures", "3"]);
+        let [alice, bob] = server.absent(["alice", "bob"]);
+        for _ in 0..3 {
+            assert_eq!(refusal(&server, alice, "guess"), 1);
+        }
+        assert_eq!(refusal(&server, alice, "guess"), 17);
+        assert_eq!(refusal(&server, alice, PASSWORD), 17, "the right password too");
+        assert_eq!(refusal(&server, bob, PASSWORD), 0, "another user is not meant");
+        net.speak_from(CLIENTS[1]);
+        assert_eq!(refusal(&server, alice, PASSWORD), 0, "another address is not meant");
+    });
+}
+
+#[test]
+fn an_address_that_guesses_at_many_users_is_shut_out_of_all() {
+    between_two_machines("an_address_that_guesses_at_many_users_is_shut_out_of_all", |net| {
+        let server = net.start(&["--login-failures", "2", "--address-failures", "4"]);
+        let [alice, bob, carol] = server.absent(["alice", "bob", "carol"]);
+        for user in [alice, bob, alice, bob] {
+            assert_eq!(refusal(&server, user, "guess"), 1);
+        }
+        assert_eq!(refusal(&server, carol, PASSWORD), 17);
+        net.speak_from(CLIENTS[1]);
+        assert_eq!(refusal(&server, carol, PASSWORD), 0);
+    });
+}
+
+/// The errno of a login on a connection of its own.
+#[track_caller]
+fn refusal(server: &Server, id: i64, password: &str) -> i64 {
+    let answer = Client::connect(server).ask(&json!({"msgid": 1, "id": id, "password": password, "seq": 7}));
+    assert_eq!((&answer["msgid"], &answer["seq"]), (&json!(2), &json!(7)), "{answer}");
+    answer["errno"].as_i64().unwrap()
+}
