@@ -115,4 +115,6 @@ pub mod service;
 pub mod store;
 pub mod stress;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 pub mod worker;
