@@ -25,6 +25,8 @@ pub mod outbuf;
 mod requests;
 pub mod run;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 pub mod wheel;
 

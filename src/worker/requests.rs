@@ -372,6 +372,15 @@ impl<T: Transport> Core<T> {
                     answer::refused(out, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
                 });
             }
+            Ask::Nothing { .. } => {
+                // What it answers is done; it only had to keep its place behind others.
+                connection.in_main -= 1;
+                if let Some(seq) = &seq {
+                    connection.say(|out| answer::done(out, re, seq, None, &[]));
+                }
+                self.unblocked.push(channel);
+                return self.mark_dirty(channel);
+            }
             _ => {
                 connection.in_main -= 1;
                 if matches!(ask, Ask::Chat(Message { fingerprint: Some(_), .. })) {
