@@ -95,7 +95,7 @@ pub struct Drain<St, S> {
     /// Whose session is on which channel.
     pub(crate) sessions: HashMap<EndKey, UserId>,
     pub(super) endings: HashMap<EndKey, Ending>,
-    /// Channels whose worker has been asked for the socket.
+    /// Channels whose grace is over and that still have their fd.
     pub(super) closing: usize,
     /// Channels that have left and still have their fd.
     pub(super) seated: usize,
@@ -298,6 +298,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     self.undo_login(user, key);
                     put(worker, refusal(&asker, Errno::NotStored));
                 }
+                Effect::CountOff { ticket } => answers.extend(ticket.safe()),
                 Effect::Safe { ticket } if committed => answers.extend(ticket.safe()),
                 Effect::Safe { ticket } => answers.extend(ticket.failed(Errno::NotStored)),
                 Effect::Failed { ticket, errno } => answers.extend(ticket.failed(errno)),

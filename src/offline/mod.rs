@@ -7,6 +7,8 @@ mod ending;
 pub mod kicker;
 pub mod mail;
 pub mod queue;
+#[cfg(test)]
+mod tests;
 
 pub use departure::{Departure, Milestone, Parting, Receipt, Settlement};
 pub use kicker::Kicker;
