@@ -3,7 +3,8 @@
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::UserId;
 use crate::offline::queue::ASKS_MAX;
-use crate::offline::{Entry, Mail};
+use crate::offline::{Entry, Mail, Settles};
+use crate::service::answer::Answer;
 use crate::service::ask::Ask;
 use crate::service::auth::{JOBS_MAX, Job, Task, Who};
 use crate::testing::bench::Bench;
@@ -161,6 +162,27 @@ fn a_logout_that_races_a_kick_settles_the_session_and_the_channel_once_each() {
             assert_eq!(settled, [(None, 0), (Some(session), 1)]);
         }
     }
+}
+
+#[test]
+fn main_gets_a_half_closed_clients_socket_only_behind_its_last_answer() {
+    let mut bench = Bench::new();
+    let (channel, session, client) = logged_in(&mut bench, ANN);
+    client.send(r#"{"msgid":7,"friendid":2,"seq":1}"#);
+    client.end();
+    bench.turn();
+    bench.turn();
+    bench.turn();
+    assert_eq!(bench.settlements(), [unsent(session, &[])]);
+    bench.post(Mail::Close { channel });
+    bench.turn();
+    assert!(bench.entries().is_empty() && !client.sees_the_end(), "main has the request in hand");
+    let answer = Some(Answer::Done { re: 7, seq: "1".into(), id: None, full: Vec::new() });
+    bench.post(Mail::Answer { channel, settles: Settles::Request, answer });
+    bench.turn();
+    assert!(client.heard().contains(r#""errno":0,"seq":1"#));
+    assert!(client.sees_the_end());
+    assert!(matches!(bench.entries()[..], [Entry::HandBack { socket: Some(_), .. }]));
 }
 
 #[test]

@@ -245,6 +245,19 @@ fn a_login_on_the_same_channel_that_could_not_be_committed_changes_nothing() {
 }
 
 #[test]
+#[ignore = "known: a takeover sends the old channel away before it is known that the store takes the login"]
+fn a_login_from_elsewhere_while_the_disk_is_full_leaves_the_session_alone() {
+    let mut desk = Desk::new();
+    let ann = desk.online("ann");
+    let elsewhere = desk.connect();
+    desk.disk.set_full(true);
+    desk.log_in(ann.user, elsewhere);
+    desk.finish_all();
+    assert_eq!(desk.heard(elsewhere), [Said::Refused(Errno::NotStored)]);
+    assert_eq!(desk.session(ann.channel), Some(ann.session));
+}
+
+#[test]
 fn a_login_on_the_same_channel_in_a_batch_that_has_failed_changes_nothing() {
     let mut desk = Desk::new();
     let (ann, bob, cy) = (desk.online("ann"), desk.user("bob"), desk.user("cy"));

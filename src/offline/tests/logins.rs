@@ -242,6 +242,18 @@ fn a_half_closed_login_as_another_user_leaves_nobody_online() {
 }
 
 #[test]
+fn a_login_of_a_channel_that_has_left_meanwhile_sends_nobody_away() {
+    let mut desk = Desk::new();
+    let ann = desk.online("ann");
+    let gone = desk.connect();
+    assert!(desk.kicker.kick(gone, Reason::PeerReset));
+    desk.log_in(ann.user, gone);
+    desk.finish_all();
+    assert_eq!(desk.session(ann.channel), Some(ann.session));
+    assert_eq!(desk.heard(ann.channel), []);
+}
+
+#[test]
 fn a_kick_before_the_login_is_committed_ends_the_session_it_finds() {
     let mut desk = Desk::new();
     let (ann, bob) = (desk.online("ann"), desk.user("bob"));
