@@ -22,7 +22,10 @@ pub use flags::Flags;
 pub use kind::{duration, duration_text};
 
 use file::File;
-use kind::{Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, Kind, Length, OrWord};
+use kind::{
+    Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, KeepaliveTimes, Kind, Length,
+    OrWord,
+};
 
 /// The environment variable beside `--config`.
 pub const CONFIG_ENV: &str = "LINGER_CONFIG";
@@ -30,6 +33,18 @@ pub const CONFIG_ENV: &str = "LINGER_CONFIG";
 pub const MAX_GRACE: Duration = Duration::from_hours(1);
 /// The longest drain at a stop: the whole stop takes at most 10 s.
 pub const MAX_STOP_DRAIN: Duration = Duration::from_secs(8);
+/// The longest write timeout and TCP user timeout.
+const MAX_WRITE_TIMEOUT: Duration = Duration::from_mins(10);
+/// The longest ping interval and timeout.
+const MAX_PING: Duration = Duration::from_hours(1);
+/// The most failed logins a minute.
+const MAX_FAILURES: usize = 1_000_000;
+/// The most requests a second.
+const MAX_RATE: usize = 1_000_000;
+/// The most messages in a box.
+const MAX_BOX_MESSAGES: usize = 1_000_000;
+/// A box's own limits, in bytes.
+const BOX_BYTES: Bytes = Bytes(1 << 10, 1 << 30);
 /// The shortest timeout that a client can be given.
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 /// The longest time that a channel may stay without a login.
@@ -52,6 +67,17 @@ pub enum Duplicate {
     Takeover,
     /// The new login is refused.
     Reject,
+}
+
+/// When the kernel gives up a connection whose other end is silent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keepalive {
+    /// Silence after which it asks.
+    pub idle: Duration,
+    /// How often it asks then.
+    pub interval: Duration,
+    /// How often in vain.
+    pub probes: u32,
 }
 
 /// How logs look.
@@ -126,6 +152,9 @@ pub enum ConfigError {
     /// An environment variable that is no text.
     #[error("the environment variable {0} is not UTF-8")]
     NotUnicode(String),
+    /// A TCP user timeout that would end living slow readers before the write timeout does.
+    #[error("--user-timeout must be longer than --write-timeout ({0:?})")]
+    UserTimeoutTooShort(Duration),
     /// The same address for two listeners.
     #[error("listen, line: {0} is there twice")]
     AddressTwice(SocketAddr),
@@ -226,6 +255,28 @@ settings! {
     "login-timeout" login_timeout: Duration = Length(MIN_TIMEOUT, MAX_LOGIN_TIMEOUT), "DURATION", "10s";
     /// How long a channel may stay without input.
     "idle" idle: Option<Duration> = OrWord(Length(MIN_TIMEOUT, MAX_IDLE), "off"), "DURATION", "off";
+    /// How long the network may take not a byte of what waits for a slow reader.
+    "write-timeout" write_timeout: Duration = Length(MIN_TIMEOUT, MAX_WRITE_TIMEOUT), "DURATION", "10s";
+    /// How often a client with the ping cap is pinged.
+    "ping-interval" ping_interval: Duration = Length(MIN_TIMEOUT, MAX_PING), "DURATION", "25s";
+    /// How long such a client may be silent after a ping.
+    "ping-timeout" ping_timeout: Duration = Length(MIN_TIMEOUT, MAX_PING), "DURATION", "8s";
+    /// TCP keepalive: silence, interval, probes before the kernel gives a connection up.
+    "keepalive" keepalive: Keepalive = KeepaliveTimes, "T,T,N", "60s,10s,3";
+    /// How long sent data may stay unacknowledged; longer than --write-timeout.
+    "user-timeout" user_timeout: Duration = Length(MIN_TIMEOUT, MAX_WRITE_TIMEOUT), "DURATION", "30s";
+    /// Failed logins a minute of one address for one user; loopback is exempt.
+    "login-failures" login_failures: usize = Count(1, MAX_FAILURES), "N", "10";
+    /// Failed logins a minute of one address altogether; loopback is exempt.
+    "address-failures" address_failures: usize = Count(1, MAX_FAILURES), "N", "100";
+    /// Channels of one address; loopback is exempt.
+    "address-channels" address_channels: usize = Count(1, MAX_CHANNELS), "N", "64";
+    /// Requests a second that a channel may make, with bursts of twice as many.
+    "request-rate" request_rate: Option<usize> = OrWord(Count(1, MAX_RATE), "off"), "N", "off";
+    /// Messages that a box keeps for a user who is offline.
+    "box-messages" box_messages: usize = Count(1, MAX_BOX_MESSAGES), "N", "1000";
+    /// Bytes of messages that a box keeps.
+    "box-bytes" box_bytes: usize = BOX_BYTES, "BYTES", "16MiB";
     /// Cost of new password hashes: memory in KiB, passes, lanes.
     "argon2" argon2: Argon2Cost = Argon2, "M,T,P", "19456,2,1";
     /// How long an orderly stop waits for goodbyes to arrive.
@@ -270,7 +321,17 @@ impl Config {
             Ok(Given { origin: Origin { key, place }, text })
         })?;
         config.check_addresses()?;
+        config.check_timeouts()?;
         Ok(config)
+    }
+
+    /// `TCP_USER_TIMEOUT` ends living slow readers too, and with a worse reason.
+    fn check_timeouts(&self) -> Result<(), ConfigError> {
+        if self.user_timeout > self.write_timeout {
+            Ok(())
+        } else {
+            Err(ConfigError::UserTimeoutTooShort(self.write_timeout))
+        }
     }
 
     /// Port 0 may be there often: each picks another.

@@ -99,7 +99,7 @@
 //! | async chat: the broker's events | [`offline::Entry`] |
 //! | the writer's end, as the one place of removal | [`offline::Settlement`] |
 //! | undelivered messages given back | [`offline::Settlement::unsent`], which go to the box |
-//! | the dropped sender, as the signal to stop | [`offline::Mail::Shutdown`] and [`offline::Mail::Exit`] |
+//! | the dropped sender, as the signal to stop | [`offline::Mail::CloseListeners`] and [`offline::Mail::Exit`] |
 
 pub mod channel;
 pub mod cli;

@@ -9,27 +9,33 @@
 
 mod directory;
 mod limits;
+mod systemd;
 
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
-use crate::config::{Config, Duplicate};
+use crate::config::{Config, Duplicate, Keepalive};
+use crate::control::archive::Archive;
 use crate::control::server::ControlServer;
 use crate::metrics::Metrics;
 use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings};
+use crate::offline::stages::{Bark, Watchdog};
 use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet};
+use crate::service::attempts::{AttemptLimits, Attempts};
 use crate::service::auth::{Auth, Cost, Verifier};
 use crate::service::registry::Registry;
-use crate::store::{Checkpointer, OpenError, SqliteLookup, SqliteStore};
+use crate::store::{Checkpointer, History, OpenError, SqliteLookup, SqliteStore};
 use crate::sync::{Arc, AtomicUsize, Ordering};
-use crate::worker::listener::{ListenError, listen};
-use crate::worker::run::{Desk, Worker};
-use crate::worker::{Limits, Mailboxes, Shared};
+use crate::worker::listener::{ListenError, Patience, listen};
+use crate::worker::run::{Desk, Speaks, Worker};
+use crate::worker::{Addresses, Limits, Mailboxes, Shared};
 use directory::{DataDirectory, DirectoryError};
 use limits::{FdBudget, LimitError};
+use socket2::TcpKeepalive;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use systemd::ServiceManager;
 
 /// Auth threads, at most; each needs the memory of one hash.
 const AUTH_THREADS_MAX: usize = 4;
@@ -38,6 +44,8 @@ const MAX_FRAME_BEFORE_LOGIN: usize = 8 * 1024;
 /// Entries that main takes from its queue under one lock.
 const TAKE_MAX: usize = 64;
 const _: () = assert!(TAKE_MAX <= BATCH_MAX);
+/// How often the watchdog looks at the offline queue.
+const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
 /// How many signals there have been at which the process ends at once.
 const IMPATIENT_SIGNALS: usize = 2;
 
@@ -101,11 +109,13 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     parts.start_auth(config, &directory)?;
     let mut drain = parts.drain(config, opened.store);
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
-    parts.start_control(control_listener, config)?;
+    parts.start_control(control_listener, config, &directory)?;
+    parts.start_watchdog()?;
     parts.catch_signals()?;
-    announce(config, &listeners, &directory).map_err(starting("write the ready line"))?;
+    announce(&listeners, &directory).map_err(starting("write the ready line"))?;
+    let manager = ServiceManager::told_ready();
 
-    drain_until_stopped(&mut drain, &parts);
+    drain_until_stopped(&mut drain, &parts, manager);
 
     parts.end_workers();
     for worker in workers {
@@ -173,6 +183,8 @@ impl Parts {
         let policy = Policy {
             grace_us: config.grace.as_micros() as u64,
             stop_drain_us: config.stop_drain.as_micros() as u64,
+            box_messages: config.box_messages as u64,
+            box_bytes: config.box_bytes as u64,
             reject_duplicates: config.duplicate == Duplicate::Reject,
         };
         Drain::new(
@@ -234,7 +246,16 @@ impl Parts {
                 login_timeout_us: config.login_timeout.as_micros() as u64,
                 idle_us: config.idle.map(|idle| idle.as_micros() as u64),
                 max_channels: budget.max_channels,
+                write_timeout_us: config.write_timeout.as_micros() as u64,
+                ping_interval_us: config.ping_interval.as_micros() as u64,
+                ping_timeout_us: config.ping_timeout.as_micros() as u64,
+                request_rate: config.request_rate,
             },
+            attempts: Attempts::new(AttemptLimits {
+                per_user: config.login_failures,
+                per_address: config.address_failures,
+            }),
+            addresses: Addresses::new(config.address_channels),
         });
         let mut threads = Vec::new();
         for (index, desk) in self.desks.iter().enumerate() {
@@ -250,6 +271,7 @@ impl Parts {
         &self,
         listener: std::os::unix::net::UnixListener,
         config: &Config,
+        directory: &DataDirectory,
     ) -> Result<(), ServerError> {
         let server = ControlServer {
             table: Arc::clone(&self.table),
@@ -258,6 +280,7 @@ impl Parts {
             outlet: Arc::clone(&self.outlet),
             kicker: self.kicker(),
             metrics: Arc::clone(&self.metrics),
+            archive: Archive::new(History::open(directory.path())?),
             clock: self.clock,
             facts: vec![
                 ("pid", u64::from(std::process::id())),
@@ -267,6 +290,32 @@ impl Parts {
         };
         // It ends with the process: nothing is lost with an admin's question.
         spawn("control".into(), move || server.run(&listener))?;
+        Ok(())
+    }
+
+    /// Says so when main falls behind; main itself could not.
+    fn start_watchdog(&self) -> Result<(), ServerError> {
+        let (queue, clock) = (Arc::clone(&self.queue), self.clock);
+        let mut dog = Watchdog::default();
+        // It ends with the process.
+        spawn("watchdog".into(), move || {
+            loop {
+                std::thread::sleep(WATCHDOG_INTERVAL);
+                let (depth, oldest_us) = queue.departures();
+                match dog.look(oldest_us, clock.now().mono_us) {
+                    Some(Bark::Behind(age_us)) => {
+                        let age_ms = age_us / 1000;
+                        tracing::warn!(
+                            depth,
+                            age_ms,
+                            "the offline queue is behind: is the disk slow or the database locked?"
+                        );
+                    }
+                    Some(Bark::CaughtUp) => tracing::info!("the offline queue has caught up"),
+                    None => {}
+                }
+            }
+        })?;
         Ok(())
     }
 
@@ -291,11 +340,17 @@ impl Parts {
 }
 
 /// Main's loop: wait, drain a batch that is bounded in entries and in time, commit.
-fn drain_until_stopped(drain: &mut Drain<SqliteStore, TcpStream>, parts: &Parts) {
+fn drain_until_stopped(
+    drain: &mut Drain<SqliteStore, TcpStream>,
+    parts: &Parts,
+    mut manager: ServiceManager,
+) {
     let clock = parts.clock;
     let mut entries = Vec::new();
     while !drain.is_finished() {
-        parts.queue.wait(drain.timeout_us().map(Duration::from_micros));
+        let ping_us = manager.timeout_us(clock.now().mono_us);
+        let sleep_us = [drain.timeout_us(), ping_us].into_iter().flatten().min();
+        parts.queue.wait(sleep_us.map(Duration::from_micros));
         let began_us = clock.now().mono_us;
         let mut taken = 0;
         loop {
@@ -313,37 +368,60 @@ fn drain_until_stopped(drain: &mut Drain<SqliteStore, TcpStream>, parts: &Parts)
         parts.metrics.drains.add(u64::from(taken > 0));
         parts.metrics.drained.add(taken as u64);
         drain.finish(&|| clock.now());
+        manager.turned(clock.now().mono_us, drain.stop_limit_us());
     }
 }
 
 /// Every address's listeners, one for each worker.
 struct Listeners {
     json: Vec<SocketAddr>,
-    by_address: Vec<Vec<Option<TcpListener>>>,
+    line: Option<SocketAddr>,
+    by_address: Vec<(Speaks, Vec<Option<TcpListener>>)>,
 }
 
 impl Listeners {
     fn bind(config: &Config) -> Result<Self, ServerError> {
-        let mut all = Listeners { json: Vec::new(), by_address: Vec::new() };
+        let mut all = Listeners { json: Vec::new(), line: None, by_address: Vec::new() };
+        let Keepalive { idle, interval, probes } = config.keepalive;
+        let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+        let patience = Patience { keepalive, user_timeout: config.user_timeout };
         for address in &config.listen {
-            let listeners = listen(*address, config.workers)?;
-            let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
-            all.json.push(bound.unwrap_or(*address));
-            all.by_address.push(listeners.into_iter().map(Some).collect());
+            let bound = all.add(Speaks::Json, *address, config.workers, &patience)?;
+            all.json.push(bound);
+        }
+        if let Some(address) = config.line {
+            all.line = Some(all.add(Speaks::Lines, address, config.workers, &patience)?);
         }
         Ok(all)
     }
 
+    /// Listens on one more address, and answers which port it is.
+    fn add(
+        &mut self,
+        speaks: Speaks,
+        address: SocketAddr,
+        workers: usize,
+        patience: &Patience,
+    ) -> Result<SocketAddr, ServerError> {
+        let listeners = listen(address, workers, patience)?;
+        let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
+        self.by_address.push((speaks, listeners.into_iter().map(Some).collect()));
+        Ok(bound.unwrap_or(address))
+    }
+
     /// One worker's listeners, of each address one.
-    fn take(&mut self, worker: usize) -> Vec<TcpListener> {
-        self.by_address.iter_mut().filter_map(|of| of.get_mut(worker).and_then(Option::take)).collect()
+    fn take(&mut self, worker: usize) -> Vec<(Speaks, TcpListener)> {
+        let own = |(speaks, of): &mut (Speaks, Vec<Option<TcpListener>>)| {
+            Some((*speaks, of.get_mut(worker).and_then(Option::take)?))
+        };
+        self.by_address.iter_mut().filter_map(own).collect()
     }
 }
 
 /// The one line on stdout: everything listens.
-fn announce(config: &Config, listeners: &Listeners, directory: &DataDirectory) -> io::Result<()> {
+fn announce(listeners: &Listeners, directory: &DataDirectory) -> io::Result<()> {
     let json: Vec<String> = listeners.json.iter().map(SocketAddr::to_string).collect();
-    let line = config.line.map_or("off".to_owned(), |address| address.to_string());
+    let line = listeners.line.map_or("off".to_owned(), |address| address.to_string());
     let mut out = io::stdout().lock();
     writeln!(
         out,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 fn help_is_help_and_an_unknown_command_is_usage() {
     let help = linger(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for command in ["serve", "kick", "who", "channels", "queue", "stats"] {
+    for command in ["serve", "kick", "who", "channels", "queue", "stats", "why", "drain"] {
         assert!(help.stdout.contains(command), "{command} is in the help");
         let own = linger(&[command, "--help"]);
         assert_eq!(own.code, Some(0), "{own:?}");
@@ -29,7 +29,8 @@ fn help_is_help_and_an_unknown_command_is_usage() {
 fn an_admin_command_without_a_server_fails_in_one_line_and_creates_nothing() {
     let home = Home::new();
     let data = home.data_arg();
-    for command in [&["who"][..], &["channels"], &["queue"], &["stats"], &["kick", "all"]] {
+    let plain = [&["who"][..], &["channels"], &["queue"], &["stats"], &["drain"]];
+    for command in plain.into_iter().chain([&["kick", "all"][..], &["why", "all"]]) {
         for json in [&["--data", &data][..], &["--json", "--data", &data]] {
             one_line(&linger(&[command, json].concat()), 1);
         }

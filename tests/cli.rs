@@ -225,7 +225,7 @@ fn help_goes_to_stdout_and_names_every_option() {
         }
     }
     let output = run(dir.path(), &["--help"]);
-    for command in ["serve", "kick", "who", "channels", "queue", "stats"] {
+    for command in ["serve", "kick", "who", "channels", "queue", "stats", "why"] {
         assert!(stdout(&output).contains(&format!("\n  {command} ")), "{command}");
         let output = run(dir.path(), &[command, "--help"]);
         assert!(stdout(&output).contains("Examples:"), "{command}");

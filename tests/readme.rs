@@ -6,9 +6,6 @@ use std::process::Command;
 
 const README: &str = include_str!("../README.md");
 
-/// Options that are listed by the program and do nothing yet, so that the README does not promise them.
-const NOT_YET: &[&str] = &["--line"];
-
 /// Each option of `linger serve --help` with its default, as far as it has one.
 fn options() -> Vec<(String, Option<String>)> {
     let output = Command::new(env!("CARGO_BIN_EXE_linger")).args(["serve", "--help"]).output().unwrap();
@@ -28,7 +25,7 @@ fn options() -> Vec<(String, Option<String>)> {
 fn the_options_table_names_every_option_with_its_default() {
     let options = options();
     assert!(options.len() > 10, "{options:?}");
-    for (option, default) in options.iter().filter(|(option, _)| !NOT_YET.contains(&option.as_str())) {
+    for (option, default) in &options {
         let row = README.lines().find(|line| line.starts_with(&format!("| `{option} ")));
         let row = row.unwrap_or_else(|| panic!("{option} is missing"));
         let told = default.as_ref().map_or("| none |".to_owned(), |default| format!("| `{default}` |"));

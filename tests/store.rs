@@ -569,3 +569,23 @@ fn a_missing_table_shows_at_the_start() {
     let error = SqliteStore::open(dir.path(), Durability::Full, NOW_MS).unwrap_err();
     assert!(error.to_string().contains("box"), "{error}");
 }
+
+#[test]
+fn a_renamed_user_keeps_the_history_and_a_new_owner_of_the_name_has_none() {
+    let (dir, mut store) = opened();
+    let alice = add(&mut store, "alice");
+    let row = DepartureRow { name: "alice".to_owned(), ..departure(alice, NOW_MS) };
+    let id = committed(&mut store, |s| s.add_departure(&row).unwrap());
+    let outsider = Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
+    outsider.execute("UPDATE user SET name = 'alicia' WHERE id = ?1", (alice.0,)).unwrap();
+    add(&mut store, "alice");
+
+    let mut history = History::open(dir.path()).unwrap();
+    let mut found = |name| -> Vec<_> {
+        let departures = history.departures(Filter::Named(name), 10).unwrap();
+        departures.into_iter().map(|departure| departure.id).collect()
+    };
+    assert_eq!(found("alicia"), [id]);
+    assert_eq!(found("alice"), []);
+    assert_eq!(found("nobody"), []);
+}

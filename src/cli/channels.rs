@@ -1,22 +1,44 @@
-//! `linger channels`: every channel.
+//! `linger channels`: every channel, or who left last.
+
+use clap::Args;
 
 use super::table::{age, or_dash, render};
-use super::{Failure, Reach};
-use crate::control::message::{Ask, ChannelRow, ChannelState, Channels};
+use super::{Failure, Reach, why};
+use crate::control::message::{Ask, ChannelRow, ChannelState, Channels as Answer};
+use crate::control::why::{Leaver, Limit};
 
-pub(super) const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 States: new (nobody logged in), live, lingering (offline, its file descriptor not yet closed).
+A channel on which nobody ever logged in leaves no departure behind.
 
 Examples:
   linger channels
-  linger channels --json";
+  linger channels --json
+  linger channels --departed --limit 50";
 
-pub(super) fn run(reach: &Reach) -> Result<(), Failure> {
-    let channels: Channels = reach.ask(&Ask::Channels)?;
-    reach.show(&channels, table)
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Channels {
+    /// List the latest departures of all users instead, newest first; `linger why` explains the columns.
+    #[arg(long)]
+    departed: bool,
+    /// How many departures at most.
+    #[arg(long, value_name = "N", default_value_t, requires = "departed")]
+    limit: Limit,
+    #[command(flatten)]
+    reach: Reach,
 }
 
-fn table(answer: &Channels) -> String {
+pub(super) fn run(args: &Channels) -> Result<(), Failure> {
+    if args.departed {
+        let departures = why::ask(&args.reach, Leaver::All, args.limit)?;
+        return args.reach.show(&departures, why::table);
+    }
+    let channels: Answer = args.reach.ask(&Ask::Channels)?;
+    args.reach.show(&channels, table)
+}
+
+fn table(answer: &Answer) -> String {
     let header = ["channel", "state", "worker", "user", "name", "peer", "in", "out", "queued", "age", "idle"];
     render(header, answer.channels.iter().map(row))
 }

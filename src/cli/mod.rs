@@ -4,6 +4,7 @@
 //! pipe: every end is a [`Failure`] or none, and `main` makes an exit code of it.
 
 mod channels;
+mod drain;
 mod kick;
 mod queue;
 mod serve;
@@ -11,6 +12,7 @@ mod stats;
 mod stress;
 mod table;
 mod who;
+mod why;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -69,12 +71,25 @@ fn one_line(error: &clap::Error) -> String {
     format!("{} (see --help)", table::shown(what.trim_start_matches("error: ")))
 }
 
+/// All causes in one line, each once: some messages hold theirs already.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut said, cause| {
+        if said.is_empty() {
+            cause
+        } else {
+            if !said.contains(&cause) {
+                said = format!("{said}: {cause}");
+            }
+            said
+        }
+    })
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::CommandLine(error) => error.fmt(f),
-            // All causes in one line.
-            Failure::Usage(error) | Failure::Failed(error) => write!(f, "{error:#}"),
+            Failure::Usage(error) | Failure::Failed(error) => f.write_str(&causes(error)),
             Failure::NoMatch(text) => f.write_str(text),
         }
     }
@@ -102,9 +117,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Kick(args) => kick::run(args),
         Command::Who(reach) => who::run(&reach),
-        Command::Channels(reach) => channels::run(&reach),
+        Command::Channels(args) => channels::run(&args),
         Command::Queue(reach) => queue::run(&reach),
+        Command::Why(args) => why::run(args),
         Command::Stats(reach) => stats::run(&reach),
+        Command::Drain(args) => drain::run(&args),
         Command::Stress(args) => stress::run(&args),
     }
 }
@@ -134,15 +151,18 @@ enum Command {
     /// List the users online.
     #[command(after_help = who::EXAMPLES)]
     Who(Reach),
-    /// List every channel.
-    #[command(after_help = channels::EXAMPLES)]
-    Channels(Reach),
+    /// List every channel, or those who left last.
+    Channels(channels::Channels),
     /// Show the offline queue.
     #[command(after_help = queue::EXAMPLES)]
     Queue(Reach),
+    /// Tell how a user, a channel or an address last left.
+    Why(why::Why),
     /// Show counters and gauges.
     #[command(after_help = stats::EXAMPLES)]
     Stats(Reach),
+    /// Send everyone away politely, then end the server.
+    Drain(drain::Drain),
     /// Put load and faults on a running server, and judge how it stood them.
     #[command(after_help = stress::EXAMPLES)]
     Stress(crate::stress::Args),

@@ -5,10 +5,10 @@ use super::{Failure, Reach};
 use crate::control::message::{Ask, QueueState};
 
 pub(super) const EXAMPLES: &str = "\
-depth      entries that wait for the main thread
+depth      departures that wait for the main thread
 oldest     how long the first of them has waited
 lingering  channels that are offline, their file descriptor not yet closed
-drained    entries taken since the start
+drained    departures taken since the start
 
 Examples:
   linger queue

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
-use super::Argon2Cost;
+use super::{Argon2Cost, Keepalive};
 
 /// Addresses that one setting may list.
 const MAX_ADDRESSES: usize = 16;
@@ -234,6 +234,34 @@ impl Kind for Argon2 {
 }
 
 /// A size in the largest unit that leaves no rest.
+/// TCP keepalive: `T,T,N`.
+pub(super) struct KeepaliveTimes;
+
+impl KeepaliveTimes {
+    /// The kernel counts whole seconds, up to this many.
+    const MAX_S: u64 = 32_767;
+    /// The kernel's bound.
+    const MAX_PROBES: u32 = 127;
+}
+
+impl Kind for KeepaliveTimes {
+    type Value = Keepalive;
+
+    fn parse(&self, text: &str) -> Option<Keepalive> {
+        let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+        let &[idle, interval, probes] = parts.as_slice() else { return None };
+        let whole = |text| {
+            duration(text).filter(|d| d.subsec_nanos() == 0 && (1..=Self::MAX_S).contains(&d.as_secs()))
+        };
+        let probes = probes.parse().ok().filter(|probes| (1..=Self::MAX_PROBES).contains(probes))?;
+        Some(Keepalive { idle: whole(idle)?, interval: whole(interval)?, probes })
+    }
+
+    fn allowed(&self) -> String {
+        format!("T,T,N with whole seconds up to {} and N from 1 to {}", Self::MAX_S, Self::MAX_PROBES)
+    }
+}
+
 fn size_text(bytes: u64) -> String {
     for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes >= unit && bytes.is_multiple_of(unit) {

@@ -44,6 +44,17 @@ fn the_defaults_are_those_of_the_contract() {
         out_limit: 1_048_576,
         login_timeout: Duration::from_secs(10),
         idle: None,
+        write_timeout: Duration::from_secs(10),
+        ping_interval: Duration::from_secs(25),
+        ping_timeout: Duration::from_secs(8),
+        keepalive: Keepalive { idle: Duration::from_mins(1), interval: Duration::from_secs(10), probes: 3 },
+        user_timeout: Duration::from_secs(30),
+        login_failures: 10,
+        address_failures: 100,
+        address_channels: 64,
+        request_rate: None,
+        box_messages: 1000,
+        box_bytes: 16 * 1024 * 1024,
         argon2: Argon2Cost { memory_kib: 19_456, passes: 2, lanes: 1 },
         stop_drain: Duration::from_secs(2),
         log: LevelFilter::INFO,
@@ -170,4 +181,11 @@ fn a_variable_that_is_no_text_is_refused() {
     let env = |name: &str| (name == "LINGER_DATA").then(|| OsString::from_vec(vec![0xff]));
     let error = Config::load(&Flags::default(), env).unwrap_err();
     assert!(error.to_string().contains("LINGER_DATA"));
+}
+
+#[test]
+fn a_user_timeout_that_would_end_slow_readers_first_is_refused() {
+    let error = load(&["--user-timeout", "10s"], &[], None).unwrap_err();
+    assert!(error.to_string().contains("--write-timeout"), "{error}");
+    assert!(error.is_usage());
 }

@@ -3,7 +3,9 @@
 //! Plain data, used by both ends. Every key is in the contract; adding one is fine, renaming one is not.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -11,12 +13,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Number;
 
 use super::target::Target;
+use super::why::Why;
+use crate::config::{duration, duration_text};
 
 /// Bytes that a request may have, its line end not counted.
 pub const MAX_ASK_BYTES: usize = 1 << 20;
 
 /// Bytes that the reason of a kick may have, so that every goodbye fits into a small buffer.
 pub const MAX_REASON_BYTES: usize = 512;
+
+/// The longest time that a drain may have.
+pub const MAX_DRAIN: Duration = Duration::from_hours(1);
 
 /// A request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -32,6 +39,10 @@ pub enum Ask {
     Queue,
     /// Counters and gauges; answered by [`Stats`].
     Stats,
+    /// How somebody left; answered by [`super::why::Departures`].
+    Why(Why),
+    /// Empties the server and ends it; answered by [`Draining`] as soon as it has begun.
+    Drain(Drain),
 }
 
 /// What to kick, and how.
@@ -47,6 +58,23 @@ pub struct Kick {
     #[serde(default, skip_serializing_if = "is_false")]
     pub wait: bool,
 }
+
+/// How to drain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// When the server has to be empty.
+    #[serde(default)]
+    pub for_ms: DrainTime,
+    /// Channels that leave in a second.
+    #[serde(default = "default_drain_rate")]
+    pub rate: NonZeroU32,
+}
+
+/// How long a drain may take: at most [`MAX_DRAIN`]. Milliseconds in JSON, a text such as `2m` for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct DrainTime(Duration);
 
 /// What a kicked client is told: one line of at most [`MAX_REASON_BYTES`], without control characters, since the
 /// line protocol sends it as it is.
@@ -75,6 +103,11 @@ pub enum KickReasonError {
     #[error("a reason is one line, without control characters")]
     ControlCharacter,
 }
+
+/// A time that no drain may have.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected a duration of at most {}, such as 2m", duration_text(MAX_DRAIN))]
+pub struct DrainTimeError;
 
 /// Why a line is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +227,13 @@ pub struct QueueState {
     pub drained: u64,
 }
 
+/// Answer to `drain`: it has begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Draining {
+    /// Channels that are being sent away.
+    pub channels: u64,
+}
+
 /// Answer to `stats`: one flat object, in the server's order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stats(pub Vec<(String, Number)>);
@@ -208,7 +248,7 @@ impl Ask {
         struct Head {
             cmd: String,
         }
-        const COMMANDS: [&str; 5] = ["kick", "who", "channels", "queue", "stats"];
+        const COMMANDS: [&str; 7] = ["kick", "who", "channels", "queue", "stats", "why", "drain"];
         let Head { cmd } = serde_json::from_slice(line)?;
         if !COMMANDS.contains(&cmd.as_str()) {
             return Err(AskError::Command(cmd));
@@ -304,6 +344,54 @@ impl From<KickReason> for String {
     }
 }
 
+impl DrainTime {
+    /// The time.
+    pub fn length(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for DrainTime {
+    fn default() -> DrainTime {
+        DrainTime(Duration::from_mins(2))
+    }
+}
+
+impl TryFrom<u64> for DrainTime {
+    type Error = DrainTimeError;
+
+    fn try_from(ms: u64) -> Result<DrainTime, DrainTimeError> {
+        let length = Duration::from_millis(ms);
+        if length <= MAX_DRAIN { Ok(DrainTime(length)) } else { Err(DrainTimeError) }
+    }
+}
+
+impl FromStr for DrainTime {
+    type Err = DrainTimeError;
+
+    fn from_str(text: &str) -> Result<DrainTime, DrainTimeError> {
+        let length = duration(text).filter(|length| *length <= MAX_DRAIN);
+        length.map(DrainTime).ok_or(DrainTimeError)
+    }
+}
+
+impl From<DrainTime> for u64 {
+    fn from(time: DrainTime) -> u64 {
+        time.0.as_millis() as u64
+    }
+}
+
+impl fmt::Display for DrainTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&duration_text(self.0))
+    }
+}
+
+/// Channels that leave in a second unless the admin says otherwise.
+pub const fn default_drain_rate() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(499)
+}
+
 impl Serialize for Stats {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
@@ -378,7 +466,8 @@ mod tests {
     #[test]
     fn every_command_reads_back_as_the_same() {
         let targets = vec![Target::Name("all".into()), Target::Channel(7, 3), Target::All];
-        for ask in [Ask::Who, Ask::Channels, Ask::Queue, Ask::Stats, kick(targets, None, false)] {
+        let drain = Ask::Drain(Drain { for_ms: "30s".parse().unwrap(), rate: default_drain_rate() });
+        for ask in [Ask::Who, Ask::Channels, Ask::Queue, Ask::Stats, drain, kick(targets, None, false)] {
             assert_eq!(Ask::parse(written(&ask).as_bytes()).unwrap(), ask);
         }
         assert_eq!(written(&Ask::Who), "{\"cmd\":\"who\"}\n");
@@ -401,6 +490,9 @@ mod tests {
             "{\"cmd\":\"kick\",\"targets\":[\"#x\"]}",
             "{\"cmd\":\"kick\",\"targets\":[\"13\"],\"wiat\":true}",
             "{\"cmd\":\"who\"} {}",
+            "{\"cmd\":\"drain\",\"rate\":0}",
+            "{\"cmd\":\"drain\",\"for_ms\":3600001}",
+            "{\"cmd\":\"drain\",\"for\":\"1s\"}",
             "{\"cmd\":\"kick\",\"targets\":[\"13\"],\"reason\":\"a\\nb\"}",
         ];
         for line in cases {

@@ -1,9 +1,11 @@
 //! The admin socket: what is said on it, and where it is.
 
+pub mod archive;
 pub mod client;
 pub mod message;
 pub mod server;
 pub mod target;
+pub mod why;
 
 use std::fs::File;
 use std::io;

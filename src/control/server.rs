@@ -3,9 +3,10 @@
 //! One thread accepts, each connection has a thread of its own that may wait. None of them holds a lock or
 //! touches a client's socket.
 
+use super::archive::{Archive, ArchiveError};
 use super::message::{
-    Ask, ChannelRow, ChannelState, Channels, Kick, Kicked, KickedRow, MAX_ASK_BYTES, QueueState, Stats,
-    UserRow, Users, answer_line, failure_line,
+    Ask, ChannelRow, ChannelState, Channels, Drain, Draining, Kick, Kicked, KickedRow, MAX_ASK_BYTES,
+    QueueState, Stats, UserRow, Users, answer_line, failure_line,
 };
 use super::target::Target;
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo, Stage};
@@ -13,8 +14,8 @@ use crate::clock::Clock;
 use crate::ident::UserId;
 use crate::metrics::Metrics;
 use crate::offline::{
-    ChannelReport, ControlAsk, Entry, GhostName, Kicker, Mail, Milestone, OfflineQueue, Outlet, Parting,
-    QueueReport, Receipt,
+    ChannelReport, ControlAsk, DrainAsk, Entry, GhostName, Kicker, Mail, Milestone, OfflineQueue, Outlet,
+    Parting, QueueReport, Receipt,
 };
 use crate::service::registry::Registry;
 use crate::sync::{Arc, AtomicUsize, Ordering};
@@ -45,6 +46,8 @@ pub struct ControlServer<S> {
     pub kicker: Kicker<S>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Who left, and how.
+    pub archive: Archive,
     /// Both clocks.
     pub clock: Clock,
     /// What does not change while the server runs, for `stats`.
@@ -60,6 +63,10 @@ enum Refusal {
     Silent(&'static str, u64),
     #[error("kicked, but not confirmed within {seconds} s for {channel}: missing {stage}")]
     Unconfirmed { channel: String, stage: &'static str, seconds: u64 },
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error("the server is being drained or stopped already")]
+    Stopping,
     #[error("the answer could not be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("an ask may have {MAX_ASK_BYTES} bytes at most")]
@@ -123,23 +130,28 @@ impl<S: Send + 'static> ControlServer<S> {
                 return Ok(());
             }
             let too_long = taken > MAX_ASK_BYTES;
-            let answer = if too_long { Err(Refusal::TooLong) } else { self.answer(&line) };
+            // Dropped when the answer is written; a drain does not end the process before.
+            let (answering, told) = crossbeam_channel::bounded(0);
+            let answer = if too_long { Err(Refusal::TooLong) } else { self.answer(&line, told) };
             let bytes = answer.unwrap_or_else(|refusal| failure_line(&refusal.to_string()));
             let mut writer = stream;
             writer.write_all(&bytes)?;
+            drop::<Sender<()>>(answering);
             if too_long {
                 return Ok(());
             }
         }
     }
 
-    fn answer(&self, line: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn answer(&self, line: &[u8], told: Receiver<()>) -> Result<Vec<u8>, Refusal> {
         let bytes = match Ask::parse(line)? {
             Ask::Kick(kick) => answer_line(&self.kick(&kick)?),
             Ask::Who => answer_line(&self.who()?),
             Ask::Channels => answer_line(&self.channels()?),
             Ask::Queue => answer_line(&self.queue_state()?),
             Ask::Stats => answer_line(&self.stats()?),
+            Ask::Why(why) => answer_line(&self.archive.departures(&why, ANSWER_MAX)?),
+            Ask::Drain(drain) => answer_line(&self.drain(drain, told)?),
         };
         Ok(bytes?)
     }
@@ -229,10 +241,23 @@ impl<S: Send + 'static> ControlServer<S> {
         put("online", self.registry.len() as u64);
         put("queue_depth", self.queue.departures().0 as u64);
         put("queue_entries", self.queue.len() as u64);
+        for (name, value) in report.stages {
+            put(name, value);
+        }
         for (name, _, value) in self.metrics.counters() {
             put(name, value);
         }
         Ok(Stats(rows))
+    }
+
+    /// Answers as soon as the drain has begun; the admin watches it in the log, or by `queue`.
+    fn drain(&self, drain: Drain, told: Receiver<()>) -> Result<Draining, Refusal> {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        let ask = DrainAsk { limit: drain.for_ms.length(), rate: drain.rate, reply, told };
+        self.queue.push(Entry::Control(ControlAsk::Drain(ask)));
+        let begun = answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))?;
+        let channels = begun.ok_or(Refusal::Stopping)? as u64;
+        Ok(Draining { channels })
     }
 
     /// Asks every worker for its channels.

@@ -10,7 +10,7 @@ use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::service::ask::Asker;
-use crate::service::chat::Chat;
+use crate::service::chat::{Body, Chat};
 use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
 use crate::service::ticket::Ticket;
 use crate::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) enum Owed {
     /// A box's numbers begin a new epoch.
     Epoch { user: UserId, epoch: Epoch },
     /// An accepted message goes to the box; its ticket is counted off when it is there.
-    Keep { user: UserId, mid: Mid, at_ms: i64, body: Arc<[u8]>, ticket: Option<Arc<Ticket>> },
+    Keep { user: UserId, mid: Mid, at_ms: i64, body: Body, ticket: Option<Arc<Ticket>> },
     /// Messages of the box were taken over by the client's connection.
     DropKept { user: UserId, upto: Mid },
 }
@@ -228,7 +228,7 @@ fn carry_out<St: Storage>(
             }
         }
         Owed::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
-        Owed::Keep { user, mid, at_ms, body, .. } => store.keep(*user, *mid, *at_ms, body)?,
+        Owed::Keep { user, mid, at_ms, body, .. } => store.keep(*user, *mid, *at_ms, &body.object())?,
         Owed::DropKept { user, upto } => {
             store.drop_kept(*user, *upto)?;
         }

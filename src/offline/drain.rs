@@ -3,8 +3,8 @@
 //! Owned by the main thread. It writes the database, frees channel ids and closes clients' fds; it never reads
 //! or writes a live socket, and never waits for anything but its queue and its own commits.
 //!
-//! What it does with each entry is told in `ending` (departures, settlements, closing), `service::accounts`
-//! (logins, registrations), `service::chats` and `service::groups`.
+//! What it does with each entry is told in `ending` (departures, settlements, closing), `stop` (stops and drains),
+//! `service::accounts` (logins, registrations), `service::chats` and `service::groups`.
 
 use super::batch::{Batch, Effect, EndKey};
 use super::departure::Parting;
@@ -12,6 +12,8 @@ use super::ending::{Ending, Seat};
 use super::kicker::Kicker;
 use super::mail::{Mail, Outlet, Settles};
 use super::queue::{ControlAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
+use super::stages::Stages;
+use super::stop::{LOOK_US, Stop};
 use crate::channel::{ChannelId, ChannelTable, Reason};
 use crate::clock::Now;
 use crate::ident::{GroupId, UserId};
@@ -21,6 +23,7 @@ use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker};
 use crate::service::auth::Auth;
 use crate::service::chats::Window;
+use crate::service::groups::KnownGroup;
 use crate::service::people::{People, Person};
 use crate::service::registry::Registry;
 use crate::service::storage::Storage;
@@ -34,8 +37,6 @@ pub const BATCH_MAX: usize = 1024;
 pub const BATCH_US: u64 = 20_000;
 /// How long main sleeps at most while writes are owed, in microseconds.
 const RETRY_US: u64 = 100_000;
-/// How often main looks whether all clients have gone during a stop, in microseconds.
-const STOP_LOOK_US: u64 = 10_000;
 /// How often old rows of the history are removed, in microseconds.
 const EXPIRY_US: u64 = 60_000_000;
 /// How long the history is kept, in milliseconds (7 days).
@@ -47,9 +48,6 @@ const GROUPS_MAX: usize = 4096;
 /// The share of all names from which on lingering channels close early, in percent.
 const EARLY_CLOSE_PERCENT: usize = 90;
 
-/// What an orderly stop does if it cannot finish, in microseconds; below the 10 s that the contract promises.
-const STOP_LIMIT_US: u64 = 8_000_000;
-
 /// How a server treats its users.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -57,6 +55,10 @@ pub struct Policy {
     pub grace_us: u64,
     /// How long an orderly stop waits for goodbyes to arrive, in microseconds.
     pub stop_drain_us: u64,
+    /// Messages that a box takes.
+    pub box_messages: u64,
+    /// Bytes of messages that a box takes.
+    pub box_bytes: u64,
     /// True exactly when a login for a user who is online is refused rather than taking over.
     pub reject_duplicates: bool,
 }
@@ -85,7 +87,7 @@ pub struct Drain<St, S> {
     pub(crate) policy: Policy,
     pub(crate) batch: Batch<St>,
     pub(crate) people: People,
-    pub(crate) groups: HashMap<GroupId, Arc<[UserId]>>,
+    pub(crate) groups: HashMap<GroupId, Arc<KnownGroup>>,
     pub(crate) window: Window,
     pub(crate) now: Now,
     /// Channels that have left and still have their fd, by slot.
@@ -104,19 +106,13 @@ pub struct Drain<St, S> {
     /// Sessions that have taken over all they were sent of their box.
     pub(crate) refills: Vec<UserId>,
     pub(super) drained: u64,
+    pub(super) stages: Stages,
+    /// Departures in the batch under way.
+    pub(super) departures: u64,
     /// Workers that wait for room.
     pub(super) short: Vec<usize>,
     expire_at_us: u64,
-    stopping: Option<Stopping>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Stopping {
-    since_us: u64,
-    /// Workers that may still accept somebody.
-    listening: usize,
-    /// True exactly when every fd is being closed, whatever its grace.
-    closing: bool,
+    pub(super) stop: Option<Stop>,
 }
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
@@ -139,9 +135,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             committing: Vec::new(),
             refills: Vec::new(),
             drained: 0,
+            stages: Stages::default(),
+            departures: 0,
             short: Vec::new(),
             expire_at_us: EXPIRY_US,
-            stopping: None,
+            stop: None,
         }
     }
 
@@ -168,13 +166,16 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Entry::Probed { user } => self.probed(user),
             Entry::Short { worker } => self.short.push(worker),
             Entry::Control(ask) => self.control(ask),
-            Entry::Stop => self.stop(),
+            Entry::Stop => self.stop_by_signal(),
             Entry::Quiet => self.stopped_listening(),
         }
     }
 
     /// Ends a batch: commits, says what hangs on it, closes what is due. `clock` is read after the commit.
     pub fn finish(&mut self, clock: &dyn Fn() -> Now) {
+        if self.departures > 0 {
+            self.stages.batch.note(std::mem::take(&mut self.departures));
+        }
         self.expire_history();
         self.close_due();
         let outcome = self.batch.finish();
@@ -196,7 +197,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if committed {
             self.note_committed();
         }
+        let met = self.people.take_met();
         self.carry_out(outcome.effects, committed);
+        if !committed {
+            self.people.unmeet(&met);
+        }
         if committed {
             self.refill();
         }
@@ -214,16 +219,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let grace = self.lingering.front().map(|(at_us, _)| until(*at_us));
         let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
-        let stop = self.stopping.is_some().then_some(STOP_LOOK_US);
+        let stop = self.stop.is_some().then_some(LOOK_US);
         [grace, retry, stop, Some(until(self.expire_at_us))].into_iter().flatten().min()
-    }
-
-    /// True exactly when an orderly stop is over.
-    pub fn is_finished(&self) -> bool {
-        let Some(stopping) = self.stopping else { return false };
-        let all_closed = self.around.table.taken() == 0 && self.endings.is_empty();
-        let done = stopping.listening == 0 && all_closed && !self.batch.is_in_debt();
-        done || self.now.mono_us >= stopping.since_us + STOP_LIMIT_US
     }
 
     /// True exactly when everything that had to be written is written.
@@ -233,7 +230,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Login(login) => self.log_in(login),
+            Ask::Login(login) => self.log_in(*login),
+            Ask::Guest { asker, peer, name } => self.log_in_guest(asker, peer, &name),
             Ask::Register { asker, name, password } => self.register(&asker, &name, &password),
             Ask::Chat(message) => self.chat(&message),
             Ask::AddFriend { asker, user, friend } => self.add_friend(&asker, user, friend),
@@ -332,8 +330,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     fn control(&mut self, ask: ControlAsk) {
         match ask {
+            ControlAsk::Drain(ask) => self.begin_drain(ask),
             ControlAsk::Queue(reply) => {
-                let report = QueueReport { lingering: self.seated, drained: self.drained };
+                let report =
+                    QueueReport { lingering: self.seated, drained: self.drained, stages: self.stages.rows() };
                 // Whoever asked may have given up.
                 let _ = reply.send(report);
             }
@@ -382,51 +382,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    /// Begins an orderly stop: the workers send everyone away, whom they are accepting included.
-    fn stop(&mut self) {
-        if self.stopping.is_some() {
-            return;
-        }
-        tracing::info!("stopping: everyone is sent away");
-        let workers = self.around.outlet.workers();
-        self.stopping = Some(Stopping { since_us: self.now.mono_us, listening: workers, closing: false });
-        for worker in 0..workers {
-            self.around.outlet.post(worker, &mut vec![Mail::Shutdown], &mut Vec::new());
-        }
-    }
-
-    /// A worker accepts nobody any more.
-    fn stopped_listening(&mut self) {
-        if let Some(stopping) = &mut self.stopping {
-            stopping.listening = stopping.listening.saturating_sub(1);
-        }
-    }
-
-    /// True exactly when nobody new may come online.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
-    }
-
-    /// A stop waits until every client is gone, or for its time; then it closes what is left.
-    fn stop_further(&mut self) {
-        let Some(stopping) = &mut self.stopping else { return };
-        let waited_us = self.now.mono_us.saturating_sub(stopping.since_us);
-        let all_gone = stopping.listening == 0 && self.around.table.connected() == 0;
-        stopping.closing |= all_gone || waited_us >= self.policy.stop_drain_us;
-        if stopping.closing {
-            // Whoever left after the closing began is among them.
-            for due in &mut self.lingering {
-                due.0 = 0;
-            }
-        }
-    }
-
     /// Members of a group, remembered; by `service::groups`.
-    pub(crate) fn remember_group(&mut self, group: GroupId, members: Arc<[UserId]>) {
+    pub(crate) fn remember_group(&mut self, group: GroupId, known: Arc<KnownGroup>) {
         if self.groups.len() >= GROUPS_MAX {
             self.groups.clear();
         }
-        self.groups.insert(group, members);
+        self.groups.insert(group, known);
     }
 }
 

@@ -46,6 +46,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(super) fn depart(&mut self, departure: Departure) {
         let Departure { channel, session, stays, noticed_us, parting, .. } = &departure;
         self.drained += 1;
+        self.departures += 1;
+        self.stages.drained.note(self.now.mono_us.saturating_sub(*noticed_us));
         if !stays {
             self.around.table.forget_user(*channel);
             self.lingering.push_back((noticed_us + self.policy.grace_us, *channel));
@@ -205,7 +207,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         if let Some(usage) = &mut person.usage {
             usage.count += 1;
-            usage.bytes += chat.body.len() as u64;
+            usage.bytes += chat.body.size() as u64;
         }
         let begun = (!person.has_numbers()).then(|| person.begin_epoch());
         let mid = person.number();
@@ -241,6 +243,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             if let Some(ending) = self.endings.get_mut(&key) {
                 let offline_us = now_us.saturating_sub(ending.noticed_us);
                 ending.completion.offline_us = Some(offline_us as i64);
+                self.stages.committed.note(offline_us);
                 if let Some(receipt) = &ending.receipt {
                     receipt.report(now_us, Milestone::Offline);
                 }
@@ -301,6 +304,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.closing -= usize::from(seat.due);
         self.seated -= 1;
         self.around.metrics.closed.add(1);
+        self.stages.closed.note(self.now.mono_us.saturating_sub(seat.noticed_us));
         self.around.table.free(channel);
         if let Some(receipt) = &seat.receipt {
             receipt.report(self.now.mono_us, |_| Milestone::Closed);

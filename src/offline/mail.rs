@@ -73,8 +73,8 @@ pub enum Mail {
     Report(Sender<Vec<ChannelReport>>),
     /// Names or fds have become free: accept again.
     Accept,
-    /// The server stops: accept what is queued, send it away, and close the listeners.
-    Shutdown,
+    /// The server stops: accept what is queued, so that main can send it away, and close the listeners.
+    CloseListeners,
     /// Everything is closed: end the thread.
     Exit,
 }

@@ -7,10 +7,12 @@ mod ending;
 pub mod kicker;
 pub mod mail;
 pub mod queue;
+pub mod stages;
+mod stop;
 #[cfg(test)]
 mod tests;
 
 pub use departure::{Departure, Milestone, Parting, Receipt, Settlement};
 pub use kicker::Kicker;
 pub use mail::{ChannelReport, Mail, Origin, Outlet, Settles};
-pub use queue::{ControlAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
+pub use queue::{ControlAsk, DrainAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};

@@ -9,8 +9,9 @@ use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Mid, UserId};
 use crate::service::ask::Ask;
 use crate::sync::{Condvar, Lock};
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Asks that may wait at once. Past it, clients get errno 18.
@@ -55,7 +56,7 @@ pub enum Entry<S> {
     },
     /// The control socket wants something that only main knows.
     Control(ControlAsk),
-    /// Stop in order.
+    /// A signal: stop in order.
     Stop,
     /// A worker has emptied and closed its listeners.
     Quiet,
@@ -73,6 +74,21 @@ pub enum ControlAsk {
         /// The answer.
         reply: Sender<Option<Ghost>>,
     },
+    /// Send everyone away at a pace, then end the server.
+    Drain(DrainAsk),
+}
+
+/// How the server is to be drained.
+#[derive(Debug)]
+pub struct DrainAsk {
+    /// When the server has to be empty.
+    pub limit: Duration,
+    /// Channels that leave in a second.
+    pub rate: NonZeroU32,
+    /// The answer: how many channels there are, or none when a drain or a stop is running already.
+    pub reply: Sender<Option<usize>>,
+    /// Disconnected when the admin has been answered; the server does not end before.
+    pub told: Receiver<()>,
 }
 
 /// How a ghost is named.
@@ -96,12 +112,14 @@ pub struct Ghost {
 }
 
 /// How main's side of the queue stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct QueueReport {
     /// Channels that have left and whose fds are still open.
     pub lingering: usize,
     /// Departures drained since the start.
     pub drained: u64,
+    /// Percentiles of the stages, by name.
+    pub stages: Vec<(&'static str, u64)>,
 }
 
 /// The queue. `S` is the type of a client's socket.
@@ -170,11 +188,11 @@ impl<S> OfflineQueue<S> {
     ///
     /// # Errors
     /// The ask, when [`ASKS_MAX`] are waiting.
-    pub fn ask(&self, ask: Ask) -> Result<(), Ask> {
+    pub fn ask(&self, ask: Ask) -> Result<(), Box<Ask>> {
         let wake = {
             let mut inner = self.inner.lock();
             if inner.asks >= ASKS_MAX {
-                return Err(ask);
+                return Err(Box::new(ask));
             }
             inner.append(Entry::Ask(ask));
             std::mem::take(&mut inner.waiting)

@@ -95,6 +95,11 @@ impl Framer {
         self.nul_terminated
     }
 
+    /// The byte behind each object for a client that speaks like this: NUL where it ends its own with NUL, else LF.
+    pub fn terminator(&self) -> u8 {
+        if self.nul_terminated() { 0 } else { b'\n' }
+    }
+
     fn see_terminator(&mut self, byte: Option<&u8>) {
         self.nul_terminated = byte == Some(&0);
         self.terminator_due = byte.is_none();

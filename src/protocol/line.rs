@@ -33,7 +33,9 @@ impl LineFramer {
     pub fn next(&mut self, input: &[u8], max_line: usize) -> LineFramed {
         let Some(at) = memchr::memchr(b'\n', &input[self.scanned..]) else {
             self.scanned = input.len();
-            return if input.len() > max_line { LineFramed::TooLong } else { LineFramed::More };
+            // The last byte may be the first of the line's end.
+            let line = input.strip_suffix(b"\r").unwrap_or(input);
+            return if line.len() > max_line { LineFramed::TooLong } else { LineFramed::More };
         };
         let end = self.scanned + at;
         self.scanned = 0;
@@ -102,7 +104,7 @@ pub fn said(line: &[u8]) -> Result<Said<'_>, &'static str> {
 
 const NOT_UTF8: &str = "the line is not UTF-8";
 
-/// Appends a delivered chat, with the end of its line. Control characters, line ends above all, become spaces.
+/// Appends a delivered chat, with the end of its line. Control characters but the tab become spaces, line ends above all.
 pub fn write_chat(out: &mut Vec<u8>, from: &str, group: Option<&str>, text: &str) {
     out.extend_from_slice(b"from ");
     write_clean(out, from);
@@ -122,12 +124,17 @@ pub fn write_error(out: &mut Vec<u8>, text: &str) {
     out.push(b'\n');
 }
 
+/// Bytes before the text in the line of a chat to one user.
+pub fn chat_prefix(from: &str) -> usize {
+    "from ".len() + from.len() + ": ".len()
+}
+
 fn write_clean(out: &mut Vec<u8>, text: &str) {
     // ASCII control characters are one byte each, and the others begin with 0xC2.
     if !text.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == 0xc2) {
         return out.extend_from_slice(text.as_bytes());
     }
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let clean = |c: char| if c.is_control() && c != '\t' { ' ' } else { c };
     out.extend_from_slice(text.chars().map(clean).collect::<String>().as_bytes());
 }
 
@@ -166,6 +173,7 @@ mod tests {
         assert_eq!(LineFramer::default().next(b"abc\r\n", 3), LineFramed::Line { len: 3, used: 5 });
         assert_eq!(LineFramer::default().next(b"abcd\n", 3), LineFramed::TooLong);
         assert_eq!(LineFramer::default().next(b"abcd", 3), LineFramed::TooLong);
+        assert_eq!(LineFramer::default().next(b"abc\r", 3), LineFramed::More);
     }
 
     #[test]

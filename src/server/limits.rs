@@ -56,7 +56,8 @@ impl FdBudget {
             Err(_) => current,
         };
         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
-        let own = FIXED_FDS + config.workers * (WORKER_FDS + config.listen.len());
+        let own = FIXED_FDS
+            + config.workers * (WORKER_FDS + config.listen.len() + usize::from(config.line.is_some()));
         Self::divide(limit, own, config.max_channels)
     }
 

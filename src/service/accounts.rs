@@ -25,7 +25,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A verified login: now, or when the session before it has settled, or not at all.
     pub(crate) fn log_in(&mut self, login: Login) {
         let channel = login.asker.channel;
-        if self.is_stopping() || matches!(self.around.table.stage(channel), Stage::Offline | Stage::Free) {
+        if matches!(self.around.table.stage(channel), Stage::Offline | Stage::Free) || self.turn_away(channel)
+        {
             return;
         }
         let Ok(found) = self.person(login.user) else { return self.refuse(&login.asker, Errno::NotStored) };
@@ -44,6 +45,31 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return self.meet_duplicate(login, present);
         }
         self.log_in_here(login);
+    }
+
+    /// A line without a password: a guest, unless the name is registered.
+    pub(crate) fn log_in_guest(&mut self, asker: Asker, peer: Arc<str>, name: &str) {
+        let found = self.batch.attempt(|store| {
+            Ok(match store.user_named(name)? {
+                Some(row) => Some((row.id, row.password.is_none())),
+                None => store.add_user(name, None)?.map(|id| (id, true)),
+            })
+        });
+        match found {
+            None => self.refuse(&asker, Errno::NotStored),
+            Some(Some((user, true))) => {
+                self.log_in(Login {
+                    asker,
+                    peer,
+                    user,
+                    verified: None,
+                    renewed: None,
+                    again: None,
+                    lines: true,
+                });
+            }
+            Some(_) => self.refuse(&asker, Errno::Refused),
+        }
     }
 
     /// The user is online elsewhere.
@@ -141,18 +167,21 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.refuse(&login.asker, Errno::NotStored);
             return None;
         };
-        let Some(row) = row.filter(|row| row.password.is_some()) else {
+        let Some(row) = row else {
             self.refuse(&login.asker, Errno::Refused);
             return None;
         };
-        if row.password.as_deref() == Some(&*login.verified) {
+        if row.password.as_deref() == login.verified.as_deref() {
             return Some(row);
         }
-        let (who, password) = &login.again;
+        let Some((who, password)) = login.again.as_ref().filter(|_| row.password.is_some()) else {
+            self.refuse(&login.asker, Errno::Refused);
+            return None;
+        };
         // Another process has changed the password, or a renewed hash was written just now.
         self.around.auth.forget(who, password);
-        let task =
-            Task::Login { peer: Arc::clone(&login.peer), who: who.clone(), password: password.clone() };
+        let (peer, lines) = (Arc::clone(&login.peer), login.lines);
+        let task = Task::Login { peer, who: who.clone(), password: password.clone(), lines };
         if self.around.auth.submit(Job { asker: login.asker.clone(), task }).is_err() {
             self.refuse(&login.asker, Errno::Busy);
         }
@@ -172,6 +201,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             worker,
             epoch,
             peer: Arc::clone(&login.peer),
+            lines: login.lines,
             since_ms: self.now.unix_ms,
             backlog: None,
             gone: false,
@@ -196,7 +226,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             name,
             session: Some(number),
             epoch,
-            offline: offline.into_iter().map(|kept| kept.body).collect(),
+            offline: self.chats_of(offline, login.lines),
             upto,
             open: !more,
             friends: self.friends_now(user),

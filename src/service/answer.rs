@@ -1,5 +1,6 @@
 //! What a client is told, before it is put into the words of its protocol.
 
+use super::chat::Chat;
 use crate::channel::SessionNo;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::errno::Errno;
@@ -65,7 +66,7 @@ pub struct LoggedIn {
     /// The session's epoch.
     pub epoch: Epoch,
     /// The oldest messages of the box.
-    pub offline: Vec<Vec<u8>>,
+    pub offline: Vec<Chat>,
     /// The newest of them.
     pub upto: Option<Mid>,
     /// True exactly when the box holds nothing more, so that others may write to the channel directly.

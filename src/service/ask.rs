@@ -1,6 +1,7 @@
 //! What workers and auth threads ask of main: each ask comes back to the channel exactly once.
 
 use super::auth::Who;
+use super::chat::Body;
 use crate::channel::ChannelId;
 use crate::ident::{GroupId, UserId};
 use crate::sync::Arc;
@@ -25,20 +26,31 @@ pub struct Login {
     pub peer: Arc<str>,
     /// Who logs in.
     pub user: UserId,
-    /// The hash that the password was verified against. Main compares it with the row's once more, for
+    /// The hash that the password was verified against; none for a guest. Main compares it with the row's once more, for
     /// another process may have changed the password meanwhile.
-    pub verified: Arc<str>,
+    pub verified: Option<Arc<str>>,
     /// A stronger hash of the same password, where the stored one is weaker than the server's setting.
     pub renewed: Option<Box<str>>,
-    /// What to verify once more should the row's hash be another by now.
-    pub again: (Who, Box<str>),
+    /// What to verify once more should the row's hash be another by now; none for a guest.
+    pub again: Option<(Who, Box<str>)>,
+    /// True exactly when the client speaks lines.
+    pub lines: bool,
 }
 
 /// A request, as main takes it.
 #[derive(Debug)]
 pub enum Ask {
     /// Log in.
-    Login(Login),
+    Login(Box<Login>),
+    /// Log in by a line without a password: as a guest, if the name is nobody's or a guest's.
+    Guest {
+        /// Who asked.
+        asker: Asker,
+        /// The other end's address, for the history.
+        peer: Arc<str>,
+        /// The name, already found acceptable.
+        name: Box<str>,
+    },
     /// Register a name with a password hash.
     Register {
         /// Who asked.
@@ -87,12 +99,14 @@ pub enum Ask {
 }
 
 /// Where a chat goes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Destination {
     /// One user.
     User(UserId),
     /// Every other member of a group.
     Group(GroupId),
+    /// One user, by name.
+    Name(Box<str>),
 }
 
 /// A chat on its way through main.
@@ -104,8 +118,8 @@ pub struct Message {
     pub from: UserId,
     /// The receiver or receivers.
     pub to: Destination,
-    /// The object as delivered, without a terminator.
-    pub body: Arc<[u8]>,
+    /// What is said.
+    pub body: Body,
     /// What `seq`, receiver and text hash to; only where the request has a `seq`.
     pub fingerprint: Option<u128>,
 }
@@ -117,6 +131,7 @@ impl Ask {
             Ask::Login(login) => &login.asker,
             Ask::Chat(message) => &message.asker,
             Ask::Register { asker, .. }
+            | Ask::Guest { asker, .. }
             | Ask::AddFriend { asker, .. }
             | Ask::CreateGroup { asker, .. }
             | Ask::JoinGroup { asker, .. }

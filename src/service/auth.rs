@@ -40,7 +40,7 @@ pub struct Cost {
 }
 
 /// Who wants to log in, as the client names it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Who {
     /// By number.
     Id(UserId),
@@ -59,6 +59,8 @@ pub enum Task {
         who: Who,
         /// The password.
         password: Box<str>,
+        /// True exactly when the client speaks lines, where a name that nobody registered is a guest's.
+        lines: bool,
     },
     /// Hash it for a new user.
     Register {
@@ -125,7 +127,7 @@ impl Auth {
 
     /// The login of a job whose password was verified a short time ago.
     pub fn recall(&self, job: &Job, now_us: u64) -> Option<Login> {
-        let Task::Login { peer, who, password } = &job.task else { return None };
+        let Task::Login { peer, who, password, lines } = &job.task else { return None };
         let name = self.name_of(who, password);
         let recalled = self.recalled.lock();
         let known = recalled.get(&name).filter(|known| now_us < known.until_us)?;
@@ -133,9 +135,10 @@ impl Auth {
             asker: job.asker.clone(),
             peer: Arc::clone(peer),
             user: known.user,
-            verified: Arc::clone(&known.verified),
+            verified: Some(Arc::clone(&known.verified)),
             renewed: None,
-            again: (who.clone(), password.clone()),
+            again: Some((who.clone(), password.clone())),
+            lines: *lines,
         })
     }
 
@@ -210,8 +213,8 @@ impl<S> Verifier<S> {
             let Job { asker, task } = job;
             let outcome = match (&hasher, task) {
                 (None, task) => Err((task.answered_by(), Errno::Busy, Errno::Busy.text())),
-                (Some(hasher), Task::Login { peer, who, password }) => {
-                    self.verify(hasher, nobody.as_deref(), &asker, peer, &who, &password)
+                (Some(hasher), Task::Login { peer, who, password, lines }) => {
+                    self.verify(hasher, nobody.as_deref(), &asker, peer, (&who, lines), &password)
                 }
                 (Some(hasher), Task::Register { name, password }) => {
                     self.register(hasher, &asker, name, &password)
@@ -219,7 +222,7 @@ impl<S> Verifier<S> {
             };
             let refusal = match outcome {
                 Ok(ask) => self.queue.ask(ask).err().map(|ask| {
-                    let msgid = if matches!(ask, Ask::Login(_)) { 2 } else { 5 };
+                    let msgid = if matches!(*ask, Ask::Register { .. }) { 5 } else { 2 };
                     (msgid, Errno::Busy, Errno::Busy.text())
                 }),
                 Err(refusal) => Some(refusal),
@@ -236,7 +239,7 @@ impl<S> Verifier<S> {
         nobody: Option<&str>,
         asker: &Asker,
         peer: Arc<str>,
-        who: &Who,
+        (who, lines): (&Who, bool),
         password: &str,
     ) -> Result<Ask, Refusal> {
         let found = match who {
@@ -247,6 +250,9 @@ impl<S> Verifier<S> {
             tracing::error!(%error, "a login could not be looked up");
             (2, Errno::NotStored, Errno::NotStored.text())
         })?;
+        if let (true, Who::Name(name), None | Some(UserRow { password: None, .. })) = (lines, who, &row) {
+            return Ok(Ask::Guest { asker: asker.clone(), peer, name: name.clone() });
+        }
         let Some(UserRow { id, password: Some(stored), .. }) = row else {
             // As long as for a user who exists, so that the time does not tell.
             let _ = nobody.map(|stored| matches(stored, password));
@@ -261,14 +267,15 @@ impl<S> Verifier<S> {
             .map(|hash| hash.to_string());
         let current: Arc<str> = renewed.as_deref().unwrap_or(&stored).into();
         self.auth.remember(who, password, id, &current, self.clock.now().mono_us);
-        Ok(Ask::Login(Login {
+        Ok(Ask::Login(Box::new(Login {
             asker: asker.clone(),
             peer,
             user: id,
-            verified: stored.into(),
+            verified: Some(stored.into()),
             renewed: renewed.map(Into::into),
-            again: (who.clone(), password.into()),
-        }))
+            again: Some((who.clone(), password.into())),
+            lines,
+        })))
     }
 
     fn register(
@@ -348,7 +355,12 @@ mod tests {
         let channel = crate::channel::ChannelId { slot: 0, generation: 1 };
         let job = |password: &str| Job {
             asker: Asker { channel, re: 1, seq: None },
-            task: Task::Login { peer: "".into(), who: Who::Id(UserId(1)), password: password.into() },
+            task: Task::Login {
+                peer: "".into(),
+                who: Who::Id(UserId(1)),
+                password: password.into(),
+                lines: false,
+            },
         };
         auth.remember(&Who::Id(UserId(1)), "secret", UserId(1), &"hash".into(), 0);
         assert!(auth.recall(&job("secret"), 1).is_some());

@@ -1,21 +1,55 @@
-//! A chat for one receiver: the object as delivered, and what is owed for it.
+//! A chat for one receiver: what is said, and what is owed for it.
 
 use super::ask::Asker;
 use super::ticket::Ticket;
-use crate::ident::Mid;
+use crate::clock::local_time;
+use crate::ident::{Mid, UserId};
+use crate::protocol::chat::{To, chat_object, read_delivered};
+use crate::protocol::line;
 use crate::sync::Arc;
 
 /// A chat on its way to one user.
 #[derive(Clone, Debug)]
 pub struct Chat {
-    /// The JSON object, without a terminator.
-    pub body: Arc<[u8]>,
+    /// What is said.
+    pub body: Body,
+    /// The group's name, where it was said to a group; for receivers who speak lines.
+    pub group: Option<Arc<str>>,
     /// Counted off when this copy is safe.
     pub ticket: Option<Arc<Ticket>>,
     /// Its number in the receiver's box, if it still lies there.
     pub kept: Option<Mid>,
     /// Who hears of it should it not be possible to keep this copy.
     pub told: Told,
+}
+
+/// What is said, in the words of the sender's protocol until somebody needs the other's.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// The JSON object as delivered, without a terminator.
+    Object(Arc<[u8]>),
+    /// A line's text.
+    Text {
+        /// Who says it.
+        sender: Arc<Sender>,
+        /// To whom.
+        to: UserId,
+        /// When, in Unix milliseconds.
+        at_ms: i64,
+        /// What.
+        text: Arc<str>,
+    },
+}
+
+/// Somebody who is logged in, as chats name them.
+#[derive(Debug)]
+pub struct Sender {
+    /// The user's number.
+    pub id: UserId,
+    /// The user's name.
+    pub name: Arc<str>,
+    /// The name as JSON text, quotes included.
+    pub json: Box<str>,
 }
 
 /// Who hears of a copy that cannot be kept.
@@ -31,12 +65,96 @@ pub enum Told {
 
 impl Chat {
     /// A chat that was accepted before.
-    pub fn accepted(body: Arc<[u8]>, ticket: Option<Arc<Ticket>>) -> Self {
-        Chat { body, ticket, kept: None, told: Told::Nobody }
+    pub fn accepted(body: Body, ticket: Option<Arc<Ticket>>) -> Self {
+        Chat { body, group: None, ticket, kept: None, told: Told::Nobody }
     }
 
     /// A chat that lies in the receiver's box.
-    pub fn kept(body: Arc<[u8]>, mid: Mid) -> Self {
-        Chat { body, ticket: None, kept: Some(mid), told: Told::Nobody }
+    pub fn kept(body: Vec<u8>, mid: Mid, group: Option<Arc<str>>) -> Self {
+        Chat { body: Body::Object(body.into()), group, ticket: None, kept: Some(mid), told: Told::Nobody }
+    }
+
+    /// Appends the line that a receiver who speaks lines gets.
+    pub fn write_line(&self, out: &mut Vec<u8>) {
+        match &self.body {
+            Body::Text { sender, text, .. } => {
+                line::write_chat(out, &sender.name, self.group.as_deref(), text);
+            }
+            Body::Object(object) => match read_delivered(object) {
+                Some(said) => line::write_chat(out, &said.name, self.group.as_deref(), &said.msg),
+                // Only another process can have put such a thing into a box.
+                None => line::write_error(out, "a kept message could not be read"),
+            },
+        }
+    }
+}
+
+impl Body {
+    /// The JSON object, for a box.
+    pub fn object(&self) -> Arc<[u8]> {
+        match self {
+            Body::Object(object) => Arc::clone(object),
+            Body::Text { .. } => {
+                let mut out = Vec::new();
+                self.write_object(&mut out);
+                out.into()
+            }
+        }
+    }
+
+    /// Appends the JSON object, without a terminator.
+    pub fn write_object(&self, out: &mut Vec<u8>) {
+        match self {
+            Body::Object(object) => out.extend_from_slice(object),
+            Body::Text { sender, to, at_ms, text } => {
+                let time = local_time(*at_ms);
+                out.extend(chat_object(sender.id, &sender.name, To::User(*to), text, &time));
+            }
+        }
+    }
+
+    /// About how many bytes it takes.
+    pub fn size(&self) -> usize {
+        match self {
+            Body::Object(object) => object.len(),
+            Body::Text { text, .. } => text.len(),
+        }
+    }
+
+    /// The same for a receiver who is known only now.
+    #[must_use]
+    pub fn addressed_to(self, user: UserId) -> Self {
+        match self {
+            Body::Text { sender, at_ms, text, .. } => Body::Text { sender, to: user, at_ms, text },
+            object @ Body::Object(_) => object,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Body {
+        let sender = Sender { id: UserId(1), name: "ann".into(), json: "\"ann\"".into() };
+        Body::Text { sender: Arc::new(sender), to: UserId(2), at_ms: 0, text: text.into() }
+    }
+
+    #[test]
+    fn a_line_becomes_an_object_and_the_object_the_same_line() {
+        let body = text("say \"hi\": \\o/");
+        let mut direct = Vec::new();
+        Chat::accepted(body.clone(), None).write_line(&mut direct);
+        assert_eq!(direct, b"from ann: say \"hi\": \\o/\n");
+        let mut detour = Vec::new();
+        Chat::accepted(Body::Object(body.object()), None).write_line(&mut detour);
+        assert_eq!(direct, detour);
+    }
+
+    #[test]
+    fn an_object_that_is_none_is_said_to_be_unreadable() {
+        let mut out = Vec::new();
+        Chat::accepted(Body::Object((*b"nonsense").into()), None).write_line(&mut out);
+        assert!(out.starts_with(b"error: "));
     }
 }

@@ -4,23 +4,20 @@
 
 use super::ask::{Asker, Destination, Message};
 use super::chat::{Chat, Told};
-use super::storage::{BoxUsage, Storage};
+use super::storage::{BoxUsage, Kept, Storage};
 use super::ticket::Ticket;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{GroupId, Mid, UserId};
 use crate::offline::batch::{Effect, Owed};
 use crate::offline::drain::{Drain, through};
 use crate::offline::{Mail, Settles};
+use crate::protocol::chat::read_delivered;
 use crate::protocol::errno::Errno;
 use crate::service::accounts::{HANDOVER_BYTES, HANDOVER_COUNT};
 use crate::service::answer::Answer;
 use crate::sync::Arc;
 use std::collections::{HashMap, VecDeque};
 
-/// Messages that a box takes.
-pub(crate) const BOX_COUNT_MAX: u64 = 1000;
-/// Bytes of messages that a box takes.
-pub(crate) const BOX_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Chats with `seq` that are remembered for one sender.
 const WINDOW_COUNT: usize = 1024;
 /// How long they are remembered, in microseconds (10 minutes).
@@ -97,9 +94,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 None => return,
             },
         };
-        match message.to {
-            Destination::User(user) => self.chat_to_user(user, message, ticket),
-            Destination::Group(group) => self.chat_to_group(group, message, ticket),
+        match &message.to {
+            Destination::User(user) => self.chat_to_user(*user, message, ticket),
+            Destination::Group(group) => self.chat_to_group(*group, message, ticket),
+            Destination::Name(name) => self.chat_to_name(name, message, ticket),
         }
     }
 
@@ -122,6 +120,26 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         Some(ticket)
     }
 
+    fn chat_to_name(&mut self, name: &str, message: &Message, ticket: Option<Arc<Ticket>>) {
+        let online = self.around.registry.named(name);
+        let found = match online {
+            Some(user) => Some(Some(user)),
+            None => self.batch.attempt(|store| Ok(store.user_named(name)?.map(|row| row.id))),
+        };
+        match found {
+            None => self.refuse_chat(&message.asker, ticket, Errno::NotStored),
+            Some(Some(user)) => self.chat_to_user(user, message, ticket),
+            Some(None) => {
+                let text = format!("no such user: {name}");
+                let mut letter = through(&message.asker, Some(Errno::NoSuchUser));
+                if let Mail::Answer { answer: Some(Answer::Error { text: said, .. }), .. } = &mut letter {
+                    *said = text.into();
+                }
+                self.post(message.asker.channel, letter);
+            }
+        }
+    }
+
     fn chat_to_user(&mut self, user: UserId, message: &Message, ticket: Option<Arc<Ticket>>) {
         let asker = &message.asker;
         let fault = match self.person(user) {
@@ -134,17 +152,21 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let told = Told::Sender(Box::new(asker.clone()));
         let silent = ticket.is_none();
-        let placed = self.place(user, Chat { body: Arc::clone(&message.body), ticket, kept: None, told });
+        let placed = self.place(
+            user,
+            Chat { body: message.body.clone().addressed_to(user), group: None, ticket, kept: None, told },
+        );
         self.let_go_on(asker, silent && placed == Placed::Kept);
     }
 
     fn chat_to_group(&mut self, group: GroupId, message: &Message, ticket: Option<Arc<Ticket>>) {
         let asker = &message.asker;
-        let members = match self.members(group) {
-            Ok(Some(members)) => members,
+        let known = match self.members(group) {
+            Ok(Some(known)) => known,
             Ok(None) => return self.refuse_chat(asker, ticket, Errno::NoSuchGroup),
             Err(_) => return self.refuse_chat(asker, ticket, Errno::NotStored),
         };
+        let members = &known.members;
         if !members.contains(&message.from) {
             return self.refuse_chat(asker, ticket, Errno::NotMember);
         }
@@ -159,8 +181,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let mut rests_on_commit = false;
         for member in others {
-            let body = Arc::clone(&message.body);
-            let chat = Chat { body, ticket: ticket.clone(), kept: None, told: Told::Group };
+            let (body, group) = (message.body.clone(), Some(Arc::clone(&known.name)));
+            let chat = Chat { body, group, ticket: ticket.clone(), kept: None, told: Told::Group };
             let placed = match self.person(*member).map(|found| found.is_some()) {
                 Ok(true) => self.place(*member, chat),
                 Ok(false) => self.count_off(chat.ticket),
@@ -191,8 +213,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// The same for a chat that has waited. Its sender has gone on, so that its way into the box is not given up.
     pub(crate) fn place_held(&mut self, user: UserId, chat: Chat) {
         let Some(chat) = self.forward(user, chat) else { return };
-        let accepted = matches!(chat.told, Told::Nobody);
-        if !accepted && self.usage(user).is_some_and(|usage| after(usage, &chat).is_none()) {
+        let usage = if matches!(chat.told, Told::Nobody) { None } else { self.usage(user) };
+        if usage.is_some_and(|usage| self.with_one_more(usage, &chat.body.object()).is_none()) {
             return self.fail(user, chat, Errno::BoxFull);
         }
         self.around.metrics.chats_kept.add(1);
@@ -230,13 +252,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Puts a chat into a box, if there is room.
     fn keep(&mut self, user: UserId, chat: Chat) -> Placed {
         let Some(usage) = self.usage(user) else { return self.not_stored(user, chat) };
-        let Some(usage) = after(usage, &chat) else {
+        let object = chat.body.object();
+        let Some(usage) = self.with_one_more(usage, &object) else {
             self.fail(user, chat, Errno::BoxFull);
             return Placed::Elsewhere;
         };
         let at_ms = self.now.unix_ms;
         let kept = match self.next_mid(user) {
-            Some(mid) => self.batch.attempt(|store| store.keep(user, mid, at_ms, &chat.body)),
+            Some(mid) => self.batch.attempt(|store| store.keep(user, mid, at_ms, &object)),
             None => None,
         };
         if kept.is_none() {
@@ -250,6 +273,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.batch.then(Effect::Safe { ticket });
         }
         Placed::Kept
+    }
+
+    /// What a box holds with one more message; none when that is too much.
+    fn with_one_more(&self, usage: BoxUsage, object: &[u8]) -> Option<BoxUsage> {
+        let more = BoxUsage { count: usage.count + 1, bytes: usage.bytes + object.len() as u64 };
+        let fits = more.count <= self.policy.box_messages && more.bytes <= self.policy.box_bytes;
+        fits.then_some(more)
     }
 
     fn not_stored(&mut self, user: UserId, chat: Chat) -> Placed {
@@ -316,11 +346,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return Some(());
         };
         let (channel, number, worker) = (session.channel, session.number, session.worker);
+        let lines = session.lines;
         let kept = self.batch.attempt(|store| store.kept(user, sent, HANDOVER_COUNT, HANDOVER_BYTES))?;
         let last = kept.last().map(|kept| kept.mid);
-        let mut letters: Vec<Mail> = kept
+        let mut letters: Vec<Mail> = self
+            .chats_of(kept, lines)
             .into_iter()
-            .map(|kept| Chat::kept(kept.body.into(), kept.mid))
             .map(|chat| Mail::Chat { to: channel, session: number, user, chat, origin: None })
             .collect();
         if last.is_none() {
@@ -335,6 +366,17 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.came_back(letter);
         }
         Some(())
+    }
+
+    /// Chats that lie in a box, with the names of their groups for a client that speaks lines.
+    pub(crate) fn chats_of(&mut self, kept: Vec<Kept>, lines: bool) -> Vec<Chat> {
+        kept.into_iter()
+            .map(|kept| {
+                let group = lines.then(|| read_delivered(&kept.body)?.groupid).flatten();
+                let known = group.and_then(|group| self.members(group).ok().flatten());
+                Chat::kept(kept.body, kept.mid, known.map(|known| Arc::clone(&known.name)))
+            })
+            .collect()
     }
 
     /// What a box holds. `None` when the batch has failed.
@@ -385,12 +427,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let otherwise = Mail::Answer { channel, settles, answer: Some(error(asker, Errno::NotStored)) };
         self.batch.then(Effect::Commit { worker, letter, otherwise });
     }
-}
-
-/// What a box holds with one more chat; none when that is too much.
-fn after(usage: BoxUsage, chat: &Chat) -> Option<BoxUsage> {
-    let after = BoxUsage { count: usage.count + 1, bytes: usage.bytes + chat.body.len() as u64 };
-    (after.count <= BOX_COUNT_MAX && after.bytes <= BOX_BYTES_MAX).then_some(after)
 }
 
 fn error(asker: &Asker, errno: Errno) -> Answer {

@@ -9,6 +9,13 @@ use crate::offline::drain::{BatchFailed, Drain};
 use crate::protocol::errno::Errno;
 use crate::sync::Arc;
 
+/// A group, as main remembers it.
+#[derive(Debug)]
+pub(crate) struct KnownGroup {
+    pub(crate) name: Arc<str>,
+    pub(crate) members: Box<[UserId]>,
+}
+
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(crate) fn add_friend(&mut self, asker: &Asker, user: UserId, friend: UserId) {
         match self.person(friend) {
@@ -44,18 +51,18 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    /// A group's members; `Ok(None)` when there is no such group.
-    pub(crate) fn members(&mut self, group: GroupId) -> Result<Option<Arc<[UserId]>>, BatchFailed> {
-        if let Some(members) = self.groups.get(&group) {
-            return Ok(Some(Arc::clone(members)));
+    /// A group's name and members; `Ok(None)` when there is no such group.
+    pub(crate) fn members(&mut self, group: GroupId) -> Result<Option<Arc<KnownGroup>>, BatchFailed> {
+        if let Some(known) = self.groups.get(&group) {
+            return Ok(Some(Arc::clone(known)));
         }
-        let found = self.batch.attempt(|store| store.group(group)).ok_or(BatchFailed)?;
-        if found.is_none() {
+        let Some(row) = self.batch.attempt(|store| store.group(group)).ok_or(BatchFailed)? else {
             return Ok(None);
-        }
+        };
         let members = self.batch.attempt(|store| store.members(group)).ok_or(BatchFailed)?;
-        let members: Arc<[UserId]> = members.iter().map(|member| member.id).collect();
-        self.remember_group(group, Arc::clone(&members));
-        Ok(Some(members))
+        let members = members.iter().map(|member| member.id).collect();
+        let known = Arc::new(KnownGroup { name: row.name.into(), members });
+        self.remember_group(group, Arc::clone(&known));
+        Ok(Some(known))
     }
 }

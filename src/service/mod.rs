@@ -3,11 +3,12 @@
 mod accounts;
 pub mod answer;
 pub mod ask;
+pub mod attempts;
 pub mod auth;
 pub mod chat;
 pub(crate) mod chats;
 pub mod fingerprint;
-mod groups;
+pub(crate) mod groups;
 pub(crate) mod people;
 pub mod registry;
 pub mod storage;

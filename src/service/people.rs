@@ -55,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) epoch: Epoch,
     pub(crate) peer: Arc<str>,
     pub(crate) since_ms: i64,
+    /// True exactly when the client speaks lines.
+    pub(crate) lines: bool,
     /// The newest message of the box that was sent to the channel, while the box may hold newer ones.
     pub(crate) backlog: Option<Mid>,
     /// True exactly when a letter came back because the step is taken; the departure is on its way.
@@ -105,7 +107,7 @@ impl Person {
 
     /// Has a message wait for a settlement.
     pub(crate) fn hold(&mut self, chat: Chat) {
-        self.held_bytes += chat.body.len();
+        self.held_bytes += chat.body.size();
         self.held.push_back(chat);
     }
 
@@ -138,6 +140,8 @@ impl Person {
 #[derive(Debug, Default)]
 pub(crate) struct People {
     known: HashMap<UserId, Person>,
+    /// Users who were met in the batch under way: their rows may have been added in it.
+    met: Vec<UserId>,
     online: usize,
 }
 
@@ -152,7 +156,11 @@ impl People {
 
     /// Remembers a user whose row was just read.
     pub(crate) fn meet(&mut self, row: &UserRow) -> &mut Person {
-        let person = self.known.entry(row.id).or_insert_with(|| Person::new(row));
+        let met = &mut self.met;
+        let person = self.known.entry(row.id).or_insert_with(|| {
+            met.push(row.id);
+            Person::new(row)
+        });
         // Another process may have raised it, never lowered.
         person.epoch = person.epoch.max(row.epoch);
         if *person.name != *row.name {
@@ -167,6 +175,20 @@ impl People {
             person.usage = None;
             if person.session.is_none() {
                 person.forget_numbers();
+            }
+        }
+    }
+
+    /// Takes the users who were met in the batch that ends.
+    pub(crate) fn take_met(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.met)
+    }
+
+    /// Forgets those of these users with whom nothing goes on: their rows may never have been.
+    pub(crate) fn unmeet(&mut self, met: &[UserId]) {
+        for user in met {
+            if self.known.get(user).is_some_and(Person::is_idle) {
+                self.known.remove(user);
             }
         }
     }

@@ -20,6 +20,8 @@ pub enum Filter<'a> {
     All,
     /// Those of a user.
     User(UserId),
+    /// Those of the user who has that name now, under whatever name they were written down.
+    Named(&'a str),
     /// Those of a channel, by its name, such as `7.3`.
     Channel(&'a str),
     /// Those whose other end's address, where one is known, this accepts.
@@ -92,6 +94,9 @@ impl History {
             Filter::User(user) => {
                 collect(self.conn.prepare_cached(BY_USER)?.query((user.0,))?, limit, |_| true)
             }
+            Filter::Named(name) => {
+                collect(self.conn.prepare_cached(BY_NAME)?.query((name,))?, limit, |_| true)
+            }
             Filter::Channel(name) => {
                 collect(self.conn.prepare_cached(BY_CHANNEL)?.query((name,))?, limit, |_| true)
             }
@@ -115,6 +120,7 @@ macro_rules! newest_first {
 
 const ALL: &str = newest_first!("");
 const BY_USER: &str = newest_first!("WHERE user = ?1");
+const BY_NAME: &str = newest_first!("WHERE user = (SELECT id FROM user WHERE name = ?1)");
 const BY_CHANNEL: &str = newest_first!("WHERE channel = ?1");
 
 fn collect(

@@ -6,10 +6,11 @@ use super::words::{accepted, texts};
 use crate::channel::{ChannelId, SessionNo, Stage};
 use crate::ident::{Epoch, UserId};
 use crate::offline::{Entry, Kicker, Mail, Outlet, Settles};
+use crate::protocol::framing::Framer;
 use crate::service::answer::{Answer, LoggedIn};
 use crate::service::registry::Online;
 use crate::sync::Arc;
-use crate::worker::{Core, Mailbox, Mailboxes, Wake};
+use crate::worker::{Codec, Core, Mailbox, Mailboxes, Wake};
 
 /// Nobody waits in a poller here.
 struct NoWake;
@@ -53,7 +54,12 @@ impl Bench {
     pub(crate) fn accept_at(&mut self, worker: usize) -> (ChannelId, Client) {
         let (wire, client) = connection();
         let before: Vec<ChannelId> = self.commons.table.occupants().collect();
-        let accepted = self.cores[worker].accept(wire, "127.0.0.1:1".parse().unwrap(), |wire, _| Ok(wire));
+        let accepted = self.cores[worker].accept(
+            wire,
+            "127.0.0.1:1".parse().unwrap(),
+            Codec::Json(Framer::default()),
+            |wire, _| Ok(wire),
+        );
         assert!(accepted.is_ok(), "no name is free");
         let mut present = self.commons.table.occupants();
         let channel = present.find(|channel| !before.contains(channel)).expect("it has a name now");

@@ -6,16 +6,20 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::offline::drain::{Policy, Surroundings};
 use crate::offline::{Kicker, OfflineQueue, Outlet};
+use crate::service::attempts::{AttemptLimits, Attempts};
 use crate::service::auth::{Auth, Job};
 use crate::service::registry::Registry;
 use crate::sync::Arc;
-use crate::worker::{Limits, Shared};
+use crate::worker::{Addresses, Limits, Shared};
 use crossbeam_channel::Receiver;
 
 /// Names of a made-up server's channels.
 pub(crate) const CAPACITY: usize = 64;
 /// The grace of a made-up server, in microseconds.
 pub(crate) const GRACE_US: u64 = 5_000_000;
+
+/// Messages that a box takes.
+pub(crate) const BOX_MESSAGES: u64 = 20;
 
 /// The shared parts.
 pub(crate) struct Commons {
@@ -82,12 +86,24 @@ impl Commons {
                 login_timeout_us: 10_000_000,
                 idle_us: None,
                 max_channels: self.table.capacity(),
+                write_timeout_us: 30_000_000,
+                ping_interval_us: 25_000_000,
+                ping_timeout_us: 8_000_000,
+                request_rate: None,
             },
+            attempts: Attempts::new(AttemptLimits { per_user: 5, per_address: 60 }),
+            addresses: Addresses::new(CAPACITY),
         })
     }
 }
 
 /// How a made-up server treats its users, unless a test says otherwise.
 pub(crate) fn policy() -> Policy {
-    Policy { grace_us: GRACE_US, stop_drain_us: 2_000_000, reject_duplicates: false }
+    Policy {
+        grace_us: GRACE_US,
+        stop_drain_us: 2_000_000,
+        box_messages: BOX_MESSAGES,
+        box_bytes: 16 * 1024 * 1024,
+        reject_duplicates: false,
+    }
 }

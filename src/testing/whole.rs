@@ -86,7 +86,7 @@ impl Server {
         for job in jobs {
             match verified(&self.disk, job) {
                 Ok(ask) => self.bench.commons.queue.ask(ask).expect("there is room"),
-                Err(refusal) => self.bench.post(refusal),
+                Err(refusal) => self.bench.post(*refusal),
             }
         }
         any
@@ -128,11 +128,11 @@ pub(crate) fn chat(to: UserId, text: &str) -> String {
     format!(r#"{{"msgid":6,"toid":{to},"msg":"{text}","time":"now"}}"#)
 }
 
-fn verified(disk: &Disk, job: Job) -> Result<Ask, Mail> {
+fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
     let Job { asker, task } = job;
     match task {
         Task::Register { name, password } => Ok(Ask::Register { asker, name, password }),
-        Task::Login { peer, who, password } => {
+        Task::Login { peer, who, password, lines } => {
             let mut lookup = disk.lookup();
             let found = match &who {
                 Who::Id(user) => lookup.user(*user),
@@ -140,11 +140,19 @@ fn verified(disk: &Disk, job: Job) -> Result<Ask, Mail> {
             };
             match found.unwrap() {
                 Some(UserRow { id: user, password: Some(stored), .. }) if stored == *password => {
-                    let again = (who, password);
-                    let verified = stored.into();
-                    Ok(Ask::Login(Login { asker, peer, user, verified, renewed: None, again }))
+                    let again = Some((who, password));
+                    let verified = Some(stored.into());
+                    Ok(Ask::Login(Box::new(Login {
+                        asker,
+                        peer,
+                        user,
+                        verified,
+                        renewed: None,
+                        again,
+                        lines,
+                    })))
                 }
-                _ => Err(refused(asker)),
+                _ => Err(Box::new(refused(asker))),
             }
         }
     }

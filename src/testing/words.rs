@@ -8,7 +8,7 @@ use crate::protocol::errno::Errno;
 use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker, Destination, Login, Message};
 use crate::service::auth::Who;
-use crate::service::chat::Chat;
+use crate::service::chat::{Body, Chat};
 use crate::service::fingerprint;
 
 /// The password hash of every user in these tests; nobody computes one.
@@ -51,7 +51,7 @@ impl Said {
     /// Which channel a letter is about, and what it says.
     pub(crate) fn of(letter: &Mail) -> (Option<ChannelId>, Said) {
         match letter {
-            Mail::Chat { to, chat, .. } => (Some(*to), Said::Chat(text(&chat.body))),
+            Mail::Chat { to, chat, .. } => (Some(*to), Said::Chat(text(&chat.body.object()))),
             Mail::Answer { channel, settles, answer } => {
                 (Some(*channel), Said::answer(*settles, answer.as_ref()))
             }
@@ -60,7 +60,7 @@ impl Said {
             Mail::Settle { channel, session } => (Some(*channel), Said::Settle(*session)),
             Mail::Close { channel } => (Some(*channel), Said::Close),
             Mail::Probe { channel, .. } => (Some(*channel), Said::Probe),
-            Mail::Report(_) | Mail::Accept | Mail::Shutdown | Mail::Exit => (None, Said::ToWorker),
+            Mail::Report(_) | Mail::Accept | Mail::CloseListeners | Mail::Exit => (None, Said::ToWorker),
         }
     }
 
@@ -71,7 +71,7 @@ impl Said {
                 Said::Through
             }
             Some(Answer::LoggedIn(login)) if login.session.is_some() => {
-                Said::Welcome(login.user, login.offline.iter().map(|body| text(body)).collect())
+                Said::Welcome(login.user, texts(&login.offline))
             }
             Some(Answer::LoggedIn(login)) => Said::Greeting(login.user),
             Some(Answer::Registered { id, .. }) => Said::Registered(*id),
@@ -101,14 +101,15 @@ pub(crate) fn asker(channel: ChannelId, re: i64, seq: Option<&str>) -> Asker {
 
 /// A login whose password has been verified.
 pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
-    Ask::Login(Login {
+    Ask::Login(Box::new(Login {
         asker: asker(channel, 1, None),
         peer: "127.0.0.1:1".into(),
         user,
-        verified: HASH.into(),
+        verified: Some(HASH.into()),
         renewed: None,
-        again: (Who::Id(user), "password".into()),
-    })
+        again: Some((Who::Id(user), "password".into())),
+        lines: false,
+    }))
 }
 
 /// A chat that goes through main.
@@ -118,22 +119,23 @@ pub(crate) fn message(
     text: &str,
     seq: Option<&str>,
 ) -> Ask {
-    let re = if matches!(to, Destination::User(_)) { 6 } else { 10 };
+    let re = if matches!(to, Destination::Group(_)) { 10 } else { 6 };
+    let fingerprint = seq.map(|seq| fingerprint::of(seq, &to, text.as_bytes()));
     Ask::Chat(Message {
         asker: asker(channel, re, seq),
         from,
         to,
-        body: text.as_bytes().into(),
-        fingerprint: seq.map(|seq| fingerprint::of(seq, to, text.as_bytes())),
+        body: Body::Object(text.as_bytes().into()),
+        fingerprint,
     })
 }
 
 /// A chat that was accepted from another worker.
 pub(crate) fn accepted(text: &str) -> Chat {
-    Chat::accepted(text.as_bytes().into(), None)
+    Chat::accepted(Body::Object(text.as_bytes().into()), None)
 }
 
 /// The texts of chats, in order.
 pub(crate) fn texts(chats: &[Chat]) -> Vec<String> {
-    chats.iter().map(|chat| text(&chat.body)).collect()
+    chats.iter().map(|chat| text(&chat.body.object())).collect()
 }

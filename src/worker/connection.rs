@@ -1,13 +1,27 @@
 //! One channel in its worker's hands. Nobody else touches it.
 
+use super::core::IN_MAIN_MAX;
+use super::limits::Allowance;
 use super::outbuf::OutBuf;
+use super::routing::Route;
 use crate::channel::{ChannelId, SessionNo};
-use crate::ident::UserId;
 use crate::offline::Parting;
 use crate::protocol::framing::Framer;
-use crate::service::chat::Chat;
+use crate::protocol::line::LineFramer;
+use crate::protocol::request::Caps;
+use crate::service::auth::Who;
+use crate::service::chat::{Chat, Sender};
 use crate::sync::Arc;
 use std::net::SocketAddr;
+
+/// What a connection speaks, and how far its input is understood.
+#[derive(Debug)]
+pub enum Codec {
+    /// JSON objects.
+    Json(Framer),
+    /// Lines.
+    Line(LineFramer),
+}
 
 /// A connection and all that its worker knows of it.
 #[derive(Debug)]
@@ -16,7 +30,7 @@ pub(super) struct Connection<T> {
     pub(super) id: ChannelId,
     pub(super) io: T,
     pub(super) peer: SocketAddr,
-    pub(super) framer: Framer,
+    pub(super) codec: Codec,
     /// Bytes that are read and not yet understood.
     pub(super) input: Vec<u8>,
     pub(super) out: OutBuf,
@@ -38,6 +52,8 @@ pub(super) struct Connection<T> {
     pub(super) ended: bool,
     /// True exactly when the channel table has been told that the client is gone.
     pub(super) counted_gone: bool,
+    /// The way of the latest chat, which the next one often takes too.
+    pub(super) route: Option<Box<Route>>,
     /// Why the channel leaves; set from the moment its worker learns that the step is taken.
     pub(super) leaving: Option<Box<Leaving>>,
     /// Errors 10 to 12 in a row.
@@ -52,6 +68,20 @@ pub(super) struct Connection<T> {
     pub(super) nobody_since_us: u64,
     /// When the latest login or registration was asked.
     pub(super) asked_us: u64,
+    /// True exactly when its address counts it.
+    pub(super) counted_in: bool,
+    /// When output last moved.
+    pub(super) moved_us: u64,
+    /// When the latest ping was sent, or the login before the first.
+    pub(super) pinged_us: u64,
+    /// True exactly when a ping was sent in this session.
+    pub(super) ping_sent: bool,
+    /// Extensions that the login under way asks for.
+    pub(super) asked_caps: Caps,
+    /// Whose login is under way.
+    pub(super) asked_who: Option<Box<Who>>,
+    /// What the request rate leaves.
+    pub(super) allowance: Allowance,
     /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
     pub(super) armed_us: u64,
     pub(super) bytes_in: u64,
@@ -61,12 +91,11 @@ pub(super) struct Connection<T> {
 /// Who is logged in.
 #[derive(Debug)]
 pub(super) struct User {
-    pub(super) id: UserId,
-    pub(super) name: Arc<str>,
-    /// The name as JSON text, for every chat.
-    pub(super) name_json: Arc<str>,
+    pub(super) sender: Arc<Sender>,
     /// None where the client had ended its side before the login was answered.
     pub(super) session: Option<SessionNo>,
+    /// Extensions that the client has asked for.
+    pub(super) caps: Caps,
     /// Chats handed to the kernel in this session.
     pub(super) delivered: u64,
     pub(super) since_us: u64,
@@ -98,12 +127,12 @@ pub(super) struct Leaving {
 }
 
 impl<T> Connection<T> {
-    pub(super) fn new(id: ChannelId, io: T, peer: SocketAddr, now_us: u64) -> Self {
+    pub(super) fn new(id: ChannelId, io: T, peer: SocketAddr, codec: Codec, now_us: u64) -> Self {
         Connection {
             id,
             io,
             peer,
-            framer: Framer::default(),
+            codec,
             input: Vec::new(),
             out: OutBuf::default(),
             blocked: false,
@@ -115,6 +144,7 @@ impl<T> Connection<T> {
             tickets: 0,
             ended: false,
             counted_gone: false,
+            route: None,
             leaving: None,
             faults: 0,
             refused_logins: 0,
@@ -122,6 +152,13 @@ impl<T> Connection<T> {
             heard_us: now_us,
             nobody_since_us: now_us,
             asked_us: 0,
+            counted_in: false,
+            moved_us: now_us,
+            pinged_us: now_us,
+            ping_sent: false,
+            asked_caps: Caps::default(),
+            asked_who: None,
+            allowance: Allowance::default(),
             armed_us: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -133,17 +170,13 @@ impl<T> Connection<T> {
         self.user.as_ref().and_then(|user| user.session)
     }
 
-    /// Appends one JSON object, ended in the way the client speaks.
-    pub(super) fn say(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let end = self.terminator();
-        self.out.plain(|out| {
-            write(out);
-            out.push(end);
-        });
+    /// True exactly when the client speaks lines.
+    pub(super) fn speaks_lines(&self) -> bool {
+        matches!(self.codec, Codec::Line(_))
     }
 
-    /// The byte behind each object: NUL for a client that ends its own with NUL, else LF.
-    pub(super) fn terminator(&self) -> u8 {
-        if self.framer.nul_terminated() { 0 } else { b'\n' }
+    /// True exactly when the next request has to wait.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.logging_in || self.in_main >= IN_MAIN_MAX
     }
 }

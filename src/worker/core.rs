@@ -2,7 +2,9 @@
 //!
 //! Owned by one worker thread. It never waits, and holds no lock while it reads or writes a socket.
 
-use super::connection::Connection;
+use super::addresses::Addresses;
+use super::connection::{Codec, Connection};
+use super::limits::Limits;
 use super::mailbox::Mailbox;
 use super::outbuf::Written;
 use super::socket::Transport;
@@ -12,6 +14,7 @@ use crate::clock::Now;
 use crate::metrics::Metrics;
 use crate::offline::{Departure, Entry, Mail, OfflineQueue, Outlet, Parting};
 use crate::service::ask::Ask;
+use crate::service::attempts::Attempts;
 use crate::service::auth::Auth;
 use crate::service::registry::Registry;
 use crate::sync::Arc;
@@ -26,23 +29,6 @@ pub const IN_MAIN_MAX: u32 = 256;
 pub const WAITING_INPUT_MAX: usize = 65_536;
 /// Reads that are still done on a connection that takes no more output, for what was asked before.
 const LAST_READS: usize = 16;
-
-/// Limits of one server, the same for all workers.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// The largest request, in bytes.
-    pub max_frame: usize,
-    /// The largest request before a login, in bytes.
-    pub max_frame_before_login: usize,
-    /// Unsent output at which a slow reader is sent away, in bytes.
-    pub out_limit: usize,
-    /// How long a channel may have nobody logged in, in microseconds.
-    pub login_timeout_us: u64,
-    /// How long a channel may be silent, in microseconds.
-    pub idle_us: Option<u64>,
-    /// Channels that may be open or live at once.
-    pub max_channels: usize,
-}
 
 /// What a worker shares with the rest of the server. `S` is a client's socket as main gets it back.
 pub struct Shared<S> {
@@ -60,6 +46,10 @@ pub struct Shared<S> {
     pub metrics: Arc<Metrics>,
     /// Limits.
     pub limits: Limits,
+    /// Failed logins.
+    pub attempts: Attempts,
+    /// Channels of each address.
+    pub addresses: Addresses,
 }
 
 /// One worker's channels.
@@ -82,7 +72,7 @@ pub struct Core<T: Transport> {
     pub(super) scratch: Box<[u8]>,
     /// True exactly while the listeners are watched.
     pub(super) accepting: bool,
-    /// True exactly when the server stops: whoever still comes is sent away.
+    /// True exactly when the server stops: nobody new is accepted after those who are queued.
     pub(super) stopping: bool,
     /// True exactly when the thread is to end.
     pub(super) exiting: bool,
@@ -146,6 +136,7 @@ impl<T: Transport> Core<T> {
         &mut self,
         socket: S,
         peer: SocketAddr,
+        codec: Codec,
         make: impl FnOnce(S, usize) -> io::Result<T>,
     ) -> Result<(), S> {
         let Some(id) = self.shared.table.open(self.index) else { return Err(socket) };
@@ -164,12 +155,18 @@ impl<T: Transport> Core<T> {
         if self.channels.len() <= slot {
             self.channels.resize_with(slot + 1, || None);
         }
-        self.channels[slot] = Some(Box::new(Connection::new(id, io, peer, self.now.mono_us)));
-        if self.stopping {
-            self.step(id, Parting::new(Reason::ServerShutdown));
-        } else if self.shared.table.present() > self.shared.limits.max_channels {
+        self.channels[slot] = Some(Box::new(Connection::new(id, io, peer, codec, self.now.mono_us)));
+        if self.shared.table.present() > self.shared.limits.max_channels {
             self.step(id, Parting::new(Reason::ServerFull));
+        } else if !self.shared.addresses.enter(peer.ip()) {
+            if let Some(connection) = self.connection(id) {
+                connection.counted_in = true;
+            }
+            self.step(id, Parting::new(Reason::IpLimit));
         } else {
+            if let Some(connection) = self.connection(id) {
+                connection.counted_in = true;
+            }
             self.arm(id);
         }
         Ok(())
@@ -306,6 +303,7 @@ impl<T: Transport> Core<T> {
 
     /// Writes what waits, once.
     pub(super) fn flush(&mut self, id: ChannelId) {
+        let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         connection.dirty = false;
         if connection.out.is_empty() || connection.blocked {
@@ -319,6 +317,7 @@ impl<T: Transport> Core<T> {
             Ok(count) => {
                 connection.bytes_out += count as u64;
                 connection.blocked = count < offered;
+                connection.moved_us = now_us;
                 let mut written = Written::default();
                 connection.out.advance(count, &mut written);
                 self.shared.metrics.bytes_out.add(count as u64);
@@ -332,6 +331,7 @@ impl<T: Transport> Core<T> {
             }
         }
         self.check_out_limit(id);
+        self.arm_if_blocked(id);
         self.farewell(id);
         self.adjust_interest(id);
     }
@@ -342,7 +342,7 @@ impl<T: Transport> Core<T> {
         if let Some(user) = &mut connection.user {
             user.delivered += written.delivered;
         }
-        let user = connection.user.as_ref().map(|user| user.id);
+        let user = connection.user.as_ref().map(|user| user.sender.id);
         if let (Some(upto), Some(session), Some(user)) = (written.taken_over, session, user) {
             self.to_main.push(Entry::TakenOver { user, channel: id, session, upto });
         }
@@ -406,48 +406,6 @@ impl<T: Transport> Core<T> {
             self.check_time_limits(id);
         }
         self.due = due;
-    }
-
-    fn check_time_limits(&mut self, id: ChannelId) {
-        let limits = self.shared.limits.clone();
-        let now_us = self.now.mono_us;
-        let Some(connection) = self.connection(id) else { return };
-        if connection.leaving.is_some() || connection.armed_us == 0 || now_us < connection.armed_us {
-            return;
-        }
-        connection.armed_us = 0;
-        // The clock stands still while a login is on its way.
-        let waits = connection.logging_in || connection.user.is_some();
-        if !waits && now_us >= connection.nobody_since_us + limits.login_timeout_us {
-            return self.step(id, Parting::new(Reason::LoginTimeout));
-        }
-        if limits.idle_us.is_some_and(|idle_us| now_us >= connection.heard_us + idle_us) {
-            return self.step(id, Parting::new(Reason::IdleTimeout));
-        }
-        self.arm(id);
-    }
-
-    /// Has the channel looked at when the next of its deadlines may have passed.
-    pub(super) fn arm(&mut self, id: ChannelId) {
-        let limits = &self.shared.limits;
-        let (login_us, idle_us) = (limits.login_timeout_us, limits.idle_us);
-        let now_us = self.now.mono_us;
-        let Some(connection) = self.connection(id) else { return };
-        let nobody_since_us = if connection.logging_in {
-            connection.nobody_since_us + now_us.saturating_sub(connection.asked_us)
-        } else {
-            connection.nobody_since_us
-        };
-        let login = connection.user.is_none().then_some(nobody_since_us + login_us);
-        let idle = idle_us.map(|idle_us| connection.heard_us + idle_us);
-        let Some(at_us) = [login, idle].into_iter().flatten().min() else { return };
-        if connection.armed_us != 0 && connection.armed_us <= at_us {
-            return;
-        }
-        let armed_us = self.wheel.arm(id, at_us);
-        if let Some(connection) = self.connection(id) {
-            connection.armed_us = armed_us;
-        }
     }
 
     /// Takes the one step for a reason that the worker has found, and starts the farewell.

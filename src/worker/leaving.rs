@@ -9,7 +9,6 @@ use super::outbuf::Written;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Initiator, Reason, SessionNo};
 use crate::offline::{Entry, Milestone, Parting, Settlement};
-use crate::protocol::answer;
 use std::io;
 
 /// The system's error numbers that have a reason of their own, as Linux numbers them.
@@ -79,6 +78,11 @@ impl<T: Transport> Core<T> {
         {
             connection.settling.push(Settling { session, unsent: Vec::new(), delivered: 0 });
         }
+        if std::mem::take(&mut connection.counted_in) {
+            let address = connection.peer.ip();
+            self.shared.addresses.leave(address);
+        }
+        let Some(connection) = self.connection(id) else { return };
         connection.input = Vec::new();
         let waits = connection.in_main > 0 || connection.tickets > 0;
         connection.leaving = Some(Box::new(Leaving {
@@ -133,28 +137,12 @@ impl<T: Transport> Core<T> {
         connection.settling.push(Settling { session, unsent, delivered });
     }
 
-    /// The server stops: everyone here is sent away.
-    pub(super) fn shut_down(&mut self) {
-        self.stopping = true;
-        let present: Vec<ChannelId> = self
-            .channels
-            .iter()
-            .flatten()
-            .filter(|connection| connection.leaving.is_none())
-            .map(|connection| connection.id)
-            .collect();
-        for id in present {
-            self.step(id, Parting::new(Reason::ServerShutdown));
-        }
-    }
-
     /// Says goodbye behind the last of the output, and ends the server's side when all of it is written.
     pub(super) fn farewell(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         let asks = connection.in_main > 0;
         let waits = asks || connection.tickets > 0 || connection.logging_in;
-        let end = connection.terminator();
         let Some(leaving) = &mut connection.leaving else { return };
         if leaving.shut || leaving.broken {
             return;
@@ -168,11 +156,8 @@ impl<T: Transport> Core<T> {
         if !leaving.told {
             leaving.told = true;
             if !by_client {
-                let parting = &leaving.parting;
-                connection.out.plain(|out| {
-                    answer::goodbye(out, parting.reason, &parting.text, parting.retry_after_ms);
-                    out.push(end);
-                });
+                let parting = leaving.parting.clone();
+                connection.say_goodbye(&parting);
                 self.mark_dirty(id);
                 return;
             }

@@ -3,17 +3,13 @@
 use super::connection::User;
 use super::core::Core;
 use super::socket::Transport;
-use crate::channel::Reason;
 use crate::channel::{ChannelId, SessionNo};
-use crate::offline::{ChannelReport, Entry, Mail, Parting, Settles};
-use crate::protocol::answer::{self, FriendState, GroupState, LoginAnswer, MemberState};
-use crate::protocol::errno::Errno;
+use crate::offline::{ChannelReport, Entry, Mail, Settles};
+use crate::protocol::answer;
 use crate::service::answer::{Answer, LoggedIn};
-use crate::service::chat::Chat;
+use crate::service::chat::{Chat, Sender};
 use crate::service::ticket::Owed;
-
-/// Refused logins at which a channel leaves with `auth_failed`.
-pub(super) const REFUSED_LOGINS_MAX: u32 = 10;
+use crate::sync::Arc;
 
 impl<T: Transport> Core<T> {
     pub(super) fn open_letter(&mut self, letter: Mail) {
@@ -40,7 +36,7 @@ impl<T: Transport> Core<T> {
                 let _ = reply.send(self.report());
             }
             Mail::Accept => self.accepting = true,
-            Mail::Shutdown => self.shut_down(),
+            Mail::CloseListeners => self.stopping = true,
             Mail::Exit => self.exiting = true,
         }
     }
@@ -54,15 +50,7 @@ impl<T: Transport> Core<T> {
             }
             return;
         }
-        let end = connection.terminator();
-        let write = |out: &mut Vec<u8>| {
-            out.extend_from_slice(&chat.body);
-            out.push(end);
-        };
-        match chat.kept {
-            Some(mid) => connection.out.kept(mid, 1, write),
-            None => connection.out.live(chat.ticket, write),
-        }
+        connection.take_chat(chat);
         self.mark_dirty(to);
     }
 
@@ -102,32 +90,15 @@ impl<T: Transport> Core<T> {
         }
         match answer {
             Answer::LoggedIn(login) => self.greet(id, &login),
-            Answer::Registered { id: user, seq } => {
-                connection.say(|out| answer::registered(out, user, seq.as_deref()));
-            }
+            Answer::Registered { id: user, seq } => connection.say_registered(user, seq.as_deref()),
             Answer::Refused { msgid, errno, text, seq } => {
-                connection.say(|out| answer::refused(out, msgid, errno, &text, seq.as_deref()));
-                self.shared.metrics.request_errors.add(1);
-                if msgid == 2 && errno == Errno::Refused {
-                    self.count_refused_login(id);
-                }
+                self.refuse_login(id, msgid, errno, &text, seq.as_deref());
             }
             Answer::Error { errno, text, re, seq } => {
-                connection.say(|out| answer::error(out, errno, &text, re, seq.as_deref()));
+                connection.say_error(errno, &text, re, seq.as_deref());
                 self.shared.metrics.request_errors.add(1);
             }
-            Answer::Done { re, seq, id, full } => {
-                connection.say(|out| answer::done(out, re, &seq, id.map(|group| group.0), &full));
-            }
-        }
-    }
-
-    fn count_refused_login(&mut self, id: ChannelId) {
-        self.shared.metrics.logins_failed.add(1);
-        let Some(connection) = self.connection(id) else { return };
-        connection.refused_logins += 1;
-        if connection.refused_logins >= REFUSED_LOGINS_MAX {
-            self.step(id, Parting::new(Reason::AuthFailed));
+            Answer::Done { re, seq, id, full } => connection.say_done(re, &seq, id, &full),
         }
     }
 
@@ -139,23 +110,20 @@ impl<T: Transport> Core<T> {
             // The channel left while main answered. What came from the box still lies there.
             return;
         }
+        let (id_of_user, name) = (login.user, login.name.clone());
+        let json = answer::json_string(&name).into();
         connection.user = Some(Box::new(User {
-            id: login.user,
-            name: login.name.clone(),
-            name_json: answer::json_string(&login.name).into(),
+            sender: Arc::new(Sender { id: id_of_user, name, json }),
             session: login.session,
+            caps: std::mem::take(&mut connection.asked_caps),
             delivered: 0,
             since_us: now_us,
         }));
-        let end = connection.terminator();
-        let write = |out: &mut Vec<u8>| {
-            write_login(out, login);
-            out.push(end);
-        };
-        match login.upto {
-            Some(upto) => connection.out.kept(upto, login.offline.len() as u64, write),
-            None => connection.out.greeting(write),
-        }
+        connection.pinged_us = now_us;
+        connection.ping_sent = false;
+        connection.asked_who = None;
+        connection.say_welcome(login);
+        self.arm(id);
         if let (true, Some(session)) = (login.open, login.session) {
             self.open_to_others(id, session);
         }
@@ -165,7 +133,7 @@ impl<T: Transport> Core<T> {
     fn open_to_others(&mut self, id: ChannelId, session: SessionNo) {
         let Some(connection) = self.connection(id) else { return };
         let user = connection.user.as_ref().filter(|user| user.session == Some(session));
-        if let Some(user) = user.map(|user| user.id) {
+        if let Some(user) = user.map(|user| user.sender.id) {
             self.shared.registry.open(user, id, session);
         }
     }
@@ -194,7 +162,7 @@ impl<T: Transport> Core<T> {
                     (None, None) => "new",
                 },
                 worker: self.index,
-                user: c.user.as_ref().map(|user| (user.id, user.name.to_string())),
+                user: c.user.as_ref().map(|user| (user.sender.id, user.sender.name.to_string())),
                 peer: c.peer,
                 bytes_in: c.bytes_in,
                 bytes_out: c.bytes_out,
@@ -205,42 +173,4 @@ impl<T: Transport> Core<T> {
             })
             .collect()
     }
-}
-
-/// The login answer in JSON.
-fn write_login(out: &mut Vec<u8>, login: &LoggedIn) {
-    let offline: Vec<&[u8]> = login.offline.iter().map(Vec::as_slice).collect();
-    let friends: Vec<_> = login
-        .friends
-        .iter()
-        .map(|friend| FriendState { id: friend.id, name: &friend.name, online: friend.online })
-        .collect();
-    let members: Vec<Vec<MemberState<'_>>> = login
-        .groups
-        .iter()
-        .map(|group| {
-            let members = group.members.iter();
-            members
-                .map(|m| MemberState { id: m.id, name: &m.name, online: m.online, role: &m.role })
-                .collect()
-        })
-        .collect();
-    let groups: Vec<_> = login
-        .groups
-        .iter()
-        .zip(&members)
-        .map(|(group, users)| GroupState { id: group.id, name: &group.name, desc: &group.desc, users })
-        .collect();
-    answer::logged_in(
-        out,
-        &LoginAnswer {
-            id: login.user,
-            name: &login.name,
-            offline: &offline,
-            friends: &friends,
-            groups: &groups,
-            seq: login.seq.as_deref(),
-            token: None,
-        },
-    );
 }

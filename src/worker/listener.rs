@@ -11,29 +11,32 @@ const BACKLOG: i32 = 4096;
 /// The kernel's send buffer of each connection, in bytes. Without a bound it would hide megabytes a reader from
 /// the out-limit and from the account of what was handed over.
 const SEND_BUFFER: usize = 128 * 1024;
-/// Silence after which the kernel asks whether the other machine is still there.
-const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
-/// How often it asks then.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// How often it asks in vain before it gives the connection up.
-const KEEPALIVE_PROBES: u32 = 3;
+
+/// When the kernel gives up connections whose other machine is gone.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// For connections on which nothing is sent.
+    pub keepalive: TcpKeepalive,
+    /// How long sent data may stay unacknowledged.
+    pub user_timeout: Duration,
+}
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", explain(.source))]
+#[error("cannot listen on {address}: {}", explain(.cause))]
 pub struct ListenError {
     /// Which.
     pub address: SocketAddr,
     /// Why.
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
-fn explain(source: &io::Error) -> String {
-    match source.kind() {
+fn explain(cause: &io::Error) -> String {
+    match cause.kind() {
         io::ErrorKind::AddrInUse => "the port is taken; stop the other program or choose another port".into(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
         io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need a privilege".into(),
-        _ => source.to_string(),
+        _ => cause.to_string(),
     }
 }
 
@@ -41,28 +44,32 @@ fn explain(source: &io::Error) -> String {
 ///
 /// # Errors
 /// When the port is taken, by another Linger too, or cannot be had for another reason.
-pub fn listen(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, ListenError> {
-    let failed = |source| ListenError { address, source };
-    let first = bind_first(address).map_err(failed)?;
+pub fn listen(
+    address: SocketAddr,
+    workers: usize,
+    patience: &Patience,
+) -> Result<Vec<TcpListener>, ListenError> {
+    let failed = |cause| ListenError { address, cause };
+    let first = bind_first(address, patience).map_err(failed)?;
     let bound = first.local_addr().map_err(failed)?;
     let mut listeners = vec![first];
     for _ in 1..workers {
-        listeners.push(bind_next(bound).map_err(failed)?);
+        listeners.push(bind_next(bound, patience).map_err(failed)?);
     }
     Ok(listeners)
 }
 
 /// Binds without `SO_REUSEPORT`, so that a port that anybody has is an error, and sets it for those to come.
-fn bind_first(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = prepare(address)?;
+fn bind_first(address: SocketAddr, patience: &Patience) -> io::Result<TcpListener> {
+    let socket = prepare(address, patience)?;
     socket.bind(&address.into())?;
     socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-fn bind_next(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = prepare(address)?;
+fn bind_next(address: SocketAddr, patience: &Patience) -> io::Result<TcpListener> {
+    let socket = prepare(address, patience)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -70,7 +77,7 @@ fn bind_next(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What is set here is inherited by the connections that are accepted, which spares them system calls.
-fn prepare(address: SocketAddr) -> io::Result<Socket> {
+fn prepare(address: SocketAddr, patience: &Patience) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -79,11 +86,8 @@ fn prepare(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_keepalive(&patience.keepalive)?;
+    socket.set_tcp_user_timeout(Some(patience.user_timeout))?;
     Ok(socket)
 }
 
@@ -107,10 +111,11 @@ mod tests {
 
     #[test]
     fn a_port_that_another_listener_has_is_an_error_even_among_ourselves() {
-        let held = listen("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let patience = Patience { keepalive: TcpKeepalive::new(), user_timeout: Duration::from_secs(30) };
+        let held = listen("127.0.0.1:0".parse().unwrap(), 2, &patience).unwrap();
         let address = held[0].local_addr().unwrap();
         assert_eq!(held[1].local_addr().unwrap(), address);
-        let error = listen(address, 1).unwrap_err();
+        let error = listen(address, 1, &patience).unwrap_err();
         assert!(error.to_string().contains("the port is taken"), "{error}");
     }
 }

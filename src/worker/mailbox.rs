@@ -94,7 +94,7 @@ impl Outlet for Mailboxes {
 mod tests {
     use super::*;
     use crate::ident::UserId;
-    use crate::service::chat::Chat;
+    use crate::service::chat::{Body, Chat};
 
     struct Counted(Arc<AtomicUsize>);
 
@@ -120,7 +120,7 @@ mod tests {
             session,
             user: UserId(1),
             origin: None,
-            chat: Chat::accepted((*b"{}").into(), None),
+            chat: Chat::accepted(Body::Object((*b"{}").into()), None),
         };
         let mut refused = Vec::new();
         mailbox.push(&table, &mut vec![chat()], &mut refused);
@@ -137,7 +137,7 @@ mod tests {
     fn a_push_wakes_once() {
         let (mailbox, wakes) = mailbox();
         let table = ChannelTable::new(1);
-        mailbox.push(&table, &mut vec![Mail::Accept, Mail::Shutdown], &mut Vec::new());
+        mailbox.push(&table, &mut vec![Mail::Accept, Mail::CloseListeners], &mut Vec::new());
         mailbox.push(&table, &mut Vec::new(), &mut Vec::new());
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
     }

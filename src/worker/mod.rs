@@ -8,27 +8,38 @@
 //! |---|---|
 //! | `run` | the thread: waits on its poller, gives the core its turns |
 //! | `core` | what a turn consists of: plain data, no poller, no clock |
-//! | `requests` | bytes to requests, requests to where they belong |
+//! | `requests`, `lines` | bytes to requests, in either protocol |
+//! | `routing` | where a chat goes |
+//! | `words` | what a channel is told, in the words of its protocol |
 //! | `letters` | what each letter in the mailbox means |
 //! | `leaving` | the step, the farewell, the settlement |
 //! | `connection`, `outbuf` | one channel, and its unsent output |
-//! | `mailbox`, `wheel` | what others say, and time limits |
+//! | `mailbox` | what others say |
+//! | `limits`, `wheel`, `addresses` | time limits, request rates, channels of one address |
 //! | `listener`, `socket`, `watch` | the kernel's side |
 
+pub mod addresses;
 mod connection;
 pub mod core;
 mod leaving;
 mod letters;
+pub mod limits;
+mod lines;
 pub mod listener;
 pub mod mailbox;
 pub mod outbuf;
 mod requests;
+mod routing;
 pub mod run;
 pub mod socket;
 #[cfg(test)]
 mod tests;
 pub mod watch;
 pub mod wheel;
+mod words;
 
-pub use self::core::{Core, Limits, Shared};
+pub use self::core::{Core, Shared};
+pub use addresses::Addresses;
+pub use connection::Codec;
+pub use limits::Limits;
 pub use mailbox::{Mailbox, Mailboxes, Wake};

@@ -3,8 +3,9 @@
 //! Owned by the channel's worker. The boundaries are what lets a channel leave without tearing or losing a
 //! message: one whose first byte is in the kernel goes out whole, every other one goes back whole.
 
-use crate::ident::Mid;
-use crate::service::chat::Chat;
+use crate::ident::{Mid, UserId};
+use crate::protocol::line;
+use crate::service::chat::{Body, Chat, Sender};
 use crate::service::ticket::Ticket;
 use crate::sync::Arc;
 use std::collections::VecDeque;
@@ -15,13 +16,45 @@ const KEEP_CAPACITY: usize = 4096;
 /// Written bytes at the start of the buffer past which the rest is moved to the front, in bytes.
 const COMPACT_AT: usize = 65_536;
 
+/// What a chat's bytes come from, so that they can be taken back.
+#[derive(Debug)]
+pub enum Source {
+    /// The bytes are the JSON object and its terminator.
+    Bytes,
+    /// The bytes were made of this.
+    Body(Body),
+    /// The bytes are the line of a chat to one user.
+    Line {
+        /// Who says it.
+        sender: Arc<Sender>,
+        /// To whom.
+        to: UserId,
+        /// When, in Unix milliseconds.
+        at_ms: i64,
+    },
+}
+
+impl Source {
+    fn body(self, bytes: &[u8]) -> Body {
+        let bytes = without_terminator(bytes);
+        match self {
+            Source::Bytes => Body::Object(bytes.into()),
+            Source::Body(body) => body,
+            Source::Line { sender, to, at_ms } => {
+                let text = bytes.get(line::chat_prefix(&sender.name)..).unwrap_or_default();
+                Body::Text { text: String::from_utf8_lossy(text).into(), sender, to, at_ms }
+            }
+        }
+    }
+}
+
 /// What a stretch of bytes is.
 #[derive(Debug)]
 enum Kind {
     /// An answer, an error, a goodbye.
     Plain,
     /// A chat that is nowhere else.
-    Live { ticket: Option<Arc<Ticket>> },
+    Live { ticket: Option<Arc<Ticket>>, source: Source },
     /// So many chats, or a login answer with them, that still lie in the box up to this number.
     Kept { upto: Mid, chats: u64 },
     /// A login answer without chats: not charged, for the client cannot make it shorter.
@@ -102,10 +135,10 @@ impl OutBuf {
     }
 
     /// Appends a chat that is nowhere else.
-    pub fn live(&mut self, ticket: Option<Arc<Ticket>>, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn live(&mut self, ticket: Option<Arc<Ticket>>, source: Source, write: impl FnOnce(&mut Vec<u8>)) {
         let len = self.append(write);
         self.charged += len;
-        self.pieces.push_back(Piece { kind: Kind::Live { ticket }, len });
+        self.pieces.push_back(Piece { kind: Kind::Live { ticket, source }, len });
     }
 
     /// Appends what still lies in the box, up to and including `upto`: so many chats.
@@ -141,7 +174,7 @@ impl OutBuf {
             if self.front == 0 {
                 match &mut piece.kind {
                     Kind::Plain | Kind::Greeting => {}
-                    Kind::Live { ticket } => {
+                    Kind::Live { ticket, .. } => {
                         written.delivered += 1;
                         written.tickets.extend(ticket.take());
                     }
@@ -181,9 +214,8 @@ impl OutBuf {
         for piece in self.pieces.drain(..) {
             let end = at + piece.len - torn;
             match piece.kind {
-                Kind::Live { ticket } if torn == 0 => {
-                    let body = without_terminator(&self.bytes[at..end]);
-                    unsent.push(Chat::accepted(body.into(), ticket));
+                Kind::Live { ticket, source } if torn == 0 => {
+                    unsent.push(Chat::accepted(source.body(&self.bytes[at..end]), ticket));
                 }
                 Kind::Kept { .. } if torn == 0 => {}
                 kind => {
@@ -235,15 +267,15 @@ mod tests {
     fn filled() -> OutBuf {
         let mut out = OutBuf::default();
         out.kept(Mid(4), 1, |b| b.extend(b"login\n"));
-        out.live(None, |b| b.extend(b"one\n"));
+        out.live(None, Source::Bytes, |b| b.extend(b"one\n"));
         out.plain(|b| b.extend(b"answer\n"));
-        out.live(None, |b| b.extend(b"two\n"));
+        out.live(None, Source::Bytes, |b| b.extend(b"two\n"));
         out.check_invariants();
         out
     }
 
-    fn bodies(unsent: &[Chat]) -> Vec<&[u8]> {
-        unsent.iter().map(|chat| &chat.body[..]).collect()
+    fn bodies(unsent: &[Chat]) -> Vec<Vec<u8>> {
+        unsent.iter().map(|chat| chat.body.object().to_vec()).collect()
     }
 
     #[test]

@@ -1,21 +1,20 @@
 //! Bytes to requests, and requests to where they belong: another channel, main, or an auth thread.
 
-use super::connection::Connection;
-use super::core::{Core, IN_MAIN_MAX};
+use super::connection::Codec;
+use super::core::Core;
+use super::limits::Pace;
+use super::routing::{Saying, Speaker};
 use super::socket::Transport;
-use crate::channel::Reason;
-use crate::channel::{ChannelId, SessionNo};
-use crate::clock::local_time;
+use crate::channel::{ChannelId, Reason};
 use crate::ident::UserId;
-use crate::offline::{Departure, Entry, Mail, Origin, Parting};
-use crate::protocol::answer;
+use crate::offline::{Departure, Entry, Mail, Parting};
 use crate::protocol::errno::Errno;
 use crate::protocol::framing::Framed;
-use crate::protocol::request::{self, Body, ChatObject, Request};
-use crate::service::ask::{Ask, Asker, Destination, Message};
+use crate::protocol::line::LineFramed;
+use crate::protocol::request::{self, Body, Request};
+use crate::service::ask::{Ask, Asker, Destination};
 use crate::service::auth::{Job, Task, Who};
-use crate::service::chat::Chat;
-use crate::service::fingerprint;
+use crate::service::chat::Sender;
 use crate::sync::Arc;
 
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
@@ -102,13 +101,39 @@ impl<T: Transport> Core<T> {
                 return at;
             }
             let max_frame = if connection.user.is_some() { after_login } else { before_login };
-            match connection.framer.next(&bytes[at..], max_frame) {
+            let framer = match &mut connection.codec {
+                Codec::Json(framer) => framer,
+                Codec::Line(framer) => match framer.next(&bytes[at..], max_frame) {
+                    LineFramed::More => return at,
+                    LineFramed::Line { len, used } => {
+                        let line = &bytes[at..at + len];
+                        at += used;
+                        self.shared.metrics.requests.add(1);
+                        if self.is_too_fast(id) {
+                            self.refuse_too_fast(id, &[]);
+                        } else {
+                            self.handle_line(id, line);
+                        }
+                        continue;
+                    }
+                    LineFramed::TooLong => {
+                        let text = format!("a line may have {max_frame} bytes at most");
+                        self.step(id, Parting::new(Reason::FrameTooLarge).saying(&text));
+                        return bytes.len();
+                    }
+                },
+            };
+            match framer.next(&bytes[at..], max_frame) {
                 Framed::More { skip } => return at + skip,
                 Framed::Request { start, end } => {
                     let frame = &bytes[at + start..at + end];
                     at += end;
                     self.shared.metrics.requests.add(1);
-                    self.handle(id, frame);
+                    if self.is_too_fast(id) {
+                        self.refuse_too_fast(id, frame);
+                    } else {
+                        self.handle(id, frame);
+                    }
                 }
                 Framed::TooLarge => {
                     let text = format!("a request may have {max_frame} bytes at most");
@@ -125,6 +150,29 @@ impl<T: Transport> Core<T> {
         }
     }
 
+    /// Takes a request off what the rate allows; sends the channel away that never slows down.
+    fn is_too_fast(&mut self, id: ChannelId) -> bool {
+        let Some(rate) = self.shared.limits.request_rate else { return false };
+        let now_us = self.now.mono_us;
+        let Some(connection) = self.connection(id) else { return false };
+        let pace = connection.allowance.take(rate, now_us);
+        if pace == Pace::FarTooFast {
+            self.step(id, Parting::new(Reason::RateExceeded));
+        }
+        pace != Pace::Fine
+    }
+
+    fn refuse_too_fast(&mut self, id: ChannelId, frame: &[u8]) {
+        let asked = request::parse(frame).ok();
+        let (re, seq) = asked.map_or((None, None), |asked| (Some(asked.msgid()), asked.seq));
+        let text = Errno::TooMany.text();
+        match re {
+            Some(1) => self.refuse_login(id, 2, Errno::TooMany, text, seq),
+            Some(4) => self.refuse_login(id, 5, Errno::TooMany, text, seq),
+            re => self.reject(id, Errno::TooMany, text, re, seq),
+        }
+    }
+
     fn handle(&mut self, id: ChannelId, frame: &[u8]) {
         let request = match request::parse(frame) {
             Ok(request) => request,
@@ -133,40 +181,39 @@ impl<T: Transport> Core<T> {
             }
         };
         let Some(connection) = self.connection(id) else { return };
-        let user = connection.user.as_ref().map(|user| user.id);
+        let sender = connection.user.as_ref().map(|user| Arc::clone(&user.sender));
+        let user = sender.as_ref().map(|sender| sender.id);
         let asked = Asked { channel: id, request: &request };
         if let Some(errno) = misplaced(&request, user) {
             return self.refuse_asked(&asked, errno, errno.text());
         }
         connection.faults = 0;
         match &request.body {
-            Body::Login { who, password, .. } => {
+            Body::Login { who, password, caps } => {
+                connection.asked_caps = *caps;
                 let who = match who {
                     request::Who::Id(user) => Who::Id(*user),
                     request::Who::Name(name) => Who::Name(name.as_ref().into()),
                 };
                 let peer = connection.peer.to_string().into();
-                self.send_to_auth(&asked, Task::Login { peer, who, password: password.as_ref().into() });
+                let password = password.as_ref().into();
+                self.send_to_auth(asked.asker(), Task::Login { peer, who, password, lines: false });
             }
             Body::Register { name, password } => {
                 let fault = request::name_fault(name).or_else(|| request::password_fault(password));
                 if let Some(text) = fault {
-                    let seq = request.seq;
-                    connection.say(|out| answer::refused(out, 5, Errno::Refused, text, seq));
-                    self.shared.metrics.request_errors.add(1);
-                    return self.mark_dirty(id);
+                    return self.refuse_login(id, 5, Errno::Refused, text, request.seq);
                 }
                 let (name, password) = (name.as_ref().into(), password.as_ref().into());
-                self.send_to_auth(&asked, Task::Register { name, password });
+                self.send_to_auth(asked.asker(), Task::Register { name, password });
             }
             Body::Ping => {
-                let seq = request.seq;
-                connection.say(|out| answer::pong(out, seq));
+                connection.say_pong(request.seq);
                 self.mark_dirty(id);
             }
             Body::Pong => {
                 if let Some(seq) = request.seq {
-                    connection.say(|out| answer::done(out, 23, seq, None, &[]));
+                    connection.say_done(asked.request.msgid(), seq, None, &[]);
                     self.mark_dirty(id);
                 }
             }
@@ -174,20 +221,23 @@ impl<T: Transport> Core<T> {
                 self.refuse_asked(&asked, Errno::Malformed, "this server has no such extension");
             }
             _ => {
-                if let Some(user) = user {
-                    self.handle_as(user, &asked);
+                if let Some(sender) = sender {
+                    self.handle_as(sender, &asked);
                 }
             }
         }
     }
 
     /// Handles a request of somebody who is logged in.
-    fn handle_as(&mut self, user: UserId, asked: &Asked<'_>) {
+    fn handle_as(&mut self, sender: Arc<Sender>, asked: &Asked<'_>) {
+        let user = sender.id;
+        let speaker =
+            Speaker { channel: asked.channel, sender, re: asked.request.msgid(), seq: asked.request.seq };
         match &asked.request.body {
             Body::Logout => self.log_out(asked),
-            Body::Chat { to, chat } => self.chat(user, *to, chat, asked),
+            Body::Chat { to, chat } => self.chat(&speaker, *to, Saying::Object(chat)),
             Body::GroupChat { group, chat } => {
-                self.chat_through_main(user, Destination::Group(*group), chat, asked);
+                self.chat_through_main(&speaker, Destination::Group(*group), Saying::Object(chat));
             }
             Body::AddFriend { friend } => {
                 let asker = asked.asker();
@@ -202,90 +252,6 @@ impl<T: Transport> Core<T> {
             }
             _ => {}
         }
-    }
-
-    /// A chat to one user: straight to the receiver's channel where that keeps the order, else through main.
-    fn chat(&mut self, from: UserId, to: UserId, chat: &ChatObject<'_>, asked: &Asked<'_>) {
-        let follows = self.connection(asked.channel).is_none_or(|c| c.in_main > 0);
-        if follows || asked.request.seq.is_some() {
-            return self.chat_through_main(from, Destination::User(to), chat, asked);
-        }
-        match self.shared.registry.direct(to) {
-            Some((worker, channel, session)) if worker == self.index => {
-                if !self.chat_here(from, (channel, session), chat, asked) {
-                    self.chat_through_main(from, Destination::User(to), chat, asked);
-                }
-            }
-            Some((worker, ..)) if self.shared.outlet.is_full(worker) => {
-                self.refuse_asked(asked, Errno::Busy, Errno::Busy.text());
-            }
-            Some((worker, channel, session)) => {
-                let body = self.deliverable(from, chat, asked.channel);
-                self.shared.metrics.chats_direct.add(1);
-                self.to_workers[worker].push(Mail::Chat {
-                    to: channel,
-                    session,
-                    user: to,
-                    chat: Chat::accepted(body, None),
-                    origin: Some(Origin { channel: asked.channel, user: from }),
-                });
-            }
-            None => self.chat_through_main(from, Destination::User(to), chat, asked),
-        }
-    }
-
-    /// Writes a chat to a channel of the same worker. False when that session is over.
-    fn chat_here(
-        &mut self,
-        from: UserId,
-        to: (ChannelId, SessionNo),
-        chat: &ChatObject<'_>,
-        asked: &Asked<'_>,
-    ) -> bool {
-        let (channel, session) = to;
-        let unix_ms = self.now.unix_ms;
-        let Some(name) = self.name_json(asked.channel) else { return false };
-        let table = Arc::clone(&self.shared.table);
-        let Some(receiver) = self.connection(channel) else { return false };
-        if receiver.leaving.is_some() || receiver.session() != Some(session) {
-            return false;
-        }
-        if !table.is_live(channel, session) {
-            // Somebody has taken the step, and what others send goes through main already.
-            return false;
-        }
-        let end = receiver.terminator();
-        receiver.out.live(None, |out| {
-            chat.deliver(from, &name, || local_time(unix_ms), out);
-            out.push(end);
-        });
-        self.shared.metrics.chats_direct.add(1);
-        self.mark_dirty(channel);
-        true
-    }
-
-    fn chat_through_main(&mut self, from: UserId, to: Destination, chat: &ChatObject<'_>, asked: &Asked<'_>) {
-        let body = self.deliverable(from, chat, asked.channel);
-        let fingerprint = asked.request.seq.map(|seq| fingerprint::of(seq, to, chat.text().as_bytes()));
-        let asker = asked.asker();
-        self.shared.metrics.chats_via_main.add(1);
-        if let (Some(_), Some(connection)) = (fingerprint, self.connection(asked.channel)) {
-            connection.tickets += 1;
-        }
-        self.ask_main(Ask::Chat(Message { asker, from, to, body, fingerprint }));
-    }
-
-    fn deliverable(&mut self, from: UserId, chat: &ChatObject<'_>, sender: ChannelId) -> Arc<[u8]> {
-        let unix_ms = self.now.unix_ms;
-        let name = self.name_json(sender).unwrap_or_else(|| "\"\"".into());
-        let mut body = Vec::new();
-        chat.deliver(from, &name, || local_time(unix_ms), &mut body);
-        body.into()
-    }
-
-    fn name_json(&mut self, id: ChannelId) -> Option<Arc<str>> {
-        let user = self.connection(id)?.user.as_ref()?;
-        Some(Arc::clone(&user.name_json))
     }
 
     /// Ends the session and leaves the channel as it is.
@@ -314,86 +280,43 @@ impl<T: Transport> Core<T> {
         self.ask_main(Ask::Nothing { asker: asked.asker() });
     }
 
-    fn send_to_auth(&mut self, asked: &Asked<'_>, task: Task) {
-        let asker = asked.asker();
+    /// The login clock stands still, and what is behind the login waits for it.
+    pub(super) fn await_login(&mut self, id: ChannelId, who: Option<Box<Who>>) {
         let now_us = self.now.mono_us;
-        if let Some(connection) = self.connection(asked.channel) {
+        if let Some(connection) = self.connection(id) {
+            connection.asked_who = who;
             connection.logging_in = true;
             connection.asked_us = now_us;
         }
+    }
+
+    pub(super) fn send_to_auth(&mut self, asker: Asker, task: Task) {
+        let (id, now_us) = (asker.channel, self.now.mono_us);
+        let who = match &task {
+            Task::Login { who, .. } => Some(Box::new(who.clone())),
+            Task::Register { .. } => None,
+        };
+        let address = self.connection(id).map(|connection| connection.peer.ip());
+        if let (Some(who), Some(address)) = (&who, address)
+            && self.shared.attempts.are_exhausted(address, who, now_us)
+        {
+            let (errno, msgid) = (Errno::TooMany, task.answered_by());
+            let text = "too many failed logins; try again in a minute";
+            return self.refuse_login(id, msgid, errno, text, asker.seq.as_deref());
+        }
+        self.await_login(id, who);
         let job = Job { asker, task };
         if let Some(login) = self.shared.auth.recall(&job, self.now.mono_us) {
             self.shared.metrics.logins_cached.add(1);
-            return self.ask(Ask::Login(login));
+            return self.ask(Ask::Login(Box::new(login)));
         }
         if let Err(job) = self.shared.auth.submit(job) {
             let (msgid, seq) = (job.task.answered_by(), job.asker.seq);
-            if let Some(connection) = self.connection(asked.channel) {
+            if let Some(connection) = self.connection(id) {
                 connection.logging_in = false;
-                connection.say(|out| {
-                    answer::refused(out, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
-                });
             }
-            self.mark_dirty(asked.channel);
+            self.refuse_login(id, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
         }
-    }
-
-    /// Asks main, and has the channel's later requests follow.
-    fn ask_main(&mut self, ask: Ask) {
-        let channel = ask.asker().channel;
-        if let Some(connection) = self.connection(channel) {
-            connection.in_main += 1;
-        }
-        self.ask(ask);
-    }
-
-    /// Sends a chat through main whose receiver has left on the way.
-    pub(super) fn redirect(&mut self, letter: Mail) {
-        let Mail::Chat { user, chat, origin: Some(origin), .. } = letter else { return };
-        self.shared.metrics.chats_via_main.add(1);
-        self.ask_main(Ask::Chat(Message {
-            asker: Asker { channel: origin.channel, re: 6, seq: None },
-            from: origin.user,
-            to: Destination::User(user),
-            body: chat.body,
-            fingerprint: None,
-        }));
-    }
-
-    /// Main has no room for an ask.
-    pub(super) fn refuse(&mut self, ask: &Ask) {
-        let Asker { channel, re, seq } = ask.asker().clone();
-        let Some(connection) = self.connection(channel) else { return };
-        match ask {
-            Ask::Login(_) | Ask::Register { .. } => {
-                connection.logging_in = false;
-                let msgid = if matches!(ask, Ask::Login(_)) { 2 } else { 5 };
-                connection.say(|out| {
-                    answer::refused(out, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
-                });
-            }
-            Ask::Nothing { .. } => {
-                // What it answers is done; it only had to keep its place behind others.
-                connection.in_main -= 1;
-                if let Some(seq) = &seq {
-                    connection.say(|out| answer::done(out, re, seq, None, &[]));
-                }
-                self.unblocked.push(channel);
-                return self.mark_dirty(channel);
-            }
-            _ => {
-                connection.in_main -= 1;
-                if matches!(ask, Ask::Chat(Message { fingerprint: Some(_), .. })) {
-                    connection.tickets -= 1;
-                }
-                connection.say(|out| {
-                    answer::error(out, Errno::Busy, Errno::Busy.text(), Some(re), seq.as_deref());
-                });
-            }
-        }
-        self.shared.metrics.request_errors.add(1);
-        self.unblocked.push(channel);
-        self.mark_dirty(channel);
     }
 
     fn refuse_asked(&mut self, asked: &Asked<'_>, errno: Errno, text: &str) {
@@ -401,10 +324,17 @@ impl<T: Transport> Core<T> {
         self.reject(asked.channel, errno, text, Some(re), asked.request.seq);
     }
 
-    fn reject(&mut self, id: ChannelId, errno: Errno, text: &str, re: Option<i64>, seq: Option<&str>) {
+    pub(super) fn reject(
+        &mut self,
+        id: ChannelId,
+        errno: Errno,
+        text: &str,
+        re: Option<i64>,
+        seq: Option<&str>,
+    ) {
         self.shared.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
-        connection.say(|out| answer::error(out, errno, text, re, seq));
+        connection.say_error(errno, text, re, seq);
         if matches!(errno, Errno::Malformed | Errno::LoginFirst | Errno::WrongId) {
             connection.faults += 1;
             if connection.faults >= FAULTS_MAX {
@@ -427,12 +357,5 @@ fn misplaced(request: &Request<'_>, user: Option<UserId>) -> Option<Errno> {
         (None, _) => Some(Errno::LoginFirst),
         (Some(user), Some(claimed)) if claimed != user => Some(Errno::WrongId),
         _ => None,
-    }
-}
-
-impl<T> Connection<T> {
-    /// True exactly when the next request has to wait.
-    pub(super) fn is_held_up(&self) -> bool {
-        self.logging_in || self.in_main >= IN_MAIN_MAX
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! The only place of the worker that waits. Accepting is here too, for it needs the kernel's listeners.
 
+use super::connection::Codec;
 use super::core::{Core, Shared};
 use super::listener;
 use super::mailbox::{Mailbox, Wake};
 use super::watch::Watched;
 use crate::clock::Clock;
+use crate::protocol::framing::Framer;
+use crate::protocol::line::LineFramer;
 use crate::sync::Arc;
 use polling::{Events, Poller};
 use std::fs::File;
@@ -23,6 +26,24 @@ const ACCEPTS_MAX: usize = 64;
 const LISTENER_KEYS: usize = usize::MAX - 4096;
 /// How long a listener rests after it has failed for want of fds or memory.
 const REST: Duration = Duration::from_millis(100);
+
+/// What clients of a listener speak.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speaks {
+    /// JSON objects.
+    Json,
+    /// Lines.
+    Lines,
+}
+
+impl Speaks {
+    fn codec(self) -> Codec {
+        match self {
+            Speaks::Json => Codec::Json(Framer::default()),
+            Speaks::Lines => Codec::Line(LineFramer::default()),
+        }
+    }
+}
 
 /// Wakes a worker out of its poller.
 struct Waker(Arc<Poller>);
@@ -57,9 +78,9 @@ impl Desk {
 pub struct Worker {
     core: Core<Watched<TcpStream>>,
     poller: Arc<Poller>,
-    listeners: Vec<Watched<TcpListener>>,
+    listeners: Vec<(Speaks, Watched<TcpListener>)>,
     /// A connection that was accepted when no name was free.
-    waiting: Option<(TcpStream, SocketAddr)>,
+    waiting: Option<(TcpStream, SocketAddr, Speaks)>,
     /// An fd to give up when the table of fds is full, so that whoever knocks can be accepted and turned away.
     spare: Option<File>,
     /// Until when the listeners rest, on the monotonic clock.
@@ -75,7 +96,7 @@ impl Worker {
     pub fn new(
         index: usize,
         desk: &Desk,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<(Speaks, TcpListener)>,
         shared: Arc<Shared<TcpStream>>,
         clock: Clock,
     ) -> io::Result<Self> {
@@ -83,7 +104,10 @@ impl Worker {
         let listeners = listeners
             .into_iter()
             .enumerate()
-            .map(|(i, listener)| Watched::new(Arc::clone(&poller), listener, LISTENER_KEYS + i, true, false))
+            .map(|(i, (speaks, listener))| {
+                let key = LISTENER_KEYS + i;
+                Ok((speaks, Watched::new(Arc::clone(&poller), listener, key, true, false)?))
+            })
             .collect::<io::Result<_>>()?;
         let core = Core::new(index, shared, Arc::clone(&desk.mailbox), clock.now());
         let spare = File::open("/dev/null").ok();
@@ -132,14 +156,14 @@ impl Worker {
         if self.rest_until_us > 0 && self.clock.now().mono_us >= self.rest_until_us {
             self.rest_until_us = 0;
         }
-        if let Some((stream, peer)) = self.waiting.take() {
-            self.admit(stream, peer);
+        if let Some((stream, peer, speaks)) = self.waiting.take() {
+            self.admit(stream, peer, speaks);
         }
         for listener in knocked.drain(..) {
             self.accept_from(listener, ACCEPTS_MAX);
         }
         let wanted = self.core.is_accepting() && self.rest_until_us == 0;
-        for listener in &mut self.listeners {
+        for (_, listener) in &mut self.listeners {
             if let Err(error) = listener.set_interest(wanted, false) {
                 tracing::error!(%error, "a listener could not be watched");
             }
@@ -152,9 +176,10 @@ impl Worker {
             if !self.core.is_accepting() || self.waiting.is_some() {
                 return false;
             }
-            let Some(source) = self.listeners.get(listener).and_then(|l| l.source()) else { return false };
+            let Some((speaks, listening)) = self.listeners.get(listener) else { return false };
+            let (speaks, Some(source)) = (*speaks, listening.source()) else { return false };
             match listener::accept(source) {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => self.admit(stream, peer, speaks),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if is_transient(&error) => {}
                 Err(error) => {
@@ -166,11 +191,11 @@ impl Worker {
         true
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, speaks: Speaks) {
         let poller = Arc::clone(&self.poller);
         let watch = |stream, key| Watched::new(poller, stream, key, true, false);
-        if let Err(stream) = self.core.accept(stream, peer, watch) {
-            self.waiting = Some((stream, peer));
+        if let Err(stream) = self.core.accept(stream, peer, speaks.codec(), watch) {
+            self.waiting = Some((stream, peer, speaks));
             self.core.pause_accepting();
         }
     }
@@ -179,7 +204,7 @@ impl Worker {
     fn turn_away(&mut self, listener: usize, error: &io::Error) {
         tracing::warn!(%error, "accepting failed; is the limit of open files too low?");
         self.spare = None;
-        if let Some(source) = self.listeners.get(listener).and_then(|l| l.source()) {
+        if let Some(source) = self.listeners.get(listener).and_then(|(_, l)| l.source()) {
             drop(listener::accept(source));
         }
         self.spare = File::open("/dev/null").ok();
@@ -187,7 +212,7 @@ impl Worker {
         self.rest_until_us = self.clock.now().mono_us + REST.as_micros() as u64;
     }
 
-    /// Accepts whoever is queued, so that they are told, and closes.
+    /// Accepts whoever is queued, so that main can tell them, and closes.
     fn close_listeners(&mut self) {
         for listener in 0..self.listeners.len() {
             while self.accept_from(listener, ACCEPTS_MAX) {}

@@ -97,23 +97,6 @@ fn a_kick_before_the_letter_of_a_logout_by_main_gives_the_messages_back() {
 }
 
 #[test]
-fn a_channel_that_is_accepted_before_the_worker_hears_of_the_stop_is_sent_away() {
-    let mut bench = Bench::new();
-    bench.begin();
-    bench.post(Mail::Shutdown);
-    let (channel, client) = bench.accept();
-    bench.finish();
-    assert_eq!(bench.stage(channel), Stage::Open, "the worker has not looked yet");
-    bench.turn();
-    assert_eq!(bench.stage(channel), Stage::Offline);
-    assert!(client.heard().contains("server_shutdown"));
-    let (late, client) = bench.accept();
-    bench.turn();
-    assert_eq!(bench.stage(late), Stage::Offline, "and so is whoever comes after it");
-    assert!(client.heard().contains("server_shutdown"));
-}
-
-#[test]
 fn a_chat_that_lies_in_the_mailbox_behind_the_step_goes_back() {
     let mut bench = Bench::new();
     let (channel, session, client) = with_unsent(&mut bench, ANN, "one");

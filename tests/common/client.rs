@@ -46,9 +46,14 @@ impl Client {
 
     /// A connection whose kernel takes only a little, so that a client that does not read is felt soon.
     pub(crate) fn with_small_window(server: &Server) -> Client {
-        let socket = Socket::new(Domain::for_address(server.addr), Type::STREAM, None).unwrap();
+        Client::with_small_window_to(server.addr)
+    }
+
+    /// [`Client::with_small_window`] to that address.
+    pub(crate) fn with_small_window_to(addr: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(SMALL_WINDOW_BYTES).unwrap();
-        socket.connect_timeout(&server.addr.into(), DEADLINE).unwrap();
+        socket.connect_timeout(&addr.into(), DEADLINE).unwrap();
         Client::over(socket.into())
     }
 
@@ -78,6 +83,11 @@ impl Client {
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.stream.local_addr().unwrap()
+    }
+
+    /// The server's end of the connection.
+    pub(crate) fn peer_addr(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
     }
 
     /// How many bytes it has sent, without those of [`Client::try_say_bytes`].
@@ -266,8 +276,9 @@ impl Client {
         Some(object.unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&bytes))))
     }
 
+    /// What comes before the next LF or NUL, or none at the end of the stream.
     #[track_caller]
-    fn next_bytes(&mut self, deadline: Duration) -> Option<Vec<u8>> {
+    pub(super) fn next_bytes(&mut self, deadline: Duration) -> Option<Vec<u8>> {
         let end = Instant::now() + deadline;
         let mut searched = 0;
         loop {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tempfile::TempDir;
 
 use super::DEADLINE;
@@ -85,6 +85,24 @@ impl Home {
     /// How many rows of `user` say `online`.
     pub(crate) fn online(&self) -> i64 {
         self.db().query_row("SELECT count(*) FROM user WHERE state = 'online'", [], |row| row.get(0)).unwrap()
+    }
+
+    /// The row with that name, where there is one.
+    pub(crate) fn id_of(&self, name: &str) -> Option<i64> {
+        let found = self.db().query_row("SELECT id FROM user WHERE name = ?1", [name], |row| row.get(0));
+        found.optional().unwrap()
+    }
+
+    /// How many rows `user` has.
+    pub(crate) fn users(&self) -> i64 {
+        self.db().query_row("SELECT count(*) FROM user", [], |row| row.get(0)).unwrap()
+    }
+
+    /// True when the column `password` of a user is NULL.
+    pub(crate) fn is_guest(&self, user: i64) -> bool {
+        self.db()
+            .query_row("SELECT password IS NULL FROM user WHERE id = ?1", [user], |row| row.get(0))
+            .unwrap()
     }
 
     /// The column `password` of a user.

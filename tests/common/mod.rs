@@ -25,6 +25,9 @@
 //! | [`Client::expect_goodbye`], [`Client::expect_end`] | the next object is that goodbye; the stream ends without a reset |
 //! | [`Client::hear_to_the_end`] | all objects up to the end of the stream |
 //! | [`Client::end_input`], [`Client::reset`], dropping | half-close; RST; an ordinary close |
+//! | [`Server::with_lines`], [`Server::guest`] | a server with `--line`; a guest who is logged in there |
+//! | [`LineClient`] | the same words for lines: `say`, `hear`, `login`, `quiet`, `expect_goodbye`, `expect_end` |
+//! | [`LineClient::hear_error`], [`LineClient::expect_refused`] | the next line is an error; it is one, and then the end |
 //! | [`unpack`], [`numbers`] | the arrays of strings in a login answer; the extra field `n` of messages |
 //! | [`eventually`] | waits for a condition |
 //! | [`one_line`] | a start or a command failed with that exit code and one line on stderr |
@@ -38,6 +41,7 @@
 
 mod client;
 mod home;
+mod line_client;
 mod server;
 
 use std::time::{Duration, Instant};
@@ -46,7 +50,8 @@ use serde_json::Value;
 
 pub(crate) use client::{Client, numbers, unpack};
 pub(crate) use home::Home;
-pub(crate) use server::{Finished, Server, linger, run, serve};
+pub(crate) use line_client::LineClient;
+pub(crate) use server::{Finished, LINES, Server, linger, run, serve};
 
 /// How long any single condition may take before the test has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);

@@ -15,10 +15,13 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::{Client, DEADLINE, Home, POLL};
+use super::{Client, DEADLINE, Home, LineClient, POLL};
 
 /// The binary under test.
 const LINGER: &str = env!("CARGO_BIN_EXE_linger");
+
+/// What makes a server serve lines, on a free port.
+pub(crate) const LINES: [&str; 2] = ["--line", "127.0.0.1:0"];
 
 /// A running server.
 pub(crate) struct Server {
@@ -55,6 +58,11 @@ impl Server {
         let mut command = Command::new(LINGER);
         command.args(serve_arguments(home, flags));
         Server::launch(command, home)
+    }
+
+    /// A server on a fresh home that serves lines too.
+    pub(crate) fn with_lines(flags: &[&str]) -> Server {
+        Server::start(&[flags, &LINES].concat())
     }
 
     /// A server on a fresh home that may have `fds` open files, soft and hard.
@@ -101,6 +109,13 @@ impl Server {
         ready_field(&self.ready, key)
     }
 
+    /// The address of the line protocol in the ready line.
+    #[track_caller]
+    pub(crate) fn line_addr(&self) -> SocketAddr {
+        let addr = self.ready_field("line");
+        addr.parse().unwrap_or_else(|_| panic!("no address of the line protocol: {addr:?}"))
+    }
+
     /// How many files it has open.
     pub(crate) fn fds(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
@@ -112,6 +127,14 @@ impl Server {
         let id = client.register(name);
         client.login(id);
         (client, id)
+    }
+
+    /// A new connection of the line protocol with that guest on it, who has nothing kept for him.
+    #[track_caller]
+    pub(crate) fn guest(&self, name: &str) -> (LineClient, i64) {
+        let mut guest = LineClient::connect(self);
+        guest.login(name);
+        (guest, self.home.id_of(name).expect("a guest has a row"))
     }
 
     /// A new connection on which that user logs in.
@@ -199,7 +222,8 @@ impl Server {
 
     /// True while the server has the socket with this client at its other end open. Only for IPv4.
     pub(crate) fn holds_socket_of(&self, client: &Client) -> bool {
-        let ports = [self.addr.port(), client.local_addr().port()].map(|port| format!(":{port:04X}"));
+        let ports =
+            [client.peer_addr().port(), client.local_addr().port()].map(|port| format!(":{port:04X}"));
         let table = fs::read_to_string("/proc/net/tcp").unwrap();
         let inode = table.lines().find_map(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();

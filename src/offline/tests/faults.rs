@@ -1,7 +1,7 @@
 //! What a failed transaction leaves: nothing accepted in silence, nothing owed forgotten.
 
 use crate::channel::{Reason, Stage};
-use crate::ident::GroupId;
+use crate::ident::{GroupId, UserId};
 use crate::protocol::errno::Errno;
 use crate::service::ask::Ask;
 use crate::testing::desk::{Desk, Online};
@@ -231,6 +231,23 @@ fn a_login_that_could_not_be_committed_never_was() {
     desk.log_in(bob, channel);
     desk.finish();
     assert_eq!(desk.heard(channel), [Said::welcome(bob, &["hello"])]);
+}
+
+#[test]
+fn a_guest_whose_row_was_not_committed_is_nobody() {
+    let mut desk = Desk::new();
+    let ann = desk.online("ann");
+    let channel = desk.connect();
+    desk.ask(Ask::Guest { asker: asker(channel, 1, None), peer: "p".into(), name: "guest".into() });
+    let unborn = UserId(ann.user.0 + 1);
+    desk.disk.fail_next(Fault::Commit);
+    desk.finish_all();
+    assert_eq!(desk.heard(channel), [Said::Refused(Errno::NotStored)]);
+    desk.chat(ann, unborn, "hello");
+    desk.finish();
+    assert_eq!(desk.heard(ann.channel), [Said::Error(Errno::NoSuchUser)]);
+    assert_eq!(desk.user("bob"), unborn, "the number is given to the next");
+    assert_eq!(desk.disk.texts(unborn), [""; 0]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::ident::UserId;
 use crate::offline::{Entry, Mail};
 use crate::protocol::errno::Errno;
 use crate::service::answer::Answer;
-use crate::service::chats::BOX_COUNT_MAX;
+use crate::testing::commons::BOX_MESSAGES;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::Fault;
 use crate::testing::words::{SECOND_US, Said, accepted};
@@ -57,7 +57,7 @@ fn messages_that_come_back_to_a_full_box_are_errors_and_not_lost_in_silence() {
     const TOO_MANY: usize = 2;
     let mut desk = Desk::new();
     let (ann, bob) = (desk.online("ann"), desk.online("bob"));
-    let fitting = BOX_COUNT_MAX as usize;
+    let fitting = BOX_MESSAGES as usize;
     for number in 0..fitting + TOO_MANY {
         desk.chat_with_seq(ann, bob.user, "hello", &number.to_string());
     }
@@ -82,7 +82,7 @@ fn a_group_chat_with_seq_lists_the_members_whose_box_is_full() {
     desk.join(bob, group);
     desk.join(cy, group);
     desk.send_away(bob, Reason::Kicked);
-    desk.settle(bob, vec![accepted("waiting"); BOX_COUNT_MAX as usize]);
+    desk.settle(bob, vec![accepted("waiting"); BOX_MESSAGES as usize]);
     desk.finish_all();
     desk.forget();
     desk.group_chat(ann, group, "hello", Some("1"));

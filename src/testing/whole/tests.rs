@@ -202,6 +202,26 @@ fn a_group_chat_that_could_not_be_stored_is_one_error_to_its_sender() {
 }
 
 #[test]
+fn whoever_is_accepted_while_the_server_begins_to_stop_is_sent_away_too() {
+    let mut server = Server::new();
+    server.bench.begin();
+    server.bench.commons.queue.push(Entry::Stop);
+    server.main();
+    // The worker has not opened main's letter when it accepts one more.
+    let (_, late) = server.bench.accept();
+    server.bench.finish();
+    server.run();
+    server.bench.cores[0].stopped_listening();
+    server.pass(1);
+    assert!(late.heard().contains("server_shutdown"));
+    late.end();
+    server.run();
+    server.run();
+    assert!(late.is_closed());
+    assert!(server.drain.is_finished());
+}
+
+#[test]
 fn a_stop_sends_everybody_away_and_is_over_when_all_have_gone() {
     let mut server = Server::new();
     let (ann, _, reader) = server.online("ann");

@@ -1,0 +1,125 @@
+//! How long the stages of an end take, so that the offline queue can be watched.
+//!
+//! Histograms are owned by main, who copies their percentiles out for `linger stats`. The watchdog has a thread of
+//! its own, for it is main that it watches.
+
+use hdrhistogram::Histogram;
+
+/// Significant digits of the histograms.
+const DIGITS: u8 = 3;
+/// Age of the oldest departure in the queue at which the watchdog barks, in microseconds (1 s).
+pub const TOO_OLD_US: u64 = 1_000_000;
+
+/// Times from noticed to each stage, in microseconds.
+#[derive(Debug)]
+pub struct Stages {
+    /// Main has taken the departure off its queue.
+    pub drained: Times,
+    /// The user's state is committed.
+    pub committed: Times,
+    /// The fd is closed.
+    pub closed: Times,
+    /// Departures in one batch.
+    pub batch: Times,
+}
+
+/// One histogram. Nothing is counted where it could not be made.
+#[derive(Debug)]
+pub struct Times(Option<Histogram<u64>>);
+
+impl Default for Stages {
+    fn default() -> Self {
+        Stages { drained: Times::new(), committed: Times::new(), closed: Times::new(), batch: Times::new() }
+    }
+}
+
+impl Times {
+    fn new() -> Self {
+        Times(Histogram::new(DIGITS).ok())
+    }
+
+    /// Counts one value.
+    pub fn note(&mut self, value: u64) {
+        if let Some(histogram) = &mut self.0 {
+            histogram.saturating_record(value);
+        }
+    }
+
+    fn at(&self, quantile: f64) -> u64 {
+        self.0.as_ref().map_or(0, |histogram| histogram.value_at_quantile(quantile))
+    }
+
+    fn max(&self) -> u64 {
+        self.0.as_ref().map_or(0, Histogram::max)
+    }
+}
+
+impl Stages {
+    /// Percentiles by name, for `linger stats`.
+    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("drained_us_p50", self.drained.at(0.5)),
+            ("drained_us_p99", self.drained.at(0.99)),
+            ("drained_us_max", self.drained.max()),
+            ("committed_us_p50", self.committed.at(0.5)),
+            ("committed_us_p99", self.committed.at(0.99)),
+            ("committed_us_max", self.committed.max()),
+            ("closed_us_p50", self.closed.at(0.5)),
+            ("closed_us_p99", self.closed.at(0.99)),
+            ("closed_us_max", self.closed.max()),
+            ("drain_batch_p50", self.batch.at(0.5)),
+            ("drain_batch_max", self.batch.max()),
+        ]
+    }
+}
+
+/// Barks once when main falls behind, and once when it has caught up.
+#[derive(Debug, Default)]
+pub struct Watchdog {
+    barking: bool,
+}
+
+/// What a watchdog has to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bark {
+    /// The oldest departure has waited that long, in microseconds.
+    Behind(u64),
+    /// Nothing is too old any more.
+    CaughtUp,
+}
+
+impl Watchdog {
+    /// Looks at when the oldest departure in the queue was noticed.
+    pub fn look(&mut self, oldest_us: Option<u64>, now_us: u64) -> Option<Bark> {
+        let age_us = oldest_us.map_or(0, |then_us| now_us.saturating_sub(then_us));
+        let behind = age_us > TOO_OLD_US;
+        if behind == std::mem::replace(&mut self.barking, behind) {
+            return None;
+        }
+        Some(if behind { Bark::Behind(age_us) } else { Bark::CaughtUp })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_barks_once_for_each_time_that_main_falls_behind() {
+        let mut dog = Watchdog::default();
+        assert_eq!(dog.look(Some(5), TOO_OLD_US), None);
+        assert_eq!(dog.look(Some(5), TOO_OLD_US + 6), Some(Bark::Behind(TOO_OLD_US + 1)));
+        assert_eq!(dog.look(Some(5), TOO_OLD_US + 7), None);
+        assert_eq!(dog.look(None, TOO_OLD_US + 8), Some(Bark::CaughtUp));
+        assert_eq!(dog.look(None, TOO_OLD_US + 9), None);
+    }
+
+    #[test]
+    fn every_stage_shows_what_was_noted() {
+        let mut stages = Stages::default();
+        stages.committed.note(700);
+        let rows = stages.rows();
+        let row = |name| rows.iter().find(|row| row.0 == name).map(|row| row.1);
+        assert_eq!((row("committed_us_max"), row("closed_us_max")), (Some(700), Some(0)));
+    }
+}

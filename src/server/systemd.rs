@@ -1,0 +1,85 @@
+//! What the service manager is told: ready, stopping, alive.
+//!
+//! Used by main. Without `NOTIFY_SOCKET` in the environment nothing is sent. What it is told never decides anything
+//! here: a service manager that does not listen is a warning, no more.
+
+use sd_notify::NotifyState;
+use std::time::Duration;
+
+/// Pings in the time after which a service manager takes a silent service for dead.
+const PINGS: u64 = 2;
+
+/// The service manager, as main talks to it. Times are on the monotonic clock, in microseconds.
+#[derive(Debug)]
+pub(super) struct ServiceManager {
+    /// How often it wants to hear that main turns; none where it does not ask.
+    every_us: Option<u64>,
+    ping_us: u64,
+    /// True exactly when it knows that the server stops.
+    knows_stop: bool,
+}
+
+impl ServiceManager {
+    /// Tells it that everything listens. Who it is and what it wants, the environment says (`NOTIFY_SOCKET`,
+    /// `WATCHDOG_USEC`, `WATCHDOG_PID`).
+    pub(super) fn told_ready() -> Self {
+        tell(&[NotifyState::Ready]);
+        Self::asking(sd_notify::watchdog_enabled())
+    }
+
+    fn asking(watchdog: Option<Duration>) -> Self {
+        let every_us = watchdog.map(|limit| (limit.as_micros() as u64 / PINGS).max(1));
+        ServiceManager { every_us, ping_us: 0, knows_stop: false }
+    }
+
+    /// Main has turned. `stop_limit_us` is how long a stop that has begun may still take.
+    pub(super) fn turned(&mut self, now_us: u64, stop_limit_us: Option<u64>) {
+        if let (Some(limit_us), false) = (stop_limit_us, self.knows_stop) {
+            self.knows_stop = true;
+            // A drain may take longer than the service manager waits for a service that stops.
+            let limit_us = u32::try_from(limit_us).unwrap_or(u32::MAX);
+            tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit_us)]);
+        }
+        if let Some(every_us) = self.every_us
+            && now_us >= self.ping_us
+        {
+            self.ping_us = now_us + every_us;
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+
+    /// How long main may sleep before its next turn is missed, in microseconds.
+    pub(super) fn timeout_us(&self, now_us: u64) -> Option<u64> {
+        self.every_us.map(|_| self.ping_us.saturating_sub(now_us))
+    }
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn main_turns_twice_in_the_time_of_the_watchdog() {
+        let mut manager = ServiceManager::asking(Some(Duration::from_millis(10)));
+        assert_eq!(manager.timeout_us(1_000), Some(0));
+        manager.turned(1_000, None);
+        assert_eq!(manager.timeout_us(2_000), Some(4_000));
+        manager.turned(3_000, None);
+        assert_eq!(
+            manager.timeout_us(6_000),
+            Some(0),
+            "a turn before its time does not put the next one off"
+        );
+    }
+
+    #[test]
+    fn without_a_watchdog_main_may_sleep() {
+        assert_eq!(ServiceManager::asking(None).timeout_us(1), None);
+    }
+}

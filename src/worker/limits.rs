@@ -1,0 +1,195 @@
+//! What a channel may do and for how long: login, silence, pings, slow reading, requests a second.
+//!
+//! Part of the core. A channel has one entry in the wheel, at the earliest of its deadlines; looking at it costs
+//! nothing while the deadlines move on.
+
+use super::connection::{Codec, Connection};
+use super::core::Core;
+use super::socket::Transport;
+use crate::channel::{ChannelId, Reason};
+use crate::offline::Parting;
+use crate::protocol::answer;
+
+/// Microseconds in a second.
+const SECOND_US: u64 = 1_000_000;
+/// A burst may be so many times what a second allows.
+const BURST_SECONDS: u64 = 2;
+/// Requests refused in a row for their rate at which a channel leaves with `rate_exceeded`.
+const TOO_FAST_MAX: u32 = 100;
+
+/// Limits of one server, the same for all workers.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest request, in bytes.
+    pub max_frame: usize,
+    /// The largest request before a login, in bytes.
+    pub max_frame_before_login: usize,
+    /// Unsent output at which a slow reader is sent away, in bytes.
+    pub out_limit: usize,
+    /// How long a channel may have nobody logged in, in microseconds.
+    pub login_timeout_us: u64,
+    /// How long a channel may be silent, in microseconds.
+    pub idle_us: Option<u64>,
+    /// Channels that may be open or live at once.
+    pub max_channels: usize,
+    /// How long a reader may take nothing of what waits for it, in microseconds.
+    pub write_timeout_us: u64,
+    /// How often a client that asked for it is pinged, in microseconds.
+    pub ping_interval_us: u64,
+    /// How long it may be silent after a ping, in microseconds.
+    pub ping_timeout_us: u64,
+    /// Requests a second.
+    pub request_rate: Option<usize>,
+}
+
+/// What a channel may still ask this second.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Allowance {
+    /// Requests left, in microseconds' worth.
+    left_us: u64,
+    at_us: u64,
+    /// Requests refused in a row.
+    refused: u32,
+}
+
+/// What a request rate says to the next request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pace {
+    /// It may be handled.
+    Fine,
+    /// It is refused.
+    TooFast,
+    /// It is refused, and was one too many.
+    FarTooFast,
+}
+
+impl Allowance {
+    /// Takes one request off, with `rate` requests a second.
+    pub(super) fn take(&mut self, rate: usize, now_us: u64) -> Pace {
+        let price_us = SECOND_US / (rate as u64).max(1);
+        let most_us = SECOND_US * BURST_SECONDS;
+        let gained_us = if self.at_us == 0 { most_us } else { now_us.saturating_sub(self.at_us) };
+        self.at_us = now_us;
+        self.left_us = (self.left_us + gained_us).min(most_us);
+        if self.left_us >= price_us {
+            self.left_us -= price_us;
+            self.refused = 0;
+            return Pace::Fine;
+        }
+        self.refused += 1;
+        if self.refused >= TOO_FAST_MAX { Pace::FarTooFast } else { Pace::TooFast }
+    }
+}
+
+/// What a deadline asks for once it has passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Due {
+    Leave(Reason),
+    Ping,
+}
+
+impl<T> Connection<T> {
+    /// The channel's deadlines, and what each asks for.
+    fn deadlines(&self, limits: &Limits, now_us: u64) -> impl Iterator<Item = (u64, Due)> {
+        // The login clock stands still while a login is on its way.
+        let asked_us = if self.logging_in { now_us.saturating_sub(self.asked_us) } else { 0 };
+        let login = self.user.is_none().then(|| {
+            (self.nobody_since_us + asked_us + limits.login_timeout_us, Due::Leave(Reason::LoginTimeout))
+        });
+        let idle = limits.idle_us.map(|idle_us| (self.heard_us + idle_us, Due::Leave(Reason::IdleTimeout)));
+        let blocked = self.blocked && !self.out.is_empty();
+        let write =
+            blocked.then(|| (self.moved_us + limits.write_timeout_us, Due::Leave(Reason::SlowConsumer)));
+        let pings = self.user.as_ref().is_some_and(|user| user.caps.ping);
+        let ping = pings.then(|| {
+            if self.ping_sent && self.heard_us <= self.pinged_us {
+                (self.pinged_us + limits.ping_timeout_us, Due::Leave(Reason::KeepaliveTimeout))
+            } else {
+                (self.pinged_us + limits.ping_interval_us, Due::Ping)
+            }
+        });
+        [login, idle, write, ping].into_iter().flatten()
+    }
+}
+
+impl<T: Transport> Core<T> {
+    /// Looks at a channel whose entry in the wheel has come up.
+    pub(super) fn check_time_limits(&mut self, id: ChannelId) {
+        let now_us = self.now.mono_us;
+        let shared = crate::sync::Arc::clone(&self.shared);
+        let Some(connection) = self.connection(id) else { return };
+        if connection.leaving.is_some() || connection.armed_us == 0 || now_us < connection.armed_us {
+            return;
+        }
+        connection.armed_us = 0;
+        let passed: Vec<Due> = connection
+            .deadlines(&shared.limits, now_us)
+            .filter_map(|(at_us, due)| (now_us >= at_us).then_some(due))
+            .collect();
+        for due in passed {
+            match due {
+                Due::Leave(reason) => return self.step(id, Parting::new(reason)),
+                Due::Ping => self.ping(id),
+            }
+        }
+        self.arm(id);
+    }
+
+    fn ping(&mut self, id: ChannelId) {
+        let now_us = self.now.mono_us;
+        let Some(connection) = self.connection(id) else { return };
+        connection.pinged_us = now_us;
+        connection.ping_sent = true;
+        if let Codec::Json(_) = connection.codec {
+            connection.say_object(answer::ping);
+        }
+        self.mark_dirty(id);
+    }
+
+    /// Has the channel looked at when the earliest of its deadlines has passed.
+    pub(super) fn arm(&mut self, id: ChannelId) {
+        let now_us = self.now.mono_us;
+        let shared = crate::sync::Arc::clone(&self.shared);
+        let Some(connection) = self.connection(id) else { return };
+        let earliest = connection.deadlines(&shared.limits, now_us).map(|(at_us, _)| at_us).min();
+        let Some(at_us) = earliest else { return };
+        if connection.armed_us != 0 && connection.armed_us <= at_us {
+            return;
+        }
+        let armed_us = self.wheel.arm(id, at_us);
+        if let Some(connection) = self.connection(id) {
+            connection.armed_us = armed_us;
+        }
+    }
+
+    /// A reader that takes nothing any more has a deadline from now on.
+    pub(super) fn arm_if_blocked(&mut self, id: ChannelId) {
+        if self.connection(id).is_some_and(|connection| connection.blocked && connection.leaving.is_none()) {
+            self.arm(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_borne_and_then_only_the_rate() {
+        let mut allowance = Allowance::default();
+        let start_us = 5 * SECOND_US;
+        for _ in 0..20 {
+            assert_eq!(allowance.take(10, start_us), Pace::Fine);
+        }
+        assert_eq!(allowance.take(10, start_us), Pace::TooFast);
+        assert_eq!(allowance.take(10, start_us + SECOND_US / 10), Pace::Fine);
+        assert_eq!(allowance.take(10, start_us + SECOND_US / 10), Pace::TooFast);
+    }
+
+    #[test]
+    fn who_never_slows_down_has_to_go() {
+        let mut allowance = Allowance::default();
+        let last = (0..2 + TOO_FAST_MAX).map(|_| allowance.take(1, SECOND_US)).last();
+        assert_eq!(last, Some(Pace::FarTooFast));
+    }
+}

@@ -1,0 +1,104 @@
+//! The line protocol's requests: the first line logs in, every other one says something.
+
+use super::core::Core;
+use super::routing::{Saying, Speaker};
+use super::socket::Transport;
+use crate::channel::{ChannelId, Reason};
+use crate::offline::Parting;
+use crate::protocol::errno::Errno;
+use crate::protocol::line;
+use crate::service::ask::{Ask, Asker};
+use crate::service::auth::{Task, Who};
+
+/// A line is named in answers like the chat it is.
+const CHAT: i64 = 6;
+/// And the first one like a login.
+const LOGIN: i64 = 1;
+
+impl<T: Transport> Core<T> {
+    pub(super) fn handle_line(&mut self, id: ChannelId, line: &[u8]) {
+        let Some(connection) = self.connection(id) else { return };
+        match connection.user.as_ref().map(|user| user.sender.clone()) {
+            None => self.first_line(id, line),
+            Some(sender) => {
+                let speaker = Speaker { channel: id, sender, re: CHAT, seq: None };
+                self.say_line(&speaker, line);
+            }
+        }
+    }
+
+    fn first_line(&mut self, id: ChannelId, line: &[u8]) {
+        let opening = match line::opening(line) {
+            Ok(opening) => opening,
+            Err(fault) => return self.refuse_login(id, 2, Errno::Refused, fault, None),
+        };
+        let Some(connection) = self.connection(id) else { return };
+        let peer = connection.peer.to_string().into();
+        let asker = Asker { channel: id, re: LOGIN, seq: None };
+        let name: Box<str> = opening.name.into();
+        match opening.password {
+            // Nothing to verify: main knows whether the name is anybody's.
+            None => {
+                self.await_login(id, None);
+                self.ask(Ask::Guest { asker, peer, name });
+            }
+            Some(password) => {
+                let (who, password) = (Who::Name(name), password.into());
+                self.send_to_auth(asker, Task::Login { peer, who, password, lines: true });
+            }
+        }
+    }
+
+    fn note_failed_attempt(&mut self, id: ChannelId) {
+        let now_us = self.now.mono_us;
+        let Some(connection) = self.connection(id) else { return };
+        let address = connection.peer.ip();
+        if let Some(who) = connection.asked_who.take() {
+            self.shared.attempts.note_failure(address, &who, now_us);
+        }
+    }
+
+    fn say_line(&mut self, speaker: &Speaker<'_>, line: &[u8]) {
+        match line::said(line) {
+            Ok(said) => {
+                if let Some(connection) = self.connection(speaker.channel) {
+                    connection.faults = 0;
+                }
+                for name in said.to() {
+                    self.chat_to_name(speaker, name, Saying::Text(said.text));
+                }
+            }
+            Err(fault) => self.reject(speaker.channel, Errno::Malformed, fault, None, None),
+        }
+    }
+
+    /// A login or registration is refused. For a client that speaks lines that was the only try.
+    pub(super) fn refuse_login(
+        &mut self,
+        id: ChannelId,
+        msgid: i64,
+        errno: Errno,
+        text: &str,
+        seq: Option<&str>,
+    ) {
+        self.shared.metrics.request_errors.add(1);
+        let Some(connection) = self.connection(id) else { return };
+        connection.say_refused(msgid, errno, text, seq);
+        let wrong = msgid == 2 && errno == Errno::Refused;
+        let only_try = connection.speaks_lines();
+        if wrong || only_try {
+            connection.refused_logins += 1;
+        }
+        if only_try || connection.refused_logins >= REFUSED_LOGINS_MAX {
+            self.step(id, Parting::new(Reason::AuthFailed));
+        }
+        if wrong {
+            self.shared.metrics.logins_failed.add(1);
+            self.note_failed_attempt(id);
+        }
+        self.mark_dirty(id);
+    }
+}
+
+/// Refused logins at which a channel leaves with `auth_failed`.
+const REFUSED_LOGINS_MAX: u32 = 10;

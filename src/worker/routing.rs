@@ -1,0 +1,251 @@
+//! Where a chat goes: to a channel of this worker, to another worker, or through main. And what comes back.
+
+use super::connection::Codec;
+use super::core::Core;
+use super::outbuf::Source;
+use super::socket::Transport;
+use crate::channel::{ChannelId, SessionNo};
+use crate::clock::local_time;
+use crate::ident::UserId;
+use crate::offline::{Mail, Origin};
+use crate::protocol::errno::Errno;
+use crate::protocol::line;
+use crate::protocol::request::ChatObject;
+use crate::service::ask::{Ask, Asker, Destination, Message};
+use crate::service::chat::{Body, Chat, Sender};
+use crate::service::fingerprint;
+use crate::sync::Arc;
+
+/// Somebody who says something, and how an answer names it.
+pub(super) struct Speaker<'a> {
+    pub(super) channel: ChannelId,
+    pub(super) sender: Arc<Sender>,
+    /// The request's msgid; 6 for a line.
+    pub(super) re: i64,
+    /// The request's `seq`, as raw JSON.
+    pub(super) seq: Option<&'a str>,
+}
+
+impl Speaker<'_> {
+    fn asker(&self) -> Asker {
+        Asker { channel: self.channel, re: self.re, seq: self.seq.map(Into::into) }
+    }
+}
+
+/// What is said, as one of the two protocols brings it.
+#[derive(Clone, Copy)]
+pub(super) enum Saying<'a> {
+    /// A JSON request.
+    Object(&'a ChatObject<'a>),
+    /// A line's text.
+    Text(&'a str),
+}
+
+impl Saying<'_> {
+    fn body(self, sender: &Arc<Sender>, to: UserId, unix_ms: i64) -> Body {
+        match self {
+            Saying::Object(object) => {
+                let mut out = Vec::new();
+                object.deliver(sender.id, &sender.json, || local_time(unix_ms), &mut out);
+                Body::Object(out.into())
+            }
+            Saying::Text(text) => {
+                Body::Text { sender: Arc::clone(sender), to, at_ms: unix_ms, text: text.into() }
+            }
+        }
+    }
+
+    fn fingerprint(self, seq: &str, to: &Destination) -> u128 {
+        match self {
+            Saying::Object(object) => fingerprint::of(seq, to, object.text().as_bytes()),
+            Saying::Text(text) => fingerprint::of(seq, to, text.as_bytes()),
+        }
+    }
+}
+
+/// A way to a user that was open a moment ago: good exactly as long as that session goes on.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) user: UserId,
+    pub(super) worker: usize,
+    pub(super) channel: ChannelId,
+    pub(super) session: SessionNo,
+    /// The user's name, where a line has named it.
+    pub(super) name: Option<Box<str>>,
+}
+
+impl<T: Transport> Core<T> {
+    /// A chat to one user: straight to the receiver's channel where that keeps the order, else through main.
+    pub(super) fn chat(&mut self, speaker: &Speaker<'_>, to: UserId, saying: Saying<'_>) {
+        if speaker.seq.is_none()
+            && self.may_go_directly(speaker.channel)
+            && let Some(route) = self.route_to(speaker.channel, to)
+            && self.chat_along(speaker, &route, saying)
+        {
+            return;
+        }
+        self.chat_through_main(speaker, Destination::User(to), saying);
+    }
+
+    /// A chat to a user by name.
+    pub(super) fn chat_to_name(&mut self, speaker: &Speaker<'_>, name: &str, saying: Saying<'_>) {
+        if self.may_go_directly(speaker.channel)
+            && let Some(route) = self.route_to_name(speaker.channel, name)
+            && self.chat_along(speaker, &route, saying)
+        {
+            return;
+        }
+        self.chat_through_main(speaker, Destination::Name(name.into()), saying);
+    }
+
+    /// While a channel has something on its way through main, its chats follow it there.
+    fn may_go_directly(&mut self, sender: ChannelId) -> bool {
+        self.connection(sender).is_some_and(|connection| connection.in_main == 0)
+    }
+
+    fn route_to(&mut self, sender: ChannelId, to: UserId) -> Option<Route> {
+        let latest = self.connection(sender)?.route.as_deref().filter(|route| route.user == to).cloned();
+        if let Some(route) = latest
+            && self.shared.table.is_live(route.channel, route.session)
+        {
+            return Some(route);
+        }
+        let (worker, channel, session) = self.shared.registry.direct(to)?;
+        let route = Route { user: to, worker, channel, session, name: None };
+        self.connection(sender)?.route = Some(Box::new(route.clone()));
+        Some(route)
+    }
+
+    fn route_to_name(&mut self, sender: ChannelId, name: &str) -> Option<Route> {
+        let latest = self.connection(sender)?.route.as_deref();
+        if let Some(route) = latest.filter(|route| route.name.as_deref() == Some(name)) {
+            let route = Route { name: None, ..*route };
+            if self.shared.table.is_live(route.channel, route.session) {
+                return Some(route);
+            }
+        }
+        let user = self.shared.registry.named(name)?;
+        let (worker, channel, session) = self.shared.registry.direct(user)?;
+        let route = Route { user, worker, channel, session, name: Some(name.into()) };
+        self.connection(sender)?.route = Some(Box::new(route.clone()));
+        Some(route)
+    }
+
+    /// Sends a chat around main. False when that session is over.
+    fn chat_along(&mut self, speaker: &Speaker<'_>, route: &Route, saying: Saying<'_>) -> bool {
+        if route.worker == self.index {
+            return self.chat_here(speaker, route, saying);
+        }
+        if self.shared.outlet.is_full(route.worker) {
+            self.reject(speaker.channel, Errno::Busy, Errno::Busy.text(), Some(speaker.re), speaker.seq);
+            return true;
+        }
+        let body = saying.body(&speaker.sender, route.user, self.now.unix_ms);
+        self.shared.metrics.chats_direct.add(1);
+        self.to_workers[route.worker].push(Mail::Chat {
+            to: route.channel,
+            session: route.session,
+            user: route.user,
+            chat: Chat::accepted(body, None),
+            origin: Some(Origin { channel: speaker.channel, user: speaker.sender.id }),
+        });
+        true
+    }
+
+    /// Writes a chat to a channel of the same worker. False when that session is over.
+    fn chat_here(&mut self, speaker: &Speaker<'_>, route: &Route, saying: Saying<'_>) -> bool {
+        let unix_ms = self.now.unix_ms;
+        if !self.shared.table.is_live(route.channel, route.session) {
+            // Somebody has taken the step, and what others send goes through main already.
+            return false;
+        }
+        let Some(receiver) = self.connection(route.channel) else { return false };
+        if receiver.leaving.is_some() || receiver.session() != Some(route.session) {
+            return false;
+        }
+        let sender = &speaker.sender;
+        match (saying, &receiver.codec) {
+            (Saying::Object(object), Codec::Json(framer)) => {
+                let end = framer.terminator();
+                receiver.out.live(None, Source::Bytes, |out| {
+                    object.deliver(sender.id, &sender.json, || local_time(unix_ms), out);
+                    out.push(end);
+                });
+            }
+            (Saying::Text(text), Codec::Line(_)) => {
+                let source = Source::Line { sender: Arc::clone(sender), to: route.user, at_ms: unix_ms };
+                receiver.out.live(None, source, |out| line::write_chat(out, &sender.name, None, text));
+            }
+            (saying, _) => {
+                receiver.take_chat(Chat::accepted(saying.body(sender, route.user, unix_ms), None));
+            }
+        }
+        self.shared.metrics.chats_direct.add(1);
+        self.mark_dirty(route.channel);
+        true
+    }
+
+    pub(super) fn chat_through_main(&mut self, speaker: &Speaker<'_>, to: Destination, saying: Saying<'_>) {
+        let user = if let Destination::User(user) = to { user } else { speaker.sender.id };
+        let body = saying.body(&speaker.sender, user, self.now.unix_ms);
+        let fingerprint = speaker.seq.map(|seq| saying.fingerprint(seq, &to));
+        self.shared.metrics.chats_via_main.add(1);
+        if let (Some(_), Some(connection)) = (fingerprint, self.connection(speaker.channel)) {
+            connection.tickets += 1;
+        }
+        let (asker, from) = (speaker.asker(), speaker.sender.id);
+        self.ask_main(Ask::Chat(Message { asker, from, to, body, fingerprint }));
+    }
+
+    /// Asks main, and has the channel's later requests follow.
+    pub(super) fn ask_main(&mut self, ask: Ask) {
+        let channel = ask.asker().channel;
+        if let Some(connection) = self.connection(channel) {
+            connection.in_main += 1;
+        }
+        self.ask(ask);
+    }
+
+    /// Sends a chat through main whose receiver has left on the way.
+    pub(super) fn redirect(&mut self, letter: Mail) {
+        let Mail::Chat { user, chat, origin: Some(origin), .. } = letter else { return };
+        self.shared.metrics.chats_via_main.add(1);
+        self.ask_main(Ask::Chat(Message {
+            asker: Asker { channel: origin.channel, re: 6, seq: None },
+            from: origin.user,
+            to: Destination::User(user),
+            body: chat.body,
+            fingerprint: None,
+        }));
+    }
+
+    /// Main has no room for an ask.
+    pub(super) fn refuse(&mut self, ask: &Ask) {
+        let Asker { channel, re, seq } = ask.asker().clone();
+        let Some(connection) = self.connection(channel) else { return };
+        match ask {
+            Ask::Login(_) | Ask::Guest { .. } | Ask::Register { .. } => {
+                connection.logging_in = false;
+                let msgid = if re == 4 { 5 } else { 2 };
+                self.refuse_login(channel, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
+            }
+            Ask::Nothing { .. } => {
+                // What it answers is done; it only had to keep its place behind others.
+                connection.in_main -= 1;
+                if let Some(seq) = &seq {
+                    connection.say_done(re, seq, None, &[]);
+                }
+            }
+            _ => {
+                connection.in_main -= 1;
+                if matches!(ask, Ask::Chat(Message { fingerprint: Some(_), .. })) {
+                    connection.tickets -= 1;
+                }
+                connection.say_error(Errno::Busy, Errno::Busy.text(), Some(re), seq.as_deref());
+                self.shared.metrics.request_errors.add(1);
+            }
+        }
+        self.unblocked.push(channel);
+        self.mark_dirty(channel);
+    }
+}
