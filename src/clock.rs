@@ -1,5 +1,7 @@
 //! Time as an argument: whoever acts reads the clock once a turn, whoever decides is told.
 
+#[cfg(test)]
+use crate::sync::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment, on both clocks.
@@ -15,18 +17,57 @@ pub struct Now {
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
+    #[cfg(test)]
+    by_hand: Option<&'static ByHand>,
 }
 
 impl Clock {
     /// A clock whose monotonic side starts now, at 1 so that 0 can stand for "never".
     pub fn start() -> Self {
-        Clock { started: Instant::now() }
+        Clock {
+            started: Instant::now(),
+            #[cfg(test)]
+            by_hand: None,
+        }
     }
 
     /// The present moment.
     pub fn now(&self) -> Now {
+        #[cfg(test)]
+        if let Some(hand) = self.by_hand {
+            return hand.now();
+        }
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         Now { mono_us: self.started.elapsed().as_micros() as u64 + 1, unix_ms }
+    }
+}
+
+/// A clock of a test: it stands still until it is moved, so that the test decides when things happen.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct ByHand(AtomicU64);
+
+#[cfg(test)]
+impl ByHand {
+    fn now(&self) -> Now {
+        let mono_us = self.0.load(Ordering::Relaxed);
+        Now { mono_us, unix_ms: 1_700_000_000_000 + (mono_us / 1000) as i64 }
+    }
+}
+
+#[cfg(test)]
+impl Clock {
+    /// A clock that [`Clock::advance`] moves, all copies of it together.
+    pub(crate) fn by_hand() -> Self {
+        // Copies of a clock have no owner; a test can spare the eight bytes.
+        let hand = Box::leak(Box::new(ByHand(AtomicU64::new(1))));
+        Clock { by_hand: Some(hand), ..Clock::start() }
+    }
+
+    /// Moves a clock by hand.
+    pub(crate) fn advance(&self, us: u64) {
+        let hand = self.by_hand.expect("only a clock of a test can be moved");
+        hand.0.fetch_add(us, Ordering::Relaxed);
     }
 }
 

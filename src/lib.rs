@@ -119,4 +119,6 @@ pub mod shown;
 pub mod store;
 pub mod stress;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 pub mod worker;

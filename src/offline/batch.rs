@@ -53,6 +53,8 @@ pub(crate) enum Effect {
     LoggedIn { worker: usize, letter: Mail, user: UserId, key: EndKey, asker: Asker },
     /// A copy of a chat with `seq` is safe if it is committed.
     Safe { ticket: Arc<Ticket> },
+    /// A copy of a chat with `seq` that nobody has to get is counted off, whatever becomes of the transaction.
+    CountOff { ticket: Arc<Ticket> },
     /// A chat with `seq` failed, whatever becomes of the transaction.
     Failed { ticket: Arc<Ticket>, errno: Errno },
     /// A member's box was full, whatever becomes of the transaction.

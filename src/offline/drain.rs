@@ -99,7 +99,7 @@ pub struct Drain<St, S> {
     /// Whose session is on which channel.
     pub(crate) sessions: HashMap<EndKey, UserId>,
     pub(super) endings: HashMap<EndKey, Ending>,
-    /// Channels whose worker has been asked for the socket.
+    /// Channels whose grace is over and that still have their fd.
     pub(super) closing: usize,
     /// Channels that have left and still have their fd.
     pub(super) seated: usize,
@@ -200,7 +200,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if committed {
             self.note_committed();
         }
+        let met = self.people.take_met();
         self.carry_out(outcome.effects, committed);
+        if !committed {
+            self.people.unmeet(&met);
+        }
         if committed {
             self.refill();
         }
@@ -295,6 +299,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     self.undo_login(user, key);
                     put(worker, refusal(&asker, Errno::NotStored));
                 }
+                Effect::CountOff { ticket } => answers.extend(ticket.safe()),
                 Effect::Safe { ticket } if committed => answers.extend(ticket.safe()),
                 Effect::Safe { ticket } => answers.extend(ticket.failed(Errno::NotStored)),
                 Effect::Failed { ticket, errno } => answers.extend(ticket.failed(errno)),

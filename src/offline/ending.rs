@@ -165,7 +165,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(crate) fn release(&mut self, user: UserId) {
         let Some(person) = self.people.find(user) else { return };
         for chat in person.take_held() {
-            self.place(user, chat);
+            self.place_held(user, chat);
         }
         while let Some(person) = self.people.find(user)
             && person.session.is_none()
@@ -199,7 +199,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// An accepted message goes to the box, whatever the box holds.
-    fn save(&mut self, user: UserId, chat: Chat) {
+    pub(crate) fn save(&mut self, user: UserId, chat: Chat) {
         let at_ms = self.now.unix_ms;
         let Ok(Some(person)) = self.person(user) else {
             tracing::error!(%user, "an accepted message has no receiver's row to be kept for");
@@ -279,7 +279,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if seat.channel != channel {
             return;
         }
-        seat.due = true;
+        if !std::mem::replace(&mut seat.due, true) {
+            self.closing += 1;
+        }
         if seat.settled {
             self.ask_for_socket(channel);
         }
@@ -288,7 +290,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn ask_for_socket(&mut self, channel: ChannelId) {
         let Some(Some(seat)) = self.seats.get_mut(channel.slot as usize) else { return };
         if !std::mem::replace(&mut seat.closing, true) {
-            self.closing += 1;
             self.post(channel, Mail::Close { channel });
         }
     }
@@ -300,7 +301,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             tracing::error!(%channel, "a socket came back that nobody asked for");
             return;
         };
-        self.closing -= usize::from(seat.closing);
+        self.closing -= usize::from(seat.due);
         self.seated -= 1;
         self.around.metrics.closed.add(1);
         self.stages.closed.note(self.now.mono_us.saturating_sub(seat.noticed_us));

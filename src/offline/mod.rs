@@ -9,6 +9,8 @@ pub mod mail;
 pub mod queue;
 pub mod stages;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 pub use departure::{Departure, Milestone, Parting, Receipt, Settlement};
 pub use kicker::Kicker;

@@ -149,7 +149,8 @@ impl Auth {
         self.recalled.lock().remove(&name);
     }
 
-    fn remember(&self, who: &Who, password: &str, user: UserId, verified: &Arc<str>, now_us: u64) {
+    /// Remembers a password that was verified just now.
+    pub(crate) fn remember(&self, who: &Who, password: &str, user: UserId, verified: &Arc<str>, now_us: u64) {
         let name = self.name_of(who, password);
         let mut recalled = self.recalled.lock();
         if recalled.len() >= RECALL_MAX {

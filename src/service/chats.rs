@@ -78,6 +78,8 @@ impl Recent {
 pub(crate) enum Placed {
     /// Into the box, if the batch is committed.
     Kept,
+    /// Nowhere, for the batch has failed already.
+    NotStored,
     /// Somewhere else, or nowhere and its sender has been told.
     Elsewhere,
 }
@@ -177,79 +179,112 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(ticket) = &ticket {
             ticket.expect_more(others.clone().count());
         }
-        let mut kept = false;
+        let mut rests_on_commit = false;
         for member in others {
-            if matches!(self.person(*member), Ok(Some(_))) {
-                let (body, group) = (message.body.clone(), Some(Arc::clone(&known.name)));
-                let chat = Chat { body, group, ticket: ticket.clone(), kept: None, told: Told::Group };
-                kept |= self.place(*member, chat) == Placed::Kept;
-            } else if let Some(ticket) = &ticket {
-                self.batch.then(Effect::Safe { ticket: Arc::clone(ticket) });
-            }
+            let (body, group) = (message.body.clone(), Some(Arc::clone(&known.name)));
+            let chat = Chat { body, group, ticket: ticket.clone(), kept: None, told: Told::Group };
+            let placed = match self.person(*member).map(|found| found.is_some()) {
+                Ok(true) => self.place(*member, chat),
+                Ok(false) => self.count_off(chat.ticket),
+                Err(_) => self.not_stored(*member, chat),
+            };
+            rests_on_commit |= placed != Placed::Elsewhere;
         }
-        self.let_go_on(asker, ticket.is_none() && (kept || self.batch.has_failed()));
+        self.let_go_on(asker, ticket.is_none() && rests_on_commit);
+        self.count_off(ticket);
+    }
+
+    /// A copy that nobody has to get.
+    fn count_off(&mut self, ticket: Option<Arc<Ticket>>) -> Placed {
         if let Some(ticket) = ticket {
-            self.batch.then(Effect::Safe { ticket });
+            self.batch.then(Effect::CountOff { ticket });
         }
+        Placed::Elsewhere
     }
 
     /// Brings a chat to where its receiver is: a channel, a settlement that is awaited, or the box.
     pub(crate) fn place(&mut self, user: UserId, chat: Chat) -> Placed {
+        match self.forward(user, chat) {
+            Some(chat) => self.keep(user, chat),
+            None => Placed::Elsewhere,
+        }
+    }
+
+    /// The same for a chat that has waited. Its sender has gone on, so that its way into the box is not given up.
+    pub(crate) fn place_held(&mut self, user: UserId, chat: Chat) {
+        let Some(chat) = self.forward(user, chat) else { return };
+        let usage = if matches!(chat.told, Told::Nobody) { None } else { self.usage(user) };
+        if usage.is_some_and(|usage| self.with_one_more(usage, &chat.body.object()).is_none()) {
+            return self.fail(user, chat, Errno::BoxFull);
+        }
+        self.around.metrics.chats_kept.add(1);
+        self.save(user, chat);
+    }
+
+    /// Has a chat wait, or sends it to its receiver's channel. Gives back what belongs into the box.
+    fn forward(&mut self, user: UserId, chat: Chat) -> Option<Chat> {
         let batch = self.batch.number();
         let outlet = Arc::clone(&self.around.outlet);
-        let Some(person) = self.people.find(user) else { return Placed::Elsewhere };
+        let person = self.people.find(user)?;
         if person.holds_messages() {
             if person.holds_too_many() && !matches!(chat.told, Told::Nobody) {
                 self.fail(user, chat, Errno::Busy);
             } else {
                 person.hold(chat);
             }
-            return Placed::Elsewhere;
+            return None;
         }
         let Some(session) = person.session.as_mut().filter(|session| session.backlog.is_none()) else {
-            return self.keep(user, chat);
+            return Some(chat);
         };
         let (channel, number, worker) = (session.channel, session.number, session.worker);
         if outlet.is_full(worker) {
             self.fail(user, chat, Errno::Busy);
-            return Placed::Elsewhere;
+            return None;
         }
         session.addressed = Some(batch);
         // Should the session be over by then, or its login not be committed, the letter comes back.
         let letter = Mail::Chat { to: channel, session: number, user, chat, origin: None };
         self.batch.then(Effect::Post { worker, letter });
-        Placed::Elsewhere
+        None
     }
 
     /// Puts a chat into a box, if there is room.
     fn keep(&mut self, user: UserId, chat: Chat) -> Placed {
-        let Some(usage) = self.usage(user) else {
-            self.fail(user, chat, Errno::NotStored);
-            return Placed::Elsewhere;
-        };
+        let Some(usage) = self.usage(user) else { return self.not_stored(user, chat) };
         let object = chat.body.object();
-        let bytes = usage.bytes + object.len() as u64;
-        if usage.count >= self.policy.box_messages || bytes > self.policy.box_bytes {
+        let Some(usage) = self.with_one_more(usage, &object) else {
             self.fail(user, chat, Errno::BoxFull);
             return Placed::Elsewhere;
-        }
+        };
         let at_ms = self.now.unix_ms;
         let kept = match self.next_mid(user) {
             Some(mid) => self.batch.attempt(|store| store.keep(user, mid, at_ms, &object)),
             None => None,
         };
         if kept.is_none() {
-            self.fail(user, chat, Errno::NotStored);
-            return Placed::Elsewhere;
+            return self.not_stored(user, chat);
         }
         if let Some(person) = self.people.find(user) {
-            person.usage = Some(BoxUsage { count: usage.count + 1, bytes });
+            person.usage = Some(usage);
         }
         self.around.metrics.chats_kept.add(1);
         if let Some(ticket) = chat.ticket {
             self.batch.then(Effect::Safe { ticket });
         }
         Placed::Kept
+    }
+
+    /// What a box holds with one more message; none when that is too much.
+    fn with_one_more(&self, usage: BoxUsage, object: &[u8]) -> Option<BoxUsage> {
+        let more = BoxUsage { count: usage.count + 1, bytes: usage.bytes + object.len() as u64 };
+        let fits = more.count <= self.policy.box_messages && more.bytes <= self.policy.box_bytes;
+        fits.then_some(more)
+    }
+
+    fn not_stored(&mut self, user: UserId, chat: Chat) -> Placed {
+        self.fail(user, chat, Errno::NotStored);
+        Placed::NotStored
     }
 
     /// A chat that could not be placed: its sender is told.

@@ -141,6 +141,8 @@ impl Person {
 #[derive(Debug, Default)]
 pub(crate) struct People {
     known: HashMap<UserId, Person>,
+    /// Users who were met in the batch under way: their rows may have been added in it.
+    met: Vec<UserId>,
     online: usize,
 }
 
@@ -155,7 +157,11 @@ impl People {
 
     /// Remembers a user whose row was just read.
     pub(crate) fn meet(&mut self, row: &UserRow) -> &mut Person {
-        let person = self.known.entry(row.id).or_insert_with(|| Person::new(row));
+        let met = &mut self.met;
+        let person = self.known.entry(row.id).or_insert_with(|| {
+            met.push(row.id);
+            Person::new(row)
+        });
         // Another process may have raised it, never lowered.
         person.epoch = person.epoch.max(row.epoch);
         if *person.name != *row.name {
@@ -170,6 +176,20 @@ impl People {
             person.usage = None;
             if person.session.is_none() {
                 person.forget_numbers();
+            }
+        }
+    }
+
+    /// Takes the users who were met in the batch that ends.
+    pub(crate) fn take_met(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.met)
+    }
+
+    /// Forgets those of these users with whom nothing goes on: their rows may never have been.
+    pub(crate) fn unmeet(&mut self, met: &[UserId]) {
+        for user in met {
+            if self.known.get(user).is_some_and(Person::is_idle) {
+                self.known.remove(user);
             }
         }
     }

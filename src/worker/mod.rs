@@ -32,6 +32,8 @@ mod requests;
 mod routing;
 pub mod run;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 pub mod wheel;
 mod words;

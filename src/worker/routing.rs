@@ -229,6 +229,13 @@ impl<T: Transport> Core<T> {
                 let msgid = if re == 4 { 5 } else { 2 };
                 self.refuse_login(channel, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
             }
+            Ask::Nothing { .. } => {
+                // What it answers is done; it only had to keep its place behind others.
+                connection.in_main -= 1;
+                if let Some(seq) = &seq {
+                    connection.say_done(re, seq, None, &[]);
+                }
+            }
             _ => {
                 connection.in_main -= 1;
                 if matches!(ask, Ask::Chat(Message { fingerprint: Some(_), .. })) {

@@ -1,0 +1,13 @@
+//! Main's decisions, entry by entry, on a made-up store and with made-up workers.
+//!
+//! | file | guards |
+//! |---|---|
+//! | `logins` | who is online after logins that meet: takeover, refusal, the same channel again |
+//! | `messages` | where a message goes when its receiver comes and goes, and in what order |
+//! | `faults` | what a failed transaction leaves: nothing accepted in silence, nothing owed forgotten |
+//! | `closing` | when a channel's fd is asked for |
+
+mod closing;
+mod faults;
+mod logins;
+mod messages;

@@ -1,0 +1,107 @@
+//! When a channel's fd is asked for, and when its name is free again.
+
+use crate::channel::{ChannelId, Reason, Stage};
+use crate::offline::drain::Policy;
+use crate::testing::commons::{CAPACITY, GRACE_US, policy};
+use crate::testing::desk::{Desk, Online};
+use crate::testing::memory::Disk;
+use crate::testing::words::{Said, accepted};
+
+fn with_grace(grace_us: u64, capacity: usize) -> Desk {
+    Desk::with(Policy { grace_us, ..policy() }, capacity, Disk::default())
+}
+
+/// The channels whose sockets were asked for since the last look, in order.
+fn asked_for(desk: &Desk) -> Vec<ChannelId> {
+    let closes = |(channel, said)| (said == Said::Close).then_some(channel);
+    desk.all_heard().into_iter().filter_map(closes).collect()
+}
+
+fn leave(desk: &mut Desk, who: Online) {
+    desk.send_away(who, Reason::Kicked);
+    desk.settle(who, vec![]);
+}
+
+#[test]
+fn a_channel_is_closed_when_its_grace_is_over_and_not_before() {
+    let mut desk = Desk::new();
+    let ann = desk.online("ann");
+    leave(&mut desk, ann);
+    desk.finish_all();
+    assert!(!desk.is_online(ann.user), "offline at once");
+    desk.commons.clock.advance(GRACE_US - 1);
+    desk.finish_all();
+    assert_eq!(asked_for(&desk), []);
+    desk.commons.clock.advance(1);
+    // The time is looked at with the next entry or the next wake-up.
+    desk.settle_channel(ann.channel);
+    desk.finish_all();
+    assert_eq!(asked_for(&desk), [ann.channel]);
+    assert_eq!(desk.commons.table.stage(ann.channel), Stage::Offline);
+    desk.hand_back(ann.channel);
+    desk.finish_all();
+    assert_eq!(desk.commons.table.stage(ann.channel), Stage::Free);
+    let closed_us = desk.disk.departures().pop().and_then(|departed| departed.completion?.closed_us);
+    assert_eq!(closed_us, Some(GRACE_US as i64));
+}
+
+#[test]
+fn no_grace_still_waits_for_the_settlement_and_for_what_was_asked_before() {
+    let mut desk = with_grace(0, CAPACITY);
+    let (ann, bob) = (desk.online("ann"), desk.user("bob"));
+    desk.chat_with_seq(ann, bob, "last words", "1");
+    desk.send_away(ann, Reason::PeerClosed);
+    desk.finish_all();
+    assert_eq!(desk.heard(ann.channel)[1..], [Said::Through, Said::Done], "behind the word to leave");
+    desk.settle(ann, vec![accepted("unsent")]);
+    desk.chat_with_seq(ann, bob, "in the same batch", "2");
+    desk.finish_all();
+    assert_eq!(desk.heard(ann.channel), [Said::Through, Said::Done, Said::Close], "the socket comes last");
+    assert_eq!(desk.disk.texts(ann.user), ["unsent"]);
+    assert_eq!(desk.disk.texts(bob), ["last words", "in the same batch"]);
+}
+
+#[test]
+fn when_places_run_short_the_oldest_close_first_and_no_more_than_needed() {
+    // From the tenth of ten places on, one more than nine of ten are taken.
+    let mut desk = with_grace(GRACE_US, 10);
+    let names: Vec<String> = (0..3).map(|number| format!("user {number}")).collect();
+    // Each registers on a connection of its own, which stays.
+    let online: Vec<Online> = names.iter().map(|name| desk.online(name)).collect();
+    for who in &online {
+        desk.commons.clock.advance(1);
+        leave(&mut desk, *who);
+    }
+    desk.finish_all();
+    assert_eq!(asked_for(&desk), [], "six of ten are taken");
+    while desk.commons.table.taken() < 10 {
+        desk.connect();
+    }
+    desk.finish_all();
+    assert_eq!(asked_for(&desk), [online[0].channel]);
+    desk.finish_all();
+    assert_eq!(asked_for(&desk), [], "one is on its way");
+    desk.hand_back(online[0].channel);
+    desk.connect();
+    desk.finish_all();
+    assert_eq!(asked_for(&desk), [online[1].channel]);
+    assert_eq!(desk.commons.metrics.closed_early.value(), 2);
+}
+
+#[test]
+fn a_channel_that_has_not_settled_counts_as_one_that_closes() {
+    let mut desk = with_grace(GRACE_US, 10);
+    let (ann, bob) = (desk.online("ann"), desk.online("bob"));
+    desk.send_away(ann, Reason::Kicked);
+    leave(&mut desk, bob);
+    while desk.commons.table.taken() < 10 {
+        desk.connect();
+    }
+    for _ in 0..3 {
+        desk.finish_all();
+        assert_eq!(asked_for(&desk), [], "the oldest goes first, as soon as it has settled");
+    }
+    desk.settle(ann, vec![]);
+    desk.finish_all();
+    assert_eq!(asked_for(&desk), [ann.channel]);
+}

@@ -1,0 +1,161 @@
+//! Workers alone: clients and letters go in, bytes and entries for main come out. The test plays main.
+
+use super::commons::{CAPACITY, Commons};
+use super::wire::{Client, Fd, Wire, connection};
+use super::words::{accepted, texts};
+use crate::channel::{ChannelId, SessionNo, Stage};
+use crate::ident::{Epoch, UserId};
+use crate::offline::{Entry, Kicker, Mail, Outlet, Settles};
+use crate::protocol::framing::Framer;
+use crate::service::answer::{Answer, LoggedIn};
+use crate::service::registry::Online;
+use crate::sync::Arc;
+use crate::worker::{Codec, Core, Mailbox, Mailboxes, Wake};
+
+/// Nobody waits in a poller here.
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// Workers without threads.
+pub(crate) struct Bench {
+    pub(crate) commons: Commons,
+    pub(crate) outlet: Arc<dyn Outlet>,
+    pub(crate) kicker: Kicker<Fd>,
+    pub(crate) cores: Vec<Core<Wire>>,
+    clients: Vec<(ChannelId, Client)>,
+}
+
+impl Bench {
+    /// One worker.
+    pub(crate) fn new() -> Self {
+        Bench::with(1, CAPACITY)
+    }
+
+    pub(crate) fn with(workers: usize, capacity: usize) -> Self {
+        let commons = Commons::new(capacity);
+        let mailboxes: Vec<_> = (0..workers).map(|_| Arc::new(Mailbox::new(Box::new(NoWake)))).collect();
+        let outlet: Arc<dyn Outlet> = Arc::new(Mailboxes::new(Arc::clone(&commons.table), mailboxes.clone()));
+        let shared = commons.shared(&outlet);
+        let now = commons.clock.now();
+        let numbered = mailboxes.into_iter().enumerate();
+        let cores =
+            numbered.map(|(index, mailbox)| Core::new(index, Arc::clone(&shared), mailbox, now)).collect();
+        Bench { kicker: commons.kicker(&outlet), commons, outlet, cores, clients: Vec::new() }
+    }
+
+    /// A client connects to the first worker.
+    pub(crate) fn accept(&mut self) -> (ChannelId, Client) {
+        self.accept_at(0)
+    }
+
+    pub(crate) fn accept_at(&mut self, worker: usize) -> (ChannelId, Client) {
+        let (wire, client) = connection();
+        let before: Vec<ChannelId> = self.commons.table.occupants().collect();
+        let accepted = self.cores[worker].accept(
+            wire,
+            "127.0.0.1:1".parse().unwrap(),
+            Codec::Json(Framer::default()),
+            |wire, _| Ok(wire),
+        );
+        assert!(accepted.is_ok(), "no name is free");
+        let mut present = self.commons.table.occupants();
+        let channel = present.find(|channel| !before.contains(channel)).expect("it has a name now");
+        self.clients.retain(|(known, _)| known.slot != channel.slot);
+        self.clients.push((channel, client.clone()));
+        (channel, client)
+    }
+
+    /// Every worker takes its mailbox.
+    pub(crate) fn begin(&mut self) {
+        let now = self.commons.clock.now();
+        self.cores.iter_mut().for_each(|core| core.begin(now));
+    }
+
+    /// Every worker hears from its poller. Answers whether there was anything.
+    pub(crate) fn poll(&mut self) -> bool {
+        let mut any = false;
+        for (channel, client) in &self.clients {
+            let (readable, writable) = client.events();
+            if readable || writable {
+                any = true;
+                let worker = self.commons.table.worker(*channel);
+                self.cores[worker].ready(channel.slot as usize, readable, writable);
+            }
+        }
+        any
+    }
+
+    /// Every worker ends its turn.
+    pub(crate) fn finish(&mut self) {
+        self.cores.iter_mut().for_each(Core::finish);
+    }
+
+    /// A whole turn of every worker. Answers whether the poller had anything.
+    pub(crate) fn turn(&mut self) -> bool {
+        self.begin();
+        let any = self.poll();
+        self.finish();
+        any
+    }
+
+    /// Main grants a login whose box is empty.
+    pub(crate) fn greet(&self, channel: ChannelId, user: UserId) -> SessionNo {
+        let session = self.commons.table.begin_session(channel, user).expect("nobody is logged in there");
+        let name: Arc<str> = format!("user {user}").into();
+        let worker = self.commons.table.worker(channel);
+        let (epoch, direct) = (Epoch(1), false);
+        self.commons
+            .registry
+            .enter(user, Online { channel, session, worker, epoch, direct, name: name.clone() });
+        let login = LoggedIn {
+            user,
+            name,
+            session: Some(session),
+            epoch,
+            offline: Vec::new(),
+            upto: None,
+            open: true,
+            friends: Vec::new(),
+            groups: Vec::new(),
+            seq: None,
+        };
+        let answer = Some(Answer::LoggedIn(Box::new(login)));
+        self.post(Mail::Answer { channel, settles: Settles::Login, answer });
+        session
+    }
+
+    /// Somebody else's letter to a channel's worker.
+    pub(crate) fn post(&self, letter: Mail) {
+        let channel = super::words::Said::of(&letter).0;
+        let worker = channel.map_or(0, |channel| self.commons.table.worker(channel));
+        self.outlet.post(worker, &mut vec![letter], &mut Vec::new());
+    }
+
+    /// A chat to a session.
+    pub(crate) fn chat(&self, to: ChannelId, session: SessionNo, user: UserId, text: &str) {
+        self.post(Mail::Chat { to, session, user, chat: accepted(text), origin: None });
+    }
+
+    /// Takes what was told to main.
+    pub(crate) fn entries(&self) -> Vec<Entry<Fd>> {
+        let mut entries = Vec::new();
+        self.commons.queue.take(usize::MAX, &mut entries);
+        entries
+    }
+
+    /// Takes what was told to main, and answers what each settlement among it gives back.
+    pub(crate) fn settlements(&self) -> Vec<(Option<SessionNo>, Vec<String>)> {
+        let settled = |entry| match entry {
+            Entry::Settlement(settlement) => Some((settlement.session, texts(&settlement.unsent))),
+            _ => None,
+        };
+        self.entries().into_iter().filter_map(settled).collect()
+    }
+
+    pub(crate) fn stage(&self, channel: ChannelId) -> Stage {
+        self.commons.table.stage(channel)
+    }
+}

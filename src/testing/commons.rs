@@ -1,0 +1,109 @@
+//! What main and the workers of one made-up server share.
+
+use super::wire::Fd;
+use crate::channel::ChannelTable;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::offline::drain::{Policy, Surroundings};
+use crate::offline::{Kicker, OfflineQueue, Outlet};
+use crate::service::attempts::{AttemptLimits, Attempts};
+use crate::service::auth::{Auth, Job};
+use crate::service::registry::Registry;
+use crate::sync::Arc;
+use crate::worker::{Addresses, Limits, Shared};
+use crossbeam_channel::Receiver;
+
+/// Names of a made-up server's channels.
+pub(crate) const CAPACITY: usize = 64;
+/// The grace of a made-up server, in microseconds.
+pub(crate) const GRACE_US: u64 = 5_000_000;
+
+/// Messages that a box takes.
+pub(crate) const BOX_MESSAGES: u64 = 20;
+
+/// The shared parts.
+pub(crate) struct Commons {
+    pub(crate) table: Arc<ChannelTable>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) queue: Arc<OfflineQueue<Fd>>,
+    pub(crate) auth: Arc<Auth>,
+    /// Where passwords come out that nobody verifies.
+    pub(crate) jobs: Receiver<Job>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+}
+
+impl Commons {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let (auth, jobs) = Auth::new().unwrap();
+        Commons {
+            table: Arc::new(ChannelTable::new(capacity)),
+            registry: Arc::default(),
+            queue: Arc::default(),
+            auth: Arc::new(auth),
+            jobs,
+            metrics: Arc::default(),
+            clock: Clock::by_hand(),
+        }
+    }
+
+    pub(crate) fn kicker(&self, outlet: &Arc<dyn Outlet>) -> Kicker<Fd> {
+        Kicker::new(
+            Arc::clone(&self.table),
+            Arc::clone(&self.queue),
+            Arc::clone(outlet),
+            Arc::clone(&self.metrics),
+            self.clock,
+        )
+    }
+
+    /// What main has around it.
+    pub(crate) fn surroundings(&self, outlet: &Arc<dyn Outlet>) -> Surroundings<Fd> {
+        Surroundings {
+            table: Arc::clone(&self.table),
+            registry: Arc::clone(&self.registry),
+            queue: Arc::clone(&self.queue),
+            outlet: Arc::clone(outlet),
+            auth: Arc::clone(&self.auth),
+            metrics: Arc::clone(&self.metrics),
+            kicker: self.kicker(outlet),
+        }
+    }
+
+    /// What a worker has around it.
+    pub(crate) fn shared(&self, outlet: &Arc<dyn Outlet>) -> Arc<Shared<Fd>> {
+        Arc::new(Shared {
+            table: Arc::clone(&self.table),
+            registry: Arc::clone(&self.registry),
+            queue: Arc::clone(&self.queue),
+            outlet: Arc::clone(outlet),
+            auth: Arc::clone(&self.auth),
+            metrics: Arc::clone(&self.metrics),
+            limits: Limits {
+                max_frame: 65_536,
+                max_frame_before_login: 8192,
+                out_limit: 1 << 20,
+                login_timeout_us: 10_000_000,
+                idle_us: None,
+                max_channels: self.table.capacity(),
+                write_timeout_us: 30_000_000,
+                ping_interval_us: 25_000_000,
+                ping_timeout_us: 8_000_000,
+                request_rate: None,
+            },
+            attempts: Attempts::new(AttemptLimits { per_user: 5, per_address: 60 }),
+            addresses: Addresses::new(CAPACITY),
+        })
+    }
+}
+
+/// How a made-up server treats its users, unless a test says otherwise.
+pub(crate) fn policy() -> Policy {
+    Policy {
+        grace_us: GRACE_US,
+        stop_drain_us: 2_000_000,
+        box_messages: BOX_MESSAGES,
+        box_bytes: 16 * 1024 * 1024,
+        reject_duplicates: false,
+    }
+}

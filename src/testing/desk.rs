@@ -1,0 +1,248 @@
+//! Main alone: the test hands in entries, as workers would, and reads the letters that come out.
+
+use super::commons::{CAPACITY, Commons, policy};
+use super::letterbox::Letterbox;
+use super::memory::{Disk, MemoryStore};
+use super::wire::Fd;
+use super::words::{HASH, Said, asker, login, message};
+use crate::channel::{ChannelId, Reason, SessionNo, Stage};
+use crate::ident::{GroupId, UserId};
+use crate::offline::drain::{Drain, Policy};
+use crate::offline::{Departure, Entry, Kicker, Mail, Outlet, Parting, Settlement, Settles};
+use crate::service::ask::{Ask, Destination};
+use crate::service::chat::Chat;
+use crate::sync::Arc;
+
+/// Main at its desk.
+pub(crate) struct Desk {
+    pub(crate) commons: Commons,
+    pub(crate) letters: Arc<Letterbox>,
+    pub(crate) kicker: Kicker<Fd>,
+    pub(crate) drain: Drain<MemoryStore, Fd>,
+    pub(crate) disk: Disk,
+}
+
+/// Somebody who is online.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Online {
+    pub(crate) user: UserId,
+    pub(crate) channel: ChannelId,
+    pub(crate) session: SessionNo,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        Desk::with(policy(), CAPACITY, Disk::default())
+    }
+
+    /// A server that refuses a login for a user who is online.
+    pub(crate) fn rejecting() -> Self {
+        Desk::with(Policy { reject_duplicates: true, ..policy() }, CAPACITY, Disk::default())
+    }
+
+    pub(crate) fn with(policy: Policy, capacity: usize, disk: Disk) -> Self {
+        let commons = Commons::new(capacity);
+        let letters = Arc::new(Letterbox::new(Arc::clone(&commons.table), 1));
+        let outlet: Arc<dyn Outlet> = Arc::<Letterbox>::clone(&letters);
+        let store = disk.open(commons.clock.now().unix_ms);
+        let drain = Drain::new(store, policy, commons.surroundings(&outlet));
+        Desk { kicker: commons.kicker(&outlet), commons, letters, drain, disk }
+    }
+
+    /// The next run of the server, on the same disk, as after a crash.
+    pub(crate) fn restarted(self) -> Self {
+        Desk::with(policy(), CAPACITY, self.disk)
+    }
+
+    /// Main takes one entry.
+    pub(crate) fn take(&mut self, entry: Entry<Fd>) {
+        self.drain.take(entry, self.commons.clock.now());
+    }
+
+    /// Main takes a request.
+    pub(crate) fn ask(&mut self, ask: Ask) {
+        self.take(Entry::Ask(ask));
+    }
+
+    /// Main takes what others have pushed: the departures of those who were sent away.
+    pub(crate) fn take_queued(&mut self) {
+        let mut entries = Vec::new();
+        self.commons.queue.take(usize::MAX, &mut entries);
+        for entry in entries {
+            self.take(entry);
+        }
+    }
+
+    /// Main ends its batch.
+    pub(crate) fn finish(&mut self) {
+        let clock = self.commons.clock;
+        self.drain.finish(&|| clock.now());
+    }
+
+    /// The same until nothing is left to do at once.
+    pub(crate) fn finish_all(&mut self) {
+        for _ in 0..100 {
+            self.finish();
+            self.take_queued();
+            if !self.drain.batch.is_under_way() {
+                return;
+            }
+        }
+        panic!("main is never done");
+    }
+
+    pub(crate) fn connect(&self) -> ChannelId {
+        self.commons.table.open(0).unwrap()
+    }
+
+    /// Registers a name.
+    pub(crate) fn user(&mut self, name: &str) -> UserId {
+        let channel = self.connect();
+        self.ask(Ask::Register { asker: asker(channel, 4, None), name: name.into(), password: HASH.into() });
+        self.finish();
+        match self.heard(channel)[..] {
+            [Said::Registered(user)] => user,
+            ref other => panic!("{name} was not registered but told {other:?}"),
+        }
+    }
+
+    /// A login that is asked for and not yet committed.
+    pub(crate) fn log_in(&mut self, user: UserId, channel: ChannelId) {
+        self.ask(login(user, channel));
+    }
+
+    /// Registers a name, connects, and logs in, all committed.
+    pub(crate) fn online(&mut self, name: &str) -> Online {
+        let user = self.user(name);
+        self.enter(user)
+    }
+
+    /// Connects and logs in, and forgets what was answered.
+    pub(crate) fn enter(&mut self, user: UserId) -> Online {
+        let channel = self.connect();
+        self.log_in(user, channel);
+        self.finish();
+        self.heard(channel);
+        Online { user, channel, session: self.session(channel).expect("the login is granted") }
+    }
+
+    pub(crate) fn session(&self, channel: ChannelId) -> Option<SessionNo> {
+        match self.commons.table.stage(channel) {
+            Stage::Live(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// A chat without `seq`.
+    pub(crate) fn chat(&mut self, from: Online, to: UserId, text: &str) {
+        self.ask(message((from.user, from.channel), Destination::User(to), text, None));
+    }
+
+    /// A chat with `seq`, which is always answered.
+    pub(crate) fn chat_with_seq(&mut self, from: Online, to: UserId, text: &str, seq: &str) {
+        self.ask(message((from.user, from.channel), Destination::User(to), text, Some(seq)));
+    }
+
+    pub(crate) fn group_chat(&mut self, from: Online, group: GroupId, text: &str, seq: Option<&str>) {
+        self.ask(message((from.user, from.channel), Destination::Group(group), text, seq));
+    }
+
+    /// A group of its creator alone.
+    pub(crate) fn group(&mut self, creator: Online) -> GroupId {
+        let asker = asker(creator.channel, 8, Some("1"));
+        self.ask(Ask::CreateGroup { asker, user: creator.user, name: "group".into(), desc: "".into() });
+        self.finish();
+        match self.heard(creator.channel)[..] {
+            [Said::Created(group)] => group,
+            ref other => panic!("no group was created but {other:?} said"),
+        }
+    }
+
+    /// A member who is asked in and not yet committed.
+    pub(crate) fn join(&mut self, who: Online, group: GroupId) {
+        self.ask(Ask::JoinGroup { asker: asker(who.channel, 9, None), user: who.user, group });
+    }
+
+    /// Somebody takes the step for a channel; main learns of it.
+    pub(crate) fn send_away(&mut self, who: Online, reason: Reason) {
+        assert!(self.kicker.kick(who.channel, reason), "only one takes the step");
+        self.take_queued();
+    }
+
+    /// A session logs out; its channel stays.
+    pub(crate) fn log_out(&mut self, who: Online) {
+        assert!(self.commons.table.end_session(who.channel, who.session));
+        self.report_logout(who);
+    }
+
+    /// Main learns that a session has logged out.
+    pub(crate) fn report_logout(&mut self, who: Online) {
+        let now = self.commons.clock.now();
+        self.take(Entry::Departure(Departure {
+            channel: who.channel,
+            session: Some(who.session),
+            stays: true,
+            noticed_us: now.mono_us,
+            at_ms: now.unix_ms,
+            parting: Parting::new(Reason::ClientQuit),
+        }));
+    }
+
+    /// The worker reports that a channel without a session has settled.
+    pub(crate) fn settle_channel(&mut self, channel: ChannelId) {
+        self.take(Entry::Settlement(Settlement { channel, session: None, unsent: Vec::new(), delivered: 0 }));
+    }
+
+    /// The worker reports what a session has left unsent.
+    pub(crate) fn settle(&mut self, who: Online, unsent: Vec<Chat>) {
+        let (channel, session) = (who.channel, Some(who.session));
+        self.take(Entry::Settlement(Settlement { channel, session, unsent, delivered: 0 }));
+    }
+
+    /// The chats that were posted to a channel, as its worker would give them back.
+    pub(crate) fn unsent(&self, channel: ChannelId) -> Vec<Chat> {
+        let chat = |letter| match letter {
+            Mail::Chat { chat, .. } => Some(chat),
+            _ => None,
+        };
+        self.letters.take(Some(channel)).into_iter().filter_map(chat).collect()
+    }
+
+    /// The receiver's worker hands chats to the kernel, and pays what their tickets owe.
+    pub(crate) fn take_over(&self, letters: Vec<Mail>) {
+        for letter in letters {
+            let Mail::Chat { chat, .. } = letter else { continue };
+            for (asker, answer) in chat.ticket.iter().flat_map(|ticket| ticket.safe()) {
+                let (channel, settles) = (asker.channel, Settles::Ticket);
+                let paid = Mail::Answer { channel, settles, answer: Some(answer) };
+                self.letters.post(0, &mut vec![paid], &mut Vec::new());
+            }
+        }
+    }
+
+    /// The worker hands the socket back.
+    pub(crate) fn hand_back(&mut self, channel: ChannelId) {
+        self.commons.table.note_gone();
+        self.take(Entry::HandBack { channel, socket: None });
+    }
+
+    /// What was said about a channel since the last look.
+    pub(crate) fn heard(&self, channel: ChannelId) -> Vec<Said> {
+        self.letters.take(Some(channel)).iter().map(|letter| Said::of(letter).1).collect()
+    }
+
+    /// The same about all channels.
+    pub(crate) fn all_heard(&self) -> Vec<(ChannelId, Said)> {
+        let letters = self.letters.take(None);
+        letters.iter().map(Said::of).filter_map(|(channel, said)| Some((channel?, said))).collect()
+    }
+
+    /// Forgets what was said.
+    pub(crate) fn forget(&self) {
+        self.letters.take(None);
+    }
+
+    pub(crate) fn is_online(&self, user: UserId) -> bool {
+        self.disk.user(user).is_some_and(|row| row.online)
+    }
+}

@@ -1,0 +1,53 @@
+//! The workers as main sees them: letters are recorded instead of opened.
+
+use super::words::Said;
+use crate::channel::{ChannelId, ChannelTable};
+use crate::offline::{Mail, Outlet};
+use crate::sync::{Arc, AtomicBool, Lock, Ordering};
+
+/// An outlet that records letters. As with the real mailbox, a chat for a session that has ended comes back.
+#[derive(Debug)]
+pub(crate) struct Letterbox {
+    table: Arc<ChannelTable>,
+    workers: usize,
+    letters: Lock<Vec<Mail>>,
+    full: AtomicBool,
+}
+
+impl Letterbox {
+    pub(crate) fn new(table: Arc<ChannelTable>, workers: usize) -> Self {
+        Letterbox { table, workers, letters: Lock::default(), full: AtomicBool::new(false) }
+    }
+
+    /// Has every worker look as if it could take no more chats, or not.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Takes what was said, oldest first: to everybody, or about one channel.
+    pub(crate) fn take(&self, channel: Option<ChannelId>) -> Vec<Mail> {
+        let mut letters = self.letters.lock();
+        letters.extract_if(.., |letter| channel.is_none() || Said::of(letter).0 == channel).collect()
+    }
+}
+
+impl Outlet for Letterbox {
+    fn post(&self, worker: usize, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) {
+        assert!(worker < self.workers, "a letter to a worker that is not there");
+        let mut letters = self.letters.lock();
+        for letter in mail.drain(..) {
+            match &letter {
+                Mail::Chat { to, session, .. } if !self.table.is_live(*to, *session) => refused.push(letter),
+                _ => letters.push(letter),
+            }
+        }
+    }
+
+    fn is_full(&self, _worker: usize) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    fn workers(&self) -> usize {
+        self.workers
+    }
+}

@@ -1,0 +1,473 @@
+//! A store without a disk: all of [`Storage`] on plain maps, with faults to order.
+//!
+//! It answers as `crate::store` does, which a test below compares, and is stricter in two places: a message number
+//! or an epoch that does not rise is refused, because nobody in the server may ever ask for that.
+
+use crate::channel::Reason;
+use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::service::storage::{
+    BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
+    StorageError, Stored, UserRow,
+};
+use crate::store::EXPIRE_BATCH;
+use crate::sync::{Arc, Lock};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What outlives a server: the committed rows, and the faults that are to come. Copies are the same disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk(Arc<Lock<Platter>>);
+
+#[derive(Debug, Default)]
+struct Platter {
+    tables: Tables,
+    /// Faults to come, each with how many such operations go well before it.
+    faults: Vec<(Fault, usize)>,
+    full: bool,
+}
+
+/// An operation that can be made to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// Another process holds the write lock.
+    Begin,
+    Read,
+    Write,
+    Commit,
+}
+
+/// A row of the history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Departed {
+    pub(crate) row: DepartureRow,
+    pub(crate) completion: Option<Completion>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tables {
+    users: BTreeMap<UserId, UserRow>,
+    /// The highest number ever given out; it is not given out again.
+    last_user: i64,
+    friends: BTreeSet<(UserId, UserId)>,
+    groups: BTreeMap<GroupId, GroupRow>,
+    members: BTreeMap<(GroupId, UserId), &'static str>,
+    boxes: BTreeMap<UserId, BTreeMap<Mid, Arc<[u8]>>>,
+    /// The highest message number of each box, taken out ones included.
+    highest: BTreeMap<UserId, Mid>,
+    departures: BTreeMap<i64, Departed>,
+    last_departure: i64,
+}
+
+/// Main's connection to a disk.
+#[derive(Debug)]
+pub(crate) struct MemoryStore {
+    disk: Disk,
+    /// The rows as the transaction under way sees them; none outside one, or when it was undone by a full disk.
+    draft: Option<Tables>,
+    transaction: Transaction,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Transaction {
+    None,
+    Open,
+    /// True exactly when something since `begin` has failed and `rollback` is due.
+    Void,
+}
+
+/// An auth thread's connection: it sees what is committed.
+#[derive(Debug)]
+pub(crate) struct MemoryLookup(Disk);
+
+impl Disk {
+    /// Opens the disk as a starting server does: whoever is still marked online is set offline.
+    pub(crate) fn open(&self, now_ms: i64) -> MemoryStore {
+        self.0.lock().tables.recover(now_ms);
+        self.beside()
+    }
+
+    /// Another program's connection.
+    pub(crate) fn beside(&self) -> MemoryStore {
+        MemoryStore { disk: self.clone(), draft: None, transaction: Transaction::None }
+    }
+
+    pub(crate) fn lookup(&self) -> MemoryLookup {
+        MemoryLookup(self.clone())
+    }
+
+    /// Has the next operation of that kind fail.
+    pub(crate) fn fail_next(&self, fault: Fault) {
+        self.fail_after(0, fault);
+    }
+
+    /// Has an operation of that kind fail when so many have gone well.
+    pub(crate) fn fail_after(&self, good: usize, fault: Fault) {
+        self.0.lock().faults.push((fault, good));
+    }
+
+    /// Fills the disk up, or makes room: while it is full no write succeeds, and the first undoes its transaction.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.0.lock().full = full;
+    }
+
+    /// A user as committed.
+    pub(crate) fn user(&self, user: UserId) -> Option<UserRow> {
+        self.0.lock().tables.users.get(&user).cloned()
+    }
+
+    /// What a box holds, as committed, oldest first.
+    pub(crate) fn texts(&self, user: UserId) -> Vec<String> {
+        let platter = self.0.lock();
+        platter.tables.boxes.get(&user).into_iter().flatten().map(|(_, body)| text(body)).collect()
+    }
+
+    /// The history as committed, oldest first.
+    pub(crate) fn departures(&self) -> Vec<Departed> {
+        self.0.lock().tables.departures.values().cloned().collect()
+    }
+
+    /// How a user's sessions ended, oldest first.
+    pub(crate) fn ends(&self, user: UserId) -> Vec<Reason> {
+        let of_user = |departed: &Departed| (departed.row.user == user).then_some(departed.row.reason);
+        self.departures().iter().filter_map(of_user).collect()
+    }
+
+    fn strikes(&self, fault: Fault) -> bool {
+        let faults = &mut self.0.lock().faults;
+        let mut strikes = false;
+        faults.retain_mut(|(kind, good)| {
+            let due = *kind == fault && *good == 0;
+            *good -= usize::from(*kind == fault && *good > 0);
+            strikes |= due;
+            !due
+        });
+        strikes
+    }
+}
+
+/// A message's body as text.
+pub(crate) fn text(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).into_owned()
+}
+
+impl MemoryStore {
+    fn begins(&mut self) -> Stored<()> {
+        if self.transaction != Transaction::None {
+            return Err(refusal("beginning", "the last transaction is not over"));
+        }
+        if self.disk.strikes(Fault::Begin) {
+            return Err(refusal("beginning", "somebody else holds the lock"));
+        }
+        self.transaction = Transaction::Open;
+        self.draft = Some(self.disk.0.lock().tables.clone());
+        Ok(())
+    }
+
+    fn read<T>(&mut self, look: impl FnOnce(&Tables) -> T) -> Stored<T> {
+        if self.disk.strikes(Fault::Read) {
+            return Err(self.voided("reading", "a made-up fault"));
+        }
+        Ok(match &self.draft {
+            Some(tables) => look(tables),
+            None => look(&self.disk.0.lock().tables),
+        })
+    }
+
+    fn write<T>(&mut self, change: impl FnOnce(&mut Tables) -> Result<T, &'static str>) -> Stored<T> {
+        self.expect_open()?;
+        if self.disk.0.lock().full {
+            // SQLite undoes the transaction by itself then.
+            self.draft = None;
+            return Err(self.voided("writing", "the disk is full"));
+        }
+        if self.disk.strikes(Fault::Write) {
+            return Err(self.voided("writing", "a made-up fault"));
+        }
+        let Some(tables) = &mut self.draft else { return Err(refusal("writing", "nothing to write to")) };
+        change(tables).map_err(|why| self.voided("writing", why))
+    }
+
+    fn expect_open(&self) -> Stored<()> {
+        match self.transaction {
+            Transaction::Open => Ok(()),
+            Transaction::None => Err(refusal("writing", "no transaction is open")),
+            Transaction::Void => Err(refusal("writing", "the transaction has failed before")),
+        }
+    }
+
+    fn voided(&mut self, doing: &str, why: &str) -> StorageError {
+        if self.transaction == Transaction::Open {
+            self.transaction = Transaction::Void;
+        }
+        refusal(doing, why)
+    }
+}
+
+fn refusal(doing: &str, why: &str) -> StorageError {
+    StorageError(format!("{doing} refused in memory: {why}"))
+}
+
+impl Lookup for MemoryLookup {
+    fn user(&mut self, id: UserId) -> Stored<Option<UserRow>> {
+        Ok(self.0.user(id))
+    }
+
+    fn user_named(&mut self, name: &str) -> Stored<Option<UserRow>> {
+        Ok(self.0.0.lock().tables.named(name))
+    }
+}
+
+impl Lookup for MemoryStore {
+    fn user(&mut self, id: UserId) -> Stored<Option<UserRow>> {
+        self.read(|tables| tables.users.get(&id).cloned())
+    }
+
+    fn user_named(&mut self, name: &str) -> Stored<Option<UserRow>> {
+        self.read(|tables| tables.named(name))
+    }
+}
+
+impl Storage for MemoryStore {
+    fn begin(&mut self) -> Stored<()> {
+        self.begins()
+    }
+
+    fn commit(&mut self) -> Stored<()> {
+        self.expect_open()?;
+        if self.disk.strikes(Fault::Commit) {
+            return Err(self.voided("committing", "a made-up fault"));
+        }
+        if let Some(tables) = self.draft.take() {
+            self.disk.0.lock().tables = tables;
+        }
+        self.transaction = Transaction::None;
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        self.draft = None;
+        self.transaction = Transaction::None;
+    }
+
+    fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Option<UserId>> {
+        self.write(|tables| {
+            // A name that is taken uses a number up all the same, as SQLite does.
+            tables.last_user += 1;
+            if tables.named(name).is_some() {
+                return Ok(None);
+            }
+            let id = UserId(tables.last_user);
+            let password = password.map(Into::into);
+            let row = UserRow { id, name: name.into(), password, epoch: Epoch(0), online: false };
+            tables.users.insert(id, row);
+            Ok(Some(id))
+        })
+    }
+
+    fn renew_password(&mut self, user: UserId, old: &str, new: &str) -> Stored<()> {
+        self.write(|tables| {
+            if let Some(password) = tables.users.get_mut(&user).and_then(|row| row.password.as_mut())
+                && password == old
+            {
+                new.clone_into(password);
+            }
+            Ok(())
+        })
+    }
+
+    fn set_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write(|tables| {
+            let Some(row) = tables.users.get_mut(&user) else { return Ok(()) };
+            if epoch <= row.epoch {
+                return Err("an epoch that does not rise");
+            }
+            (row.online, row.epoch) = (true, epoch);
+            Ok(())
+        })
+    }
+
+    fn set_offline(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write(|tables| {
+            if let Some(row) = tables.users.get_mut(&user).filter(|row| row.epoch == epoch) {
+                row.online = false;
+            }
+            Ok(())
+        })
+    }
+
+    fn set_epoch(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write(|tables| {
+            if let Some(row) = tables.users.get_mut(&user) {
+                row.epoch = row.epoch.max(epoch);
+            }
+            Ok(())
+        })
+    }
+
+    fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId> {
+        self.write(|tables| Ok(tables.depart(row.clone())))
+    }
+
+    fn complete_departure(&mut self, id: DepartureId, completion: &Completion) -> Stored<()> {
+        self.write(|tables| {
+            if let Some(departed) = tables.departures.get_mut(&id.0) {
+                let before = departed.completion.unwrap_or_default();
+                departed.completion = Some(Completion {
+                    offline_us: completion.offline_us.or(before.offline_us),
+                    closed_us: completion.closed_us.or(before.closed_us),
+                    ..*completion
+                });
+            }
+            Ok(())
+        })
+    }
+
+    fn expire_departures(&mut self, before_ms: i64, keep: u64) -> Stored<u64> {
+        self.write(|tables| {
+            let count = tables.departures.len() as u64;
+            let too_many = count.saturating_sub(keep).min(EXPIRE_BATCH);
+            for _ in 0..too_many {
+                tables.departures.pop_first();
+            }
+            let oldest = tables.departures.iter().take((EXPIRE_BATCH - too_many) as usize);
+            let old: Vec<i64> = oldest.filter(|(_, d)| d.row.at_ms < before_ms).map(|(id, _)| *id).collect();
+            for id in &old {
+                tables.departures.remove(id);
+            }
+            Ok(too_many + old.len() as u64)
+        })
+    }
+
+    fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()> {
+        self.write(|tables| {
+            tables.friends.insert((user, friend));
+            Ok(())
+        })
+    }
+
+    fn friends(&mut self, user: UserId) -> Stored<Vec<Friend>> {
+        self.read(|tables| {
+            let added = tables.friends.iter().filter(|(of, _)| *of == user);
+            let rows = added.filter_map(|(_, friend)| tables.users.get(friend));
+            rows.map(|row| Friend { id: row.id, name: row.name.clone() }).collect()
+        })
+    }
+
+    fn add_group(&mut self, creator: UserId, name: &str, desc: &str) -> Stored<GroupId> {
+        self.write(|tables| {
+            let id = GroupId(tables.groups.len() as i64 + 1);
+            tables.groups.insert(id, GroupRow { id, name: name.into(), desc: desc.into() });
+            tables.members.insert((id, creator), "creator");
+            Ok(id)
+        })
+    }
+
+    fn group(&mut self, id: GroupId) -> Stored<Option<GroupRow>> {
+        self.read(|tables| tables.groups.get(&id).cloned())
+    }
+
+    fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<()> {
+        self.write(|tables| {
+            tables.members.entry((group, user)).or_insert("normal");
+            Ok(())
+        })
+    }
+
+    fn groups_of(&mut self, user: UserId) -> Stored<Vec<GroupRow>> {
+        self.read(|tables| {
+            let joined = tables.members.keys().filter(|(_, member)| *member == user);
+            joined.filter_map(|(group, _)| tables.groups.get(group)).cloned().collect()
+        })
+    }
+
+    fn members(&mut self, group: GroupId) -> Stored<Vec<Member>> {
+        self.read(|tables| {
+            let joined = tables.members.iter().filter(|((of, _), _)| *of == group);
+            let rows = joined.filter_map(|((_, user), role)| Some((tables.users.get(user)?, *role)));
+            rows.map(|(row, role)| Member { id: row.id, name: row.name.clone(), role: role.into() }).collect()
+        })
+    }
+
+    fn keep(&mut self, user: UserId, mid: Mid, _at_ms: i64, body: &[u8]) -> Stored<()> {
+        self.write(|tables| {
+            if tables.highest.get(&user).is_some_and(|highest| mid <= *highest) {
+                return Err("a message number that does not rise");
+            }
+            tables.highest.insert(user, mid);
+            tables.boxes.entry(user).or_default().insert(mid, body.into());
+            Ok(())
+        })
+    }
+
+    fn box_usage(&mut self, user: UserId) -> Stored<BoxUsage> {
+        self.read(|tables| tables.usage(user, Mid(i64::MAX)))
+    }
+
+    fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>> {
+        self.read(|tables| {
+            let mut room = max_bytes;
+            let mut kept: Vec<Kept> = Vec::new();
+            for (mid, body) in tables.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid > after)
+            {
+                if kept.len() >= max_count.max(1) || body.len() > room && !kept.is_empty() {
+                    break;
+                }
+                room = room.saturating_sub(body.len());
+                kept.push(Kept { mid: *mid, body: body.to_vec() });
+            }
+            kept
+        })
+    }
+
+    fn drop_kept(&mut self, user: UserId, upto: Mid) -> Stored<BoxUsage> {
+        self.write(|tables| {
+            let dropped = tables.usage(user, upto);
+            if let Some(messages) = tables.boxes.get_mut(&user) {
+                messages.retain(|mid, _| *mid > upto);
+            }
+            Ok(dropped)
+        })
+    }
+}
+
+impl Tables {
+    fn named(&self, name: &str) -> Option<UserRow> {
+        self.users.values().find(|row| row.name == name).cloned()
+    }
+
+    fn usage(&self, user: UserId, upto: Mid) -> BoxUsage {
+        let mut usage = BoxUsage::default();
+        for (_, body) in self.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid <= upto) {
+            usage.count += 1;
+            usage.bytes += body.len() as u64;
+        }
+        usage
+    }
+
+    fn depart(&mut self, row: DepartureRow) -> DepartureId {
+        self.last_departure += 1;
+        self.departures.insert(self.last_departure, Departed { row, completion: None });
+        DepartureId(self.last_departure)
+    }
+
+    fn recover(&mut self, now_ms: i64) {
+        let online: Vec<UserId> = self.users.values().filter(|row| row.online).map(|row| row.id).collect();
+        for id in online {
+            let Some(row) = self.users.get_mut(&id) else { continue };
+            (row.online, row.epoch) = (false, Epoch(row.epoch.0 + 1));
+            let name = row.name.clone();
+            self.depart(DepartureRow {
+                at_ms: now_ms,
+                channel: None,
+                user: id,
+                name,
+                peer: None,
+                reason: Reason::ServerCrash,
+                errno: None,
+                since_ms: None,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

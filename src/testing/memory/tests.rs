@@ -1,0 +1,231 @@
+//! The made-up store answers as the real one: one script, both stores, the same answers.
+
+use super::*;
+use crate::store::{Durability, Filter, History, SqliteStore};
+use std::fmt::Debug;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+/// Answers in order. An error's words differ from store to store; that there is one must not.
+#[derive(Default)]
+struct Transcript(Vec<String>);
+
+impl Transcript {
+    fn note<T: Debug>(&mut self, what: &str, answer: &Stored<T>) {
+        self.0.push(match answer {
+            Ok(value) => format!("{what}: {value:?}"),
+            Err(_) => format!("{what}: refused"),
+        });
+    }
+}
+
+macro_rules! note {
+    ($transcript:ident, $store:ident, $($method:ident($($argument:expr),*);)*) => {
+        $(
+            let answer = $store.$method($($argument),*);
+            let call = concat!(stringify!($method), "(", stringify!($($argument),*), ")");
+            $transcript.note(&format!("{} {call}", $transcript.0.len()), &answer);
+        )*
+    };
+}
+
+fn row(user: UserId, at_ms: i64) -> DepartureRow {
+    DepartureRow {
+        at_ms,
+        channel: Some("7.3".into()),
+        user,
+        name: "ann".into(),
+        peer: Some("127.0.0.1:1".into()),
+        reason: Reason::Kicked,
+        errno: Some(104),
+        since_ms: Some(at_ms - 5),
+    }
+}
+
+fn completion(offline_us: Option<i64>, closed_us: Option<i64>) -> Completion {
+    Completion { offline_us, closed_us, delivered: 3, saved: 2, lost: 1 }
+}
+
+/// What users, groups and friends are asked, twice: what is committed, and what a rollback leaves.
+fn script(s: &mut impl Storage) -> Vec<String> {
+    let mut t = Transcript::default();
+    let (ann, bob, cy, nobody) = (UserId(1), UserId(2), UserId(4), UserId(99));
+    note! { t, s,
+        // Writes need a transaction, reads do not.
+        add_user("ann", None); commit(); user(ann);
+        begin(); begin();
+        add_user("ann", Some("h1")); add_user("bob", None); add_user("ann", Some("h2")); add_user("cy", Some("h3"));
+        user(ann); user(cy); user_named("cy"); user_named("Cy"); user(UserId(3)); commit();
+        user(ann); user_named("bob"); user(nobody);
+        // Fencing by epoch.
+        begin(); set_online(ann, Epoch(4)); set_offline(ann, Epoch(3)); user(ann); set_epoch(ann, Epoch(2)); user(ann);
+        set_offline(ann, Epoch(4)); set_epoch(ann, Epoch(6)); user(ann); set_offline(ann, Epoch(6));
+        set_online(nobody, Epoch(1)); set_offline(nobody, Epoch(1)); set_epoch(nobody, Epoch(1)); user(nobody);
+        renew_password(ann, "other", "h9"); user(ann); renew_password(ann, "h1", "h9"); renew_password(bob, "", "x");
+        user(ann); user(bob); commit();
+        // What is rolled back never was, its numbers included.
+        begin(); add_user("dee", None); set_online(bob, Epoch(1));
+    }
+    s.rollback();
+    note! { t, s,
+        user(bob); user_named("dee"); begin(); add_user("dee", None); add_friend(ann, bob); add_friend(ann, bob);
+        add_friend(ann, ann); add_friend(ann, nobody); add_friend(bob, ann); friends(ann); friends(bob); friends(nobody);
+        add_group(ann, "g", "d"); add_group(ann, "g", ""); join_group(GroupId(1), bob); join_group(GroupId(1), bob);
+        join_group(GroupId(1), ann); join_group(GroupId(1), nobody); join_group(GroupId(9), bob);
+        group(GroupId(1)); group(GroupId(9)); members(GroupId(1)); members(GroupId(9)); groups_of(ann);
+        groups_of(bob); commit(); begin(); commit();
+    }
+    boxes(s, &mut t);
+    history(s, &mut t);
+    t.0
+}
+
+fn boxes(s: &mut impl Storage, t: &mut Transcript) {
+    let (ann, bob) = (UserId(1), UserId(2));
+    note! { t, s,
+        keep(ann, Mid(1), 0, b"x"); begin(); box_usage(ann); kept(ann, Mid(0), 10, 10);
+        keep(ann, Mid(3), 5, b"three"); keep(ann, Mid(4), 6, b"four"); keep(ann, Mid(9), 7, b""); keep(bob, Mid(1), 0, b"b");
+        box_usage(ann); box_usage(bob);
+        kept(ann, Mid(0), 10, 100); kept(ann, Mid(0), 1, 100); kept(ann, Mid(0), 0, 100); kept(ann, Mid(0), 10, 8);
+        kept(ann, Mid(0), 10, 9); kept(ann, Mid(0), 10, 0); kept(ann, Mid(3), 10, 0); kept(ann, Mid(9), 10, 100);
+        commit(); drop_kept(ann, Mid(3));
+        begin(); drop_kept(ann, Mid(2)); drop_kept(ann, Mid(4)); box_usage(ann); drop_kept(UserId(50), Mid(7)); commit();
+        kept(ann, Mid(0), 10, 100);
+        // A number that is taken voids the transaction: nothing more is written, and nothing of it is committed.
+        begin(); keep(bob, Mid(2), 0, b"lost"); keep(bob, Mid(2), 0, b"again"); keep(bob, Mid(3), 0, b"c");
+        set_online(bob, Epoch(70)); add_user("eve", None); drop_kept(bob, Mid(9)); begin(); commit(); box_usage(bob);
+    }
+    s.rollback();
+    s.rollback();
+    note! { t, s,
+        box_usage(bob); commit(); begin(); keep(bob, Mid(2), 0, b"kept"); commit(); kept(bob, Mid(0), 9, 99);
+        user_named("eve");
+    }
+}
+
+fn history(s: &mut impl Storage, t: &mut Transcript) {
+    let ann = UserId(1);
+    note! { t, s,
+        add_departure(&row(ann, 1)); begin();
+        add_departure(&row(ann, 100)); add_departure(&row(ann, 200)); add_departure(&row(ann, 300));
+        add_departure(&row(ann, 50)); add_departure(&row(ann, 400));
+        complete_departure(DepartureId(3), &completion(Some(7), None));
+        complete_departure(DepartureId(3), &completion(None, Some(9)));
+        complete_departure(DepartureId(77), &completion(None, None));
+        expire_departures(0, 100); expire_departures(0, 4); expire_departures(60, 100); expire_departures(60, 100);
+        add_departure(&row(ann, 500)); commit();
+    }
+}
+
+#[test]
+fn both_stores_give_the_same_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sqlite = SqliteStore::open(dir.path(), Durability::Normal, NOW_MS).unwrap().store;
+    let (disk, real) = (Disk::default(), script(&mut sqlite));
+    let made_up = script(&mut disk.open(NOW_MS));
+    for (real, made_up) in real.iter().zip(&made_up) {
+        assert_eq!(real, made_up);
+    }
+    assert_eq!(real.len(), made_up.len());
+    assert!(real.iter().any(|line| line.ends_with("refused")), "the script provokes refusals");
+}
+
+/// Somebody who has left once, and is online when the server is killed.
+fn stay_online(s: &mut impl Storage) {
+    s.begin().unwrap();
+    let user = s.add_user("ann", None).unwrap().unwrap();
+    s.set_online(user, Epoch(5)).unwrap();
+    let left = s.add_departure(&row(user, 100)).unwrap();
+    s.complete_departure(left, &completion(Some(7), None)).unwrap();
+    s.complete_departure(left, &completion(None, Some(9))).unwrap();
+    s.commit().unwrap();
+}
+
+#[test]
+fn both_stores_tell_the_same_history_and_recover_from_a_crash_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    stay_online(&mut SqliteStore::open(dir.path(), Durability::Normal, NOW_MS).unwrap().store);
+    stay_online(&mut disk.open(NOW_MS));
+    let mut sqlite = SqliteStore::open(dir.path(), Durability::Normal, NOW_MS + 1).unwrap().store;
+    let mut memory = disk.open(NOW_MS + 1);
+    assert_eq!(sqlite.user(UserId(1)).unwrap(), memory.user(UserId(1)).unwrap());
+    assert_eq!(memory.user(UserId(1)).unwrap().map(|row| (row.online, row.epoch)), Some((false, Epoch(6))));
+
+    let mut real = History::open(dir.path()).unwrap().departures(Filter::All, 10).unwrap();
+    real.reverse();
+    let real: Vec<_> = real
+        .into_iter()
+        .map(|d| {
+            let known = (d.offline_us, d.closed_us, d.delivered, d.saved, d.lost);
+            (d.at_ms, d.channel, d.user, d.name, d.peer, d.reason, d.errno, d.since_ms, known)
+        })
+        .collect();
+    let made_up: Vec<_> = disk
+        .departures()
+        .into_iter()
+        .map(|Departed { row: d, completion: c }| {
+            let (offline_us, closed_us) = (c.and_then(|c| c.offline_us), c.and_then(|c| c.closed_us));
+            let known =
+                (offline_us, closed_us, c.map(|c| c.delivered), c.map(|c| c.saved), c.map(|c| c.lost));
+            let (reason, errno) = (d.reason.word().to_owned(), d.errno.map(i64::from));
+            (d.at_ms, d.channel, d.user, d.name, d.peer, reason, errno, d.since_ms, known)
+        })
+        .collect();
+    assert_eq!(real, made_up);
+}
+
+#[test]
+fn a_fault_strikes_once_and_when_it_is_due() {
+    let disk = Disk::default();
+    let mut store = disk.open(NOW_MS);
+    disk.fail_next(Fault::Begin);
+    assert!(store.begin().is_err());
+    disk.fail_after(1, Fault::Write);
+    store.begin().unwrap();
+    assert!(store.add_user("ann", None).is_ok());
+    assert!(store.add_user("bob", None).is_err(), "the second write");
+    assert!(store.add_user("cy", None).is_err(), "the transaction is void");
+    assert!(store.commit().is_err());
+    store.rollback();
+
+    disk.fail_next(Fault::Commit);
+    store.begin().unwrap();
+    store.add_user("ann", None).unwrap().unwrap();
+    assert!(store.commit().is_err());
+    store.rollback();
+    assert_eq!(store.user_named("ann").unwrap(), None);
+
+    disk.set_full(true);
+    store.begin().unwrap();
+    assert!(store.add_user("ann", None).is_err());
+    assert!(store.commit().is_err());
+    store.rollback();
+    disk.set_full(false);
+    store.begin().unwrap();
+    assert_eq!(store.add_user("ann", None).unwrap(), Some(UserId(1)));
+    store.commit().unwrap();
+    disk.fail_next(Fault::Read);
+    assert!(store.user(UserId(1)).is_err());
+    assert!(store.user(UserId(1)).unwrap().is_some());
+}
+
+#[test]
+fn numbers_that_do_not_rise_are_refused() {
+    let disk = Disk::default();
+    let mut store = disk.open(NOW_MS);
+    store.begin().unwrap();
+    let ann = store.add_user("ann", None).unwrap().unwrap();
+    store.set_online(ann, Epoch(2)).unwrap();
+    store.keep(ann, Mid(5), 0, b"x").unwrap();
+    store.drop_kept(ann, Mid(5)).unwrap();
+    store.commit().unwrap();
+    for act in [
+        (|s, user| s.keep(user, Mid(5), 0, b"y")) as fn(&mut MemoryStore, UserId) -> Stored<()>,
+        |s, user| s.set_online(user, Epoch(2)),
+    ] {
+        store.begin().unwrap();
+        assert!(act(&mut store, ann).is_err());
+        store.rollback();
+    }
+}

@@ -1,0 +1,21 @@
+//! Made-up surroundings for tests of the core: a store without a disk, connections without a network, a clock that
+//! moves by hand. Everything runs on the test's own thread, in the order that the test says.
+//!
+//! | file | stands in for |
+//! |---|---|
+//! | `memory` | `linger.db`, with faults to order |
+//! | `letterbox` | the workers, as main sees them |
+//! | `wire` | a connection, and the client at its other end |
+//! | `desk` | main alone: entries in, letters out |
+//! | `bench` | workers alone: bytes and letters in, bytes and entries out |
+//! | `whole` | main and workers together, passwords verified at once |
+//! | `words` | nobody: the few words that tests compare |
+
+pub(crate) mod bench;
+pub(crate) mod commons;
+pub(crate) mod desk;
+pub(crate) mod letterbox;
+pub(crate) mod memory;
+pub(crate) mod whole;
+pub(crate) mod wire;
+pub(crate) mod words;

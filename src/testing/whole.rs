@@ -1,0 +1,168 @@
+//! Main and workers together, one after the other on the test's thread. A password is right when it is the stored
+//! hash, word for word.
+
+use super::bench::Bench;
+use super::commons::{CAPACITY, policy};
+use super::memory::{Disk, MemoryStore};
+use super::wire::{Client, Fd};
+use super::words::{HASH, SECOND_US};
+use crate::channel::ChannelId;
+use crate::ident::UserId;
+use crate::offline::drain::{Drain, Policy};
+use crate::offline::{Mail, Settles};
+use crate::protocol::errno::Errno;
+use crate::service::answer::Answer;
+use crate::service::ask::{Ask, Asker, Login};
+use crate::service::auth::{Job, Task, Who};
+use crate::service::storage::{Lookup, Storage, UserRow};
+
+/// Rounds without anything to do after which a server is at rest: what is said in one is heard in the next.
+const QUIET_ROUNDS: usize = 3;
+/// Rounds after which it never will be.
+const ROUNDS_MAX: usize = 10_000;
+
+/// A whole server without threads.
+pub(crate) struct Server {
+    pub(crate) bench: Bench,
+    pub(crate) drain: Drain<MemoryStore, Fd>,
+    pub(crate) disk: Disk,
+}
+
+impl Server {
+    /// One worker, the usual policy.
+    pub(crate) fn new() -> Self {
+        Server::with(policy(), 1)
+    }
+
+    pub(crate) fn with(policy: Policy, workers: usize) -> Self {
+        let (bench, disk) = (Bench::with(workers, CAPACITY), Disk::default());
+        let store = disk.open(bench.commons.clock.now().unix_ms);
+        let drain = Drain::new(store, policy, bench.commons.surroundings(&bench.outlet));
+        Server { bench, drain, disk }
+    }
+
+    /// Adds a user, as another program would.
+    pub(crate) fn user(&mut self, name: &str) -> UserId {
+        let mut store = self.disk.beside();
+        store.begin().unwrap();
+        let user = store.add_user(name, Some(HASH)).unwrap().expect("the name is free");
+        store.commit().unwrap();
+        user
+    }
+
+    /// A client of the first worker who is logged in.
+    pub(crate) fn online(&mut self, name: &str) -> (UserId, ChannelId, Client) {
+        let user = self.user(name);
+        let (channel, client) = self.enter(user);
+        (user, channel, client)
+    }
+
+    /// Connects and logs in, and forgets the answer.
+    pub(crate) fn enter(&mut self, user: UserId) -> (ChannelId, Client) {
+        let (channel, client) = self.bench.accept();
+        client.send(&login(user));
+        self.run();
+        let answer = client.heard();
+        assert!(answer.contains(r#""errno":0"#), "{answer}");
+        (channel, client)
+    }
+
+    /// Main takes all that waits, in one batch. Answers whether there was anything.
+    pub(crate) fn main(&mut self) -> bool {
+        let entries = self.bench.entries();
+        let any = !entries.is_empty() || self.drain.batch.is_under_way();
+        let clock = self.bench.commons.clock;
+        for entry in entries {
+            self.drain.take(entry, clock.now());
+        }
+        self.drain.finish(&|| clock.now());
+        any
+    }
+
+    /// Passwords are verified. Answers whether there were any.
+    pub(crate) fn verify(&mut self) -> bool {
+        let jobs: Vec<Job> = self.bench.commons.jobs.try_iter().collect();
+        let any = !jobs.is_empty();
+        for job in jobs {
+            match verified(&self.disk, job) {
+                Ok(ask) => self.bench.commons.queue.ask(ask).expect("there is room"),
+                Err(refusal) => self.bench.post(*refusal),
+            }
+        }
+        any
+    }
+
+    /// Everybody works until there is nothing left to do at once.
+    pub(crate) fn run(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..ROUNDS_MAX {
+            let worked = self.bench.turn();
+            let verified = self.verify();
+            let any = self.main() || worked || verified;
+            quiet = if any { 0 } else { quiet + 1 };
+            if quiet == QUIET_ROUNDS {
+                return;
+            }
+        }
+        panic!("the server is never at rest");
+    }
+
+    /// Time passes, and everybody works.
+    pub(crate) fn pass(&mut self, seconds: u64) {
+        self.bench.commons.clock.advance(seconds * SECOND_US);
+        self.run();
+    }
+
+    pub(crate) fn is_online(&self, user: UserId) -> bool {
+        self.disk.user(user).is_some_and(|row| row.online)
+    }
+}
+
+/// The request to log in.
+pub(crate) fn login(user: UserId) -> String {
+    format!(r#"{{"msgid":1,"id":{user},"password":"{HASH}"}}"#)
+}
+
+/// The request to chat, without `seq`.
+pub(crate) fn chat(to: UserId, text: &str) -> String {
+    format!(r#"{{"msgid":6,"toid":{to},"msg":"{text}","time":"now"}}"#)
+}
+
+fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
+    let Job { asker, task } = job;
+    match task {
+        Task::Register { name, password } => Ok(Ask::Register { asker, name, password }),
+        Task::Login { peer, who, password, lines } => {
+            let mut lookup = disk.lookup();
+            let found = match &who {
+                Who::Id(user) => lookup.user(*user),
+                Who::Name(name) => lookup.user_named(name),
+            };
+            match found.unwrap() {
+                Some(UserRow { id: user, password: Some(stored), .. }) if stored == *password => {
+                    let again = Some((who, password));
+                    let verified = Some(stored.into());
+                    Ok(Ask::Login(Box::new(Login {
+                        asker,
+                        peer,
+                        user,
+                        verified,
+                        renewed: None,
+                        again,
+                        lines,
+                    })))
+                }
+                _ => Err(Box::new(refused(asker))),
+            }
+        }
+    }
+}
+
+fn refused(asker: Asker) -> Mail {
+    let errno = Errno::Refused;
+    let answer = Some(Answer::Refused { msgid: 2, errno, text: errno.text().into(), seq: asker.seq });
+    Mail::Answer { channel: asker.channel, settles: Settles::Login, answer }
+}
+
+#[cfg(test)]
+mod tests;

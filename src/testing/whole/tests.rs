@@ -1,0 +1,245 @@
+//! Main and workers together, as clients see them: what neither's own tests can show.
+
+use super::*;
+use crate::channel::{Reason, Stage};
+use crate::ident::GroupId;
+use crate::offline::Entry;
+use crate::testing::memory::Fault;
+
+fn with_grace(grace_us: u64) -> Server {
+    Server::with(Policy { grace_us, ..policy() }, 1)
+}
+
+/// The texts of the chats among some lines.
+fn texts(lines: &[String]) -> Vec<String> {
+    let text = |line: &String| Some(line.split_once(r#""msg":""#)?.1.split_once('"')?.0.to_owned());
+    lines.iter().filter(|line| line.starts_with(r#"{"msgid":6"#)).filter_map(text).collect()
+}
+
+/// The messages of the box in a login answer.
+fn brought(answer: &str) -> Vec<String> {
+    let inner = answer.replace(r#"\""#, "\"");
+    inner.split(r#""msg":""#).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())).collect()
+}
+
+#[test]
+fn a_login_as_another_user_leaves_what_was_unsent_to_its_own_user() {
+    let mut server = Server::new();
+    let (ann, channel, client) = server.online("ann");
+    let (_, _, sender) = server.online("cy");
+    let bob = server.user("bob");
+    client.take_only(0);
+    sender.send(&chat(ann, "for ann"));
+    server.run();
+    client.send(&login(bob));
+    sender.send(&chat(ann, "for ann too"));
+    server.run();
+    sender.send(&chat(bob, "for bob"));
+    client.take_only(usize::MAX);
+    server.run();
+    let lines = client.lines();
+    assert!(lines[0].contains(r#""name":"bob""#), "{lines:?}");
+    assert_eq!(texts(&lines), ["for bob"]);
+    assert_eq!(server.disk.texts(ann).len(), 2);
+    assert!(server.is_online(bob) && !server.is_online(ann));
+    assert!(matches!(server.bench.stage(channel), Stage::Live(_)));
+    let (_, again) = server.bench.accept();
+    again.send(&login(ann));
+    server.run();
+    assert_eq!(brought(&again.heard()), ["for ann", "for ann too"]);
+}
+
+#[test]
+fn three_logins_at_once_are_answered_once_each_and_two_are_sent_away() {
+    for workers in [1, 2] {
+        let mut server = Server::with(policy(), workers);
+        let ann = server.user("ann");
+        let clients: Vec<Client> = (0..3).map(|n| server.bench.accept_at(n % workers).1).collect();
+        for client in &clients {
+            client.send(&login(ann));
+        }
+        server.run();
+        let heard: Vec<Vec<String>> = clients.iter().map(Client::lines).collect();
+        for lines in &heard {
+            assert_eq!(lines.iter().filter(|line| line.starts_with(r#"{"msgid":2,"errno":0"#)).count(), 1);
+        }
+        assert_eq!(heard.iter().filter(|lines| lines.len() == 1).count(), 1, "one stays: {heard:?}");
+        assert_eq!(heard.iter().filter(|lines| lines.iter().any(|l| l.contains("replaced"))).count(), 2);
+        assert_eq!(server.bench.commons.registry.len(), 1);
+        assert_eq!(server.disk.ends(ann), [Reason::Replaced, Reason::Replaced]);
+    }
+}
+
+#[test]
+fn a_second_login_finds_out_that_the_first_client_has_gone() {
+    let mut server = Server::with(Policy { reject_duplicates: true, ..policy() }, 1);
+    let (ann, _, first) = server.online("ann");
+    let (_, second) = server.bench.accept();
+    second.send(&login(ann));
+    server.run();
+    assert!(second.heard().contains(r#""errno":2"#), "the first is there");
+    // The reset has arrived, but no worker has read it when the login comes.
+    second.send(&login(ann));
+    server.bench.turn();
+    first.reset();
+    server.verify();
+    server.main();
+    server.run();
+    assert!(second.heard().contains(r#""errno":0"#));
+    assert_eq!(server.disk.ends(ann), [Reason::PeerReset]);
+}
+
+#[test]
+fn a_half_closed_client_gets_its_login_answer_and_takes_nobodys_place() {
+    let mut server = Server::new();
+    let (ann, _, first) = server.online("ann");
+    let (channel, second) = server.bench.accept();
+    second.send(&login(ann));
+    second.end();
+    // Both are read before the password is verified.
+    server.bench.turn();
+    server.bench.turn();
+    server.run();
+    let lines = second.lines();
+    assert!(matches!(&lines[..], [line] if line.starts_with(r#"{"msgid":2,"errno":0"#)), "{lines:?}");
+    assert!(second.sees_the_end());
+    assert_eq!(server.bench.stage(channel), Stage::Offline);
+    assert_eq!(first.heard(), "");
+    assert!(server.is_online(ann));
+    assert_eq!(server.disk.ends(ann), []);
+}
+
+#[test]
+fn without_grace_a_client_that_ended_its_side_still_gets_its_answers() {
+    let mut server = with_grace(0);
+    let (ann, channel, client) = server.online("ann");
+    let bob = server.user("bob");
+    client.send(&format!(
+        r#"{{"msgid":6,"toid":{bob},"msg":"last words","seq":1}}{{"msgid":7,"friendid":{ann},"seq":2}}"#
+    ));
+    client.end();
+    server.run();
+    let lines = client.lines();
+    assert_eq!(lines.iter().filter(|line| line.contains(r#""errno":0,"#)).count(), 2, "{lines:?}");
+    assert!(client.is_closed());
+    assert_eq!(server.bench.stage(channel), Stage::Free);
+    assert_eq!(server.disk.texts(bob).len(), 1);
+    assert!(!server.is_online(ann));
+}
+
+#[test]
+fn the_fd_stays_open_for_the_grace_and_what_is_under_way_still_goes_out() {
+    let mut server = with_grace(5 * SECOND_US);
+    let (ann, channel, client) = server.online("ann");
+    let (_, _, sender) = server.online("cy");
+    client.take_only(10);
+    sender.send(&chat(ann, "torn"));
+    server.run();
+    sender.send(&chat(ann, "not begun"));
+    server.run();
+    assert!(server.bench.kicker.kick(channel, Reason::Kicked));
+    server.run();
+    assert!(!server.is_online(ann), "offline at once");
+    server.pass(3);
+    client.take_only(usize::MAX);
+    server.run();
+    let heard = client.lines();
+    assert_eq!(texts(&heard), ["torn"]);
+    assert!(heard[1].contains(r#""reason":"kicked""#), "{heard:?}");
+    assert!(client.sees_the_end() && !client.is_closed());
+    assert_eq!(server.disk.texts(ann).len(), 1, "the other is kept");
+    server.pass(3);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_logout_that_races_a_kick_ends_once_and_loses_nothing() {
+    for kick_first in [false, true] {
+        let mut server = with_grace(0);
+        let (ann, channel, client) = server.online("ann");
+        let (_, _, sender) = server.online("cy");
+        client.take_only(0);
+        sender.send(&chat(ann, "unsent"));
+        server.run();
+        client.send(r#"{"msgid":3}"#);
+        server.bench.begin();
+        assert!(!kick_first || server.bench.kicker.kick(channel, Reason::Kicked));
+        server.bench.poll();
+        assert!(kick_first || server.bench.kicker.kick(channel, Reason::Kicked));
+        server.bench.finish();
+        sender.send(&chat(ann, "late"));
+        server.run();
+        assert!(!server.is_online(ann));
+        assert_eq!(server.disk.ends(ann).len(), 1);
+        assert_eq!(server.bench.stage(channel), Stage::Free);
+        client.take_only(usize::MAX);
+        let (_, again) = server.bench.accept();
+        again.send(&login(ann));
+        server.run();
+        assert_eq!(brought(&again.heard()), ["unsent", "late"], "kicked first: {kick_first}");
+    }
+}
+
+#[test]
+fn a_group_chat_that_could_not_be_stored_is_one_error_to_its_sender() {
+    let mut server = Server::new();
+    let (ann, _, sender) = server.online("ann");
+    let (bob, _, member) = server.online("bob");
+    sender.send(r#"{"msgid":8,"groupname":"g","groupdesc":"d"}"#);
+    server.run();
+    member.send(r#"{"msgid":9,"groupid":1}{"msgid":3}"#);
+    server.run();
+    let members: Vec<UserId> =
+        server.disk.beside().members(GroupId(1)).unwrap().iter().map(|m| m.id).collect();
+    assert_eq!(members, [ann, bob]);
+    sender.send(r#"{"msgid":10,"groupid":1,"msg":"hello"}"#);
+    server.bench.turn();
+    server.disk.fail_next(Fault::Commit);
+    server.run();
+    let lines = sender.lines();
+    assert!(matches!(&lines[..], [line] if line.contains(r#""errno":19"#)), "{lines:?}");
+    assert_eq!(server.disk.texts(bob), [""; 0]);
+}
+
+#[test]
+fn whoever_is_accepted_while_the_server_begins_to_stop_is_sent_away_too() {
+    let mut server = Server::new();
+    server.bench.begin();
+    server.bench.commons.queue.push(Entry::Stop);
+    server.main();
+    // The worker has not opened main's letter when it accepts one more.
+    let (_, late) = server.bench.accept();
+    server.bench.finish();
+    server.run();
+    server.bench.cores[0].stopped_listening();
+    server.pass(1);
+    assert!(late.heard().contains("server_shutdown"));
+    late.end();
+    server.run();
+    server.run();
+    assert!(late.is_closed());
+    assert!(server.drain.is_finished());
+}
+
+#[test]
+fn a_stop_sends_everybody_away_and_is_over_when_all_have_gone() {
+    let mut server = Server::new();
+    let (ann, _, reader) = server.online("ann");
+    let (bob, _, stuck) = server.online("bob");
+    let (_, nobody) = server.bench.accept();
+    stuck.take_only(0);
+    server.bench.commons.queue.push(Entry::Stop);
+    server.bench.cores[0].stopped_listening();
+    server.run();
+    for client in [&reader, &nobody] {
+        assert!(client.heard().contains("server_shutdown"));
+        client.end();
+    }
+    assert!(!server.drain.is_finished(), "one does not read");
+    server.pass(3);
+    server.pass(1);
+    assert!(server.drain.is_finished());
+    assert!(reader.is_closed() && stuck.is_closed() && nobody.is_closed());
+    assert!(!server.is_online(ann) && !server.is_online(bob));
+    assert_eq!(server.disk.ends(bob), [Reason::ServerShutdown]);
+}

@@ -1,0 +1,163 @@
+//! A connection without a network: the server's end is a [`Transport`], the test holds the client's.
+
+use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::worker::socket::Transport;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+
+/// The system's error number for a write to a connection that is reset, as Linux has it.
+pub(crate) const EPIPE: i32 = 32;
+/// The same for a read.
+pub(crate) const ECONNRESET: i32 = 104;
+
+/// The server's end.
+#[derive(Debug)]
+pub(crate) struct Wire(Rc<RefCell<Line>>);
+
+/// The client's end. A client reads everything at once unless told otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Client(Rc<RefCell<Line>>);
+
+/// What main gets to close; dropping it closes the connection.
+#[derive(Debug)]
+pub(crate) struct Fd(Arc<AtomicBool>);
+
+#[derive(Debug)]
+struct Line {
+    /// What the server reads next; an empty piece is the end of the client's side.
+    input: VecDeque<Result<Vec<u8>, i32>>,
+    output: Vec<u8>,
+    /// Bytes that the kernel still takes.
+    room: usize,
+    /// The error of every write from now on.
+    write_error: Option<i32>,
+    ended: bool,
+    interest: (bool, bool),
+    closed: Arc<AtomicBool>,
+}
+
+/// Both ends of a new connection.
+pub(crate) fn connection() -> (Wire, Client) {
+    let line = Rc::new(RefCell::new(Line {
+        input: VecDeque::new(),
+        output: Vec::new(),
+        room: usize::MAX,
+        write_error: None,
+        ended: false,
+        interest: (true, false),
+        closed: Arc::default(),
+    }));
+    (Wire(Rc::clone(&line)), Client(line))
+}
+
+impl Client {
+    /// Sends bytes, which the server reads in one piece.
+    pub(crate) fn send(&self, bytes: &str) {
+        self.0.borrow_mut().input.push_back(Ok(bytes.into()));
+    }
+
+    /// Ends the client's side.
+    pub(crate) fn end(&self) {
+        self.0.borrow_mut().input.push_back(Ok(Vec::new()));
+    }
+
+    /// Resets the connection: the server reads so, and every write fails from now on.
+    pub(crate) fn reset(&self) {
+        let mut line = self.0.borrow_mut();
+        line.input.push_back(Err(ECONNRESET));
+        line.write_error = Some(EPIPE);
+    }
+
+    /// Reads no more than so many bytes from now on.
+    pub(crate) fn take_only(&self, room: usize) {
+        self.0.borrow_mut().room = room;
+    }
+
+    /// Everything the server has written since the last look.
+    pub(crate) fn heard(&self) -> String {
+        String::from_utf8(std::mem::take(&mut self.0.borrow_mut().output)).unwrap()
+    }
+
+    /// The same by lines.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.heard().lines().map(Into::into).collect()
+    }
+
+    /// True exactly when the server has ended its side.
+    pub(crate) fn sees_the_end(&self) -> bool {
+        self.0.borrow().ended
+    }
+
+    /// True exactly when main has closed the fd.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.borrow().closed.load(Ordering::Relaxed)
+    }
+
+    /// What a poller in level mode would report: can be read, can be written.
+    pub(crate) fn events(&self) -> (bool, bool) {
+        let line = self.0.borrow();
+        let readable = line.interest.0 && !line.input.is_empty();
+        (readable, line.interest.1 && (line.room > 0 || line.write_error.is_some()))
+    }
+}
+
+impl Transport for Wire {
+    type Socket = Fd;
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut line = self.0.borrow_mut();
+        match line.input.front() {
+            None => Err(io::ErrorKind::WouldBlock.into()),
+            Some(Err(errno)) => Err(io::Error::from_raw_os_error(*errno)),
+            // The end stays: it is read again and again.
+            Some(Ok(bytes)) if bytes.is_empty() => Ok(0),
+            Some(Ok(_)) => {
+                let bytes = line.input.pop_front().and_then(Result::ok).unwrap_or_default();
+                into[..bytes.len()].copy_from_slice(&bytes);
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut line = self.0.borrow_mut();
+        assert!(!line.ended, "nothing is written behind the end");
+        if let Some(errno) = line.write_error {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let count = bytes.len().min(line.room);
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        line.room -= count;
+        line.output.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn end_output(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().ended = true;
+        Ok(())
+    }
+
+    fn watch(&mut self, readable: bool, writable: bool) -> io::Result<()> {
+        self.0.borrow_mut().interest = (readable, writable);
+        Ok(())
+    }
+
+    fn watching(&self) -> (bool, bool) {
+        self.0.borrow().interest
+    }
+
+    fn into_socket(self) -> Option<Fd> {
+        self.0.borrow_mut().interest = (false, false);
+        Some(Fd(Arc::clone(&self.0.borrow().closed)))
+    }
+}
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        assert!(!self.0.swap(true, Ordering::Relaxed), "an fd is closed once");
+    }
+}

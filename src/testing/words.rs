@@ -1,0 +1,141 @@
+//! The few words in which tests ask and compare.
+
+use super::memory::text;
+use crate::channel::{ChannelId, Reason, SessionNo};
+use crate::ident::{GroupId, UserId};
+use crate::offline::{Mail, Settles};
+use crate::protocol::errno::Errno;
+use crate::service::answer::Answer;
+use crate::service::ask::{Ask, Asker, Destination, Login, Message};
+use crate::service::auth::Who;
+use crate::service::chat::{Body, Chat};
+use crate::service::fingerprint;
+
+/// The password hash of every user in these tests; nobody computes one.
+pub(crate) const HASH: &str = "hash";
+
+/// A second, in the microseconds of the monotonic clock.
+pub(crate) const SECOND_US: u64 = 1_000_000;
+
+/// What a letter says, short enough to compare.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Said {
+    Chat(String),
+    /// A session has begun; what was in the box comes along.
+    Welcome(UserId, Vec<String>),
+    /// A login was answered, but nobody is online.
+    Greeting(UserId),
+    Registered(UserId),
+    /// A login or registration was refused.
+    Refused(Errno),
+    /// A request failed.
+    Error(Errno),
+    /// A request is through, without a word.
+    Through,
+    /// A request with `seq` succeeded.
+    Done,
+    /// The same for a group, but for members whose box is full.
+    DoneBut(Vec<UserId>),
+    /// A group was created.
+    Created(GroupId),
+    Open,
+    Leave(Reason),
+    Settle(SessionNo),
+    Close,
+    Probe,
+    /// A word to a worker about itself.
+    ToWorker,
+}
+
+impl Said {
+    /// Which channel a letter is about, and what it says.
+    pub(crate) fn of(letter: &Mail) -> (Option<ChannelId>, Said) {
+        match letter {
+            Mail::Chat { to, chat, .. } => (Some(*to), Said::Chat(text(&chat.body.object()))),
+            Mail::Answer { channel, settles, answer } => {
+                (Some(*channel), Said::answer(*settles, answer.as_ref()))
+            }
+            Mail::Open { channel, .. } => (Some(*channel), Said::Open),
+            Mail::Leave { channel, parting, .. } => (Some(*channel), Said::Leave(parting.reason)),
+            Mail::Settle { channel, session } => (Some(*channel), Said::Settle(*session)),
+            Mail::Close { channel } => (Some(*channel), Said::Close),
+            Mail::Probe { channel, .. } => (Some(*channel), Said::Probe),
+            Mail::Report(_) | Mail::Accept | Mail::CloseListeners | Mail::Exit => (None, Said::ToWorker),
+        }
+    }
+
+    fn answer(settles: Settles, answer: Option<&Answer>) -> Said {
+        match answer {
+            None => {
+                assert_eq!(settles, Settles::Request, "only a request is through without a word");
+                Said::Through
+            }
+            Some(Answer::LoggedIn(login)) if login.session.is_some() => {
+                Said::Welcome(login.user, texts(&login.offline))
+            }
+            Some(Answer::LoggedIn(login)) => Said::Greeting(login.user),
+            Some(Answer::Registered { id, .. }) => Said::Registered(*id),
+            Some(Answer::Refused { errno, .. }) => Said::Refused(*errno),
+            Some(Answer::Error { errno, .. }) => Said::Error(*errno),
+            Some(Answer::Done { id: Some(group), .. }) => Said::Created(*group),
+            Some(Answer::Done { full, .. }) if full.is_empty() => Said::Done,
+            Some(Answer::Done { full, .. }) => Said::DoneBut(full.clone()),
+        }
+    }
+
+    /// What a chat with that text says.
+    pub(crate) fn chat(text: &str) -> Said {
+        Said::Chat(text.into())
+    }
+
+    /// What a login answer with those messages says.
+    pub(crate) fn welcome(user: UserId, texts: &[&str]) -> Said {
+        Said::Welcome(user, texts.iter().map(|text| (*text).into()).collect())
+    }
+}
+
+/// Who asks what.
+pub(crate) fn asker(channel: ChannelId, re: i64, seq: Option<&str>) -> Asker {
+    Asker { channel, re, seq: seq.map(Into::into) }
+}
+
+/// A login whose password has been verified.
+pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
+    Ask::Login(Box::new(Login {
+        asker: asker(channel, 1, None),
+        peer: "127.0.0.1:1".into(),
+        user,
+        verified: Some(HASH.into()),
+        renewed: None,
+        again: Some((Who::Id(user), "password".into())),
+        lines: false,
+    }))
+}
+
+/// A chat that goes through main.
+pub(crate) fn message(
+    (from, channel): (UserId, ChannelId),
+    to: Destination,
+    text: &str,
+    seq: Option<&str>,
+) -> Ask {
+    let re = if matches!(to, Destination::Group(_)) { 10 } else { 6 };
+    let fingerprint = seq.map(|seq| fingerprint::of(seq, &to, text.as_bytes()));
+    Ask::Chat(Message {
+        asker: asker(channel, re, seq),
+        from,
+        to,
+        body: Body::Object(text.as_bytes().into()),
+        fingerprint,
+    })
+}
+
+/// A chat that was accepted from another worker.
+pub(crate) fn accepted(text: &str) -> Chat {
+    Chat::accepted(Body::Object(text.as_bytes().into()), None)
+}
+
+/// The texts of chats, in order.
+pub(crate) fn texts(chats: &[Chat]) -> Vec<String> {
+    chats.iter().map(|chat| text(&chat.body.object())).collect()
+}

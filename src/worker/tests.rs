@@ -1,0 +1,260 @@
+//! What a worker does with its channels, turn by turn, on made-up connections. The test plays main and the others.
+
+use crate::channel::{ChannelId, Reason, SessionNo, Stage};
+use crate::ident::UserId;
+use crate::offline::queue::ASKS_MAX;
+use crate::offline::{Entry, Mail, Settles};
+use crate::service::answer::Answer;
+use crate::service::ask::Ask;
+use crate::service::auth::{JOBS_MAX, Job, Task, Who};
+use crate::testing::bench::Bench;
+use crate::testing::whole::{chat, login};
+use crate::testing::wire::Client;
+use crate::testing::words::{HASH, asker};
+
+const ANN: UserId = UserId(1);
+const BOB: UserId = UserId(2);
+const NOBODY: UserId = UserId(9);
+
+/// Somebody who is logged in and has heard so.
+fn logged_in(bench: &mut Bench, user: UserId) -> (ChannelId, SessionNo, Client) {
+    let (channel, client) = bench.accept();
+    let session = bench.greet(channel, user);
+    bench.turn();
+    client.heard();
+    bench.entries();
+    (channel, session, client)
+}
+
+/// The same, with a message that the client has not taken.
+fn with_unsent(bench: &mut Bench, user: UserId, text: &str) -> (ChannelId, SessionNo, Client) {
+    let (channel, session, client) = logged_in(bench, user);
+    client.take_only(0);
+    bench.chat(channel, session, user, text);
+    bench.turn();
+    (channel, session, client)
+}
+
+fn unsent(session: SessionNo, texts: &[&str]) -> (Option<SessionNo>, Vec<String>) {
+    (Some(session), texts.iter().map(|text| (*text).into()).collect())
+}
+
+/// So many asks wait for main that there is room for none.
+fn fill_queue(bench: &Bench, channel: ChannelId) {
+    for _ in 0..ASKS_MAX {
+        bench.commons.queue.ask(Ask::Nothing { asker: asker(channel, 3, None) }).unwrap();
+    }
+}
+
+/// Nothing is under way for a channel any more, as far as its worker knows.
+#[track_caller]
+fn assert_nothing_under_way(bench: &mut Bench, channel: ChannelId) {
+    let connection = bench.cores[0].connection(channel).expect("it is still there");
+    let under_way = (connection.logging_in, connection.in_main, connection.tickets, connection.input.len());
+    assert_eq!(under_way, (false, 0, 0, 0), "login, requests in main, tickets, waiting input");
+}
+
+#[test]
+fn an_error_between_anothers_step_and_its_letter_loses_nothing() {
+    let mut bench = Bench::new();
+    let (channel, session, client) = with_unsent(&mut bench, ANN, "hello");
+    // The mailbox is taken, then somebody takes the step, then the reset is read in the same turn.
+    bench.begin();
+    assert!(bench.kicker.kick(channel, Reason::Replaced));
+    client.reset();
+    bench.poll();
+    bench.finish();
+    bench.turn();
+    bench.turn();
+    assert_eq!(bench.settlements(), [unsent(session, &["hello"])]);
+}
+
+#[test]
+fn a_reset_before_the_letters_of_a_new_login_gives_messages_back_to_their_own_user() {
+    let mut bench = Bench::new();
+    let (channel, first, client) = with_unsent(&mut bench, ANN, "for ann");
+    // Main ends the session and begins another user's; its letters wait for the commit.
+    assert!(bench.commons.table.end_session(channel, first));
+    let second = bench.commons.table.begin_session(channel, BOB).unwrap();
+    client.reset();
+    bench.turn();
+    bench.turn();
+    bench.post(Mail::Settle { channel, session: first });
+    bench.turn();
+    assert_eq!(bench.settlements(), [unsent(second, &[]), unsent(first, &["for ann"])]);
+}
+
+#[test]
+fn a_kick_before_the_letter_of_a_logout_by_main_gives_the_messages_back() {
+    let mut bench = Bench::new();
+    let (channel, session, _client) = with_unsent(&mut bench, ANN, "hello");
+    assert!(bench.commons.table.end_session(channel, session));
+    assert!(bench.kicker.kick(channel, Reason::Kicked));
+    bench.turn();
+    bench.post(Mail::Settle { channel, session });
+    bench.turn();
+    assert_eq!(bench.settlements(), [(None, vec![]), unsent(session, &["hello"])]);
+}
+
+#[test]
+fn a_chat_that_lies_in_the_mailbox_behind_the_step_goes_back() {
+    let mut bench = Bench::new();
+    let (channel, session, client) = with_unsent(&mut bench, ANN, "one");
+    bench.begin();
+    bench.chat(channel, session, ANN, "two");
+    client.reset();
+    bench.poll();
+    bench.finish();
+    bench.turn();
+    assert_eq!(bench.settlements(), [unsent(session, &["one", "two"])]);
+}
+
+#[test]
+fn a_logout_that_races_a_kick_settles_the_session_and_the_channel_once_each() {
+    for kick_first in [false, true] {
+        let mut bench = Bench::new();
+        let (channel, session, client) = with_unsent(&mut bench, ANN, "hello");
+        client.send(r#"{"msgid":3}"#);
+        bench.begin();
+        if kick_first {
+            assert!(bench.kicker.kick(channel, Reason::Kicked));
+        }
+        bench.poll();
+        if !kick_first {
+            assert!(bench.kicker.kick(channel, Reason::Kicked));
+        }
+        bench.finish();
+        bench.turn();
+        bench.turn();
+        let entries = bench.entries();
+        let mut ended = Vec::new();
+        let mut settled = Vec::new();
+        for entry in &entries {
+            match entry {
+                Entry::Departure(departure) => ended.push((departure.session, departure.stays)),
+                Entry::Settlement(settlement) => settled.push((settlement.session, settlement.unsent.len())),
+                _ => {}
+            }
+        }
+        if kick_first {
+            assert_eq!((ended, settled), (vec![(Some(session), false)], vec![(Some(session), 1)]));
+        } else {
+            // The kick found nobody logged in any more, and reports before the worker's turn is over.
+            assert_eq!(ended, [(None, false), (Some(session), true)]);
+            settled.sort();
+            assert_eq!(settled, [(None, 0), (Some(session), 1)]);
+        }
+    }
+}
+
+#[test]
+fn main_gets_a_half_closed_clients_socket_only_behind_its_last_answer() {
+    let mut bench = Bench::new();
+    let (channel, session, client) = logged_in(&mut bench, ANN);
+    client.send(r#"{"msgid":7,"friendid":2,"seq":1}"#);
+    client.end();
+    bench.turn();
+    bench.turn();
+    bench.turn();
+    assert_eq!(bench.settlements(), [unsent(session, &[])]);
+    bench.post(Mail::Close { channel });
+    bench.turn();
+    assert!(bench.entries().is_empty() && !client.sees_the_end(), "main has the request in hand");
+    let answer = Some(Answer::Done { re: 7, seq: "1".into(), id: None, full: Vec::new() });
+    bench.post(Mail::Answer { channel, settles: Settles::Request, answer });
+    bench.turn();
+    assert!(client.heard().contains(r#""errno":0,"seq":1"#));
+    assert!(client.sees_the_end());
+    assert!(matches!(bench.entries()[..], [Entry::HandBack { socket: Some(_), .. }]));
+}
+
+#[test]
+fn a_chat_that_finds_mains_queue_full_is_errno_18_and_leaves_nothing_counted() {
+    let mut bench = Bench::new();
+    let (channel, _, client) = logged_in(&mut bench, ANN);
+    fill_queue(&bench, channel);
+    client.send(&format!(r#"{}{{"msgid":6,"toid":9,"msg":"x","seq":7}}"#, chat(NOBODY, "without seq")));
+    client.send(r#"{"msgid":10,"groupid":1,"msg":"x"}{"msgid":7,"friendid":2}"#);
+    bench.turn();
+    bench.turn();
+    let lines = client.lines();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains(r#""errno":18"#)), "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.contains(r#""seq":7"#)).count(), 1);
+    assert_nothing_under_way(&mut bench, channel);
+    bench.entries();
+    client.send(&chat(NOBODY, "again"));
+    bench.turn();
+    assert!(matches!(bench.entries()[..], [Entry::Ask(Ask::Chat(_))]), "there is room now");
+}
+
+#[test]
+fn a_login_that_finds_mains_queue_full_is_errno_18_and_what_is_behind_it_goes_on() {
+    let mut bench = Bench::new();
+    let (channel, client) = bench.accept();
+    bench.commons.auth.remember(&Who::Id(ANN), HASH, ANN, &HASH.into(), 1);
+    fill_queue(&bench, channel);
+    client.send(&format!(r#"{}{{"msgid":22}}"#, login(ANN)));
+    bench.turn();
+    bench.turn();
+    let lines = client.lines();
+    assert!(lines[0].contains(r#""msgid":2,"errno":18"#) && lines[1].contains(r#""msgid":23"#), "{lines:?}");
+    assert_nothing_under_way(&mut bench, channel);
+    bench.entries();
+    client.send(&login(ANN));
+    bench.turn();
+    assert!(matches!(bench.entries()[..], [Entry::Ask(Ask::Login(_))]), "there is room now");
+}
+
+#[test]
+fn a_login_that_finds_no_room_at_the_auth_threads_is_errno_18() {
+    let mut bench = Bench::new();
+    let (channel, client) = bench.accept();
+    for _ in 0..JOBS_MAX {
+        let task = Task::Register { name: "x".into(), password: "x".into() };
+        bench.commons.auth.submit(Job { asker: asker(channel, 4, None), task }).unwrap();
+    }
+    client.send(&format!(r#"{}{{"msgid":4,"name":"dee","password":"x"}}{{"msgid":22}}"#, login(ANN)));
+    bench.turn();
+    let lines = client.lines();
+    assert!(lines[0].contains(r#""msgid":2,"errno":18"#), "{lines:?}");
+    assert!(lines[1].contains(r#""msgid":5,"errno":18"#), "{lines:?}");
+    assert!(lines[2].contains(r#""msgid":23"#), "{lines:?}");
+    assert_nothing_under_way(&mut bench, channel);
+}
+
+#[test]
+fn a_chat_that_comes_back_from_another_worker_to_a_full_queue_is_errno_18() {
+    let mut bench = Bench::with(2, 16);
+    let (channel, _, client) = logged_in(&mut bench, ANN);
+    let (other, _) = bench.accept_at(1);
+    bench.greet(other, BOB);
+    bench.turn();
+    fill_queue(&bench, channel);
+    bench.begin();
+    client.send(&chat(BOB, "hello"));
+    bench.poll();
+    assert!(bench.kicker.kick(other, Reason::Kicked), "the receiver leaves while the letter is written");
+    bench.finish();
+    bench.turn();
+    let lines = client.lines();
+    assert!(matches!(&lines[..], [line] if line.contains(r#""errno":18"#)), "{lines:?}");
+    assert_nothing_under_way(&mut bench, channel);
+}
+
+#[test]
+fn a_logout_needs_no_room_in_mains_queue() {
+    let mut bench = Bench::new();
+    let (channel, _, client) = logged_in(&mut bench, ANN);
+    fill_queue(&bench, channel);
+    client.send(r#"{"msgid":3}{"msgid":3,"seq":1}"#);
+    bench.turn();
+    bench.turn();
+    assert_eq!(bench.stage(channel), Stage::Open, "the session is over");
+    let lines = client.lines();
+    assert!(
+        matches!(&lines[..], [line] if line.contains(r#""errno":11,"#)),
+        "only the second is an error: {lines:?}"
+    );
+    assert_nothing_under_way(&mut bench, channel);
+}
