@@ -5,6 +5,7 @@
 
 use crate::channel::Reason;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
     BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
     StorageError, Stored, UserRow,
@@ -54,6 +55,7 @@ struct Tables {
     /// The highest message number of each box, taken out ones included.
     highest: BTreeMap<UserId, Mid>,
     departures: BTreeMap<i64, Departed>,
+    bans: Vec<Ban>,
     last_departure: i64,
 }
 
@@ -334,6 +336,28 @@ impl Storage for MemoryStore {
                 tables.departures.remove(id);
             }
             Ok(too_many + old.len() as u64)
+        })
+    }
+
+    fn put_ban(&mut self, ban: &Ban) -> Stored<()> {
+        self.write(|tables| {
+            tables.bans.retain(|other| other.banned != ban.banned);
+            tables.bans.push(ban.clone());
+            Ok(())
+        })
+    }
+
+    fn drop_ban(&mut self, banned: Banned) -> Stored<()> {
+        self.write(|tables| {
+            tables.bans.retain(|ban| ban.banned != banned);
+            Ok(())
+        })
+    }
+
+    fn expire_bans(&mut self, now_ms: i64) -> Stored<()> {
+        self.write(|tables| {
+            tables.bans.retain(|ban| ban.until_ms > now_ms);
+            Ok(())
         })
     }
 

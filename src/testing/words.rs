@@ -76,6 +76,7 @@ impl Said {
             Some(Answer::LoggedIn(login)) => Said::Greeting(login.user),
             Some(Answer::Registered { id, .. }) => Said::Registered(*id),
             Some(Answer::Refused { errno, .. }) => Said::Refused(*errno),
+            Some(Answer::Banned { .. }) => Said::Refused(Errno::TooMany),
             Some(Answer::Error { errno, .. }) => Said::Error(*errno),
             Some(Answer::Done { id: Some(group), .. }) => Said::Created(*group),
             Some(Answer::Done { full, .. }) if full.is_empty() => Said::Done,
@@ -103,7 +104,7 @@ pub(crate) fn asker(channel: ChannelId, re: i64, seq: Option<&str>) -> Asker {
 pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
     Ask::Login(Box::new(Login {
         asker: asker(channel, 1, None),
-        peer: "127.0.0.1:1".into(),
+        peer: ([127, 0, 0, 1], 1).into(),
         user,
         verified: Some(HASH.into()),
         renewed: None,

@@ -238,7 +238,11 @@ fn a_guest_whose_row_was_not_committed_is_nobody() {
     let mut desk = Desk::new();
     let ann = desk.online("ann");
     let channel = desk.connect();
-    desk.ask(Ask::Guest { asker: asker(channel, 1, None), peer: "p".into(), name: "guest".into() });
+    desk.ask(Ask::Guest {
+        asker: asker(channel, 1, None),
+        peer: ([127, 0, 0, 1], 1).into(),
+        name: "guest".into(),
+    });
     let unborn = UserId(ann.user.0 + 1);
     desk.disk.fail_next(Fault::Commit);
     desk.finish_all();
