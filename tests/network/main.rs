@@ -77,6 +77,21 @@ fn a_machine_that_acknowledges_nothing_is_noticed_by_the_user_timeout() {
 }
 
 #[test]
+fn a_machine_that_no_neighbour_finds_any_more_is_a_network_timeout_too() {
+    between_two_machines("a_machine_that_no_neighbour_finds_any_more_is_a_network_timeout_too", |net| {
+        let limits = ["--write-timeout", "1s", "--user-timeout", "5s"];
+        let pings = ["--ping-interval", "500ms", "--ping-timeout", "1h"];
+        let server = net.start(&[limits, pings].concat());
+        let [id] = server.absent(["alice"]);
+        let mut client = Client::connect(&server);
+        assert_eq!(client.ask(&login(id, &["ping"]))["errno"], 0);
+        net.pull_the_cable();
+        net.on_server(&["ip", "neighbour", "flush", "all"]);
+        expect_departure(&server, id, "network_timeout", "network", &[ETIMEDOUT, EHOSTUNREACH]);
+    });
+}
+
+#[test]
 fn a_silent_machine_is_noticed_by_the_ping_of_those_who_asked_for_it() {
     between_two_machines("a_silent_machine_is_noticed_by_the_ping_of_those_who_asked_for_it", |net| {
         let server = net.start(&["--ping-interval", "300ms", "--ping-timeout", "500ms"]);
