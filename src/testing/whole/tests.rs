@@ -204,6 +204,7 @@ fn a_group_chat_that_could_not_be_stored_is_one_error_to_its_sender() {
 #[test]
 fn whoever_is_accepted_while_the_server_begins_to_stop_is_sent_away_too() {
     let mut server = Server::new();
+    let (_, _, early) = server.online("ann");
     server.bench.begin();
     server.bench.commons.queue.push(Entry::Stop);
     server.main();
@@ -213,8 +214,10 @@ fn whoever_is_accepted_while_the_server_begins_to_stop_is_sent_away_too() {
     server.run();
     server.bench.cores[0].stopped_listening();
     server.pass(1);
-    assert!(late.heard().contains("server_shutdown"));
-    late.end();
+    for client in [&early, &late] {
+        assert!(client.heard().contains("server_shutdown"));
+        client.end();
+    }
     server.run();
     server.run();
     assert!(late.is_closed());
