@@ -9,7 +9,7 @@ use super::queue::Ghost;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::errno::Errno;
-use crate::service::ask::Asker;
+use crate::service::ask::{Asker, Login};
 use crate::service::bans::{Ban, BanFault, Banned};
 use crate::service::chat::{Body, Chat};
 use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
@@ -51,6 +51,8 @@ pub(crate) enum Effect {
     GoOn { asker: Asker },
     /// A login's letter if it is committed; else the session never was.
     LoggedIn { worker: usize, letter: Mail, user: UserId, key: EndKey, asker: Asker },
+    /// A login goes on if it is committed: another session is ended for it only when the store takes commits.
+    Proven { login: Box<Login> },
     /// A copy of a chat with `seq` is safe if it is committed.
     Safe { ticket: Arc<Ticket> },
     /// A copy of a chat with `seq` that nobody has to get is counted off, whatever becomes of the transaction.
@@ -126,11 +128,6 @@ impl<St: Storage> Batch<St> {
             _ => true,
         });
         taken
-    }
-
-    /// True exactly when what is asked of this batch will be refused.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.is_some()
     }
 
     /// True exactly when writes wait for a commit that works.

@@ -299,6 +299,18 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     self.undo_login(user, key);
                     put(worker, refusal(&asker, Errno::NotStored));
                 }
+                Effect::Proven { mut login } => {
+                    login.proven = true;
+                    let asker = login.asker.clone();
+                    let fault = if committed {
+                        self.around.queue.ask(Ask::Login(login)).err().map(|_| Errno::Busy)
+                    } else {
+                        Some(Errno::NotStored)
+                    };
+                    if let Some(errno) = fault {
+                        put(self.around.table.worker(asker.channel), refusal(&asker, errno));
+                    }
+                }
                 Effect::CountOff { ticket } => answers.extend(ticket.safe()),
                 Effect::Safe { ticket } if committed => answers.extend(ticket.safe()),
                 Effect::Safe { ticket } => answers.extend(ticket.failed(Errno::NotStored)),

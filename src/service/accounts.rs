@@ -74,6 +74,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     renewed: None,
                     again: None,
                     lines: true,
+                    proven: false,
                 });
             }
             Some(_) => self.refuse(&asker, Errno::Refused),
@@ -84,8 +85,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn meet_duplicate(&mut self, login: Login, present: (ChannelId, SessionNo)) {
         let (user, (other, number)) = (login.user, present);
         let worker = self.around.table.worker(other);
-        let Some(person) = self.people.find(user) else { return };
         if !self.policy.reject_duplicates {
+            let Some(login) = self.prove(login, user) else { return };
+            let Some(person) = self.people.find(user) else { return };
             person.parked.push_back(login);
             if let Some(session) = person.session.as_mut() {
                 // Nobody may write to it any more; what comes for the user waits for the settlement.
@@ -96,6 +98,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return;
         }
         // The client may be gone without the worker having read so: then its place is free.
+        let Some(person) = self.people.find(user) else { return };
         person.probing.push(login);
         if person.probing.len() == 1 {
             self.batch.then(Effect::Post { worker, letter: Mail::Probe { channel: other, user } });
@@ -133,11 +136,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn log_in_here(&mut self, login: Login) {
         let channel = login.asker.channel;
         let Some(row) = self.check_again(&login) else { return };
-        if self.batch.has_failed() {
-            // A login that fails changes nothing: the session before goes on.
-            return self.refuse(&login.asker, Errno::NotStored);
-        }
+        let mut login = login;
         if let Stage::Live(number) = self.around.table.stage(channel) {
+            if let Some(user) = self.sessions.get(&(channel, number)).copied() {
+                let Some(proven) = self.prove(login, user) else { return };
+                login = proven;
+            }
             if !self.around.table.end_session(channel, number) {
                 return;
             }
@@ -150,6 +154,21 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             }
         }
         self.begin_session(&login, &row);
+    }
+
+    /// A login that fails changes nothing. So before the session of `user` is ended for one, the store has to take
+    /// a commit; the login comes back when it has.
+    fn prove(&mut self, login: Login, user: UserId) -> Option<Login> {
+        if login.proven {
+            return Some(login);
+        }
+        let epoch = self.people.find(user).and_then(|person| person.session.as_ref()).map(|s| s.epoch);
+        if let Some(epoch) = epoch {
+            // It says what the row says already, but it has to be written.
+            self.batch.attempt(|store| store.set_online(user, epoch));
+        }
+        self.batch.then(Effect::Proven { login: Box::new(login) });
+        None
     }
 
     fn end_previous(&mut self, channel: ChannelId, number: SessionNo) {

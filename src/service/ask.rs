@@ -36,6 +36,9 @@ pub struct Login {
     pub again: Option<(Who, Box<str>)>,
     /// True exactly when the client speaks lines.
     pub lines: bool,
+    /// True exactly when the store has just taken a commit for this login's sake: only then is another session
+    /// ended for it.
+    pub proven: bool,
 }
 
 /// A request, as main takes it.

@@ -140,6 +140,7 @@ impl Auth {
             renewed: None,
             again: Some((who.clone(), password.clone())),
             lines: *lines,
+            proven: false,
         })
     }
 
@@ -276,6 +277,7 @@ impl<S> Verifier<S> {
             renewed: renewed.map(Into::into),
             again: Some((who.clone(), password.into())),
             lines,
+            proven: false,
         })))
     }
 

@@ -279,7 +279,7 @@ impl Storage for MemoryStore {
     fn set_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
         self.write(|tables| {
             let Some(row) = tables.users.get_mut(&user) else { return Ok(()) };
-            if epoch <= row.epoch {
+            if epoch < row.epoch || epoch == row.epoch && !row.online {
                 return Err("an epoch that does not rise");
             }
             (row.online, row.epoch) = (true, epoch);

@@ -150,6 +150,7 @@ fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
                         renewed: None,
                         again,
                         lines,
+                        proven: false,
                     })))
                 }
                 _ => Err(Box::new(refused(asker))),

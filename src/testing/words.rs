@@ -110,6 +110,7 @@ pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
         renewed: None,
         again: Some((Who::Id(user), "password".into())),
         lines: false,
+        proven: false,
     }))
 }
 

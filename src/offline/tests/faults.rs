@@ -255,7 +255,6 @@ fn a_guest_whose_row_was_not_committed_is_nobody() {
 }
 
 #[test]
-#[ignore = "known: the session before ends when its successor is asked for, not when that is committed"]
 fn a_login_on_the_same_channel_that_could_not_be_committed_changes_nothing() {
     let mut desk = Desk::new();
     let (ann, bob) = (desk.online("ann"), desk.user("bob"));
@@ -266,7 +265,6 @@ fn a_login_on_the_same_channel_that_could_not_be_committed_changes_nothing() {
 }
 
 #[test]
-#[ignore = "known: a takeover sends the old channel away before it is known that the store takes the login"]
 fn a_login_from_elsewhere_while_the_disk_is_full_leaves_the_session_alone() {
     let mut desk = Desk::new();
     let ann = desk.online("ann");

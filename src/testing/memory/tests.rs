@@ -222,7 +222,7 @@ fn numbers_that_do_not_rise_are_refused() {
     store.commit().unwrap();
     for act in [
         (|s, user| s.keep(user, Mid(5), 0, b"y")) as fn(&mut MemoryStore, UserId) -> Stored<()>,
-        |s, user| s.set_online(user, Epoch(2)),
+        |s, user| s.set_online(user, Epoch(1)),
     ] {
         store.begin().unwrap();
         assert!(act(&mut store, ann).is_err());
