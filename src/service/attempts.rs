@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 /// For how long a failure counts, in microseconds.
 const WINDOW_US: u64 = 60_000_000;
-/// Addresses and users that are remembered at once; past it the oldest windows are dropped.
+/// Addresses and users that are remembered at once; past it those whose minute is over are forgotten, else all.
 const REMEMBERED_MAX: usize = 65_536;
 
 /// How many failures a minute are borne.
