@@ -54,21 +54,18 @@ fn a_client_that_closes_is_offline_in_the_database_with_one_departure() {
 fn a_client_process_that_is_killed_is_offline_in_the_database() {
     let server = Server::start(&ENDLESS_GRACE);
     let [id] = server.absent(["alice"]);
-    let mut nc = Command::new("nc")
-        .args([server.addr.ip().to_string(), server.addr.port().to_string()])
+    let mut client = Command::new(env!("CARGO_BIN_EXE_linger"))
+        .args(["chat", "alice", "--server", &server.addr.to_string()])
+        .env("LINGER_PASSWORD", common::PASSWORD)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let mut login = json!({"msgid": 1, "id": id, "password": common::PASSWORD}).to_string();
-    login.push('\n');
-    let mut stdin = nc.stdin.take().unwrap();
-    std::io::Write::write_all(&mut stdin, login.as_bytes()).unwrap();
     let online = || server.home.state(id) == "online";
     let came = thread::scope(|scope| scope.spawn(|| eventually("alice is online", online)).join().is_ok());
-    kill_process(Pid::from_child(&nc), Signal::KILL).unwrap();
-    nc.wait().unwrap();
-    assert!(came, "alice is online through nc");
+    kill_process(Pid::from_child(&client), Signal::KILL).unwrap();
+    client.wait().unwrap();
+    assert!(came, "alice is online through a process of her own");
     offline(&server, id);
     assert_eq!(server.home.reasons(id).len(), 1);
 }

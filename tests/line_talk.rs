@@ -5,8 +5,9 @@
 mod common;
 
 use std::collections::HashSet;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 use common::{Client, LINES, LineClient, PASSWORD, Server, eventually, unpack};
 use proptest::collection::vec;
@@ -421,17 +422,13 @@ fn lines_through_a_pipe_are_delivered_before_the_half_close_takes_effect() {
     let [absent] = server.absent(["carol"]);
     let addr = server.line_addr();
     for round in 0..ROUNDS {
-        let mut nc = Command::new("nc")
-            .args(["-N", &addr.ip().to_string(), &addr.port().to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let said = format!("ann\nbob: hi {round}\nnobody: hi\ncarol: kept {round}\n");
-        nc.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
-        let done = nc.wait_with_output().unwrap();
-        assert!(done.status.success(), "{done:?}");
-        let heard = String::from_utf8(done.stdout).unwrap();
+        stream.write_all(said.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).unwrap();
         assert!(
             heard.starts_with("error: ") && heard.lines().count() == 1,
             "its answer, and no more: {heard:?}"
