@@ -43,6 +43,7 @@ const MAX_FAILURES: usize = 1_000_000;
 const MAX_RATE: usize = 1_000_000;
 /// The most messages in a box.
 const MAX_BOX_MESSAGES: usize = 1_000_000;
+const MAX_ACK_WINDOW: usize = 4096;
 /// A box's own limits, in bytes.
 const BOX_BYTES: Bytes = Bytes(1 << 10, 1 << 30);
 /// The shortest timeout that a client can be given.
@@ -277,6 +278,8 @@ settings! {
     "box-messages" box_messages: usize = Count(1, MAX_BOX_MESSAGES), "N", "1000";
     /// Bytes of messages that a box keeps.
     "box-bytes" box_bytes: usize = BOX_BYTES, "BYTES", "16MiB";
+    /// Messages under way to a client with the ack cap; more wait in the box until it confirms.
+    "ack-window" ack_window: usize = Count(1, MAX_ACK_WINDOW), "N", "32";
     /// Cost of new password hashes: memory in KiB, passes, lanes.
     "argon2" argon2: Argon2Cost = Argon2, "M,T,P", "19456,2,1";
     /// How long an orderly stop waits for goodbyes to arrive.

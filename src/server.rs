@@ -108,7 +108,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     let parts = Parts::build(config, &budget, clock)?;
     let checkpointer = Checkpointer::start(directory.path())?;
     parts.start_auth(config, &directory)?;
-    let mut drain = parts.drain(config, opened.store).with_bans(opened.bans);
+    let mut drain = parts.drain(config, opened.store).with_bans(opened.bans).with_accepted(opened.accepted);
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
     parts.start_control(control_listener, config, &directory)?;
     parts.start_watchdog()?;
@@ -186,6 +186,7 @@ impl Parts {
             stop_drain_us: config.stop_drain.as_micros() as u64,
             box_messages: config.box_messages as u64,
             box_bytes: config.box_bytes as u64,
+            ack_window: config.ack_window,
             reject_duplicates: config.duplicate == Duplicate::Reject,
         };
         Drain::new(

@@ -364,9 +364,9 @@ fn a_write_outside_a_transaction_is_refused() {
 fn a_transaction_with_a_failure_in_it_cannot_be_committed() {
     let (_dir, mut store) = opened();
     store.begin().unwrap();
-    store.keep(UserId(1), Mid(1), 0, b"{}").unwrap();
-    assert!(store.keep(UserId(1), Mid(1), 0, b"{}").is_err());
-    assert!(store.keep(UserId(1), Mid(2), 0, b"{}").is_err());
+    store.keep(UserId(1), Mid(1), 0, b"{}", false).unwrap();
+    assert!(store.keep(UserId(1), Mid(1), 0, b"{}", false).is_err());
+    assert!(store.keep(UserId(1), Mid(2), 0, b"{}", false).is_err());
     assert!(store.commit().is_err());
     store.rollback();
     assert_eq!(store.box_usage(UserId(1)).unwrap(), BoxUsage::default());
@@ -406,9 +406,9 @@ fn a_box_is_read_in_order_within_limits_and_dropped_up_to_a_number() {
     let (alice, bob) = (UserId(1), UserId(2));
     committed(&mut store, |s| {
         for mid in 1..=5 {
-            s.keep(alice, Mid(mid), NOW_MS, format!("body {mid}").as_bytes()).unwrap();
+            s.keep(alice, Mid(mid), NOW_MS, format!("body {mid}").as_bytes(), false).unwrap();
         }
-        s.keep(bob, Mid(1), NOW_MS, b"other").unwrap();
+        s.keep(bob, Mid(1), NOW_MS, b"other", false).unwrap();
     });
     let mut mids = |after: i64, count, bytes| -> Vec<i64> {
         store.kept(alice, Mid(after), count, bytes).unwrap().iter().map(|kept| kept.mid.0).collect()

@@ -4,11 +4,13 @@
 
 use super::gate::{Gate, Left, Stage};
 use super::id::{ChannelId, SessionNo};
-use crate::ident::UserId;
+use crate::ident::{Mid, UserId};
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Lock, Ordering};
 
 /// A slot without a user; real users are numbered from 1 by SQLite, and nobody can insert this one and log in.
 const NOBODY: i64 = i64::MIN;
+/// No confirmation waits for main.
+const NOTHING: i64 = i64::MIN;
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -19,6 +21,8 @@ struct Slot {
     user: AtomicI64,
     /// True exactly when the client has ended its side; written by the owning worker.
     ended: AtomicBool,
+    /// The newest message that the client has confirmed and main has not heard of; [`NOTHING`] where main has.
+    confirmed: AtomicI64,
 }
 
 /// All channels by slot, and the pool of free names.
@@ -87,6 +91,7 @@ impl ChannelTable {
         slot.worker.store(worker as u32, Ordering::Relaxed);
         slot.user.store(NOBODY, Ordering::Relaxed);
         slot.ended.store(false, Ordering::Relaxed);
+        slot.confirmed.store(NOTHING, Ordering::Relaxed);
         self.present.fetch_add(1, Ordering::Relaxed);
         self.connected.fetch_add(1, Ordering::Relaxed);
         slot.gate.open(id);
@@ -182,6 +187,22 @@ impl ChannelTable {
         self.slot(id).is_some_and(|slot| slot.ended.load(Ordering::Acquire))
     }
 
+    /// Notes what the client has confirmed, by the owning worker. True exactly when main has to be told: a channel has
+    /// one such word on its way at most, however fast its client confirms.
+    pub fn confirm(&self, id: ChannelId, upto: Mid) -> bool {
+        // Relaxed: the number is all that is passed on, and the queue orders it among the rest.
+        let later = |waiting: i64| (upto.0 > waiting).then_some(upto.0);
+        self.slot(id).is_some_and(|slot| {
+            slot.confirmed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later) == Ok(NOTHING)
+        })
+    }
+
+    /// Takes what the client has confirmed, by main alone.
+    pub fn take_confirmed(&self, id: ChannelId) -> Option<Mid> {
+        let upto = self.slot(id)?.confirmed.swap(NOTHING, Ordering::Relaxed);
+        (upto != NOTHING).then_some(Mid(upto))
+    }
+
     /// Every channel that is not free, at about this moment.
     pub fn occupants(&self) -> impl Iterator<Item = ChannelId> {
         self.slots.iter().enumerate().filter_map(|(slot, s)| s.gate.occupant(slot as u32))
@@ -210,6 +231,17 @@ mod tests {
         assert_ne!(again, first);
         assert_ne!(again, other);
         assert_eq!(table.taken(), 2);
+    }
+
+    #[test]
+    fn confirmations_wait_as_one_and_only_the_first_has_to_be_told() {
+        let table = ChannelTable::new(1);
+        let id = table.open(0).unwrap();
+        assert!(table.confirm(id, Mid(4)));
+        assert!(!table.confirm(id, Mid(9)));
+        assert!(!table.confirm(id, Mid(7)), "they are cumulative");
+        assert_eq!((table.take_confirmed(id), table.take_confirmed(id)), (Some(Mid(9)), None));
+        assert!(table.confirm(id, Mid(7)));
     }
 
     #[test]

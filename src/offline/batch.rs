@@ -11,9 +11,9 @@ use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::service::ask::{Asker, Login};
 use crate::service::bans::{Ban, BanFault, Banned};
-use crate::service::chat::{Body, Chat};
+use crate::service::chat::{Body, Chat, Custody};
 use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
-use crate::service::ticket::Ticket;
+use crate::service::ticket::{Acceptance, Ticket};
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
@@ -34,10 +34,27 @@ pub(crate) enum Owed {
     Unban(Banned),
     /// A box's numbers begin a new epoch.
     Epoch { user: UserId, epoch: Epoch },
-    /// An accepted message goes to the box; its ticket is counted off when it is there.
-    Keep { user: UserId, mid: Mid, at_ms: i64, body: Body, ticket: Option<Arc<Ticket>> },
-    /// Messages of the box were taken over by the client's connection.
+    /// An accepted message goes to the box.
+    Keep(Box<Keeping>),
+    /// Messages of the box were sent to a client that confirms.
+    MarkSent { user: UserId, upto: Mid },
+    /// Messages of the box were taken over by the client's connection, or confirmed by the client.
     DropKept { user: UserId, upto: Mid },
+}
+
+/// An accepted message on its way to the box.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    pub(crate) user: UserId,
+    pub(crate) mid: Mid,
+    pub(crate) at_ms: i64,
+    pub(crate) body: Body,
+    /// True exactly when it was sent to a client that has not confirmed it.
+    pub(crate) sent: bool,
+    /// Counted off when it is there.
+    pub(crate) ticket: Option<Arc<Ticket>>,
+    /// Stored with it.
+    pub(crate) acceptance: Option<Acceptance>,
 }
 
 /// What happens when the batch is over.
@@ -47,6 +64,9 @@ pub(crate) enum Effect {
     Post { worker: usize, letter: Mail },
     /// A letter if it is committed, another if not.
     Commit { worker: usize, letter: Mail, otherwise: Mail },
+    /// A chat that was put into the box goes to the client that has to confirm it, if it is committed; else it was
+    /// never sent.
+    Deliver { worker: usize, letter: Mail, user: UserId, key: EndKey, mid: Mid },
     /// A request of a channel is through; an error besides if it is not committed.
     GoOn { asker: Asker },
     /// A login's letter if it is committed; else the session never was.
@@ -117,14 +137,18 @@ impl<St: Storage> Batch<St> {
         self.number
     }
 
-    /// Takes back the chats to a session that are not posted yet, oldest first.
+    /// Takes back the chats to a session that are not posted yet, oldest first. Those that somebody else has too are
+    /// only not sent.
     pub(crate) fn take_back(&mut self, key: EndKey) -> Vec<Chat> {
         let mut taken = Vec::new();
         self.effects.retain_mut(|effect| match effect {
             Effect::Post { letter: Mail::Chat { to, session, chat, .. }, .. } if (*to, *session) == key => {
-                taken.push(chat.clone());
+                if chat.custody == Custody::Here {
+                    taken.push(chat.clone());
+                }
                 false
             }
+            Effect::Deliver { key: other, .. } => *other != key,
             _ => true,
         });
         taken
@@ -173,7 +197,9 @@ impl<St: Storage> Batch<St> {
                 for write in self.owed.drain(..self.written) {
                     match write {
                         Owed::Completion { key, last: true, .. } => drop(self.rows.remove(&key)),
-                        Owed::Keep { ticket: Some(ticket), .. } => effects.push(Effect::Safe { ticket }),
+                        Owed::Keep(keeping) => {
+                            effects.extend(keeping.ticket.map(|ticket| Effect::Safe { ticket }));
+                        }
                         _ => {}
                     }
                 }
@@ -234,7 +260,14 @@ fn carry_out<St: Storage>(
         Owed::Ban(ban) => store.put_ban(ban)?,
         Owed::Unban(banned) => store.drop_ban(*banned)?,
         Owed::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
-        Owed::Keep { user, mid, at_ms, body, .. } => store.keep(*user, *mid, *at_ms, &body.object())?,
+        Owed::Keep(keeping) => {
+            let Keeping { user, mid, at_ms, body, sent, acceptance, .. } = &**keeping;
+            store.keep(*user, *mid, *at_ms, &body.object(), *sent)?;
+            if let Some(acceptance) = acceptance {
+                store.accept(*acceptance, *at_ms)?;
+            }
+        }
+        Owed::MarkSent { user, upto } => store.mark_sent(*user, *upto)?,
         Owed::DropKept { user, upto } => {
             store.drop_kept(*user, *upto)?;
         }

@@ -23,10 +23,10 @@ use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker};
 use crate::service::auth::Auth;
 use crate::service::bans::{BanFault, Bans};
-use crate::service::chats::Window;
 use crate::service::groups::KnownGroup;
 use crate::service::people::{People, Person};
 use crate::service::registry::Registry;
+use crate::service::repetitions::Repetitions;
 use crate::service::storage::Storage;
 use crate::service::ticket::Owed as OwedAnswers;
 use crate::sync::Arc;
@@ -60,6 +60,8 @@ pub struct Policy {
     pub box_messages: u64,
     /// Bytes of messages that a box takes.
     pub box_bytes: u64,
+    /// Messages that are under way to a client that confirms them.
+    pub ack_window: usize,
     /// True exactly when a login for a user who is online is refused rather than taking over.
     pub reject_duplicates: bool,
 }
@@ -90,7 +92,7 @@ pub struct Drain<St, S> {
     pub(crate) people: People,
     pub(crate) bans: Bans,
     pub(crate) groups: HashMap<GroupId, Arc<KnownGroup>>,
-    pub(crate) window: Window,
+    pub(crate) repetitions: Repetitions,
     pub(crate) now: Now,
     /// Channels that have left and still have their fd, by slot.
     pub(super) seats: Vec<Option<Seat>>,
@@ -114,6 +116,7 @@ pub struct Drain<St, S> {
     /// Workers that wait for room.
     pub(super) short: Vec<usize>,
     expire_at_us: u64,
+    pub(crate) expire_accepted_at_us: u64,
     pub(super) stop: Option<Stop>,
 }
 
@@ -127,7 +130,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             people: People::default(),
             bans: Bans::default(),
             groups: HashMap::new(),
-            window: Window::default(),
+            repetitions: Repetitions::default(),
             now: Now::default(),
             seats: Vec::new(),
             lingering: VecDeque::new(),
@@ -142,6 +145,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             departures: 0,
             short: Vec::new(),
             expire_at_us: EXPIRY_US,
+            expire_accepted_at_us: crate::service::repetitions::EXPIRY_US,
             stop: None,
         }
     }
@@ -166,6 +170,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Entry::TakenOver { user, channel, session, upto } => {
                 self.taken_over(user, (channel, session), upto);
             }
+            Entry::Confirmed { user, channel, session } => self.confirmed(user, (channel, session)),
+            Entry::Handed { ticket } => self.handed(ticket),
             Entry::Probed { user } => self.probed(user),
             Entry::Short { worker } => self.short.push(worker),
             Entry::Control(ask) => self.control(ask),
@@ -180,6 +186,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.stages.batch.note(std::mem::take(&mut self.departures));
         }
         self.expire();
+        self.expire_accepted();
         self.close_due();
         let outcome = self.batch.finish();
         self.now = clock();
@@ -223,7 +230,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let grace = self.lingering.front().map(|(at_us, _)| until(*at_us));
         let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
         let stop = self.stop.is_some().then_some(LOOK_US);
-        [grace, retry, stop, Some(until(self.expire_at_us))].into_iter().flatten().min()
+        let expiry = self.expire_at_us.min(self.expire_accepted_at_us);
+        [grace, retry, stop, Some(until(expiry))].into_iter().flatten().min()
     }
 
     /// True exactly when everything that had to be written is written.
@@ -290,6 +298,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 Effect::Commit { worker, letter, otherwise } => {
                     put(worker, if committed { letter } else { otherwise });
                 }
+                Effect::Deliver { worker, letter, .. } if committed => put(worker, letter),
+                Effect::Deliver { user, key, mid, .. } => self.unsend(user, key, mid),
                 Effect::GoOn { asker } => {
                     let worker = self.around.table.worker(asker.channel);
                     put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));

@@ -1,12 +1,12 @@
 //! Main's side of an end: departure, settlement, the grace, the close, and what the history says of it.
 
-use super::batch::{EndKey, Owed};
+use super::batch::{EndKey, Keeping, Owed};
 use super::departure::{Departure, Milestone, Receipt, Settlement};
 use super::drain::Drain;
 use super::mail::Mail;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::UserId;
-use crate::service::chat::Chat;
+use crate::service::chat::{Chat, Custody};
 use crate::service::storage::{Completion, DepartureRow, Storage};
 
 /// Lingering channels that one turn closes early at most.
@@ -149,6 +149,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         ending.completion.delivered = delivered as i64;
         ending.completion.saved = unsent.len() as i64;
         self.around.metrics.chats_saved.add(unsent.len() as u64);
+        if let Some((confirmed, unconfirmed)) = self.keep_unconfirmed(user, key) {
+            self.account(key, confirmed, unconfirmed);
+        }
         for chat in unsent {
             self.save(user, chat);
         }
@@ -159,6 +162,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.release(user);
         }
         self.complete(key);
+    }
+
+    /// What became of the messages to a client that confirms.
+    fn account(&mut self, key: EndKey, confirmed: u64, unconfirmed: u64) {
+        self.around.metrics.chats_saved.add(unconfirmed);
+        if let Some(ending) = self.endings.get_mut(&key) {
+            ending.completion.delivered = confirmed as i64;
+            ending.completion.saved += unconfirmed as i64;
+        }
     }
 
     /// What was held for a user goes where it belongs now, and whoever waited to be that user logs in.
@@ -209,12 +221,22 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             usage.count += 1;
             usage.bytes += chat.body.size() as u64;
         }
-        let begun = (!person.has_numbers()).then(|| person.begin_epoch());
+        let begun = (!person.has_numbers()).then(|| person.go_on_in_next_epoch());
         let mid = person.number();
         if let Some(epoch) = begun {
             self.batch.owe(Owed::Epoch { user, epoch });
         }
-        self.batch.owe(Owed::Keep { user, mid, at_ms, body: chat.body, ticket: chat.ticket });
+        let acceptance = chat.ticket.as_ref().and_then(|ticket| ticket.secure());
+        let Chat { body, ticket, .. } = chat;
+        self.batch.owe(Owed::Keep(Box::new(Keeping {
+            user,
+            mid,
+            at_ms,
+            body,
+            sent: false,
+            ticket,
+            acceptance,
+        })));
     }
 
     /// A letter came back because its session has ended: its departure is on its way through the queue.
@@ -226,8 +248,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         {
             present.gone = true;
         }
-        // What came from the box still lies there.
-        if chat.kept.is_none() {
+        if chat.custody == Custody::Here {
             person.hold(chat);
         }
         if !person.holds_messages() {

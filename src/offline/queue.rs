@@ -9,7 +9,8 @@ use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Mid, UserId};
 use crate::service::ask::Ask;
 use crate::service::bans::{Ban, BanAsk, BanFault, BanName};
-use crate::sync::{Condvar, Lock};
+use crate::service::ticket::Ticket;
+use crate::sync::{Arc, Condvar, Lock};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -44,6 +45,20 @@ pub enum Entry<S> {
         session: SessionNo,
         /// The newest.
         upto: Mid,
+    },
+    /// The client of a session has confirmed messages; up to which, the channel table says.
+    Confirmed {
+        /// Whose session.
+        user: UserId,
+        /// Which channel.
+        channel: ChannelId,
+        /// Which session.
+        session: SessionNo,
+    },
+    /// A copy of a chat with `seq` is in the kernel. There is one at most for each that main has sent out.
+    Handed {
+        /// Its sender's ticket.
+        ticket: Arc<Ticket>,
     },
     /// The channel that stood in the way of a login has been looked at.
     Probed {

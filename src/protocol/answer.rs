@@ -3,7 +3,7 @@
 //! Plain functions, used by any thread: they append to a buffer and do nothing else. Keys come in the order of
 //! the contract, because some old clients search for text instead of parsing.
 
-pub use super::chat::{Delivered, To, chat_object, read_delivered};
+pub use super::chat::{Delivered, To, chat_object, number, read_delivered};
 use super::errno::Errno;
 use super::json::{ObjectWriter, push_string};
 use crate::channel::Reason;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::json::{ObjectWriter, decode_integer, decode_string, read_object};
 use super::request::is_forbidden;
-use crate::ident::{GroupId, UserId};
+use crate::ident::{GroupId, Mid, UserId};
 
 /// The object of a chat request, borrowed from its frame. Only [`super::request::parse`] makes one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,11 +152,50 @@ pub fn read_delivered(body: &[u8]) -> Option<Delivered<'_>> {
     Some(Delivered { id: UserId(id?), name: name?, msg: msg?, groupid })
 }
 
+/// Puts a message's number into the object that begins at `begin`, for a receiver that confirms. What is not an
+/// object, as a database that others write to may hold, stays as it is.
+pub fn number(out: &mut Vec<u8>, begin: usize, mid: Mid, again: bool) {
+    let object = out[begin..].trim_ascii_end();
+    let Some((b'}', rest)) = object.split_last() else { return };
+    let first = rest.trim_ascii_end().last() == Some(&b'{');
+    let end = begin + rest.len();
+    out.truncate(end);
+    if !first {
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"mid\":");
+    out.extend_from_slice(mid.0.to_string().as_bytes());
+    if again {
+        out.extend_from_slice(b",\"again\":true");
+    }
+    out.push(b'}');
+}
+
 /// Takes the line ends out of everything from `begin` on. In valid JSON they are only white space between tokens
 /// and never the only thing between two, but a receiver that reads by lines would see several.
 fn join_lines(out: &mut Vec<u8>, begin: usize) {
     if memchr::memchr2(b'\n', b'\r', &out[begin..]).is_some() {
         let joined: Vec<u8> = out.drain(begin..).filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
         out.extend_from_slice(&joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(body: &str, again: bool) -> String {
+        let mut out = b"before".to_vec();
+        out.extend_from_slice(body.as_bytes());
+        number(&mut out, b"before".len(), Mid(7), again);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_number_goes_behind_the_last_field_of_its_object() {
+        assert_eq!(numbered(r#"{"msg":"}"}"#, false), r#"before{"msg":"}","mid":7}"#);
+        assert_eq!(numbered(r#"{"a":1 } "#, true), r#"before{"a":1 ,"mid":7,"again":true}"#);
+        assert_eq!(numbered("{ }", false), r#"before{ "mid":7}"#);
+        assert_eq!(numbered("nonsense", false), "beforenonsense");
     }
 }

@@ -8,12 +8,14 @@ use super::auth::{Job, NAME_TAKEN, Task};
 use super::people::Session;
 use super::registry::Online;
 use super::storage::{Kept, Storage, UserRow};
+use super::unconfirmed::numbered_kept;
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::{Mid, UserId};
 use crate::offline::batch::{Effect, EndKey};
 use crate::offline::drain::{Drain, refusal};
 use crate::offline::{Departure, Mail, Parting, Settles};
 use crate::protocol::errno::Errno;
+use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use std::net::SocketAddr;
 
@@ -73,6 +75,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     verified: None,
                     renewed: None,
                     again: None,
+                    caps: Caps::default(),
                     lines: true,
                     proven: false,
                 });
@@ -207,8 +210,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         // Another process has changed the password, or a renewed hash was written just now.
         self.around.auth.forget(who, password);
-        let (peer, lines) = (login.peer, login.lines);
-        let task = Task::Login { peer, who: who.clone(), password: password.clone(), lines };
+        let (peer, caps, lines) = (login.peer, login.caps, login.lines);
+        let task = Task::Login { peer, who: who.clone(), password: password.clone(), caps, lines };
         if self.around.auth.submit(Job { asker: login.asker.clone(), task }).is_err() {
             self.refuse(&login.asker, Errno::Busy);
         }
@@ -229,6 +232,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             epoch,
             peer: login.peer,
             lines: login.lines,
+            caps: login.caps,
             since_ms: self.now.unix_ms,
             backlog: None,
             gone: false,
@@ -244,18 +248,26 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.batch.attempt(|store| store.renew_password(user, old, new));
         }
         let (offline, more) = self.open_box(user);
+        let last = offline.last().map(|kept| kept.mid);
         if let Some(session) = self.people.find(user).and_then(|person| person.session.as_mut()) {
-            session.backlog = more.then(|| offline.last().map_or(Mid(0), |kept| kept.mid));
+            session.backlog = more.then(|| last.unwrap_or(Mid(0)));
         }
-        let upto = offline.last().map(|kept| kept.mid);
+        let confirms = login.caps.ack;
+        if confirms {
+            self.begin_confirming(user, key, &offline);
+        }
         let logged_in = LoggedIn {
             user,
             name,
             session: Some(number),
             epoch,
-            offline: self.chats_of(offline, login.lines),
-            upto,
-            open: !more,
+            offline: if confirms {
+                offline.into_iter().map(numbered_kept).collect()
+            } else {
+                self.chats_of(offline, login.lines)
+            },
+            upto: last.filter(|_| !confirms),
+            open: !more && !confirms,
             friends: self.friends_now(user),
             groups: self.groups_now(user),
             seq: login.asker.seq.clone(),
@@ -313,6 +325,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         if let Some(person) = self.people.find(user) {
             person.session.take_if(|session| (session.channel, session.number) == key);
+            person.unconfirmed = None;
             person.forget_numbers();
             self.release(user);
         }

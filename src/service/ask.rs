@@ -4,6 +4,7 @@ use super::auth::Who;
 use super::chat::Body;
 use crate::channel::ChannelId;
 use crate::ident::{GroupId, UserId};
+use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use std::net::SocketAddr;
 
@@ -34,6 +35,8 @@ pub struct Login {
     pub renewed: Option<Box<str>>,
     /// What to verify once more should the row's hash be another by now; none for a guest.
     pub again: Option<(Who, Box<str>)>,
+    /// What the client can do.
+    pub caps: Caps,
     /// True exactly when the client speaks lines.
     pub lines: bool,
     /// True exactly when the store has just taken a commit for this login's sake: only then is another session

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::ident::UserId;
 use crate::offline::{Mail, OfflineQueue, Outlet, Settles};
 use crate::protocol::errno::Errno;
+use crate::protocol::request::Caps;
 use crate::sync::{Arc, Lock};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
@@ -60,6 +61,8 @@ pub enum Task {
         who: Who,
         /// The password.
         password: Box<str>,
+        /// What the client can do.
+        caps: Caps,
         /// True exactly when the client speaks lines, where a name that nobody registered is a guest's.
         lines: bool,
     },
@@ -128,7 +131,7 @@ impl Auth {
 
     /// The login of a job whose password was verified a short time ago.
     pub fn recall(&self, job: &Job, now_us: u64) -> Option<Login> {
-        let Task::Login { peer, who, password, lines } = &job.task else { return None };
+        let Task::Login { peer, who, password, caps, lines } = &job.task else { return None };
         let name = self.name_of(who, password);
         let recalled = self.recalled.lock();
         let known = recalled.get(&name).filter(|known| now_us < known.until_us)?;
@@ -139,6 +142,7 @@ impl Auth {
             verified: Some(Arc::clone(&known.verified)),
             renewed: None,
             again: Some((who.clone(), password.clone())),
+            caps: *caps,
             lines: *lines,
             proven: false,
         })
@@ -215,8 +219,8 @@ impl<S> Verifier<S> {
             let Job { asker, task } = job;
             let outcome = match (&hasher, task) {
                 (None, task) => Err((task.answered_by(), Errno::Busy, Errno::Busy.text())),
-                (Some(hasher), Task::Login { peer, who, password, lines }) => {
-                    self.verify(hasher, nobody.as_deref(), &asker, peer, (&who, lines), &password)
+                (Some(hasher), Task::Login { peer, who, password, caps, lines }) => {
+                    self.verify(hasher, nobody.as_deref(), &asker, peer, (&who, caps, lines), &password)
                 }
                 (Some(hasher), Task::Register { name, password }) => {
                     self.register(hasher, &asker, name, &password)
@@ -241,7 +245,7 @@ impl<S> Verifier<S> {
         nobody: Option<&str>,
         asker: &Asker,
         peer: SocketAddr,
-        (who, lines): (&Who, bool),
+        (who, caps, lines): (&Who, Caps, bool),
         password: &str,
     ) -> Result<Ask, Refusal> {
         let found = match who {
@@ -276,6 +280,7 @@ impl<S> Verifier<S> {
             verified: Some(stored.into()),
             renewed: renewed.map(Into::into),
             again: Some((who.clone(), password.into())),
+            caps,
             lines,
             proven: false,
         })))
@@ -362,6 +367,7 @@ mod tests {
                 peer: ([127, 0, 0, 1], 1).into(),
                 who: Who::Id(UserId(1)),
                 password: password.into(),
+                caps: Caps::default(),
                 lines: false,
             },
         };

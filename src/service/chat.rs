@@ -4,7 +4,7 @@ use super::ask::Asker;
 use super::ticket::Ticket;
 use crate::clock::local_time;
 use crate::ident::{Mid, UserId};
-use crate::protocol::chat::{To, chat_object, read_delivered};
+use crate::protocol::chat::{To, chat_object, number, read_delivered};
 use crate::protocol::line;
 use crate::sync::Arc;
 
@@ -17,10 +17,26 @@ pub struct Chat {
     pub group: Option<Arc<str>>,
     /// Counted off when this copy is safe.
     pub ticket: Option<Arc<Ticket>>,
-    /// Its number in the receiver's box, if it still lies there.
-    pub kept: Option<Mid>,
+    /// Who else has it.
+    pub custody: Custody,
     /// Who hears of it should it not be possible to keep this copy.
     pub told: Told,
+}
+
+/// Where a chat is besides in this copy, and so what becomes of the copy when it cannot be handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Custody {
+    /// Nowhere: this copy is given back.
+    Here,
+    /// In the receiver's box under that number, until its first byte is in the kernel.
+    Box(Mid),
+    /// With main under that number, until the client confirms it.
+    Unconfirmed {
+        /// Its number.
+        mid: Mid,
+        /// True exactly when it was sent in an earlier session.
+        again: bool,
+    },
 }
 
 /// What is said, in the words of the sender's protocol until somebody needs the other's.
@@ -66,12 +82,21 @@ pub enum Told {
 impl Chat {
     /// A chat that was accepted before.
     pub fn accepted(body: Body, ticket: Option<Arc<Ticket>>) -> Self {
-        Chat { body, group: None, ticket, kept: None, told: Told::Nobody }
+        Chat { body, group: None, ticket, custody: Custody::Here, told: Told::Nobody }
     }
 
-    /// A chat that lies in the receiver's box.
-    pub fn kept(body: Vec<u8>, mid: Mid, group: Option<Arc<str>>) -> Self {
-        Chat { body: Body::Object(body.into()), group, ticket: None, kept: Some(mid), told: Told::Nobody }
+    /// A chat that somebody else has too.
+    pub fn copied(body: Body, group: Option<Arc<str>>, custody: Custody) -> Self {
+        Chat { body, group, ticket: None, custody, told: Told::Nobody }
+    }
+
+    /// Appends the JSON object that a receiver gets, without a terminator: with its number where that is confirmed.
+    pub fn write_object(&self, out: &mut Vec<u8>) {
+        let begin = out.len();
+        self.body.write_object(out);
+        if let Custody::Unconfirmed { mid, again } = self.custody {
+            number(out, begin, mid, again);
+        }
     }
 
     /// Appends the line that a receiver who speaks lines gets.

@@ -3,9 +3,9 @@
 //! On main.
 
 use super::ask::{Asker, Destination, Message};
-use super::chat::{Chat, Told};
+use super::chat::{Body, Chat, Custody, Told};
 use super::storage::{BoxUsage, Kept, Storage};
-use super::ticket::Ticket;
+use super::ticket::{Acceptance, Ticket};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{GroupId, Mid, UserId};
 use crate::offline::batch::{Effect, Owed};
@@ -16,62 +16,6 @@ use crate::protocol::errno::Errno;
 use crate::service::accounts::{HANDOVER_BYTES, HANDOVER_COUNT};
 use crate::service::answer::Answer;
 use crate::sync::Arc;
-use std::collections::{HashMap, VecDeque};
-
-/// Chats with `seq` that are remembered for one sender.
-const WINDOW_COUNT: usize = 1024;
-/// How long they are remembered, in microseconds (10 minutes).
-const WINDOW_US: u64 = 600_000_000;
-/// Senders whose window is looked at for expiry when their number has doubled since, at least.
-const WINDOW_SENDERS: usize = 1024;
-
-/// The chats with `seq` of the last minutes, by sender, so that a repetition is the same message.
-#[derive(Debug, Default)]
-pub(crate) struct Window {
-    senders: HashMap<UserId, Recent>,
-    tidy_at: usize,
-}
-
-#[derive(Debug, Default)]
-struct Recent {
-    tickets: HashMap<u128, Arc<Ticket>>,
-    order: VecDeque<(u64, u128)>,
-}
-
-impl Window {
-    /// The ticket of the same message, if it is remembered and has not failed.
-    fn find(&mut self, sender: UserId, fingerprint: u128, now_us: u64) -> Option<Arc<Ticket>> {
-        let recent = self.senders.get_mut(&sender)?;
-        recent.expire(now_us);
-        recent.tickets.get(&fingerprint).cloned()
-    }
-
-    fn remember(&mut self, sender: UserId, fingerprint: u128, ticket: &Arc<Ticket>, now_us: u64) {
-        if self.senders.len() > self.tidy_at.max(WINDOW_SENDERS) {
-            self.senders.retain(|_, recent| {
-                recent.expire(now_us);
-                !recent.order.is_empty()
-            });
-            self.tidy_at = self.senders.len() * 2;
-        }
-        let recent = self.senders.entry(sender).or_default();
-        if recent.tickets.insert(fingerprint, Arc::clone(ticket)).is_none() {
-            recent.order.push_back((now_us, fingerprint));
-        }
-        recent.expire(now_us);
-    }
-}
-
-impl Recent {
-    fn expire(&mut self, now_us: u64) {
-        while let Some((at_us, fingerprint)) = self.order.front().copied()
-            && (self.order.len() > WINDOW_COUNT || now_us >= at_us + WINDOW_US)
-        {
-            self.order.pop_front();
-            self.tickets.remove(&fingerprint);
-        }
-    }
-}
 
 /// Where a chat has come to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,18 +49,19 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn new_ticket(&mut self, message: &Message, fingerprint: u128) -> Option<Arc<Ticket>> {
         let asker = message.asker.clone();
         let now_us = self.now.mono_us;
-        if let Some(known) = self.window.find(message.from, fingerprint, now_us) {
+        let acceptance = Acceptance { sender: message.from, fingerprint };
+        if let Some(known) = self.repetitions.find(acceptance, now_us) {
             let late = known.join(asker).err();
             if late.is_none() || known.succeeded() {
                 self.let_go_on(&message.asker, false);
                 if let Some(asker) = late {
-                    self.batch.then(Effect::Safe { ticket: Ticket::new(asker, 1) });
+                    self.batch.then(Effect::Safe { ticket: Ticket::new(asker, None) });
                 }
                 return None;
             }
         }
-        let ticket = Ticket::new(message.asker.clone(), 1);
-        self.window.remember(message.from, fingerprint, &ticket, now_us);
+        let ticket = Ticket::new(message.asker.clone(), Some(acceptance));
+        self.repetitions.remember(acceptance, &ticket, now_us);
         Some(ticket)
     }
 
@@ -154,7 +99,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let silent = ticket.is_none();
         let placed = self.place(
             user,
-            Chat { body: message.body.clone().addressed_to(user), group: None, ticket, kept: None, told },
+            Chat {
+                body: message.body.clone().addressed_to(user),
+                group: None,
+                ticket,
+                custody: Custody::Here,
+                told,
+            },
         );
         self.let_go_on(asker, silent && placed == Placed::Kept);
     }
@@ -182,7 +133,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let mut rests_on_commit = false;
         for member in others {
             let (body, group) = (message.body.clone(), Some(Arc::clone(&known.name)));
-            let chat = Chat { body, group, ticket: ticket.clone(), kept: None, told: Told::Group };
+            let (ticket, custody) = (ticket.clone(), Custody::Here);
+            let chat = Chat { body, group, ticket, custody, told: Told::Group };
             let placed = match self.person(*member).map(|found| found.is_some()) {
                 Ok(true) => self.place(*member, chat),
                 Ok(false) => self.count_off(chat.ticket),
@@ -197,9 +149,23 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A copy that nobody has to get.
     fn count_off(&mut self, ticket: Option<Arc<Ticket>>) -> Placed {
         if let Some(ticket) = ticket {
+            self.secure(&ticket);
             self.batch.then(Effect::CountOff { ticket });
         }
         Placed::Elsewhere
+    }
+
+    /// A copy is in the kernel. Its sender is answered when that is stored, or cannot be: it is handed over.
+    pub(crate) fn handed(&mut self, ticket: Arc<Ticket>) {
+        self.count_off(Some(ticket));
+    }
+
+    /// Notes that one more copy is safe, if the batch is committed; the last one stores that the chat was accepted.
+    fn secure(&mut self, ticket: &Ticket) {
+        if let Some(acceptance) = ticket.secure() {
+            let at_ms = self.now.unix_ms;
+            self.batch.attempt(|store| store.accept(acceptance, at_ms));
+        }
     }
 
     /// Brings a chat to where its receiver is: a channel, a settlement that is awaited, or the box.
@@ -234,6 +200,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             }
             return None;
         }
+        if person.unconfirmed.is_some() {
+            return self.send_numbered(user, chat);
+        }
         let Some(session) = person.session.as_mut().filter(|session| session.backlog.is_none()) else {
             return Some(chat);
         };
@@ -251,28 +220,32 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// Puts a chat into a box, if there is room.
     fn keep(&mut self, user: UserId, chat: Chat) -> Placed {
-        let Some(usage) = self.usage(user) else { return self.not_stored(user, chat) };
+        self.keep_as(user, chat, false).map_or_else(|placed| placed, |_| Placed::Kept)
+    }
+
+    /// The same, and whether it is sent to a client that confirms as soon as it is there. Answers its number, or where
+    /// it has come to instead.
+    pub(crate) fn keep_as(&mut self, user: UserId, chat: Chat, sent: bool) -> Result<Mid, Placed> {
+        let Some(usage) = self.usage(user) else { return Err(self.not_stored(user, chat)) };
         let object = chat.body.object();
         let Some(usage) = self.with_one_more(usage, &object) else {
             self.fail(user, chat, Errno::BoxFull);
-            return Placed::Elsewhere;
+            return Err(Placed::Elsewhere);
         };
         let at_ms = self.now.unix_ms;
-        let kept = match self.next_mid(user) {
-            Some(mid) => self.batch.attempt(|store| store.keep(user, mid, at_ms, &object)),
-            None => None,
-        };
-        if kept.is_none() {
-            return self.not_stored(user, chat);
+        let Some(mid) = self.next_mid(user) else { return Err(self.not_stored(user, chat)) };
+        if self.batch.attempt(|store| store.keep(user, mid, at_ms, &object, sent)).is_none() {
+            return Err(self.not_stored(user, chat));
         }
         if let Some(person) = self.people.find(user) {
             person.usage = Some(usage);
         }
         self.around.metrics.chats_kept.add(1);
         if let Some(ticket) = chat.ticket {
+            self.secure(&ticket);
             self.batch.then(Effect::Safe { ticket });
         }
-        Placed::Kept
+        Ok(mid)
     }
 
     /// What a box holds with one more message; none when that is too much.
@@ -282,15 +255,16 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         fits.then_some(more)
     }
 
-    fn not_stored(&mut self, user: UserId, chat: Chat) -> Placed {
+    pub(crate) fn not_stored(&mut self, user: UserId, chat: Chat) -> Placed {
         self.fail(user, chat, Errno::NotStored);
         Placed::NotStored
     }
 
     /// A chat that could not be placed: its sender is told.
-    fn fail(&mut self, user: UserId, chat: Chat, errno: Errno) {
+    pub(crate) fn fail(&mut self, user: UserId, chat: Chat, errno: Errno) {
         match (chat.ticket, chat.told) {
             (Some(ticket), Told::Group) if errno == Errno::BoxFull => {
+                self.secure(&ticket);
                 self.batch.then(Effect::Full { ticket, user });
             }
             (Some(ticket), _) => self.batch.then(Effect::Failed { ticket, errno }),
@@ -345,6 +319,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some((session, sent)) = session.and_then(|session| Some((session, session.backlog?))) else {
             return Some(());
         };
+        if session.caps.ack {
+            return self.refill_window(user, sent);
+        }
         let (channel, number, worker) = (session.channel, session.number, session.worker);
         let lines = session.lines;
         let kept = self.batch.attempt(|store| store.kept(user, sent, HANDOVER_COUNT, HANDOVER_BYTES))?;
@@ -360,12 +337,17 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(session) = self.people.find(user).and_then(|person| person.session.as_mut()) {
             session.backlog = last;
         }
+        self.post_now(worker, &mut letters);
+        Some(())
+    }
+
+    /// Letters that hang on no batch.
+    pub(crate) fn post_now(&mut self, worker: usize, letters: &mut Vec<Mail>) {
         let mut refused = Vec::new();
-        self.around.outlet.post(worker, &mut letters, &mut refused);
+        self.around.outlet.post(worker, letters, &mut refused);
         for letter in refused {
             self.came_back(letter);
         }
-        Some(())
     }
 
     /// Chats that lie in a box, with the names of their groups for a client that speaks lines.
@@ -374,7 +356,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             .map(|kept| {
                 let group = lines.then(|| read_delivered(&kept.body)?.groupid).flatten();
                 let known = group.and_then(|group| self.members(group).ok().flatten());
-                Chat::kept(kept.body, kept.mid, known.map(|known| Arc::clone(&known.name)))
+                let group = known.map(|known| Arc::clone(&known.name));
+                Chat::copied(Body::Object(kept.body.into()), group, Custody::Box(kept.mid))
             })
             .collect()
     }
@@ -396,7 +379,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let person = self.people.find(user)?;
         if !person.has_numbers() {
-            let epoch = person.begin_epoch();
+            let epoch = person.go_on_in_next_epoch();
             self.batch.attempt(|store| store.set_epoch(user, epoch))?;
         }
         Some(self.people.find(user)?.number())

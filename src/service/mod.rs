@@ -12,5 +12,7 @@ pub mod fingerprint;
 pub(crate) mod groups;
 pub(crate) mod people;
 pub mod registry;
+pub mod repetitions;
 pub mod storage;
 pub mod ticket;
+pub mod unconfirmed;

@@ -5,8 +5,10 @@
 use super::ask::Login;
 use super::chat::Chat;
 use super::storage::{BoxUsage, UserRow};
+use super::unconfirmed::Unconfirmed;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Epoch, Mid, UserId};
+use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -41,6 +43,8 @@ pub(crate) struct Person {
     pub(crate) held: VecDeque<Chat>,
     /// Bytes of their bodies.
     held_bytes: usize,
+    /// What the session's client has to confirm, until the session has settled; none where the client does not.
+    pub(crate) unconfirmed: Option<Box<Unconfirmed>>,
     /// What the box holds, once it has been looked at.
     pub(crate) usage: Option<BoxUsage>,
     /// The next message's number; none before an epoch has been begun for it in this run of the server.
@@ -58,6 +62,8 @@ pub(crate) struct Session {
     pub(crate) since_ms: i64,
     /// True exactly when the client speaks lines.
     pub(crate) lines: bool,
+    /// What the client can do.
+    pub(crate) caps: Caps,
     /// The newest message of the box that was sent to the channel, while the box may hold newer ones.
     pub(crate) backlog: Option<Mid>,
     /// True exactly when a letter came back because the step is taken; the departure is on its way.
@@ -77,6 +83,7 @@ impl Person {
             probing: Vec::new(),
             held: VecDeque::new(),
             held_bytes: 0,
+            unconfirmed: None,
             usage: None,
             next: None,
         }
@@ -89,6 +96,16 @@ impl Person {
         self.epoch
     }
 
+    /// Begins a new epoch for the sake of message numbers. A session that goes on is one of that epoch from then on,
+    /// for its end must name the epoch of the row.
+    pub(crate) fn go_on_in_next_epoch(&mut self) -> Epoch {
+        let epoch = self.begin_epoch();
+        if let Some(session) = &mut self.session {
+            session.epoch = epoch;
+        }
+        epoch
+    }
+
     /// True exactly when message numbers can be given out.
     pub(crate) fn has_numbers(&self) -> bool {
         self.next.is_some()
@@ -97,7 +114,8 @@ impl Person {
     /// The next message's number.
     pub(crate) fn number(&mut self) -> Mid {
         let mid = self.next.unwrap_or(Mid((self.epoch.0 << MID_BITS) + 1));
-        self.next = Some(Mid(mid.0 + 1));
+        // The last number of an epoch is followed by a new epoch.
+        self.next = Some(Mid(mid.0 + 1)).filter(|next| next.0 >> MID_BITS == self.epoch.0);
         mid
     }
 
@@ -221,6 +239,18 @@ mod tests {
         let third = person.number();
         assert!(first < second && second < third);
         assert!(third.0 < 1 << 53);
+    }
+
+    #[test]
+    fn an_epoch_without_numbers_left_is_followed_by_the_next() {
+        let mut people = People::default();
+        let person = people.meet(&row(4));
+        person.begin_epoch();
+        person.next = Some(Mid((6 << MID_BITS) - 1));
+        let last = person.number();
+        assert!(!person.has_numbers());
+        person.go_on_in_next_epoch();
+        assert!(person.number() > last);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! between [`Storage::begin`] and [`Storage::commit`] is one transaction.
 
 use super::bans::{Ban, Banned};
+use super::ticket::Acceptance;
 use crate::channel::Reason;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 
@@ -68,6 +69,8 @@ pub struct Kept {
     pub mid: Mid,
     /// The JSON object that was sent (msgid 6 or 10), without a terminator.
     pub body: Vec<u8>,
+    /// True exactly when it was sent to a client that has not confirmed it.
+    pub sent: bool,
 }
 
 /// The number of a row of `departure`.
@@ -186,8 +189,10 @@ pub trait Storage: Lookup {
     /// The members of a group, by number.
     fn members(&mut self, group: GroupId) -> Stored<Vec<Member>>;
 
-    /// Puts a message into a box. `mid` must be above every other in that box.
-    fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8]) -> Stored<()>;
+    /// Puts a message into a box, under a number that no message in it has. `sent` as in [`Kept`].
+    fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()>;
+    /// Notes that the messages up to and including `upto` were sent to a client that confirms.
+    fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()>;
     /// How much a box holds.
     fn box_usage(&mut self, user: UserId) -> Stored<BoxUsage>;
     /// The oldest messages above `after`: at most `max_count`, and at most `max_bytes` of bodies, but at least one
@@ -195,4 +200,10 @@ pub trait Storage: Lookup {
     fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>>;
     /// Removes the messages up to and including `upto`; answers what they held.
     fn drop_kept(&mut self, user: UserId, upto: Mid) -> Stored<BoxUsage>;
+
+    /// Notes that a chat with `seq` was accepted.
+    fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()>;
+    /// Forgets chats with `seq` that were accepted before `before_ms`, the oldest first, a bounded number a call;
+    /// answers how many.
+    fn expire_accepted(&mut self, before_ms: i64) -> Stored<u64>;
 }

@@ -222,7 +222,7 @@ mod tests {
     fn write_pages(store: &mut SqliteStore, first_mid: i64, pages: i64) {
         store.begin().unwrap();
         for mid in first_mid..first_mid + pages {
-            store.keep(UserId(1), Mid(mid), 0, &[b' '; PAGE_BYTES as usize]).unwrap();
+            store.keep(UserId(1), Mid(mid), 0, &[b' '; PAGE_BYTES as usize], false).unwrap();
         }
         store.commit().unwrap();
     }

@@ -29,4 +29,4 @@ pub use history::{Filter, History, StoredDeparture};
 pub use open::{BUSY_TIMEOUT, DATABASE_FILE, Durability, OpenError, Opened};
 pub use reader::{SqliteLookup, online_users};
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION};
-pub use writer::{EXPIRE_BATCH, SqliteStore};
+pub use writer::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH, SqliteStore};

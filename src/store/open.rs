@@ -17,6 +17,8 @@ use super::schema::{APPLICATION_ID, BANS, MIGRATIONS, SCHEMA_VERSION};
 use super::writer::SqliteStore;
 use crate::channel::Reason;
 use crate::service::bans::Ban;
+use crate::service::repetitions::WINDOW_US;
+use crate::service::ticket::Acceptance;
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "linger.db";
@@ -90,6 +92,8 @@ pub struct Opened {
     pub recovered: u64,
     /// Bans that are not over.
     pub bans: Vec<Ban>,
+    /// Chats with `seq` that were accepted in the last minutes, oldest first, each with its age in milliseconds.
+    pub accepted: Vec<(Acceptance, u64)>,
 }
 
 impl Durability {
@@ -143,7 +147,9 @@ pub(super) fn open_store(data_dir: &Path, durability: Durability, now_ms: i64) -
     let recovered = recover(&mut conn, now_ms).map_err(failed("setting users offline in"))?;
     let mut store = SqliteStore::new(conn, path.clone()).map_err(failed("reading the tables of"))?;
     let bans = store.bans(now_ms).map_err(failed("reading the bans of"))?;
-    Ok(Opened { store, recovered, bans })
+    let since_ms = now_ms - (WINDOW_US / 1000) as i64;
+    let accepted = store.accepted(since_ms, now_ms).map_err(failed("reading the latest chats of"))?;
+    Ok(Opened { store, recovered, bans, accepted })
 }
 
 /// Opens a connection that cannot write, to a database that is there.

@@ -18,7 +18,7 @@ pub const APPLICATION_ID: i32 = 0x4C4E_4752;
 pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that has been released never changes.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// Bans, each of one user or one block of addresses. Databases of version 1 from before there were bans lack it, so it
 /// is created wherever it is missing.
@@ -30,6 +30,21 @@ CREATE TABLE IF NOT EXISTS ban (
     until   INTEGER NOT NULL CHECK (typeof(until) = 'integer'), -- Unix milliseconds
     reason  TEXT,                                   -- what the administrator said
     CHECK ((user IS NULL) <> (address IS NULL))
+);
+";
+
+/// Confirmed messages, and chats with `seq` that are known again after a restart.
+const VERSION_2: &str = "
+-- 1 where the message was sent to a client that has not confirmed it.
+ALTER TABLE box ADD COLUMN sent INTEGER NOT NULL DEFAULT 0;
+
+-- Chats with `seq` that were accepted in the last minutes. Rows are only added at the end and removed at the start: it
+-- is read as a whole when the server starts, so it needs no index.
+CREATE TABLE accepted (
+    id          INTEGER PRIMARY KEY,
+    at          INTEGER NOT NULL,                   -- Unix milliseconds
+    sender      INTEGER NOT NULL,
+    fingerprint BLOB NOT NULL                       -- of seq, receiver and text
 );
 ";
 

@@ -51,10 +51,17 @@ statements! {
     MEMBERS "SELECT u.id, u.name, m.role FROM member AS m JOIN user AS u ON u.id = m.user
         WHERE m.groupid = ?1 ORDER BY m.user";
 
-    KEEP "INSERT INTO box (user, mid, at, body) VALUES (?1, ?2, ?3, ?4)";
+    KEEP "INSERT INTO box (user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5)";
+    MARK_SENT "UPDATE box SET sent = 1 WHERE user = ?1 AND mid <= ?2 AND sent = 0";
     BOX_USAGE "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM box WHERE user = ?1";
     BOX_USAGE_UPTO "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM box
         WHERE user = ?1 AND mid <= ?2";
-    KEPT "SELECT mid, body FROM box WHERE user = ?1 AND mid > ?2 ORDER BY mid LIMIT ?3";
+    KEPT "SELECT mid, body, sent FROM box WHERE user = ?1 AND mid > ?2 ORDER BY mid LIMIT ?3";
     DROP_KEPT "DELETE FROM box WHERE user = ?1 AND mid <= ?2";
+
+    ACCEPT "INSERT INTO accepted (at, sender, fingerprint) VALUES (?1, ?2, ?3)";
+    ACCEPTED "SELECT at, sender, fingerprint FROM accepted WHERE at > ?1 ORDER BY id";
+    /// Numbers rise with time, and there is no index on `at`.
+    EXPIRE_ACCEPTED "DELETE FROM accepted
+        WHERE id IN (SELECT id FROM accepted ORDER BY id LIMIT ?1) AND at <= ?2";
 }

@@ -13,6 +13,7 @@ use super::reader::find_user;
 use super::{row, sql};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::service::bans::{Ban, Banned};
+use crate::service::ticket::Acceptance;
 use crate::service::storage::{
     BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
     StorageError, Stored, UserRow,
@@ -20,6 +21,9 @@ use crate::service::storage::{
 
 /// Most departures that one call of [`Storage::expire_departures`] removes, so that a turn of main's stays short.
 pub const EXPIRE_BATCH: u64 = 1_000;
+
+/// Most rows that one call of [`Storage::expire_accepted`] removes. They are small and lie side by side.
+pub const EXPIRE_ACCEPTED_BATCH: u64 = 10_000;
 
 /// The store on SQLite.
 #[derive(Debug)]
@@ -59,6 +63,24 @@ impl SqliteStore {
             conn.prepare_cached(statement)?;
         }
         Ok(SqliteStore { conn, path, transaction: Transaction::None })
+    }
+
+    /// The chats with `seq` that were accepted after `since_ms`, oldest first, each with its age in milliseconds at
+    /// `now_ms`. Rows that others have spoilt are left out.
+    pub(super) fn accepted(
+        &mut self,
+        since_ms: i64,
+        now_ms: i64,
+    ) -> rusqlite::Result<Vec<(Acceptance, u64)>> {
+        let mut statement = self.conn.prepare_cached(sql::ACCEPTED)?;
+        let rows = statement.query_map((since_ms,), |row| {
+            // The clock may have been set back since.
+            let age_ms = (now_ms - row.get::<_, i64>(0)?).max(0) as u64;
+            let fingerprint = <[u8; 16]>::try_from(row::bytes(row, 2)?).ok().map(u128::from_le_bytes);
+            let sender = UserId(row.get(1)?);
+            Ok(fingerprint.map(|fingerprint| (Acceptance { sender, fingerprint }, age_ms)))
+        })?;
+        rows.filter_map(Result::transpose).collect()
     }
 
     /// The bans that are not over at `now_ms`. Rows that ban nobody, as others may have written them, are left out.
@@ -276,8 +298,12 @@ impl Storage for SqliteStore {
         })
     }
 
-    fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8]) -> Stored<()> {
-        self.write("keeping a message", sql::KEEP, (user.0, mid.0, at_ms, body)).map(drop)
+    fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()> {
+        self.write("keeping a message", sql::KEEP, (user.0, mid.0, at_ms, body, sent)).map(drop)
+    }
+
+    fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()> {
+        self.write("marking messages as sent", sql::MARK_SENT, (user.0, upto.0)).map(drop)
     }
 
     fn box_usage(&mut self, user: UserId) -> Stored<BoxUsage> {
@@ -297,7 +323,8 @@ impl Storage for SqliteStore {
                     break;
                 }
                 room = room.saturating_sub(body.len());
-                kept.push(Kept { mid: Mid(row.get(0)?), body });
+                let sent = row::optional_integer(row, 2)?.unwrap_or(0) != 0;
+                kept.push(Kept { mid: Mid(row.get(0)?), body, sent });
             }
             Ok(kept)
         })
@@ -314,6 +341,17 @@ impl Storage for SqliteStore {
             self.write(doing, sql::DROP_KEPT, (user.0, upto.0))?;
         }
         Ok(dropped)
+    }
+
+    fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()> {
+        let Acceptance { sender, fingerprint } = acceptance;
+        let columns = (at_ms, sender.0, &fingerprint.to_le_bytes()[..]);
+        self.write("noting an accepted chat", sql::ACCEPT, columns).map(drop)
+    }
+
+    fn expire_accepted(&mut self, before_ms: i64) -> Stored<u64> {
+        let columns = (EXPIRE_ACCEPTED_BATCH as i64, before_ms);
+        Ok(self.write("expiring accepted chats", sql::EXPIRE_ACCEPTED, columns)? as u64)
     }
 }
 
@@ -342,7 +380,7 @@ mod tests {
     fn keep_until_full(store: &mut SqliteStore) -> StorageError {
         let body = [b' '; 4_096];
         (1..10_000)
-            .find_map(|mid| store.keep(UserId(1), Mid(mid), 0, &body).err())
+            .find_map(|mid| store.keep(UserId(1), Mid(mid), 0, &body, false).err())
             .expect("the page limit is far lower")
     }
 
@@ -382,7 +420,7 @@ mod tests {
 
         store.conn.pragma_update(None, "max_page_count", limit + 1_000).unwrap();
         store.begin().unwrap();
-        store.keep(UserId(1), Mid(1), 0, b"{}").unwrap();
+        store.keep(UserId(1), Mid(1), 0, b"{}", false).unwrap();
         store.commit().unwrap();
         assert_eq!(store.box_usage(UserId(1)).unwrap(), BoxUsage { count: 1, bytes: 2 });
     }

@@ -21,6 +21,9 @@ pub(crate) const GRACE_US: u64 = 5_000_000;
 /// Messages that a box takes.
 pub(crate) const BOX_MESSAGES: u64 = 20;
 
+/// Messages under way to a client that confirms.
+pub(crate) const ACK_WINDOW: usize = 4;
+
 /// The shared parts.
 pub(crate) struct Commons {
     pub(crate) table: Arc<ChannelTable>,
@@ -104,6 +107,7 @@ pub(crate) fn policy() -> Policy {
         stop_drain_us: 2_000_000,
         box_messages: BOX_MESSAGES,
         box_bytes: 16 * 1024 * 1024,
+        ack_window: ACK_WINDOW,
         reject_duplicates: false,
     }
 }

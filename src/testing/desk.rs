@@ -8,7 +8,7 @@ use super::words::{HASH, Said, asker, login, message};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::{GroupId, UserId};
 use crate::offline::drain::{Drain, Policy};
-use crate::offline::{Departure, Entry, Kicker, Mail, Outlet, Parting, Settlement, Settles};
+use crate::offline::{Departure, Entry, Kicker, Mail, Outlet, Parting, Settlement};
 use crate::service::ask::{Ask, Destination};
 use crate::service::chat::Chat;
 use crate::sync::Arc;
@@ -45,7 +45,8 @@ impl Desk {
         let letters = Arc::new(Letterbox::new(Arc::clone(&commons.table), 1));
         let outlet: Arc<dyn Outlet> = Arc::<Letterbox>::clone(&letters);
         let store = disk.open(commons.clock.now().unix_ms);
-        let drain = Drain::new(store, policy, commons.surroundings(&outlet));
+        let accepted = disk.accepted(commons.clock.now().unix_ms);
+        let drain = Drain::new(store, policy, commons.surroundings(&outlet)).with_accepted(accepted);
         Desk { kicker: commons.kicker(&outlet), commons, letters, drain, disk }
     }
 
@@ -208,16 +209,14 @@ impl Desk {
         self.letters.take(Some(channel)).into_iter().filter_map(chat).collect()
     }
 
-    /// The receiver's worker hands chats to the kernel, and pays what their tickets owe.
-    pub(crate) fn take_over(&self, letters: Vec<Mail>) {
+    /// The receiver's worker hands chats to the kernel; main commits that and answers their senders.
+    pub(crate) fn take_over(&mut self, letters: Vec<Mail>) {
         for letter in letters {
-            let Mail::Chat { chat, .. } = letter else { continue };
-            for (asker, answer) in chat.ticket.iter().flat_map(|ticket| ticket.safe()) {
-                let (channel, settles) = (asker.channel, Settles::Ticket);
-                let paid = Mail::Answer { channel, settles, answer: Some(answer) };
-                self.letters.post(0, &mut vec![paid], &mut Vec::new());
+            if let Mail::Chat { chat: Chat { ticket: Some(ticket), .. }, .. } = letter {
+                self.take(Entry::Handed { ticket });
             }
         }
+        self.finish();
     }
 
     /// The worker hands the socket back.

@@ -10,7 +10,8 @@ use crate::service::storage::{
     BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
     StorageError, Stored, UserRow,
 };
-use crate::store::EXPIRE_BATCH;
+use crate::service::ticket::Acceptance;
+use crate::store::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH};
 use crate::sync::{Arc, Lock};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +44,13 @@ pub(crate) struct Departed {
     pub(crate) completion: Option<Completion>,
 }
 
+/// A message in a box.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Stowed {
+    body: Arc<[u8]>,
+    sent: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Tables {
     users: BTreeMap<UserId, UserRow>,
@@ -51,12 +59,14 @@ struct Tables {
     friends: BTreeSet<(UserId, UserId)>,
     groups: BTreeMap<GroupId, GroupRow>,
     members: BTreeMap<(GroupId, UserId), &'static str>,
-    boxes: BTreeMap<UserId, BTreeMap<Mid, Arc<[u8]>>>,
+    boxes: BTreeMap<UserId, BTreeMap<Mid, Stowed>>,
     /// The highest message number of each box, taken out ones included.
     highest: BTreeMap<UserId, Mid>,
     departures: BTreeMap<i64, Departed>,
     bans: Vec<Ban>,
     last_departure: i64,
+    /// Oldest first.
+    accepted: Vec<(i64, Acceptance)>,
 }
 
 /// Main's connection to a disk.
@@ -119,7 +129,13 @@ impl Disk {
     /// What a box holds, as committed, oldest first.
     pub(crate) fn texts(&self, user: UserId) -> Vec<String> {
         let platter = self.0.lock();
-        platter.tables.boxes.get(&user).into_iter().flatten().map(|(_, body)| text(body)).collect()
+        platter.tables.boxes.get(&user).into_iter().flatten().map(|(_, stowed)| text(&stowed.body)).collect()
+    }
+
+    /// The chats with `seq` that a starting server knows, as `SqliteStore::open` answers them.
+    pub(crate) fn accepted(&self, now_ms: i64) -> Vec<(Acceptance, u64)> {
+        let age_ms = |at_ms: i64| (now_ms - at_ms).max(0) as u64;
+        self.0.lock().tables.accepted.iter().map(|(at_ms, acceptance)| (*acceptance, age_ms(*at_ms))).collect()
     }
 
     /// The history as committed, oldest first.
@@ -411,13 +427,27 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn keep(&mut self, user: UserId, mid: Mid, _at_ms: i64, body: &[u8]) -> Stored<()> {
+    fn keep(&mut self, user: UserId, mid: Mid, _at_ms: i64, body: &[u8], sent: bool) -> Stored<()> {
         self.write(|tables| {
-            if tables.highest.get(&user).is_some_and(|highest| mid <= *highest) {
+            // What was sent and not confirmed comes back below what has come since.
+            if !sent && tables.highest.get(&user).is_some_and(|highest| mid <= *highest) {
                 return Err("a message number that does not rise");
             }
-            tables.highest.insert(user, mid);
-            tables.boxes.entry(user).or_default().insert(mid, body.into());
+            let highest = tables.highest.entry(user).or_insert(mid);
+            *highest = mid.max(*highest);
+            let body = body.into();
+            match tables.boxes.entry(user).or_default().insert(mid, Stowed { body, sent }) {
+                Some(_) => Err("a message number that is taken"),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()> {
+        self.write(|tables| {
+            for (_, stowed) in tables.boxes.entry(user).or_default().range_mut(..=upto) {
+                stowed.sent = true;
+            }
             Ok(())
         })
     }
@@ -430,13 +460,13 @@ impl Storage for MemoryStore {
         self.read(|tables| {
             let mut room = max_bytes;
             let mut kept: Vec<Kept> = Vec::new();
-            for (mid, body) in tables.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid > after)
-            {
+            let newer = tables.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid > after);
+            for (mid, Stowed { body, sent }) in newer {
                 if kept.len() >= max_count.max(1) || body.len() > room && !kept.is_empty() {
                     break;
                 }
                 room = room.saturating_sub(body.len());
-                kept.push(Kept { mid: *mid, body: body.to_vec() });
+                kept.push(Kept { mid: *mid, body: body.to_vec(), sent: *sent });
             }
             kept
         })
@@ -451,6 +481,22 @@ impl Storage for MemoryStore {
             Ok(dropped)
         })
     }
+
+    fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()> {
+        self.write(|tables| {
+            tables.accepted.push((at_ms, acceptance));
+            Ok(())
+        })
+    }
+
+    fn expire_accepted(&mut self, before_ms: i64) -> Stored<u64> {
+        self.write(|tables| {
+            let old = tables.accepted.iter().take(EXPIRE_ACCEPTED_BATCH as usize);
+            let count = old.take_while(|(at_ms, _)| *at_ms <= before_ms).count();
+            tables.accepted.drain(..count);
+            Ok(count as u64)
+        })
+    }
 }
 
 impl Tables {
@@ -460,9 +506,9 @@ impl Tables {
 
     fn usage(&self, user: UserId, upto: Mid) -> BoxUsage {
         let mut usage = BoxUsage::default();
-        for (_, body) in self.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid <= upto) {
+        for (_, stowed) in self.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid <= upto) {
             usage.count += 1;
-            usage.bytes += body.len() as u64;
+            usage.bytes += stowed.body.len() as u64;
         }
         usage
     }

@@ -347,9 +347,7 @@ impl<T: Transport> Core<T> {
             self.to_main.push(Entry::TakenOver { user, channel: id, session, upto });
         }
         self.shared.metrics.chats_delivered.add(written.delivered);
-        for ticket in written.tickets {
-            self.pay(ticket.safe());
-        }
+        self.to_main.extend(written.tickets.into_iter().map(|ticket| Entry::Handed { ticket }));
     }
 
     fn check_out_limit(&mut self, id: ChannelId) {

@@ -7,8 +7,7 @@ use crate::channel::{ChannelId, SessionNo};
 use crate::offline::{ChannelReport, Entry, Mail, Parting, Settles};
 use crate::protocol::answer;
 use crate::service::answer::{Answer, LoggedIn};
-use crate::service::chat::{Chat, Sender};
-use crate::service::ticket::Owed;
+use crate::service::chat::{Chat, Custody, Sender};
 use crate::sync::Arc;
 
 impl<T: Transport> Core<T> {
@@ -44,13 +43,12 @@ impl<T: Transport> Core<T> {
     fn take_chat(&mut self, to: ChannelId, session: SessionNo, chat: Chat) {
         let Some(connection) = self.connection(to) else { return };
         if let Some(settling) = connection.settling.iter_mut().find(|s| s.session == session) {
-            // It still lies in the box if it came from there.
-            if chat.kept.is_none() {
+            if chat.custody == Custody::Here {
                 settling.unsent.push(chat);
             }
             return;
         }
-        connection.take_chat(chat);
+        connection.take_chat(&chat);
         self.mark_dirty(to);
     }
 
@@ -138,16 +136,6 @@ impl<T: Transport> Core<T> {
         let user = connection.user.as_ref().filter(|user| user.session == Some(session));
         if let Some(user) = user.map(|user| user.sender.id) {
             self.shared.registry.open(user, id, session);
-        }
-    }
-
-    /// Sends the answers that a ticket owes to their channels' workers.
-    pub(super) fn pay(&mut self, owed: Vec<Owed>) {
-        for (asker, answer) in owed {
-            let worker = self.shared.table.worker(asker.channel);
-            let letter =
-                Mail::Answer { channel: asker.channel, settles: Settles::Ticket, answer: Some(answer) };
-            self.to_workers[worker].push(letter);
         }
     }
 

@@ -55,8 +55,9 @@ enum Kind {
     Plain,
     /// A chat that is nowhere else.
     Live { ticket: Option<Arc<Ticket>>, source: Source },
-    /// So many chats, or a login answer with them, that still lie in the box up to this number.
-    Kept { upto: Mid, chats: u64 },
+    /// So many chats, or a login answer with them, that somebody else has: they lie in the box up to this number,
+    /// or main has them until they are confirmed.
+    Kept { upto: Option<Mid>, chats: u64 },
     /// A login answer without chats: not charged, for the client cannot make it shorter.
     Greeting,
 }
@@ -110,7 +111,7 @@ impl OutBuf {
         self.bytes.len() - self.head
     }
 
-    /// Unsent bytes that count against the out-limit: all but what came from the box.
+    /// Unsent bytes that count against the out-limit: all but what somebody else has, which is bounded there.
     pub fn charged(&self) -> usize {
         self.charged
     }
@@ -141,8 +142,9 @@ impl OutBuf {
         self.pieces.push_back(Piece { kind: Kind::Live { ticket, source }, len });
     }
 
-    /// Appends what still lies in the box, up to and including `upto`: so many chats.
-    pub fn kept(&mut self, upto: Mid, chats: u64, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends so many chats that somebody else has: they lie in the box, up to and including `upto`, or main has
+    /// them until they are confirmed.
+    pub fn kept(&mut self, upto: Option<Mid>, chats: u64, write: impl FnOnce(&mut Vec<u8>)) {
         let len = self.append(write);
         self.pieces.push_back(Piece { kind: Kind::Kept { upto, chats }, len });
     }
@@ -180,7 +182,7 @@ impl OutBuf {
                     }
                     Kind::Kept { upto, chats } => {
                         written.delivered += *chats;
-                        written.taken_over = Some(*upto);
+                        written.taken_over = upto.or(written.taken_over);
                     }
                 }
             }
@@ -203,7 +205,7 @@ impl OutBuf {
     }
 
     /// Takes every message out of which nothing is written, and leaves the rest of a torn one and the answers.
-    /// What came from the box is dropped: it still lies there.
+    /// What somebody else has is dropped.
     pub fn cut(&mut self) -> Vec<Chat> {
         let mut unsent = Vec::new();
         let mut rest = Vec::new();
@@ -266,7 +268,7 @@ mod tests {
 
     fn filled() -> OutBuf {
         let mut out = OutBuf::default();
-        out.kept(Mid(4), 1, |b| b.extend(b"login\n"));
+        out.kept(Some(Mid(4)), 1, |b| b.extend(b"login\n"));
         out.live(None, Source::Bytes, |b| b.extend(b"one\n"));
         out.plain(|b| b.extend(b"answer\n"));
         out.live(None, Source::Bytes, |b| b.extend(b"two\n"));

@@ -6,7 +6,7 @@ use super::limits::Pace;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
-use crate::ident::UserId;
+use crate::ident::{Mid, UserId};
 use crate::offline::{Departure, Entry, Mail, Parting};
 use crate::protocol::errno::Errno;
 use crate::protocol::framing::Framed;
@@ -197,7 +197,8 @@ impl<T: Transport> Core<T> {
                 };
                 let peer = connection.peer;
                 let password = password.as_ref().into();
-                self.send_to_auth(asked.asker(), Task::Login { peer, who, password, lines: false });
+                let task = Task::Login { peer, who, password, caps: *caps, lines: false };
+                self.send_to_auth(asked.asker(), task);
             }
             Body::Register { name, password } => {
                 let fault = request::name_fault(name).or_else(|| request::password_fault(password));
@@ -217,9 +218,10 @@ impl<T: Transport> Core<T> {
                     self.mark_dirty(id);
                 }
             }
-            Body::Resume { .. } | Body::Confirm { .. } => {
+            Body::Resume { .. } => {
                 self.refuse_asked(&asked, Errno::Malformed, "this server has no such extension");
             }
+            Body::Confirm { upto } => self.confirm(&asked, *upto),
             _ => {
                 if let Some(sender) = sender {
                     self.handle_as(sender, &asked);
@@ -251,6 +253,26 @@ impl<T: Transport> Core<T> {
                 self.ask_main(Ask::JoinGroup { asker: asked.asker(), user, group: *group });
             }
             _ => {}
+        }
+    }
+
+    /// The client has received all up to a number.
+    fn confirm(&mut self, asked: &Asked<'_>, upto: Mid) {
+        let channel = asked.channel;
+        let Some(connection) = self.connection(channel) else { return };
+        let Some(user) = connection.user.as_deref() else { return };
+        if !user.caps.ack {
+            return self.refuse_asked(asked, Errno::Malformed, "nothing to confirm without the cap `ack`");
+        }
+        let (user, session) = (user.sender.id, user.session);
+        if let Some(seq) = asked.request.seq {
+            connection.say_done(asked.request.msgid(), seq, None, &[]);
+            self.mark_dirty(channel);
+        }
+        if let Some(session) = session
+            && self.shared.table.confirm(channel, upto)
+        {
+            self.to_main.push(Entry::Confirmed { user, channel, session });
         }
     }
 

@@ -177,7 +177,7 @@ impl<T: Transport> Core<T> {
                 receiver.out.live(None, source, |out| line::write_chat(out, &sender.name, None, text));
             }
             (saying, _) => {
-                receiver.take_chat(Chat::accepted(saying.body(sender, route.user, unix_ms), None));
+                receiver.take_chat(&Chat::accepted(saying.body(sender, route.user, unix_ms), None));
             }
         }
         self.shared.metrics.chats_direct.add(1);

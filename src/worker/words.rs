@@ -8,7 +8,7 @@ use crate::protocol::answer::{self, FriendState, GroupState, LoginAnswer, Member
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::service::answer::LoggedIn;
-use crate::service::chat::Chat;
+use crate::service::chat::{Chat, Custody};
 
 impl<T> Connection<T> {
     /// Appends one JSON object, ended in the way the client speaks; nothing for a client that speaks lines.
@@ -77,46 +77,49 @@ impl<T> Connection<T> {
                     write_login(out, login);
                     out.push(end);
                 };
-                match login.upto {
-                    Some(upto) => self.out.kept(upto, login.offline.len() as u64, write),
-                    None => self.out.greeting(write),
+                match login.offline.len() as u64 {
+                    0 => self.out.greeting(write),
+                    chats => self.out.kept(login.upto, chats, write),
                 }
             }
             Codec::Line(_) => {
                 for chat in &login.offline {
-                    self.take_chat(chat.clone());
+                    self.take_chat(chat);
                 }
             }
         }
     }
 
     /// A chat from another worker, from main or from the box.
-    pub(super) fn take_chat(&mut self, chat: Chat) {
-        match (&self.codec, chat.kept) {
-            (Codec::Json(framer), kept) => {
-                let end = framer.terminator();
-                let write = |out: &mut Vec<u8>| {
-                    chat.body.write_object(out);
-                    out.push(end);
-                };
-                match kept {
-                    Some(mid) => self.out.kept(mid, 1, write),
-                    None => self.out.live(chat.ticket, Source::Bytes, write),
-                }
+    pub(super) fn take_chat(&mut self, chat: &Chat) {
+        let (end, source) = match &self.codec {
+            Codec::Json(framer) => (Some(framer.terminator()), Source::Bytes),
+            Codec::Line(_) => (None, Source::Body(chat.body.clone())),
+        };
+        let write = |out: &mut Vec<u8>| match end {
+            Some(end) => {
+                chat.write_object(out);
+                out.push(end);
             }
-            (Codec::Line(_), Some(mid)) => self.out.kept(mid, 1, |out| chat.write_line(out)),
-            (Codec::Line(_), None) => {
-                let source = Source::Body(chat.body.clone());
-                self.out.live(chat.ticket.clone(), source, |out| chat.write_line(out));
-            }
+            None => chat.write_line(out),
+        };
+        match chat.custody {
+            Custody::Here => self.out.live(chat.ticket.clone(), source, write),
+            Custody::Box(mid) => self.out.kept(Some(mid), 1, write),
+            Custody::Unconfirmed { .. } => self.out.kept(None, 1, write),
         }
     }
 }
 
 /// The login answer in JSON.
 fn write_login(out: &mut Vec<u8>, login: &LoggedIn) {
-    let objects: Vec<_> = login.offline.iter().map(|chat| chat.body.object()).collect();
-    let offline: Vec<&[u8]> = objects.iter().map(|object| &**object).collect();
+    let object = |chat: &Chat| {
+        let mut object = Vec::new();
+        chat.write_object(&mut object);
+        object
+    };
+    let objects: Vec<_> = login.offline.iter().map(object).collect();
+    let offline: Vec<&[u8]> = objects.iter().map(Vec::as_slice).collect();
     let friends: Vec<_> = login
         .friends
         .iter()

@@ -76,6 +76,7 @@ fn script(s: &mut impl Storage) -> Vec<String> {
         groups_of(bob); commit(); begin(); commit();
     }
     boxes(s, &mut t);
+    accepted(s, &mut t);
     history(s, &mut t);
     t.0
 }
@@ -83,23 +84,32 @@ fn script(s: &mut impl Storage) -> Vec<String> {
 fn boxes(s: &mut impl Storage, t: &mut Transcript) {
     let (ann, bob) = (UserId(1), UserId(2));
     note! { t, s,
-        keep(ann, Mid(1), 0, b"x"); begin(); box_usage(ann); kept(ann, Mid(0), 10, 10);
-        keep(ann, Mid(3), 5, b"three"); keep(ann, Mid(4), 6, b"four"); keep(ann, Mid(9), 7, b""); keep(bob, Mid(1), 0, b"b");
+        keep(ann, Mid(1), 0, b"x", false); begin(); box_usage(ann); kept(ann, Mid(0), 10, 10);
+        keep(ann, Mid(3), 5, b"three", false); keep(ann, Mid(4), 6, b"four", false); keep(ann, Mid(9), 7, b"", false); keep(bob, Mid(1), 0, b"b", false);
         box_usage(ann); box_usage(bob);
         kept(ann, Mid(0), 10, 100); kept(ann, Mid(0), 1, 100); kept(ann, Mid(0), 0, 100); kept(ann, Mid(0), 10, 8);
         kept(ann, Mid(0), 10, 9); kept(ann, Mid(0), 10, 0); kept(ann, Mid(3), 10, 0); kept(ann, Mid(9), 10, 100);
-        commit(); drop_kept(ann, Mid(3));
+        mark_sent(ann, Mid(3)); keep(ann, Mid(2), 8, b"two", true); kept(ann, Mid(0), 10, 100);
+        mark_sent(UserId(50), Mid(3)); commit(); drop_kept(ann, Mid(3)); mark_sent(ann, Mid(3));
         begin(); drop_kept(ann, Mid(2)); drop_kept(ann, Mid(4)); box_usage(ann); drop_kept(UserId(50), Mid(7)); commit();
         kept(ann, Mid(0), 10, 100);
         // A number that is taken voids the transaction: nothing more is written, and nothing of it is committed.
-        begin(); keep(bob, Mid(2), 0, b"lost"); keep(bob, Mid(2), 0, b"again"); keep(bob, Mid(3), 0, b"c");
+        begin(); keep(bob, Mid(2), 0, b"lost", false); keep(bob, Mid(2), 0, b"again", false); keep(bob, Mid(3), 0, b"c", false);
         set_online(bob, Epoch(70)); add_user("eve", None); drop_kept(bob, Mid(9)); begin(); commit(); box_usage(bob);
     }
     s.rollback();
     s.rollback();
     note! { t, s,
-        box_usage(bob); commit(); begin(); keep(bob, Mid(2), 0, b"kept"); commit(); kept(bob, Mid(0), 9, 99);
+        box_usage(bob); commit(); begin(); keep(bob, Mid(2), 0, b"kept", false); commit(); kept(bob, Mid(0), 9, 99);
         user_named("eve");
+    }
+}
+
+fn accepted(s: &mut impl Storage, t: &mut Transcript) {
+    let chat = |fingerprint| Acceptance { sender: UserId(1), fingerprint };
+    note! { t, s,
+        accept(chat(1), 5); begin(); accept(chat(1), 5); accept(chat(2), 6); accept(chat(1), 7); expire_accepted(4);
+        expire_accepted(6); expire_accepted(6); expire_accepted(9); commit();
     }
 }
 
@@ -217,11 +227,11 @@ fn numbers_that_do_not_rise_are_refused() {
     store.begin().unwrap();
     let ann = store.add_user("ann", None).unwrap().unwrap();
     store.set_online(ann, Epoch(2)).unwrap();
-    store.keep(ann, Mid(5), 0, b"x").unwrap();
+    store.keep(ann, Mid(5), 0, b"x", false).unwrap();
     store.drop_kept(ann, Mid(5)).unwrap();
     store.commit().unwrap();
     for act in [
-        (|s, user| s.keep(user, Mid(5), 0, b"y")) as fn(&mut MemoryStore, UserId) -> Stored<()>,
+        (|s, user| s.keep(user, Mid(5), 0, b"y", false)) as fn(&mut MemoryStore, UserId) -> Stored<()>,
         |s, user| s.set_online(user, Epoch(1)),
     ] {
         store.begin().unwrap();
