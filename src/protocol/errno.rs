@@ -51,7 +51,7 @@ errnos! {
     /// Nothing was accepted, because nothing could be stored.
     NotStored 19 "this could not be stored, try again later";
     /// The receiver's offline box is full.
-    BoxFull 20 "the receiver is offline and cannot be left more messages";
+    BoxFull 20 "the receiver's box is full";
 }
 
 #[cfg(test)]

@@ -169,7 +169,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(upto) = self.around.table.take_confirmed(key.0) else { return };
         let window = self.policy.ack_window;
         let Some(person) = self.people.find(user) else { return };
-        let Some(unconfirmed) = person.unconfirmed.as_mut().filter(|unconfirmed| unconfirmed.key == key) else {
+        let Some(unconfirmed) = person.unconfirmed.as_mut().filter(|unconfirmed| unconfirmed.key == key)
+        else {
             return;
         };
         let confirmation = unconfirmed.confirm(upto);
@@ -209,7 +210,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Sends more of the box to a client that has room. `None` when the store cannot be read.
     pub(crate) fn refill_window(&mut self, user: UserId, sent: Mid) -> Option<()> {
         let window = self.policy.ack_window;
-        let Some(unconfirmed) = self.people.find(user).and_then(|person| person.unconfirmed.as_deref()) else {
+        let Some(unconfirmed) = self.people.find(user).and_then(|person| person.unconfirmed.as_deref())
+        else {
             return Some(());
         };
         let (count, bytes) = unconfirmed.room(window);

@@ -13,11 +13,11 @@ use super::reader::find_user;
 use super::{row, sql};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::service::bans::{Ban, Banned};
-use crate::service::ticket::Acceptance;
 use crate::service::storage::{
     BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
     StorageError, Stored, UserRow,
 };
+use crate::service::ticket::Acceptance;
 
 /// Most departures that one call of [`Storage::expire_departures`] removes, so that a turn of main's stays short.
 pub const EXPIRE_BATCH: u64 = 1_000;

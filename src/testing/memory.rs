@@ -135,7 +135,13 @@ impl Disk {
     /// The chats with `seq` that a starting server knows, as `SqliteStore::open` answers them.
     pub(crate) fn accepted(&self, now_ms: i64) -> Vec<(Acceptance, u64)> {
         let age_ms = |at_ms: i64| (now_ms - at_ms).max(0) as u64;
-        self.0.lock().tables.accepted.iter().map(|(at_ms, acceptance)| (*acceptance, age_ms(*at_ms))).collect()
+        self.0
+            .lock()
+            .tables
+            .accepted
+            .iter()
+            .map(|(at_ms, acceptance)| (*acceptance, age_ms(*at_ms)))
+            .collect()
     }
 
     /// The history as committed, oldest first.

@@ -35,10 +35,21 @@ impl Server {
     }
 
     pub(crate) fn with(policy: Policy, workers: usize) -> Self {
-        let (bench, disk) = (Bench::with(workers, CAPACITY), Disk::default());
-        let store = disk.open(bench.commons.clock.now().unix_ms);
+        Server::on(Disk::default(), policy, workers)
+    }
+
+    fn on(disk: Disk, policy: Policy, workers: usize) -> Self {
+        let bench = Bench::with(workers, CAPACITY);
+        let now_ms = bench.commons.clock.now().unix_ms;
+        let (store, accepted) = (disk.open(now_ms), disk.accepted(now_ms));
         let drain = Drain::new(store, policy, bench.commons.surroundings(&bench.outlet));
-        Server { bench, drain, disk }
+        Server { bench, drain: drain.with_accepted(accepted), disk }
+    }
+
+    /// The next run of the server, on the same disk, as after a crash.
+    pub(crate) fn restarted(self) -> Self {
+        let (policy, workers) = (self.drain.policy.clone(), self.bench.cores.len());
+        Server::on(self.disk, policy, workers)
     }
 
     /// Adds a user, as another program would.
@@ -60,11 +71,17 @@ impl Server {
     /// Connects and logs in, and forgets the answer.
     pub(crate) fn enter(&mut self, user: UserId) -> (ChannelId, Client) {
         let (channel, client) = self.bench.accept();
-        client.send(&login(user));
+        self.log_in(&client, &login(user));
+        (channel, client)
+    }
+
+    /// Logs in on a connection, and answers what that brought.
+    pub(crate) fn log_in(&mut self, client: &Client, login: &str) -> String {
+        client.send(login);
         self.run();
         let answer = client.heard();
         assert!(answer.contains(r#""errno":0"#), "{answer}");
-        (channel, client)
+        answer
     }
 
     /// Main takes all that waits, in one batch. Answers whether there was anything.
@@ -123,6 +140,16 @@ pub(crate) fn login(user: UserId) -> String {
     format!(r#"{{"msgid":1,"id":{user},"password":"{HASH}"}}"#)
 }
 
+/// The same by a client with an extension.
+pub(crate) fn login_with(user: UserId, cap: &str) -> String {
+    format!(r#"{{"msgid":1,"id":{user},"password":"{HASH}","caps":["{cap}"]}}"#)
+}
+
+/// The request to chat, with `seq`.
+pub(crate) fn chat_with_seq(to: UserId, text: &str, seq: i64) -> String {
+    format!(r#"{{"msgid":6,"toid":{to},"msg":"{text}","time":"now","seq":{seq}}}"#)
+}
+
 /// The request to chat, without `seq`.
 pub(crate) fn chat(to: UserId, text: &str) -> String {
     format!(r#"{{"msgid":6,"toid":{to},"msg":"{text}","time":"now"}}"#)
@@ -166,5 +193,7 @@ fn refused(asker: Asker) -> Mail {
     Mail::Answer { channel: asker.channel, settles: Settles::Login, answer }
 }
 
+#[cfg(test)]
+mod confirming;
 #[cfg(test)]
 mod tests;
