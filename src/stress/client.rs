@@ -32,6 +32,8 @@ pub(super) enum Heard {
     Registered,
     /// The registration was refused.
     RegisterRefused { errno: i64, text: String },
+    /// A request with that `seq` succeeded.
+    Done { seq: u64 },
     /// A chat from a user.
     Chat { msg: String },
     /// An error that answers something else, or that came unasked.
@@ -57,6 +59,11 @@ pub(super) fn register(name: &str) -> String {
 /// A chat to one user. `msg` holds no character that JSON escapes.
 pub(super) fn chat(to: i64, msg: &str) -> String {
     format!(r#"{{"msgid":6,"toid":{to},"msg":"{msg}"}}"#)
+}
+
+/// The same with `seq`, so that it is answered.
+pub(super) fn chat_with_seq(to: i64, msg: &str, seq: u64) -> String {
+    format!(r#"{{"msgid":6,"toid":{to},"msg":"{msg}","seq":{seq}}}"#)
 }
 
 /// Cuts what arrives into objects.
@@ -126,6 +133,7 @@ struct Answer<'a> {
     #[serde(default)]
     errno: i64,
     id: Option<i64>,
+    seq: Option<u64>,
     #[serde(borrow)]
     errmsg: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -146,7 +154,8 @@ fn parse(object: &[u8]) -> Heard {
         (20, _) => answer
             .reason
             .map_or(Heard::Garbage, |reason| Heard::Goodbye { reason: reason.into_owned(), text }),
-        (0, errno) if errno != 0 => Heard::Error { errno, text },
+        (0, 0) => answer.seq.map_or(Heard::Other, |seq| Heard::Done { seq }),
+        (0, errno) => Heard::Error { errno, text },
         _ => Heard::Other,
     }
 }

@@ -76,7 +76,8 @@ impl Fake {
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
                  CREATE TABLE user (id INTEGER PRIMARY KEY, name TEXT UNIQUE, state TEXT DEFAULT 'offline');
-                 CREATE TABLE departure (name TEXT, reason TEXT, offline_us INTEGER);",
+                 CREATE TABLE departure (name TEXT, reason TEXT, offline_us INTEGER, delivered INTEGER);
+                 CREATE TABLE box (user INTEGER, body TEXT);",
             )
             .unwrap();
         let state = Arc::new(Mutex::new(State {
@@ -199,7 +200,12 @@ impl State {
                 self.database.execute("INSERT INTO user (name) VALUES (?1)", [name]).unwrap();
                 say(stream, r#"{"msgid":5,"errno":0,"id":1}"#);
             }
-            Some(6) => self.chat(request["toid"].as_i64().unwrap(), &request.to_string()),
+            Some(6) => {
+                self.chat(request["toid"].as_i64().unwrap(), &request.to_string());
+                if let Some(seq) = request["seq"].as_u64() {
+                    say(stream, &json!({"msgid": 0, "errno": 0, "seq": seq, "re": 6}).to_string());
+                }
+            }
             other => panic!("the scenarios do not ask {other:?}"),
         }
     }
@@ -215,7 +221,10 @@ impl State {
             }
             _ => {}
         }
-        let Some(receiver) = self.live(to) else { return };
+        let Some(receiver) = self.live(to) else {
+            self.database.execute("INSERT INTO box VALUES (?1, ?2)", (to, body)).unwrap();
+            return;
+        };
         say(&self.channels[&receiver].stream, body);
         if let Some((_, held)) = self.held.take_if(|(held_for, _)| *held_for == to) {
             say(&self.channels[&receiver].stream, &held);
@@ -237,7 +246,7 @@ impl State {
         }
         let rows = if is_first && fault == Fault::DepartsTwice { 2 } else { 1 };
         for _ in 0..rows {
-            self.database.execute("INSERT INTO departure VALUES (?1, ?2, 1)", (&name, reason)).unwrap();
+            self.database.execute("INSERT INTO departure VALUES (?1, ?2, 1, 0)", (&name, reason)).unwrap();
         }
         if self.live(id).is_none() {
             self.database.execute("UPDATE user SET state = 'offline' WHERE id = ?1", [id]).unwrap();

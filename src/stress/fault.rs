@@ -182,6 +182,17 @@ pub enum Failure {
         /// One of them.
         example: String,
     },
+    /// Chats that were answered and are not in the database.
+    #[error("{answered} chats were answered, but the boxes have {kept} more")]
+    NotKept {
+        /// Answers.
+        answered: u64,
+        /// Rows that have come.
+        kept: u64,
+    },
+    /// Requests without an answer.
+    #[error("{0} chats were never answered")]
+    Unanswered(u64),
     /// Nothing was done, so nothing was shown.
     #[error("nothing was done in the time given")]
     Nothing,

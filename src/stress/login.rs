@@ -62,7 +62,8 @@ pub(super) fn log_all_in(
         fleet.turn(TURN, &mut news)?;
         for News { who, at, what } in news.drain(..) {
             match what {
-                What::Connected | What::Heard(Heard::Other) => {}
+                // Chats: what an earlier run has left in the box.
+                What::Connected | What::Heard(Heard::Other | Heard::Chat { .. }) => {}
                 What::Heard(Heard::LoggedIn { id }) => {
                     ids[who] = id;
                     online += 1;

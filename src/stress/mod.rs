@@ -11,7 +11,7 @@
 //! | `login` | brings a fleet online |
 //! | `control`, `view` | the server as seen from outside |
 //! | `aftermath` | what must be true after clients left |
-//! | `vanish`, `kick`, `churn`, `relay` | the scenarios |
+//! | `vanish`, `kick`, `churn`, `relay`, `keep` | the scenarios |
 //! | `report`, `fault`, `progress` | what is told to people |
 
 mod aftermath;
@@ -22,6 +22,7 @@ mod control;
 mod fake;
 mod fault;
 mod fleet;
+mod keep;
 mod kick;
 mod login;
 mod progress;
@@ -63,6 +64,8 @@ pub enum Scenario {
     Kick(KickArgs),
     /// Pairs exchange chats as fast as a window allows.
     Relay(RelayArgs),
+    /// Users write with `seq` to users who are away, and each answer means that the message is on the disk.
+    Keep(KeepArgs),
 }
 
 /// What every scenario takes.
@@ -76,7 +79,7 @@ pub struct Common {
     #[arg(long, value_name = "DIR", env = "LINGER_DATA", default_value = "linger-data")]
     pub data: PathBuf,
 
-    /// How many clients [default: vanish and kick 1000, relay 100, churn 50].
+    /// How many clients [default: vanish and kick 1000, relay and keep 100, churn 50].
     #[arg(long, value_name = "N")]
     pub clients: Option<NonZeroUsize>,
 
@@ -153,6 +156,26 @@ pub struct RelayArgs {
     pub size: usize,
 }
 
+/// Options of `keep`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct KeepArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the help of the scenario")]
+    pub common: Common,
+
+    /// For how long.
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    pub seconds: u64,
+
+    /// Chats of each sender without an answer.
+    #[arg(long, value_name = "W", default_value = "1")]
+    pub window: NonZeroUsize,
+
+    /// Bytes of a chat's text.
+    #[arg(long, value_name = "BYTES", default_value_t = 64)]
+    pub size: usize,
+}
+
 /// How clients go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum How {
@@ -190,6 +213,7 @@ fn examine(args: &Args) -> Result<Report, StressError> {
         Scenario::Churn(args) => churn::run(args, &view, &names, &mut progress, &mut report),
         Scenario::Kick(args) => kick::run(args, &view, &names, &mut progress, &mut report),
         Scenario::Relay(args) => relay::run(args, &view, &names, &mut progress, &mut report),
+        Scenario::Keep(args) => keep::run(args, &view, &names, &mut progress, &mut report),
     }?;
     Ok(report)
 }
@@ -201,6 +225,7 @@ impl Scenario {
             Self::Churn(args) => ("churn", &args.common),
             Self::Kick(args) => ("kick", &args.common),
             Self::Relay(args) => ("relay", &args.common),
+            Self::Keep(args) => ("keep", &args.common),
         }
     }
 }
@@ -271,6 +296,7 @@ mod tests {
             "kick --bulk 7",
             "churn --seconds 1",
             "relay --seconds 1 --window 4",
+            "keep --seconds 1 --window 4",
         ] {
             assert_eq!(failures(Fault::None, command), [], "{command}");
         }
@@ -343,6 +369,15 @@ mod tests {
     fn relay_finds_chats_out_of_order() {
         let failures = failures(Fault::SwapsTwoChats, "relay --seconds 1 --window 4");
         assert_eq!(failures, [Failure::Reordered(2)]);
+    }
+
+    #[test]
+    fn keep_finds_a_chat_that_was_answered_and_is_not_there() {
+        let failures = failures(Fault::LosesAChat, "keep --seconds 1 --window 4");
+        assert!(
+            matches!(failures[..], [Failure::NotKept { answered, kept }] if answered == kept + 1),
+            "{failures:?}"
+        );
     }
 
     #[test]

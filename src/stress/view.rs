@@ -132,11 +132,33 @@ impl View {
         })
     }
 
+    /// How many messages lie in the boxes of these users.
+    pub(super) fn kept(&self, ids: &[i64]) -> Result<u64, StressError> {
+        self.read(|database| {
+            let mut count = database.prepare_cached("SELECT count(*) FROM box WHERE user = ?1")?;
+            let counts = ids.iter().map(|id| count.query_row([id], |row| row.get::<_, i64>(0)));
+            Ok(counts.sum::<rusqlite::Result<i64>>()? as u64)
+        })
+    }
+
     /// A mark in the history: what comes later lies behind it.
     pub(super) fn mark(&self) -> Result<i64, StressError> {
         self.read(|database| {
             database.query_row("SELECT ifnull(max(rowid), 0) FROM departure", [], |row| row.get(0))
         })
+    }
+
+    /// How many of our users' sessions behind a mark have ended and settled.
+    pub(super) fn settled_after(&self, mark: i64) -> Result<usize, StressError> {
+        self.read(|database| {
+            database
+                .prepare_cached(
+                    "SELECT count(*) FROM departure
+                        WHERE rowid > ?1 AND substr(name, 1, length(?2)) = ?2 AND delivered IS NOT NULL",
+                )?
+                .query_row((mark, &self.prefix), |row| row.get::<_, i64>(0))
+        })
+        .map(|count| count as usize)
     }
 
     /// The ends of our users' sessions behind a mark.
