@@ -8,13 +8,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use polling::{Events, Poller};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::client::{Heard, Splitter};
 use super::fault::StressError;
+use crate::worker::poller::{Events, Poller};
 use crate::worker::watch::Watched;
 
 /// Events taken in one turn.
@@ -167,11 +167,9 @@ impl Fleet {
             }
         }
         let timeout = if news.is_empty() { timeout } else { Duration::ZERO };
-        self.events.clear();
-        match self.poller.wait(&mut self.events, Some(timeout)) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            other => other.map_err(StressError::io("cannot wait for events"))?,
-        };
+        self.poller
+            .wait(&mut self.events, Some(timeout))
+            .map_err(StressError::io("cannot wait for events"))?;
         let ready: Vec<_> = self.events.iter().map(|event| (event.key, event.readable)).collect();
         for (who, readable) in ready {
             let Some(line) = &self.lines[who] else { continue };

@@ -201,6 +201,11 @@ impl<T: Transport> Core<T> {
         self.wheel.timeout_us(now_us)
     }
 
+    /// True exactly when the worker has mail, and so must not sleep: it does not wake itself for its own letters.
+    pub fn has_mail(&self) -> bool {
+        !self.mailbox.is_empty()
+    }
+
     /// True exactly while new connections are wanted.
     pub fn is_accepting(&self) -> bool {
         self.accepting
@@ -379,7 +384,9 @@ impl<T: Transport> Core<T> {
         let mut refused = Vec::new();
         for worker in 0..self.to_workers.len() {
             let mut mail = std::mem::take(&mut self.to_workers[worker]);
-            if !mail.is_empty() {
+            if worker == self.index {
+                self.mailbox.leave(&self.shared.table, &mut mail, &mut refused);
+            } else if !mail.is_empty() {
                 self.shared.outlet.post(worker, &mut mail, &mut refused);
             }
             self.to_workers[worker] = mail;

@@ -30,22 +30,30 @@ impl Mailbox {
         Mailbox { letters: Lock::new(Vec::new()), count: AtomicUsize::new(0), wake }
     }
 
-    /// Pushes letters in order and wakes the worker once. Chats for sessions that have ended come back.
+    /// Pushes letters in order, and wakes the worker unless others lie there already: whoever pushed the first of them
+    /// wakes it. Chats for sessions that have ended come back.
     pub fn push(&self, table: &ChannelTable, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) {
+        if self.leave(table, mail, refused) {
+            self.wake.wake();
+        }
+    }
+
+    /// The same without waking the worker; by the worker itself. True exactly when there was nothing before.
+    pub fn leave(&self, table: &ChannelTable, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) -> bool {
         if mail.is_empty() {
-            return;
+            return false;
         }
-        {
-            let mut letters = self.letters.lock();
-            for letter in mail.drain(..) {
-                match &letter {
-                    Mail::Chat { to, session, .. } if !table.is_live(*to, *session) => refused.push(letter),
-                    _ => letters.push(letter),
-                }
+        let mut letters = self.letters.lock();
+        let were_none = letters.is_empty();
+        for letter in mail.drain(..) {
+            match &letter {
+                Mail::Chat { to, session, .. } if !table.is_live(*to, *session) => refused.push(letter),
+                _ => letters.push(letter),
             }
-            self.count.store(letters.len(), Ordering::Relaxed);
         }
-        self.wake.wake();
+        // Relaxed: read by others only as a measure, and by the worker for what it has left itself.
+        self.count.store(letters.len(), Ordering::Relaxed);
+        were_none && !letters.is_empty()
     }
 
     /// Takes everything; by the owning worker alone. `into` must be empty and lends its room to the mailbox.
@@ -54,6 +62,11 @@ impl Mailbox {
         let mut letters = self.letters.lock();
         std::mem::swap(&mut *letters, into);
         self.count.store(0, Ordering::Relaxed);
+    }
+
+    /// True exactly when nothing lies there, as far as the worker itself has left it.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
     }
 
     fn is_full(&self) -> bool {
@@ -134,11 +147,15 @@ mod tests {
     }
 
     #[test]
-    fn a_push_wakes_once() {
+    fn the_first_letter_wakes() {
         let (mailbox, wakes) = mailbox();
         let table = ChannelTable::new(1);
         mailbox.push(&table, &mut vec![Mail::Accept, Mail::CloseListeners], &mut Vec::new());
         mailbox.push(&table, &mut Vec::new(), &mut Vec::new());
-        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        mailbox.push(&table, &mut vec![Mail::Accept], &mut Vec::new());
+        assert_eq!(wakes.load(Ordering::Relaxed), 1, "until it is emptied");
+        mailbox.take(&mut Vec::new());
+        mailbox.push(&table, &mut vec![Mail::Accept], &mut Vec::new());
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
 }

@@ -16,7 +16,7 @@
 //! | `connection`, `outbuf` | one channel, and its unsent output |
 //! | `mailbox` | what others say |
 //! | `limits`, `wheel`, `addresses` | time limits, request rates, channels of one address |
-//! | `listener`, `socket`, `watch` | the kernel's side |
+//! | `listener`, `socket`, `poller`, `watch` | the kernel's side |
 
 pub mod addresses;
 mod connection;
@@ -28,6 +28,7 @@ mod lines;
 pub mod listener;
 pub mod mailbox;
 pub mod outbuf;
+pub mod poller;
 mod requests;
 mod routing;
 pub mod run;

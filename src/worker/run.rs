@@ -6,12 +6,12 @@ use super::connection::Codec;
 use super::core::{Core, Shared};
 use super::listener;
 use super::mailbox::{Mailbox, Wake};
+use super::poller::{Events, MAX_KEY, Poller};
 use super::watch::Watched;
 use crate::clock::Clock;
 use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::sync::Arc;
-use polling::{Events, Poller};
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,8 +22,8 @@ use std::time::Duration;
 const EVENTS_MAX: usize = 1024;
 /// Connections that one turn accepts at most from one listener, so that a storm of them starves nobody.
 const ACCEPTS_MAX: usize = 64;
-/// Listeners have the highest keys, below the one that `polling` keeps for itself.
-const LISTENER_KEYS: usize = usize::MAX - 4096;
+/// Listeners have the highest keys.
+const LISTENER_KEYS: usize = MAX_KEY - 4096;
 /// How long a listener rests after it has failed for want of fds or memory.
 const REST: Duration = Duration::from_millis(100);
 
@@ -50,8 +50,7 @@ struct Waker(Arc<Poller>);
 
 impl Wake for Waker {
     fn wake(&self) {
-        // It fails only when the eventfd is gone, and then the worker is too.
-        let _ = self.0.notify();
+        self.0.wake();
     }
 }
 
@@ -119,10 +118,7 @@ impl Worker {
         let mut events = Events::with_capacity(NonZeroUsize::new(EVENTS_MAX).unwrap_or(NonZeroUsize::MIN));
         let mut knocked = Vec::new();
         while !self.core.is_exiting() {
-            events.clear();
-            if let Err(error) = self.poller.wait(&mut events, self.timeout())
-                && error.kind() != io::ErrorKind::Interrupted
-            {
+            if let Err(error) = self.poller.wait(&mut events, self.timeout()) {
                 tracing::error!(%error, "waiting for events failed");
                 std::thread::sleep(REST);
             }
@@ -139,6 +135,9 @@ impl Worker {
     }
 
     fn timeout(&self) -> Option<Duration> {
+        if self.core.has_mail() {
+            return Some(Duration::ZERO);
+        }
         let now_us = self.clock.now().mono_us;
         let core = self.core.timeout_us(now_us);
         let rest = (self.rest_until_us > 0).then(|| self.rest_until_us.saturating_sub(now_us));

@@ -1,15 +1,11 @@
-//! A source registered with a poller, which deregisters before it is closed. The crate's only `unsafe`.
+//! A source registered with a poller, which deregisters before it is closed.
 //!
-//! Owned by one thread. Level mode: an event comes back as long as its cause lasts, so nothing has to be re-armed
-//! and a short read needs no second one.
+//! Owned by one thread.
 
+use super::poller::Poller;
 use crate::sync::Arc;
-use polling::{Event, PollMode, Poller};
 use std::io;
 use std::os::fd::AsFd;
-
-/// The key that `polling` keeps for its own wake-ups.
-const RESERVED_KEY: usize = usize::MAX;
 
 /// A socket that a poller watches.
 #[derive(Debug)]
@@ -25,7 +21,7 @@ impl<S: AsFd> Watched<S> {
     /// Registers a source.
     ///
     /// # Errors
-    /// When the kernel refuses, or the key is the one that `polling` keeps for itself.
+    /// When the kernel refuses, or the key is the one that the poller keeps for itself.
     pub fn new(
         poller: Arc<Poller>,
         source: S,
@@ -48,13 +44,10 @@ impl<S: AsFd> Watched<S> {
             return Ok(());
         }
         let Some(source) = &self.source else { return Ok(()) };
-        let event = Event::new(self.key, readable, writable);
         match (self.interest, wanted) {
-            (None, Some(_)) => add(&self.poller, source, event)?,
-            (Some(_), Some(_)) => {
-                self.poller.modify_with_mode(source.as_fd(), event, PollMode::Level)?;
-            }
-            (Some(_), None) => self.poller.delete(source.as_fd())?,
+            (None, Some(interest)) => self.poller.add(source, self.key, interest)?,
+            (Some(_), Some(interest)) => self.poller.modify(source, self.key, interest)?,
+            (Some(_), None) => self.poller.delete(source)?,
             (None, None) => {}
         }
         self.interest = wanted;
@@ -85,7 +78,7 @@ impl<S: AsFd> Watched<S> {
     fn deregister(&mut self) {
         if let (Some(source), Some(_)) = (&self.source, self.interest.take()) {
             // It fails only for an fd that is not registered, and then there is nothing left to do.
-            let _ = self.poller.delete(source.as_fd());
+            let _ = self.poller.delete(source);
         }
     }
 }
@@ -96,22 +89,13 @@ impl<S: AsFd> Drop for Watched<S> {
     }
 }
 
-#[expect(unsafe_code, reason = "Poller::add is unsafe; here its one condition is kept by construction")]
-fn add<S: AsFd>(poller: &Poller, source: &S, event: Event) -> io::Result<()> {
-    if event.key == RESERVED_KEY {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this poller key is reserved"));
-    }
-    // SAFETY: the source must be deleted from the poller before it is dropped. Only `Watched` calls this, it owns
-    // the source, and it deregisters in `into_inner` and in `Drop`, both before the source is given up.
-    unsafe { poller.add_with_mode(&source.as_fd(), event, PollMode::Level) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use polling::Events;
+    use crate::worker::poller::Events;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+    use std::num::NonZeroUsize;
     use std::time::Duration;
 
     fn pair() -> (TcpStream, TcpStream) {
@@ -126,9 +110,8 @@ mod tests {
         let poller = Arc::new(Poller::new().unwrap());
         let _watched = Watched::new(Arc::clone(&poller), far, 5, true, false).unwrap();
         near.write_all(b"x").unwrap();
-        let mut events = Events::new();
+        let mut events = Events::with_capacity(NonZeroUsize::MIN);
         for _ in 0..2 {
-            events.clear();
             poller.wait(&mut events, Some(Duration::from_secs(10))).unwrap();
             assert_eq!(events.iter().map(|e| e.key).collect::<Vec<_>>(), [5]);
         }
@@ -141,16 +124,9 @@ mod tests {
         let mut watched = Watched::new(Arc::clone(&poller), far, 5, true, false).unwrap();
         watched.set_interest(false, false).unwrap();
         drop(near);
-        let mut events = Events::new();
+        let mut events = Events::with_capacity(NonZeroUsize::MIN);
         poller.wait(&mut events, Some(Duration::ZERO)).unwrap();
-        assert!(events.is_empty());
+        assert_eq!(events.iter().count(), 0);
         assert!(!watched.is_watched());
-    }
-
-    #[test]
-    fn the_reserved_key_is_refused() {
-        let (_near, far) = pair();
-        let poller = Arc::new(Poller::new().unwrap());
-        assert!(Watched::new(poller, far, usize::MAX, true, false).is_err());
     }
 }

@@ -1,0 +1,165 @@
+//! The kernel's epoll, and a way to wake whoever waits in it.
+//!
+//! One thread waits, any thread wakes. Level mode: an event comes back as long as its cause lasts, so nothing has to be
+//! re-armed and a turn costs one system call. The waker is an eventfd in edge mode, which is never read: each write is
+//! an event, and nobody cares how many there were.
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// The key of the waker's own events.
+const WAKER_KEY: u64 = u64::MAX;
+
+/// The highest key that a source may have.
+pub const MAX_KEY: usize = usize::MAX - 1;
+
+/// An epoll instance with its waker.
+#[derive(Debug)]
+pub struct Poller {
+    epoll: OwnedFd,
+    waker: OwnedFd,
+}
+
+/// What a wait has brought.
+pub struct Events(Vec<epoll::Event>);
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// One source that is ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ready {
+    /// The source's key.
+    pub key: usize,
+    /// It can be read, or has an end or an error to tell.
+    pub readable: bool,
+    /// It can be written, or has an error to tell.
+    pub writable: bool,
+}
+
+impl Events {
+    /// Room for that many events a wait.
+    pub fn with_capacity(capacity: NonZeroUsize) -> Self {
+        Events(Vec::with_capacity(capacity.get()))
+    }
+
+    /// The sources that are ready.
+    pub fn iter(&self) -> impl Iterator<Item = Ready> {
+        self.0.iter().filter(|event| event.data.u64() != WAKER_KEY).map(|event| {
+            let flags = event.flags;
+            let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+            Ready {
+                key: event.data.u64() as usize,
+                readable: broken || flags.contains(EventFlags::IN),
+                writable: broken || flags.contains(EventFlags::OUT),
+            }
+        })
+    }
+}
+
+impl Poller {
+    /// A poller that watches nothing yet.
+    ///
+    /// # Errors
+    /// When the kernel has no fds left.
+    pub fn new() -> io::Result<Self> {
+        let poller = Poller {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            waker: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        };
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(&poller.epoll, &poller.waker, EventData::new_u64(WAKER_KEY), flags)?;
+        Ok(poller)
+    }
+
+    /// Waits until something is ready, somebody wakes it, or the time is over. May return for nothing.
+    ///
+    /// # Errors
+    /// As the kernel says; an interruption is none.
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        events.0.clear();
+        let timeout = timeout.map(|limit| Timespec {
+            tv_sec: limit.as_secs().min(i64::MAX as u64) as i64,
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        let room = rustix::buffer::spare_capacity(&mut events.0);
+        match epoll::wait(&self.epoll, room, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Makes the present or next wait return, from any thread.
+    pub fn wake(&self) {
+        // It can only fail when the count is at its end, and then there is an event already.
+        let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
+    }
+
+    pub(super) fn add(&self, source: impl AsFd, key: usize, interest: (bool, bool)) -> io::Result<()> {
+        if key > MAX_KEY {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this poller key is reserved"));
+        }
+        Ok(epoll::add(&self.epoll, source, EventData::new_u64(key as u64), flags(interest))?)
+    }
+
+    pub(super) fn modify(&self, source: impl AsFd, key: usize, interest: (bool, bool)) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, source, EventData::new_u64(key as u64), flags(interest))?)
+    }
+
+    pub(super) fn delete(&self, source: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, source)?)
+    }
+}
+
+fn flags((readable, writable): (bool, bool)) -> EventFlags {
+    let mut flags = EventFlags::empty();
+    flags.set(EventFlags::IN, readable);
+    flags.set(EventFlags::OUT, writable);
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_wake_ends_the_present_or_the_next_wait_and_is_no_sources_event() {
+        let poller = Poller::new().unwrap();
+        let mut events = Events::with_capacity(NonZeroUsize::MIN);
+        for _ in 0..2 {
+            poller.wake();
+            poller.wake();
+            poller.wait(&mut events, Some(LONG)).unwrap();
+            assert_eq!((events.0.len(), events.iter().count()), (1, 0));
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| poller.wake());
+            poller.wait(&mut events, None).unwrap();
+        });
+    }
+
+    #[test]
+    fn without_a_wake_the_wait_ends_in_time() {
+        let poller = Poller::new().unwrap();
+        let mut events = Events::with_capacity(NonZeroUsize::MIN);
+        poller.wait(&mut events, Some(Duration::from_micros(10))).unwrap();
+        assert_eq!(events.0.len(), 0);
+    }
+
+    #[test]
+    fn the_wakers_key_is_refused() {
+        let poller = Poller::new().unwrap();
+        let source = eventfd(0, EventfdFlags::empty()).unwrap();
+        assert!(poller.add(&source, usize::MAX, (true, false)).is_err());
+    }
+}
