@@ -252,7 +252,7 @@ impl<S: Send + 'static> ControlServer<S> {
             put(name, value);
         }
         for (name, _, value) in self.metrics.counters() {
-            put(name, value);
+            put(&name, value);
         }
         Ok(Stats(rows))
     }

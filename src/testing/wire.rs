@@ -12,6 +12,9 @@ pub(crate) const EPIPE: i32 = 32;
 /// The same for a read.
 pub(crate) const ECONNRESET: i32 = 104;
 
+/// The same where the poller takes nothing more.
+pub(crate) const ENOSPC: i32 = 28;
+
 /// The server's end.
 #[derive(Debug)]
 pub(crate) struct Wire(Rc<RefCell<Line>>);
@@ -33,6 +36,8 @@ struct Line {
     room: usize,
     /// The error of every write from now on.
     write_error: Option<i32>,
+    /// True exactly when the poller has no memory for the connection.
+    unwatchable: bool,
     ended: bool,
     interest: (bool, bool),
     closed: Arc<AtomicBool>,
@@ -45,8 +50,9 @@ pub(crate) fn connection() -> (Wire, Client) {
         output: Vec::new(),
         room: usize::MAX,
         write_error: None,
+        unwatchable: false,
         ended: false,
-        interest: (true, false),
+        interest: (false, false),
         closed: Arc::default(),
     }));
     (Wire(Rc::clone(&line)), Client(line))
@@ -73,6 +79,11 @@ impl Client {
     /// Reads no more than so many bytes from now on.
     pub(crate) fn take_only(&self, room: usize) {
         self.0.borrow_mut().room = room;
+    }
+
+    /// The poller does not take what it does not have already.
+    pub(crate) fn cannot_be_watched(&self) {
+        self.0.borrow_mut().unwatchable = true;
     }
 
     /// Everything the server has written since the last look.
@@ -142,7 +153,11 @@ impl Transport for Wire {
     }
 
     fn watch(&mut self, readable: bool, writable: bool) -> io::Result<()> {
-        self.0.borrow_mut().interest = (readable, writable);
+        let mut line = self.0.borrow_mut();
+        if line.unwatchable && (readable || writable) {
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        line.interest = (readable, writable);
         Ok(())
     }
 

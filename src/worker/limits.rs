@@ -101,14 +101,16 @@ impl<T> Connection<T> {
         let write =
             blocked.then(|| (self.moved_us + limits.write_timeout_us, Due::Leave(Reason::SlowConsumer)));
         let pings = self.user.as_ref().is_some_and(|user| user.caps.ping);
-        let ping = pings.then(|| {
-            if self.ping_sent && self.heard_us <= self.pinged_us {
-                (self.pinged_us + limits.ping_timeout_us, Due::Leave(Reason::KeepaliveTimeout))
-            } else {
-                (self.pinged_us + limits.ping_interval_us, Due::Ping)
-            }
-        });
-        [login, idle, write, ping].into_iter().flatten()
+        let ping = pings.then(|| (self.pinged_us + limits.ping_interval_us, Due::Ping));
+        let unanswered = self.unanswered_us().filter(|_| pings);
+        let pong =
+            unanswered.map(|at_us| (at_us + limits.ping_timeout_us, Due::Leave(Reason::KeepaliveTimeout)));
+        [login, idle, write, pong, ping].into_iter().flatten()
+    }
+
+    /// When the first ping was sent behind which nothing has been heard. Later pings do not move it.
+    fn unanswered_us(&self) -> Option<u64> {
+        self.first_ping_us.filter(|&at_us| self.heard_us <= at_us)
     }
 }
 
@@ -138,8 +140,8 @@ impl<T: Transport> Core<T> {
     fn ping(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
+        connection.first_ping_us = connection.unanswered_us().or(Some(now_us));
         connection.pinged_us = now_us;
-        connection.ping_sent = true;
         if let Codec::Json(_) = connection.codec {
             connection.say_object(answer::ping);
         }
