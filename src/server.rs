@@ -255,6 +255,8 @@ impl Parts {
                 idle_us: config.idle.map(|idle| idle.as_micros() as u64),
                 max_channels: budget.max_channels,
                 write_timeout_us: config.write_timeout.as_micros() as u64,
+                user_timeout_us: config.user_timeout.as_micros() as u64,
+                quiet_timeout_us: config.quiet_timeout().as_micros() as u64,
                 ping_interval_us: config.ping_interval.as_micros() as u64,
                 ping_timeout_us: config.ping_timeout.as_micros() as u64,
                 request_rate: config.request_rate,
@@ -389,7 +391,7 @@ impl Listeners {
         let mut all = Listeners { json: Vec::new(), line: None, by_address: Vec::new() };
         let Keepalive { idle, interval, probes } = config.keepalive;
         let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
-        let patience = Patience { keepalive, user_timeout: config.user_timeout };
+        let patience = Patience { keepalive, quiet_timeout: config.quiet_timeout() };
         for address in &config.listen {
             let bound = all.add(Speaks::Json, *address, config.workers, &patience)?;
             all.json.push(bound);

@@ -80,6 +80,8 @@ impl Commons {
             idle_us: None,
             max_channels: self.table.capacity(),
             write_timeout_us: 30_000_000,
+            user_timeout_us: 40_000_000,
+            quiet_timeout_us: 90_000_000,
             ping_interval_us: 25_000_000,
             ping_timeout_us: 8_000_000,
             request_rate: None,

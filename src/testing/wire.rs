@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The system's error number for a write to a connection that is reset, as Linux has it.
 pub(crate) const EPIPE: i32 = 32;
@@ -38,6 +39,8 @@ struct Line {
     write_error: Option<i32>,
     /// True exactly when the poller has no memory for the connection.
     unwatchable: bool,
+    /// The latest user timeout; none while it is the listener's.
+    user_timeout: Option<Duration>,
     ended: bool,
     interest: (bool, bool),
     closed: Arc<AtomicBool>,
@@ -51,6 +54,7 @@ pub(crate) fn connection() -> (Wire, Client) {
         room: usize::MAX,
         write_error: None,
         unwatchable: false,
+        user_timeout: None,
         ended: false,
         interest: (false, false),
         closed: Arc::default(),
@@ -79,6 +83,11 @@ impl Client {
     /// Reads no more than so many bytes from now on.
     pub(crate) fn take_only(&self, room: usize) {
         self.0.borrow_mut().room = room;
+    }
+
+    /// The user timeout that the server has set last, in seconds.
+    pub(crate) fn user_timeout_s(&self) -> Option<u64> {
+        self.0.borrow().user_timeout.map(|limit| limit.as_secs())
     }
 
     /// The poller does not take what it does not have already.
@@ -149,6 +158,11 @@ impl Transport for Wire {
 
     fn end_output(&mut self) -> io::Result<()> {
         self.0.borrow_mut().ended = true;
+        Ok(())
+    }
+
+    fn set_user_timeout(&mut self, limit: Duration) -> io::Result<()> {
+        self.0.borrow_mut().user_timeout = Some(limit);
         Ok(())
     }
 

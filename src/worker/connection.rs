@@ -71,6 +71,8 @@ pub(super) struct Connection<T> {
     pub(super) counted_in: bool,
     /// When output last moved.
     pub(super) moved_us: u64,
+    /// True exactly while the kernel has the user timeout of a connection with output under way.
+    pub(super) hurried: bool,
     /// When the latest ping was sent, or the login before the first.
     pub(super) pinged_us: u64,
     /// The first of this session's pings behind which, when the latest was sent, nothing had been heard.
@@ -151,6 +153,7 @@ impl<T> Connection<T> {
             asked_us: 0,
             counted_in: false,
             moved_us: now_us,
+            hurried: false,
             pinged_us: now_us,
             first_ping_us: None,
             asked_caps: Caps::default(),

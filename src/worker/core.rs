@@ -263,6 +263,7 @@ impl<T: Transport> Core<T> {
                 connection.out.advance(count, &mut written);
                 self.shared.metrics.bytes_out.add(count as u64);
                 self.note_written(id, written);
+                self.hurry(id);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.blocked = true,
             Err(error) => {

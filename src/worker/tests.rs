@@ -372,3 +372,32 @@ fn a_ping_is_sent_once_in_an_interval_that_is_longer_than_the_timeout() {
     assert!((4..=5).contains(&pings), "{pings}");
     assert_ne!(bench.stage(channel), Stage::Offline);
 }
+
+#[test]
+fn the_user_timeout_is_short_only_until_what_was_written_must_have_arrived() {
+    let mut bench = Bench::limited(1, 16, |limits| {
+        limits.user_timeout_us = 5 * SECOND_US;
+        limits.quiet_timeout_us = 90 * SECOND_US;
+    });
+    let (channel, client) = bench.accept();
+    bench.turn();
+    assert_eq!(client.user_timeout_s(), None, "the listener's");
+    let session = bench.greet(channel, ANN);
+    for round in 0..2 {
+        bench.turn();
+        assert_eq!(client.user_timeout_s(), Some(5), "round {round}");
+        for _ in 0..4 {
+            second(&mut bench, &client);
+        }
+        bench.chat(channel, session, ANN, "hello");
+        for _ in 0..6 {
+            assert_eq!(client.user_timeout_s(), Some(5), "round {round}: the latest write counts");
+            second(&mut bench, &client);
+        }
+        for _ in 0..2 {
+            second(&mut bench, &client);
+        }
+        assert_eq!(client.user_timeout_s(), Some(90), "round {round}");
+        bench.chat(channel, session, ANN, "and again");
+    }
+}
