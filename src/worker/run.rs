@@ -227,19 +227,26 @@ impl Worker {
 
     /// No fds or no memory: gives up the spare fd to tell one client, and rests.
     fn turn_away(&mut self, listener: usize, error: &io::Error) {
+        let Some((speaks, listening)) = self.listeners.get(listener) else { return };
+        let (codec, Some(source)) = (speaks.codec(), listening.source()) else { return };
+        self.spare = None;
+        match listener::accept(source) {
+            Ok((stream, peer)) => {
+                let goodbye = self.core.turn_away(peer, &codec, error);
+                // A new connection has room for it, unless the client is gone already.
+                let _ = (&stream).write(&goodbye);
+                let _ = stream.shutdown(Shutdown::Write);
+                self.spare = Some(Spare::TurnedAway(stream));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // The kernel looks for an fd first, and nobody needs one.
+                self.spare = Spare::idle();
+                return;
+            }
+            Err(second) => tracing::debug!(error = %second, "there is no fd to tell a client"),
+        }
         if !std::mem::replace(&mut self.short, true) {
             tracing::warn!(%error, "accepting failed; is the limit of open files too low?");
-        }
-        self.spare = None;
-        let listening = self.listeners.get(listener).and_then(|(speaks, l)| Some((*speaks, l.source()?)));
-        if let Some((speaks, source)) = listening
-            && let Ok((stream, peer)) = listener::accept(source)
-        {
-            let goodbye = self.core.turn_away(peer, &speaks.codec(), error);
-            // A new connection has room for it, unless the client is gone already.
-            let _ = (&stream).write(&goodbye);
-            let _ = stream.shutdown(Shutdown::Write);
-            self.spare = Some(Spare::TurnedAway(stream));
         }
         self.core.note_accept_error();
         self.rest_until_us = self.clock.now().mono_us + REST.as_micros() as u64;
