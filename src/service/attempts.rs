@@ -125,10 +125,9 @@ impl Windows {
     fn forget(&mut self, now_us: u64) {
         for _ in 0..2 {
             let full = self.order.len() >= REMEMBERED_MAX;
-            let Some((began_us, key)) = self
-                .order
-                .pop_front_if(|(began_us, _)| full || Window { began_us: *began_us, failures: 0 }.is_over(now_us))
-            else {
+            let Some((began_us, key)) = self.order.pop_front_if(|(began_us, _)| {
+                full || Window { began_us: *began_us, failures: 0 }.is_over(now_us)
+            }) else {
                 return;
             };
             if self.by_key.get(&key).is_some_and(|window| window.began_us == began_us) {

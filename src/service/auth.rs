@@ -427,7 +427,11 @@ mod tests {
         for who in [&number, &name] {
             assert_eq!(errno(&mut verifier, who, "secret"), Some(Errno::TooMany), "{who:?}");
         }
-        assert_eq!(errno(&mut verifier, &Who::Name("bob".into()), "guess"), Some(Errno::Refused), "somebody else");
+        assert_eq!(
+            errno(&mut verifier, &Who::Name("bob".into()), "guess"),
+            Some(Errno::Refused),
+            "somebody else"
+        );
     }
 
     #[test]

@@ -115,9 +115,7 @@ impl<T> Connection<T> {
         let pong =
             unanswered.map(|at_us| (at_us + limits.ping_timeout_us, Due::Leave(Reason::KeepaliveTimeout)));
         // By then what was written is acknowledged, or the kernel has given up.
-        let calm = self
-            .hurried
-            .then(|| (self.moved_us + limits.user_timeout_us + REPETITION_US, Due::Calm));
+        let calm = self.hurried.then(|| (self.moved_us + limits.user_timeout_us + REPETITION_US, Due::Calm));
         [login, idle, write, pong, ping, calm].into_iter().flatten()
     }
 

@@ -50,10 +50,13 @@ fn a_silent_machine_is_noticed_by_keepalive_when_nothing_is_sent() {
 #[test]
 fn keepalive_gives_up_behind_its_last_probe_and_not_before() {
     between_two_machines("keepalive_gives_up_behind_its_last_probe_and_not_before", |net| {
-        // The user timeout is over long before. What was written is acknowledged by then.
+        // The user timeout is over long before.
         let limits = ["--keepalive", "4s,1s,4", "--write-timeout", "1s", "--user-timeout", "1500ms"];
         let server = net.start(&limits);
-        let (_client, id) = server.user("alice");
+        let (mut client, id) = server.user("alice");
+        // It acknowledges what it has heard.
+        client.say_bytes(b"\n");
+        eventually("that is read", || server.has_read_all_of(&client));
         net.silence_client();
         let start = Instant::now();
         expect_departure(&server, id, "network_timeout", "network", &[ETIMEDOUT]);
