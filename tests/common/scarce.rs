@@ -56,6 +56,6 @@ impl Server {
 impl Drop for FewFds {
     fn drop(&mut self) {
         // The server may have ended.
-        let _ = prlimit(Some(self.pid), Resource::Nofile, self.before.clone());
+        let _ = prlimit(Some(self.pid), Resource::Nofile, self.before);
     }
 }
