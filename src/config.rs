@@ -35,6 +35,8 @@ pub const MAX_GRACE: Duration = Duration::from_hours(1);
 pub const MAX_STOP_DRAIN: Duration = Duration::from_secs(8);
 /// The longest write timeout and TCP user timeout.
 const MAX_WRITE_TIMEOUT: Duration = Duration::from_mins(10);
+/// The longest TCP user timeout that the kernel takes: it counts milliseconds in a signed number of 32 bits.
+const USER_TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 /// The longest ping interval and timeout.
 const MAX_PING: Duration = Duration::from_hours(1);
 /// The most failed logins a minute.
@@ -326,6 +328,13 @@ impl Config {
         config.check_addresses()?;
         config.check_timeouts()?;
         Ok(config)
+    }
+
+    /// The TCP user timeout of a connection to which nothing is sent: as long as all keepalive probes take, for Linux
+    /// does not count them where one is set. Never shorter than the usual one, nor longer than the kernel takes.
+    pub fn quiet_timeout(&self) -> Duration {
+        let Keepalive { idle, interval, probes } = self.keepalive;
+        self.user_timeout.max(idle + interval * probes).min(USER_TIMEOUT_MAX)
     }
 
     /// `TCP_USER_TIMEOUT` ends living slow readers too, and with a worse reason.

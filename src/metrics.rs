@@ -2,21 +2,69 @@
 //!
 //! Nothing is decided by a counter, so all of it is relaxed.
 
+use crate::channel::Reason;
 use crate::sync::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident;)*) => {
         /// What the server has counted since it started.
         #[derive(Debug, Default)]
-        pub struct Metrics { $($(#[doc = $doc])+ pub $name: Counter,)* }
+        pub struct Metrics {
+            $($(#[doc = $doc])+ pub $name: Counter,)*
+            /// Ends by reason.
+            pub left: ByReason,
+        }
 
         impl Metrics {
-            /// Every counter with its name and description, in order of declaration.
-            pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
-                vec![$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name.value()),)*]
+            /// Every counter with its name and description, in order of declaration; then one for each reason.
+            pub fn counters(&self) -> Vec<(String, &'static str, u64)> {
+                let mut all =
+                    vec![$((stringify!($name).to_owned(), concat!($($doc),+).trim_ascii(), self.$name.value()),)*];
+                all.extend(self.left.counters());
+                all
             }
         }
     };
+}
+
+/// How often somebody left with each [`Reason`]; in `linger stats` as `left_` and the reason's word.
+///
+/// An end is counted once: a channel that leaves, with its session or without; a session that ends while its channel
+/// stays; a connection that is turned away before it has a channel; a session that the last run left behind.
+#[derive(Debug)]
+pub struct ByReason([Counter; Reason::ALL.len()]);
+
+impl ByReason {
+    /// Counts ends.
+    pub fn add(&self, reason: Reason, more: u64) {
+        self.0[reason as usize].add(more);
+    }
+
+    /// Reads one of them.
+    pub fn value(&self, reason: Reason) -> u64 {
+        self.0[reason as usize].value()
+    }
+
+    fn counters(&self) -> impl Iterator<Item = (String, &'static str, u64)> {
+        let named = |&reason: &Reason| {
+            (format!("left_{}", reason.word()), "Ends with this reason.", self.value(reason))
+        };
+        Reason::ALL.iter().map(named)
+    }
+}
+
+impl Default for ByReason {
+    fn default() -> Self {
+        ByReason(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Metrics {
+    /// Counts a channel that has left.
+    pub fn note_departure(&self, reason: Reason) {
+        self.departures.add(1);
+        self.left.add(reason, 1);
+    }
 }
 
 /// A number that only rises.
@@ -101,10 +149,30 @@ mod tests {
     #[test]
     fn every_counter_has_a_name_of_its_own_and_a_description() {
         let all = Metrics::default().counters();
-        let mut names: Vec<_> = all.iter().map(|c| c.0).collect();
+        let mut names: Vec<_> = all.iter().map(|c| &c.0).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all.len());
         assert!(all.iter().all(|c| c.1.ends_with('.')));
+    }
+    #[test]
+    fn every_reason_is_counted_under_its_own_word_also_where_nobody_left_with_it() {
+        let metrics = Metrics::default();
+        for (times, &reason) in Reason::ALL.iter().enumerate() {
+            metrics.left.add(reason, times as u64);
+        }
+        let all = metrics.counters();
+        for (times, reason) in Reason::ALL.iter().enumerate() {
+            let name = format!("left_{}", reason.word());
+            assert!(all.iter().any(|c| (&c.0, c.2) == (&name, times as u64)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_channel_that_left_is_a_departure_with_its_reason() {
+        let metrics = Metrics::default();
+        metrics.note_departure(Reason::Kicked);
+        assert_eq!((metrics.departures.value(), metrics.left.value(Reason::Kicked)), (1, 1));
+        assert_eq!(metrics.left.value(Reason::Banned), 0);
     }
 }

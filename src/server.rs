@@ -106,6 +106,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     }
     let control_listener = directory.bind_control()?;
     let parts = Parts::build(config, &budget, clock)?;
+    parts.metrics.left.add(Reason::ServerCrash, opened.recovered);
     let checkpointer = Checkpointer::start(directory.path())?;
     parts.start_auth(config, &directory)?;
     let mut drain = parts.drain(config, opened.store).with_bans(opened.bans).with_accepted(opened.accepted);
@@ -142,6 +143,7 @@ struct Parts {
     outlet: Arc<dyn Outlet>,
     auth: Arc<Auth>,
     jobs: crossbeam_channel::Receiver<crate::service::auth::Job>,
+    attempts: Arc<Attempts>,
     metrics: Arc<Metrics>,
     desks: Vec<Desk>,
 }
@@ -165,6 +167,10 @@ impl Parts {
             outlet,
             auth: Arc::new(auth),
             jobs,
+            attempts: Arc::new(Attempts::new(AttemptLimits {
+                per_user: config.login_failures,
+                per_address: config.address_failures,
+            })),
             metrics: Arc::default(),
             desks,
         })
@@ -211,6 +217,7 @@ impl Parts {
             let verifier = Verifier {
                 jobs: self.jobs.clone(),
                 auth: Arc::clone(&self.auth),
+                attempts: Arc::clone(&self.attempts),
                 lookup: Box::new(SqliteLookup::open(directory.path())?),
                 queue: Arc::clone(&self.queue),
                 outlet: Arc::clone(&self.outlet),
@@ -249,14 +256,13 @@ impl Parts {
                 idle_us: config.idle.map(|idle| idle.as_micros() as u64),
                 max_channels: budget.max_channels,
                 write_timeout_us: config.write_timeout.as_micros() as u64,
+                user_timeout_us: config.user_timeout.as_micros() as u64,
+                quiet_timeout_us: config.quiet_timeout().as_micros() as u64,
                 ping_interval_us: config.ping_interval.as_micros() as u64,
                 ping_timeout_us: config.ping_timeout.as_micros() as u64,
                 request_rate: config.request_rate,
             },
-            attempts: Attempts::new(AttemptLimits {
-                per_user: config.login_failures,
-                per_address: config.address_failures,
-            }),
+            attempts: Arc::clone(&self.attempts),
             addresses: Addresses::new(config.address_channels),
         });
         let mut threads = Vec::new();
@@ -386,7 +392,7 @@ impl Listeners {
         let mut all = Listeners { json: Vec::new(), line: None, by_address: Vec::new() };
         let Keepalive { idle, interval, probes } = config.keepalive;
         let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
-        let patience = Patience { keepalive, user_timeout: config.user_timeout };
+        let patience = Patience { keepalive, quiet_timeout: config.quiet_timeout() };
         for address in &config.listen {
             let bound = all.add(Speaks::Json, *address, config.workers, &patience)?;
             all.json.push(bound);

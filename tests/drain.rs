@@ -11,7 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Client, DEADLINE, Home, Server, eventually, numbers, one_line, unpack};
+use common::{Client, DEADLINE, Home, LineClient, Server, eventually, numbers, one_line, unpack};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -106,6 +106,23 @@ fn while_a_drain_lasts_those_who_are_left_go_on_and_nobody_comes() {
     one_line(&server.cli(&["drain"]), 1);
     drop((alice, bob, carol, nobody, between));
     assert_eq!(server.end().code, Some(0));
+}
+
+#[test]
+fn a_drain_says_goodbye_in_lines_too() {
+    let server = Server::with_lines(&["--grace", "1h"]);
+    let (mut ann, id) = server.guest("ann");
+    let mut nobody = LineClient::connect(&server);
+    eventually("both are there", || server.channels().len() == 2);
+    assert_eq!(server.cli(&["drain"]).code, Some(0));
+    for client in [&mut ann, &mut nobody] {
+        assert_eq!(client.hear(), "error: server_drain: the server is being emptied");
+        client.expect_end();
+    }
+    drop((ann, nobody));
+    let home = server.home.clone();
+    assert_eq!(server.end().code, Some(0));
+    assert_gone_by_drain(&home, [id]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Client, PASSWORD, Server, eventually, expect_error, numbers, unpack};
@@ -285,4 +286,74 @@ fn a_wrong_password_is_refused_right_after_the_right_one_was_verified() {
         assert_eq!((&answer["msgid"], &answer["errno"]), (&json!(2), &json!(1)), "{wrong:?}: {answer}");
     }
     client.login(id);
+}
+
+#[test]
+fn whoever_answers_pings_or_says_anything_stays() {
+    let server = Server::start(&["--ping-interval", "1s", "--ping-timeout", "1s"]);
+    let [answers, talks, silent] = server.absent(["answers", "talks", "silent"]);
+    let mut clients = [answers, talks, silent].map(|id| {
+        let mut client = Client::connect(&server);
+        let caps: &[&str] = if id == silent { &[] } else { &["ping"] };
+        let login = json!({"msgid": 1, "id": id, "password": PASSWORD, "caps": caps});
+        assert_eq!(client.ask(&login)["errno"], 0);
+        client
+    });
+    for _ in 0..4 {
+        for (client, answer) in clients.iter_mut().zip([json!({"msgid": 23}), json!({"msgid": 22})]) {
+            let (_, ping) = client.hear_until(|heard| heard["msgid"] != 23);
+            assert_eq!(ping, json!({"msgid": 22}));
+            client.say(&answer);
+        }
+    }
+    assert_eq!(server.home.online(), 3, "and whoever has not asked for pings is not pinged");
+    let silent = &mut clients[2];
+    assert_eq!(silent.ask(&json!({"msgid": 22, "seq": 1})), json!({"msgid": 23, "seq": 1}));
+}
+
+#[test]
+fn requests_above_the_rate_are_refused_one_by_one_and_in_time_taken_again() {
+    let server = Server::start(&["--request-rate", "5"]);
+    let [id] = server.absent(["alice"]);
+    let mut client = Client::connect(&server);
+    client.login(id);
+    for n in 0..40 {
+        client.say(&json!({"msgid": 6, "toid": id, "msg": "m", "seq": n}));
+    }
+    let mut answers = Vec::new();
+    while answers.len() < 40 {
+        let heard = client.hear();
+        if heard["msgid"] == 0 {
+            answers.push(heard);
+        }
+    }
+    let (taken, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer["errno"] == 0);
+    assert!((5..30).contains(&taken.len()), "a burst of twice the rate is borne: {}", taken.len());
+    for answer in refused {
+        expect_error(answer, 17, Some(6));
+        assert!(answer["seq"].is_u64(), "{answer}");
+    }
+    let login = json!({"msgid": 1, "id": id, "password": PASSWORD, "seq": "l"});
+    client.say(&login);
+    let (_, answer) = client.hear_until(|heard| heard["seq"] == "l");
+    assert_eq!(answer["msgid"], 2, "old clients wait for msgid 2: {answer}");
+    eventually("the rate allows more", || {
+        client.say(&json!({"msgid": 3, "seq": "x"}));
+        let (_, answer) = client.hear_until(|heard| heard["seq"] == "x");
+        thread::sleep(Duration::from_millis(100));
+        answer["errno"] != 17
+    });
+}
+
+#[test]
+fn loopback_is_exempt_from_what_an_address_may() {
+    let limits = ["--address-channels", "1", "--login-failures", "1", "--address-failures", "1"];
+    let server = Server::start(&limits);
+    let [id] = server.absent(["alice"]);
+    let mut clients: Vec<_> = (0..5).map(|_| Client::connect(&server)).collect();
+    for client in &mut clients {
+        let answer = client.ask(&json!({"msgid": 1, "id": id, "password": "guess"}));
+        assert_eq!(answer["errno"], 1, "{answer}");
+    }
+    clients[0].login(id);
 }

@@ -1,4 +1,5 @@
-//! Every reason of the contract, caused for real: the same word in the goodbye, the log and the history, soon.
+//! Every reason of the contract, caused for real: the same word in the goodbye, the log, the metrics, the history and
+//! `why`, soon.
 //!
 //! Peers that vanish, and limits from which loopback is exempt, are in `network`.
 
@@ -7,10 +8,12 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Client, PASSWORD, Server, eventually, eventually_within, expect_error};
+use common::scarce::{EIO, FAILS_TO_READ, FAILS_TO_WRITE};
+use common::{Client, LineClient, PASSWORD, Server, eventually, eventually_within, expect_error};
 use linger::channel::Reason;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -19,6 +22,8 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(8);
 /// `ECONNRESET` on Linux.
 const ECONNRESET: i64 = 104;
+/// `EMFILE` on Linux.
+const EMFILE: i64 = 24;
 /// The text of a message that fills buffers soon.
 const BULK_BYTES: usize = 8 * 1024;
 
@@ -30,6 +35,7 @@ struct Way {
     advice: &'static str,
     flags: &'static [&'static str],
     caps: &'static [&'static str],
+    start: fn(&[&str]) -> Server,
     /// Brings it about; the client comes back where it can still be told.
     cause: fn(&Server, Client) -> Option<Client>,
 }
@@ -41,6 +47,7 @@ const WAY: Way = Way {
     advice: "",
     flags: &[],
     caps: &[],
+    start: Server::start,
     cause: |_, c| Some(c),
 };
 
@@ -99,25 +106,49 @@ const WAYS: &[Way] = &[
         cause: |_, client| Some(client),
         ..WAY
     },
+    Way {
+        reason: "read_error",
+        initiator: "network",
+        errno: Some(EIO),
+        start: Server::start_faulty,
+        cause: |_, client| say(client, FAILS_TO_READ.as_bytes()),
+        ..WAY
+    },
+    Way {
+        reason: "write_error",
+        initiator: "network",
+        errno: Some(EIO),
+        start: Server::start_faulty,
+        cause: |_, client| say_to_itself(client, FAILS_TO_WRITE),
+        ..WAY
+    },
     Way { reason: "replaced", initiator: "server", advice: "stop", cause: log_in_elsewhere, ..WAY },
-    Way { reason: "server_shutdown", initiator: "server", advice: "reconnect", cause: stop, ..WAY },
+    Way {
+        reason: "server_shutdown",
+        initiator: "server",
+        advice: "reconnect",
+        flags: &["--stop-drain", "8s"],
+        cause: stop,
+        ..WAY
+    },
     Way { reason: "kicked", initiator: "admin", advice: "retry_after", cause: kick, ..WAY },
+    Way { reason: "banned", initiator: "admin", advice: "retry_after", cause: ban, ..WAY },
+    Way { reason: "server_drain", initiator: "admin", advice: "reconnect", cause: drain, ..WAY },
 ];
 
 /// Reasons that the other tests here, and those in `network`, cause.
 const ELSEWHERE: &[&str] = &[
     "network_timeout",
-    "read_error",
     "login_timeout",
     "auth_failed",
     "server_full",
     "ip_limit",
+    "resource_exhausted",
     "server_crash",
 ];
 
-/// Reasons that no test causes with a real socket: faults of the machine or our own, and what is not built yet.
-const NOT_CAUSED: &[&str] =
-    &["write_error", "resource_exhausted", "internal_error", "banned", "server_drain"];
+/// Reasons that no test causes with a real socket.
+const NOT_CAUSED: &[&str] = &["internal_error"];
 
 #[test]
 fn every_reason_is_caused_or_named_as_one_that_is_not() {
@@ -133,20 +164,25 @@ fn every_reason_is_caused_or_named_as_one_that_is_not() {
 }
 
 #[test]
-fn every_way_to_leave_has_one_word_in_goodbye_log_and_history() {
+fn every_way_to_leave_has_one_word_in_goodbye_log_metrics_history_and_why() {
     for way in WAYS {
-        let server = Server::start(&[way.flags, &["--log", "debug", "--grace", "10s"]].concat());
-        let [id] = server.absent(["alice"]);
+        let server = (way.start)(&[way.flags, &["--grace", "10s"]].concat());
         let mut client = Client::with_small_window(&server);
+        let id = client.register("alice");
         let login = json!({"msgid": 1, "id": id, "password": PASSWORD, "caps": way.caps});
         assert_eq!(client.ask(&login)["errno"], 0);
+        let peer = client.local_addr();
         let start = Instant::now();
         let client = (way.cause)(&server, client);
         eventually_within(SOON, way.reason, || !server.home.departures(id).is_empty());
+        expect_counted(&server, way.reason);
+        expect_logged(&server, way.reason, peer);
+        let why = server.cli_json(&["why", "alice"]);
+        let told: Vec<_> = why["departures"].as_array().unwrap().iter().map(|row| &row["reason"]).collect();
+        assert!(told.contains(&&json!(way.reason)), "{}: {why}", way.reason);
         if !way.advice.is_empty() {
             expect_told(client.unwrap(), way.reason, way.advice);
         }
-        expect_logged(&server, way.reason);
         let left = server.home.departures(id);
         let said = (left[0].reason.as_str(), left[0].initiator.as_str(), left[0].errno);
         assert_eq!(said, (way.reason, way.initiator, way.errno));
@@ -158,48 +194,132 @@ fn every_way_to_leave_has_one_word_in_goodbye_log_and_history() {
 }
 
 #[test]
-fn those_whom_nobody_knows_are_told_and_logged_and_have_no_history() {
-    type Cause = fn(&Server, &mut Client) -> Option<Client>;
+fn those_whom_nobody_knows_are_told_logged_and_counted_and_have_no_history() {
+    type Cause = fn(&Server, &mut Client) -> Vec<Client>;
     let ways: &[(&str, &str, &[&str], Cause)] = &[
-        ("login_timeout", "reconnect", &["--login-timeout", "300ms"], |_, _| None),
+        ("login_timeout", "reconnect", &["--login-timeout", "300ms"], |_, _| Vec::new()),
         ("auth_failed", "stop", &[], |_, client| {
             for _ in 0..10 {
                 client.say(&json!({"msgid": 1, "id": 1, "password": "guess"}));
             }
-            None
+            Vec::new()
         }),
         ("malformed_frame", "stop", &[], |_, client| {
             client.say_bytes(b"]");
-            None
+            Vec::new()
         }),
         ("frame_too_large", "reconnect", &[], |_, client| {
             client.say_bytes(&[b'['; 9 * 1024]);
-            None
+            Vec::new()
         }),
         ("server_full", "retry_after", &["--max-channels", "1"], |server, client| {
             expect_error(&client.ask(&json!({"msgid": 3})), 11, Some(3));
-            Some(std::mem::replace(client, Client::connect(server)))
+            vec![std::mem::replace(client, Client::connect(server))]
         }),
         ("kicked", "retry_after", &[], |server, _| {
             eventually("the channel is there", || server.kick("all"));
-            None
+            Vec::new()
         }),
-        ("server_shutdown", "reconnect", &[], |server, _| {
+        ("banned", "retry_after", &[], |server, client| {
+            eventually("the channel is there", || server.channel_with(client).is_some());
+            server.cli_json(&["kick", "all", "--ban", "1h"]);
+            Vec::new()
+        }),
+        ("server_shutdown", "reconnect", &["--stop-drain", "8s"], |server, client| {
+            eventually("the channel is there", || server.channel_with(client).is_some());
             server.signal(Signal::TERM);
-            None
+            Vec::new()
+        }),
+        ("server_drain", "reconnect", &[], |server, client| {
+            eventually("the channel is there", || server.channel_with(client).is_some());
+            server.cli_json(&["drain"]);
+            Vec::new()
         }),
     ];
     for (reason, advice, flags, cause) in ways {
-        let server = Server::start(&[flags, &["--log", "debug"][..]].concat());
+        let server = Server::start(flags);
         let mut client = Client::connect(&server);
-        let _present = cause(&server, &mut client);
+        let present = cause(&server, &mut client);
+        expect_counted(&server, reason);
+        expect_logged(&server, reason, client.local_addr());
         expect_told(client, reason, advice);
-        expect_logged(&server, reason);
         let rows: i64 =
             server.home.db().query_row("SELECT count(*) FROM departure", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 0, "{reason}: nobody was logged in");
+        drop(present);
         end_if_stopped(server, reason);
     }
+}
+
+#[test]
+fn those_who_go_by_themselves_without_a_login_are_logged_and_counted_too() {
+    let server = Server::start(&[]);
+    let mut closes = Client::connect(&server);
+    let mut resets = Client::connect(&server);
+    for client in [&mut closes, &mut resets] {
+        expect_error(&client.ask(&json!({"msgid": 3})), 11, Some(3));
+    }
+    let peers = [closes.local_addr(), resets.local_addr()];
+    drop(closes);
+    resets.reset();
+    for (reason, peer) in ["peer_closed", "peer_reset"].into_iter().zip(peers) {
+        expect_counted(&server, reason);
+        expect_logged(&server, reason, peer);
+    }
+    assert!(server.log().contains(&format!("errno={ECONNRESET}")), "{}", server.log());
+}
+
+#[test]
+fn whoever_finds_no_fd_is_told_logged_and_counted_in_either_protocol_and_the_server_goes_on() {
+    let server = Server::with_lines(&["--workers", "1"]);
+    let (mut alice, _) = server.user("alice");
+    let few = server.with_few_fds();
+    let (_present, first) = fill(&server);
+    let mut peers = vec![first.local_addr()];
+    expect_told(first, "resource_exhausted", "reconnect");
+    for _ in 0..2 {
+        let client = Client::connect(&server);
+        peers.push(client.local_addr());
+        expect_told(client, "resource_exhausted", "reconnect");
+        let mut line = LineClient::connect(&server);
+        peers.push(line.wire().local_addr());
+        // What is unread when the server closes must not eat the goodbye.
+        line.try_say_bytes(b"bob\n");
+        line.expect_goodbye("resource_exhausted");
+        line.expect_end();
+    }
+    drop(few);
+    let log = server.log();
+    for peer in &peers {
+        let peer = format!("peer={peer} reason=\"resource_exhausted\" errno={EMFILE}");
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(&peer)).collect();
+        assert!(lines.len() == 1 && lines[0].contains("INFO"), "{peer}: {lines:?}");
+    }
+    assert_eq!(server.cli_json(&["stats"])["left_resource_exhausted"], peers.len());
+    alice.quiet();
+    server.user("late").0.quiet();
+}
+
+#[test]
+fn the_numbers_of_all_reasons_are_there_from_the_start_and_a_flood_is_counted_in_the_log() {
+    const FLOOD: u64 = 300;
+    let server = Server::start(&["--workers", "1"]);
+    let stats = server.cli_json(&["stats"]);
+    for reason in Reason::ALL {
+        assert_eq!(stats[format!("left_{}", reason.word())], 0, "{reason:?}");
+    }
+    for _ in 0..FLOOD {
+        drop(Client::connect(&server));
+    }
+    eventually("all are gone", || server.cli_json(&["stats"])["left_peer_closed"] == FLOOD);
+    let lines = server.log().lines().filter(|line| line.contains("peer_closed")).count();
+    assert!(lines < FLOOD as usize, "{lines} lines");
+    let home = server.home.clone();
+    server.signal(Signal::TERM);
+    let log = server.end().stderr;
+    let more = format!("count={}", FLOOD as usize - lines);
+    assert!(log.lines().any(|line| line.contains("peer_closed") && line.contains(&more)), "{more} in {log}");
+    drop(home);
 }
 
 #[test]
@@ -207,80 +327,13 @@ fn a_crash_is_logged_and_written_down_by_the_next_start() {
     let server = Server::start(&[]);
     let (_client, id) = server.user("alice");
     let server = Server::start_at(&server.crash(), &[]);
-    expect_logged(&server, "server_crash");
+    eventually("the log says so", || server.log().contains("reason=\"server_crash\""));
+    expect_counted(&server, "server_crash");
+    let why = server.cli_json(&["why", "alice"]);
+    assert_eq!(why["departures"][0]["reason"], "server_crash", "{why}");
     let left = server.home.departures(id);
     let said = (left[0].reason.as_str(), left[0].initiator.as_str(), left[0].errno);
     assert_eq!((left.len(), said), (1, ("server_crash", "server", None)));
-}
-
-#[test]
-fn whoever_answers_pings_or_says_anything_stays() {
-    let server = Server::start(&["--ping-interval", "1s", "--ping-timeout", "1s"]);
-    let [answers, talks, silent] = server.absent(["answers", "talks", "silent"]);
-    let mut clients = [answers, talks, silent].map(|id| {
-        let mut client = Client::connect(&server);
-        let caps: &[&str] = if id == silent { &[] } else { &["ping"] };
-        let login = json!({"msgid": 1, "id": id, "password": PASSWORD, "caps": caps});
-        assert_eq!(client.ask(&login)["errno"], 0);
-        client
-    });
-    for _ in 0..4 {
-        for (client, answer) in clients.iter_mut().zip([json!({"msgid": 23}), json!({"msgid": 22})]) {
-            let (_, ping) = client.hear_until(|heard| heard["msgid"] != 23);
-            assert_eq!(ping, json!({"msgid": 22}));
-            client.say(&answer);
-        }
-    }
-    assert_eq!(server.home.online(), 3, "and whoever has not asked for pings is not pinged");
-    let silent = &mut clients[2];
-    assert_eq!(silent.ask(&json!({"msgid": 22, "seq": 1})), json!({"msgid": 23, "seq": 1}));
-}
-
-#[test]
-fn requests_above_the_rate_are_refused_one_by_one_and_in_time_taken_again() {
-    let server = Server::start(&["--request-rate", "5"]);
-    let [id] = server.absent(["alice"]);
-    let mut client = Client::connect(&server);
-    client.login(id);
-    for n in 0..40 {
-        client.say(&json!({"msgid": 6, "toid": id, "msg": "m", "seq": n}));
-    }
-    let mut answers = Vec::new();
-    while answers.len() < 40 {
-        let heard = client.hear();
-        if heard["msgid"] == 0 {
-            answers.push(heard);
-        }
-    }
-    let (taken, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer["errno"] == 0);
-    assert!((5..30).contains(&taken.len()), "a burst of twice the rate is borne: {}", taken.len());
-    for answer in refused {
-        expect_error(answer, 17, Some(6));
-        assert!(answer["seq"].is_u64(), "{answer}");
-    }
-    let login = json!({"msgid": 1, "id": id, "password": PASSWORD, "seq": "l"});
-    client.say(&login);
-    let (_, answer) = client.hear_until(|heard| heard["seq"] == "l");
-    assert_eq!(answer["msgid"], 2, "old clients wait for msgid 2: {answer}");
-    eventually("the rate allows more", || {
-        client.say(&json!({"msgid": 3, "seq": "x"}));
-        let (_, answer) = client.hear_until(|heard| heard["seq"] == "x");
-        thread::sleep(Duration::from_millis(100));
-        answer["errno"] != 17
-    });
-}
-
-#[test]
-fn loopback_is_exempt_from_what_an_address_may() {
-    let limits = ["--address-channels", "1", "--login-failures", "1", "--address-failures", "1"];
-    let server = Server::start(&limits);
-    let [id] = server.absent(["alice"]);
-    let mut clients: Vec<_> = (0..5).map(|_| Client::connect(&server)).collect();
-    for client in &mut clients {
-        let answer = client.ask(&json!({"msgid": 1, "id": id, "password": "guess"}));
-        assert_eq!(answer["errno"], 1, "{answer}");
-    }
-    clients[0].login(id);
 }
 
 #[test]
@@ -339,15 +392,35 @@ fn expect_told(mut client: Client, reason: &str, advice: &str) {
 /// A second signal would not be an orderly stop any more, so one that was sent is waited for.
 #[track_caller]
 fn end_if_stopped(server: Server, reason: &str) {
-    if reason == "server_shutdown" {
+    if ["server_shutdown", "server_drain"].contains(&reason) {
         assert_eq!(server.end().code, Some(0));
     }
 }
 
+/// One line at level info has the word and the peer, and no second one has the word.
 #[track_caller]
-fn expect_logged(server: &Server, reason: &str) {
+fn expect_logged(server: &Server, reason: &str, peer: SocketAddr) {
     let word = format!("reason=\"{reason}\"");
-    eventually(&format!("{reason} is in the log"), || server.log().contains(&word));
+    let lines = || -> Vec<String> {
+        server.log().lines().filter(|line| line.contains(&word)).map(ToOwned::to_owned).collect()
+    };
+    eventually(&format!("{reason} is in the log"), || !lines().is_empty());
+    let lines = lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("INFO") && lines[0].contains(&format!("peer={peer}")), "{peer} in {lines:?}");
+}
+
+/// Somebody was counted with that reason, once.
+#[track_caller]
+fn expect_counted(server: &Server, reason: &str) {
+    let name = format!("left_{reason}");
+    let mut count = Value::Null;
+    eventually(&format!("{name} is counted"), || {
+        count = server.cli_json(&["stats"])[&name].clone();
+        assert!(count.is_u64(), "{name} is always there");
+        count != 0
+    });
+    assert_eq!(count, 1, "{name}");
 }
 
 fn gone(leave: impl FnOnce()) -> Option<Client> {
@@ -413,4 +486,39 @@ fn kick(server: &Server, client: Client) -> Option<Client> {
 fn stop(server: &Server, client: Client) -> Option<Client> {
     server.signal(Signal::TERM);
     Some(client)
+}
+
+fn ban(server: &Server, client: Client) -> Option<Client> {
+    server.cli_json(&["kick", "alice", "--ban", "1h"]);
+    Some(client)
+}
+
+fn drain(server: &Server, client: Client) -> Option<Client> {
+    server.cli_json(&["drain"]);
+    Some(client)
+}
+
+fn say_to_itself(mut client: Client, text: &str) -> Option<Client> {
+    client.say(&json!({"msgid": 6, "toid": 1, "msg": text}));
+    Some(client)
+}
+
+/// Takes all fds that are left; whoever came too late is answered apart, with the goodbye still to be heard.
+fn fill(server: &Server) -> (Vec<Client>, Client) {
+    let mut present = Vec::new();
+    loop {
+        let mut client = Client::connect(server);
+        let peer = format!("peer={} reason=\"resource_exhausted\"", client.local_addr());
+        client.say(&json!({"msgid": 3}));
+        let (mut came_in, mut turned_away) = (false, false);
+        eventually("it comes in or does not", || {
+            turned_away = server.log().contains(&peer);
+            came_in = !turned_away && client.has_before_it("\"errno\":11");
+            came_in || turned_away
+        });
+        if turned_away {
+            return (present, client);
+        }
+        present.push(client);
+    }
 }

@@ -190,3 +190,15 @@ fn a_user_timeout_that_would_end_slow_readers_first_is_refused() {
     assert!(error.to_string().contains("--write-timeout"), "{error}");
     assert!(error.is_usage());
 }
+
+#[test]
+fn a_quiet_connection_is_given_all_its_keepalive_probes() {
+    for (flags, seconds) in [
+        (&[][..], 60 + 3 * 10),
+        (&["--keepalive", "1s,1s,2"], 30),
+        (&["--keepalive", "32767s,32767s,127"], i32::MAX as u64 / 1000),
+    ] {
+        let config = load(flags, &[], None).unwrap();
+        assert_eq!(config.quiet_timeout().as_secs(), seconds, "{flags:?}");
+    }
+}

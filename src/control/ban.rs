@@ -252,6 +252,13 @@ impl fmt::Display for BanTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::{Reason, Stage};
+    use crate::control::archive::Archive;
+    use crate::control::message::Kick;
+    use crate::store::{Durability, History, SqliteStore};
+    use crate::testing::desk::Desk;
+    use crate::testing::letterbox::Letterbox;
+    use crate::testing::wire::Fd;
 
     #[test]
     fn a_ban_lasts_from_a_second_to_ten_years() {
@@ -290,5 +297,55 @@ mod tests {
         let order: Vec<_> = rows(bans).into_iter().map(|row| (row.user, row.address)).collect();
         let address = |text: &str| (None, Some(text.to_owned()));
         assert_eq!(order, [(Some(3), None), (Some(20), None), address("10.0.0.0/8"), address("10.0.0.9")]);
+    }
+    /// The control socket's side of a made-up server. The history is empty; nobody asks for it.
+    fn control(desk: &Desk) -> ControlServer<Fd> {
+        let directory = tempfile::tempdir().unwrap();
+        SqliteStore::open(directory.path(), Durability::Normal, 0).unwrap();
+        ControlServer {
+            table: Arc::clone(&desk.commons.table),
+            registry: Arc::clone(&desk.commons.registry),
+            queue: Arc::clone(&desk.commons.queue),
+            outlet: Arc::<Letterbox>::clone(&desk.letters),
+            kicker: desk.kicker.clone(),
+            metrics: Arc::clone(&desk.commons.metrics),
+            archive: Archive::new(History::open(directory.path()).unwrap()),
+            clock: desk.commons.clock,
+            facts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn whoever_logs_in_between_the_kick_and_the_ban_is_sent_away_too() {
+        let mut desk = Desk::new();
+        let (alice, bob) = (desk.user("alice"), desk.online("bob"));
+        let control = control(&desk);
+        let ban = Some(BanLength::try_from(10_000).unwrap());
+        let kick = Kick { targets: vec![Target::User(alice)], reason: None, wait: false, ban };
+        let (channel, kicked) = std::thread::scope(|scope| {
+            let kicked = scope.spawn(|| control.kick(&kick).unwrap().kicked);
+            // It has asked for the ban, has looked for her in vain, and has asked whether she is a ghost.
+            let end = Instant::now() + ANSWER_MAX;
+            while desk.commons.queue.len() < 2 {
+                assert!(Instant::now() < end, "control asks main");
+                std::thread::yield_now();
+            }
+            // Her login was in main's queue before all that.
+            let channel = desk.connect();
+            desk.log_in(alice, channel);
+            desk.take_queued();
+            desk.finish();
+            (channel, kicked.join().unwrap())
+        });
+        let rows: Vec<_> = kicked.iter().map(|row| (row.channel.clone(), row.user)).collect();
+        assert_eq!(rows, [(Some(channel.to_string()), Some(alice.0))]);
+        desk.finish_all();
+        assert_eq!(desk.commons.table.stage(channel), Stage::Offline);
+        assert_eq!(desk.commons.metrics.left.value(Reason::Banned), 1);
+        assert!(desk.commons.table.is_live(bob.channel, bob.session), "nobody else is meant");
+        let again = desk.connect();
+        desk.log_in(alice, again);
+        desk.finish_all();
+        assert_eq!(desk.commons.table.stage(again), Stage::Open, "she is kept out from now on");
     }
 }

@@ -252,7 +252,7 @@ impl<S: Send + 'static> ControlServer<S> {
             put(name, value);
         }
         for (name, _, value) in self.metrics.counters() {
-            put(name, value);
+            put(&name, value);
         }
         Ok(Stats(rows))
     }
@@ -282,7 +282,7 @@ impl<S: Send + 'static> ControlServer<S> {
         Ok(all)
     }
 
-    fn kick(&self, kick: &Kick) -> Result<Kicked, Refusal> {
+    pub(super) fn kick(&self, kick: &Kick) -> Result<Kicked, Refusal> {
         let (reports, milestones) = crossbeam_channel::unbounded();
         let now_ms = self.clock.now().unix_ms;
         let mut bans = kick.ban.map(|length| BansUnderWay::new(length, now_ms, kick.reason.as_ref()));

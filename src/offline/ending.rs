@@ -66,13 +66,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 receipt: parting.receipt.clone(),
             });
         }
-        match session.and_then(|number| self.owner((*channel, number))) {
-            Some(user) => self.end_session(user, departure),
-            None => {
-                if let Some(receipt) = &parting.receipt {
-                    receipt.report(self.now.mono_us, Milestone::Offline);
-                }
-            }
+        if let Some(user) = session.and_then(|number| self.owner((*channel, number))) {
+            return self.end_session(user, departure);
+        }
+        if session.is_some() && !stays {
+            let (reason, errno) = (parting.reason.word(), parting.errno);
+            tracing::info!(%channel, reason, errno, "left; the login was not committed");
+        }
+        if let Some(receipt) = &parting.receipt {
+            receipt.report(self.now.mono_us, Milestone::Offline);
         }
     }
 

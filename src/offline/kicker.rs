@@ -61,8 +61,7 @@ impl<S> Kicker<S> {
     fn push(&self, channel: ChannelId, left: Left, parting: Parting) -> bool {
         let worker = self.table.worker(channel);
         let now = self.clock.now();
-        tracing::debug!(channel = %channel, reason = parting.reason.word(), errno = parting.errno, "left");
-        self.metrics.departures.add(1);
+        self.metrics.note_departure(parting.reason);
         self.queue.push(Entry::Departure(Departure {
             channel,
             session: left.session,

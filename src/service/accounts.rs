@@ -176,6 +176,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     fn end_previous(&mut self, channel: ChannelId, number: SessionNo) {
         let Some(user) = self.sessions.get(&(channel, number)).copied() else { return };
+        let parting = Parting::new(Reason::ClientQuit);
+        self.around.metrics.left.add(parting.reason, 1);
         self.end_session(
             user,
             Departure {
@@ -184,7 +186,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 stays: true,
                 noticed_us: self.now.mono_us,
                 at_ms: self.now.unix_ms,
-                parting: Parting::new(Reason::ClientQuit),
+                parting,
             },
         );
         self.settle_later(channel, number);

@@ -5,6 +5,7 @@
 
 use super::answer::Answer;
 use super::ask::{Ask, Asker, Login};
+use super::attempts::{Account, Attempts, TOO_MANY_FAILURES};
 use super::storage::{Lookup, UserRow};
 use crate::clock::Clock;
 use crate::ident::UserId;
@@ -193,6 +194,8 @@ pub struct Verifier<S> {
     pub jobs: Receiver<Job>,
     /// Where verified passwords are remembered.
     pub auth: Arc<Auth>,
+    /// Failed logins.
+    pub attempts: Arc<Attempts>,
     /// Users, to be read only.
     pub lookup: Box<dyn Lookup>,
     /// Main's queue, for what was verified.
@@ -259,14 +262,19 @@ impl<S> Verifier<S> {
         if let (true, Who::Name(name), None | Some(UserRow { password: None, .. })) = (lines, who, &row) {
             return Ok(Ask::Guest { asker: asker.clone(), peer, name: name.clone() });
         }
-        let Some(UserRow { id, password: Some(stored), .. }) = row else {
-            // As long as for a user who exists, so that the time does not tell.
-            let _ = nobody.map(|stored| matches(stored, password));
+        let account = Account::named(who, row.as_ref().map(|row| row.id));
+        let address = peer.ip();
+        if self.attempts.are_exhausted(address, account.as_ref(), self.clock.now().mono_us) {
+            return Err((2, Errno::TooMany, TOO_MANY_FAILURES));
+        }
+        let known = row.and_then(|row| Some((row.id, row.password?)));
+        // For nobody as long as for a user who exists, so that the time does not tell.
+        let stored = known.as_ref().map(|(_, stored)| stored.as_str()).or(nobody);
+        let is_right = stored.is_some_and(|stored| matches(stored, password));
+        let Some((id, stored)) = known.filter(|_| is_right) else {
+            self.attempts.note_failure(address, account, self.clock.now().mono_us);
             return Err((2, Errno::Refused, Errno::Refused.text()));
         };
-        if !matches(&stored, password) {
-            return Err((2, Errno::Refused, Errno::Refused.text()));
-        }
         let renewed = is_weaker(&stored, self.cost)
             .then(|| hasher.hash_password(password.as_bytes()).ok())
             .flatten()
@@ -333,6 +341,12 @@ fn is_weaker(stored: &str, cost: Cost) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::attempts::AttemptLimits;
+    use crate::service::storage::Storage;
+    use crate::testing::commons::Commons;
+    use crate::testing::letterbox::Letterbox;
+    use crate::testing::memory::Disk;
+    use crate::testing::wire::Fd;
 
     const CHEAP: Cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
 
@@ -377,5 +391,68 @@ mod tests {
         assert!(auth.recall(&job("secret"), RECALL_US).is_none(), "it expires");
         auth.forget(&Who::Id(UserId(1)), "secret");
         assert!(auth.recall(&job("secret"), 1).is_none());
+    }
+    const FAR: &str = "192.0.2.1:4";
+
+    /// An auth thread that has one user, ann, and what it answers to a login.
+    fn verifier(limits: AttemptLimits) -> (Verifier<Fd>, UserId) {
+        let commons = Commons::new(4);
+        let disk = Disk::default();
+        let mut store = disk.open(0);
+        store.begin().unwrap();
+        let ann = store.add_user("ann", Some(&hash("secret", CHEAP))).unwrap().unwrap();
+        store.commit().unwrap();
+        let verifier = Verifier {
+            jobs: commons.jobs.clone(),
+            auth: Arc::clone(&commons.auth),
+            attempts: Arc::new(Attempts::new(limits)),
+            lookup: Box::new(disk.lookup()),
+            queue: Arc::clone(&commons.queue),
+            outlet: Arc::new(Letterbox::new(Arc::clone(&commons.table), 1)),
+            worker_of: Box::new(|_| 0),
+            cost: CHEAP,
+            clock: commons.clock,
+        };
+        (verifier, ann)
+    }
+
+    fn errno(verifier: &mut Verifier<Fd>, who: &Who, password: &str) -> Option<Errno> {
+        let channel = crate::channel::ChannelId { slot: 0, generation: 1 };
+        let asker = Asker { channel, re: 1, seq: None };
+        let (hasher, peer) = (hasher(CHEAP).unwrap(), FAR.parse().unwrap());
+        let answer = verifier.verify(&hasher, None, &asker, peer, (who, Caps::default(), false), password);
+        answer.err().map(|refusal| refusal.1)
+    }
+
+    #[test]
+    fn failures_by_number_and_by_name_count_together_for_one_user() {
+        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 2, per_address: 9 });
+        let (number, name) = (Who::Id(ann), Who::Name("ann".into()));
+        assert_eq!(errno(&mut verifier, &number, "guess"), Some(Errno::Refused));
+        assert_eq!(errno(&mut verifier, &name, "guess"), Some(Errno::Refused));
+        for who in [&number, &name] {
+            assert_eq!(errno(&mut verifier, who, "secret"), Some(Errno::TooMany), "{who:?}");
+        }
+        assert_eq!(
+            errno(&mut verifier, &Who::Name("bob".into()), "guess"),
+            Some(Errno::Refused),
+            "somebody else"
+        );
+    }
+
+    #[test]
+    fn a_login_that_succeeds_is_no_failure() {
+        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 1, per_address: 1 });
+        for _ in 0..3 {
+            assert_eq!(errno(&mut verifier, &Who::Id(ann), "secret"), None);
+        }
+    }
+
+    #[test]
+    fn names_that_nobody_has_are_counted_like_users() {
+        let (mut verifier, _) = verifier(AttemptLimits { per_user: 1, per_address: 9 });
+        let nobody = Who::Name("nobody".into());
+        assert_eq!(errno(&mut verifier, &nobody, "guess"), Some(Errno::Refused));
+        assert_eq!(errno(&mut verifier, &nobody, "guess"), Some(Errno::TooMany), "as for somebody");
     }
 }

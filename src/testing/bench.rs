@@ -10,7 +10,7 @@ use crate::protocol::framing::Framer;
 use crate::service::answer::{Answer, LoggedIn};
 use crate::service::registry::Online;
 use crate::sync::Arc;
-use crate::worker::{Codec, Core, Mailbox, Mailboxes, Wake};
+use crate::worker::{Codec, Core, Limits, Mailbox, Mailboxes, Wake};
 
 /// Nobody waits in a poller here.
 struct NoWake;
@@ -35,10 +35,17 @@ impl Bench {
     }
 
     pub(crate) fn with(workers: usize, capacity: usize) -> Self {
+        Bench::limited(workers, capacity, |_| ())
+    }
+
+    /// With other limits than usual.
+    pub(crate) fn limited(workers: usize, capacity: usize, limit: impl FnOnce(&mut Limits)) -> Self {
         let commons = Commons::new(capacity);
+        let mut limits = commons.limits();
+        limit(&mut limits);
         let mailboxes: Vec<_> = (0..workers).map(|_| Arc::new(Mailbox::new(Box::new(NoWake)))).collect();
         let outlet: Arc<dyn Outlet> = Arc::new(Mailboxes::new(Arc::clone(&commons.table), mailboxes.clone()));
-        let shared = commons.shared(&outlet);
+        let shared = commons.shared(&outlet, limits);
         let now = commons.clock.now();
         let numbered = mailboxes.into_iter().enumerate();
         let cores =
@@ -52,13 +59,18 @@ impl Bench {
     }
 
     pub(crate) fn accept_at(&mut self, worker: usize) -> (ChannelId, Client) {
-        let (wire, client) = connection();
+        self.accept_over(worker, connection())
+    }
+
+    /// The same over a connection that is prepared already.
+    pub(crate) fn accept_over(&mut self, worker: usize, ends: (Wire, Client)) -> (ChannelId, Client) {
+        let (wire, client) = ends;
         let before: Vec<ChannelId> = self.commons.table.occupants().collect();
         let accepted = self.cores[worker].accept(
             wire,
             "127.0.0.1:1".parse().unwrap(),
             Codec::Json(Framer::default()),
-            |wire, _| Ok(wire),
+            |wire, _| wire,
         );
         assert!(accepted.is_ok(), "no name is free");
         let mut present = self.commons.table.occupants();

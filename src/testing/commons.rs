@@ -73,8 +73,26 @@ impl Commons {
         }
     }
 
+    /// The limits of a made-up server, unless a test says otherwise.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_frame: 65_536,
+            max_frame_before_login: 8192,
+            out_limit: 1 << 20,
+            login_timeout_us: 10_000_000,
+            idle_us: None,
+            max_channels: self.table.capacity(),
+            write_timeout_us: 30_000_000,
+            user_timeout_us: 40_000_000,
+            quiet_timeout_us: 90_000_000,
+            ping_interval_us: 25_000_000,
+            ping_timeout_us: 8_000_000,
+            request_rate: None,
+        }
+    }
+
     /// What a worker has around it.
-    pub(crate) fn shared(&self, outlet: &Arc<dyn Outlet>) -> Arc<Shared<Fd>> {
+    pub(crate) fn shared(&self, outlet: &Arc<dyn Outlet>, limits: Limits) -> Arc<Shared<Fd>> {
         Arc::new(Shared {
             table: Arc::clone(&self.table),
             registry: Arc::clone(&self.registry),
@@ -82,19 +100,8 @@ impl Commons {
             outlet: Arc::clone(outlet),
             auth: Arc::clone(&self.auth),
             metrics: Arc::clone(&self.metrics),
-            limits: Limits {
-                max_frame: 65_536,
-                max_frame_before_login: 8192,
-                out_limit: 1 << 20,
-                login_timeout_us: 10_000_000,
-                idle_us: None,
-                max_channels: self.table.capacity(),
-                write_timeout_us: 30_000_000,
-                ping_interval_us: 25_000_000,
-                ping_timeout_us: 8_000_000,
-                request_rate: None,
-            },
-            attempts: Attempts::new(AttemptLimits { per_user: 5, per_address: 60 }),
+            limits,
+            attempts: Arc::new(Attempts::new(AttemptLimits { per_user: 5, per_address: 60 })),
             addresses: Addresses::new(CAPACITY),
         })
     }

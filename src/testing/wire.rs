@@ -6,11 +6,15 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The system's error number for a write to a connection that is reset, as Linux has it.
 pub(crate) const EPIPE: i32 = 32;
 /// The same for a read.
 pub(crate) const ECONNRESET: i32 = 104;
+
+/// The same where the poller takes nothing more.
+pub(crate) const ENOSPC: i32 = 28;
 
 /// The server's end.
 #[derive(Debug)]
@@ -33,6 +37,10 @@ struct Line {
     room: usize,
     /// The error of every write from now on.
     write_error: Option<i32>,
+    /// True exactly when the poller has no memory for the connection.
+    unwatchable: bool,
+    /// The latest user timeout; none while it is the listener's.
+    user_timeout: Option<Duration>,
     ended: bool,
     interest: (bool, bool),
     closed: Arc<AtomicBool>,
@@ -45,8 +53,10 @@ pub(crate) fn connection() -> (Wire, Client) {
         output: Vec::new(),
         room: usize::MAX,
         write_error: None,
+        unwatchable: false,
+        user_timeout: None,
         ended: false,
-        interest: (true, false),
+        interest: (false, false),
         closed: Arc::default(),
     }));
     (Wire(Rc::clone(&line)), Client(line))
@@ -73,6 +83,16 @@ impl Client {
     /// Reads no more than so many bytes from now on.
     pub(crate) fn take_only(&self, room: usize) {
         self.0.borrow_mut().room = room;
+    }
+
+    /// The user timeout that the server has set last, in seconds.
+    pub(crate) fn user_timeout_s(&self) -> Option<u64> {
+        self.0.borrow().user_timeout.map(|limit| limit.as_secs())
+    }
+
+    /// The poller does not take what it does not have already.
+    pub(crate) fn cannot_be_watched(&self) {
+        self.0.borrow_mut().unwatchable = true;
     }
 
     /// Everything the server has written since the last look.
@@ -141,8 +161,17 @@ impl Transport for Wire {
         Ok(())
     }
 
+    fn set_user_timeout(&mut self, limit: Duration) -> io::Result<()> {
+        self.0.borrow_mut().user_timeout = Some(limit);
+        Ok(())
+    }
+
     fn watch(&mut self, readable: bool, writable: bool) -> io::Result<()> {
-        self.0.borrow_mut().interest = (readable, writable);
+        let mut line = self.0.borrow_mut();
+        if line.unwatchable && (readable || writable) {
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        line.interest = (readable, writable);
         Ok(())
     }
 

@@ -9,7 +9,6 @@ use crate::offline::Parting;
 use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::protocol::request::Caps;
-use crate::service::auth::Who;
 use crate::service::chat::{Chat, Sender};
 use crate::sync::Arc;
 use std::net::SocketAddr;
@@ -72,14 +71,14 @@ pub(super) struct Connection<T> {
     pub(super) counted_in: bool,
     /// When output last moved.
     pub(super) moved_us: u64,
+    /// True exactly while the kernel has the user timeout of a connection with output under way.
+    pub(super) hurried: bool,
     /// When the latest ping was sent, or the login before the first.
     pub(super) pinged_us: u64,
-    /// True exactly when a ping was sent in this session.
-    pub(super) ping_sent: bool,
+    /// The first of this session's pings behind which, when the latest was sent, nothing had been heard.
+    pub(super) first_ping_us: Option<u64>,
     /// Extensions that the login under way asks for.
     pub(super) asked_caps: Caps,
-    /// Whose login is under way.
-    pub(super) asked_who: Option<Box<Who>>,
     /// What the request rate leaves.
     pub(super) allowance: Allowance,
     /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
@@ -154,10 +153,10 @@ impl<T> Connection<T> {
             asked_us: 0,
             counted_in: false,
             moved_us: now_us,
+            hurried: false,
             pinged_us: now_us,
-            ping_sent: false,
+            first_ping_us: None,
             asked_caps: Caps::default(),
-            asked_who: None,
             allowance: Allowance::default(),
             armed_us: 0,
             bytes_in: 0,

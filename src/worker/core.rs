@@ -3,23 +3,23 @@
 //! Owned by one worker thread. It never waits, and holds no lock while it reads or writes a socket.
 
 use super::addresses::Addresses;
-use super::connection::{Codec, Connection};
+use super::connection::Connection;
 use super::limits::Limits;
 use super::mailbox::Mailbox;
 use super::outbuf::Written;
 use super::socket::Transport;
+use super::strangers::Strangers;
 use super::wheel::Wheel;
 use crate::channel::{ChannelId, ChannelTable, Reason};
 use crate::clock::Now;
 use crate::metrics::Metrics;
-use crate::offline::{Departure, Entry, Mail, OfflineQueue, Outlet, Parting};
+use crate::offline::{Entry, Mail, OfflineQueue, Outlet, Parting};
 use crate::service::ask::Ask;
 use crate::service::attempts::Attempts;
 use crate::service::auth::Auth;
 use crate::service::registry::Registry;
 use crate::sync::Arc;
 use std::io;
-use std::net::SocketAddr;
 
 /// How much is read from one channel a turn, in bytes, so that one firehose starves nobody.
 pub const READ_BUDGET: usize = 65_536;
@@ -47,7 +47,7 @@ pub struct Shared<S> {
     /// Limits.
     pub limits: Limits,
     /// Failed logins.
-    pub attempts: Attempts,
+    pub attempts: Arc<Attempts>,
     /// Channels of each address.
     pub addresses: Addresses,
 }
@@ -69,6 +69,8 @@ pub struct Core<T: Transport> {
     /// Channels that may go on with the input that has waited.
     pub(super) unblocked: Vec<ChannelId>,
     pub(super) wheel: Wheel,
+    /// What the log has said of those whom nobody knew.
+    pub(super) strangers: Strangers,
     pub(super) scratch: Box<[u8]>,
     /// True exactly while the listeners are watched.
     pub(super) accepting: bool,
@@ -95,6 +97,7 @@ impl<T: Transport> Core<T> {
             dirty: Vec::new(),
             unblocked: Vec::new(),
             wheel: Wheel::new(now.mono_us),
+            strangers: Strangers::new(now.mono_us),
             scratch: vec![0; READ_BUDGET].into_boxed_slice(),
             accepting: true,
             stopping: false,
@@ -128,53 +131,10 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    /// Takes a new connection. `make` wraps the socket under the poller key that it is given.
-    ///
-    /// # Errors
-    /// The socket, when no name is free: try again after [`Mail::Accept`].
-    pub fn accept<S>(
-        &mut self,
-        socket: S,
-        peer: SocketAddr,
-        codec: Codec,
-        make: impl FnOnce(S, usize) -> io::Result<T>,
-    ) -> Result<(), S> {
-        let Some(id) = self.shared.table.open(self.index) else { return Err(socket) };
-        let io = match make(socket, id.slot as usize) {
-            Ok(io) => io,
-            Err(error) => {
-                tracing::warn!(channel = %id, %error, "a new connection could not be watched");
-                // Its socket is closed already; the name goes the way of all names.
-                self.shared.table.note_gone();
-                self.step(id, Parting::new(Reason::ResourceExhausted).with_errno(error.raw_os_error()));
-                return Ok(());
-            }
-        };
-        self.shared.metrics.accepted.add(1);
-        let slot = id.slot as usize;
-        if self.channels.len() <= slot {
-            self.channels.resize_with(slot + 1, || None);
-        }
-        self.channels[slot] = Some(Box::new(Connection::new(id, io, peer, codec, self.now.mono_us)));
-        if self.shared.table.present() > self.shared.limits.max_channels {
-            self.step(id, Parting::new(Reason::ServerFull));
-        } else if !self.shared.addresses.enter(peer.ip()) {
-            if let Some(connection) = self.connection(id) {
-                connection.counted_in = true;
-            }
-            self.step(id, Parting::new(Reason::IpLimit));
-        } else {
-            if let Some(connection) = self.connection(id) {
-                connection.counted_in = true;
-            }
-            self.arm(id);
-        }
-        Ok(())
-    }
-
     /// Ends a turn: what has waited goes on, time limits are looked at, everything is written and told.
     pub fn finish(&mut self) {
         self.turn_wheel();
+        self.say_what_is_unsaid();
         // Telling may refuse what was asked, and that is written too. What a worker tells itself waits a turn.
         while self.has_work() {
             for id in std::mem::take(&mut self.unblocked) {
@@ -198,7 +158,8 @@ impl<T: Transport> Core<T> {
 
     /// How long the worker may sleep, in microseconds.
     pub fn timeout_us(&self, now_us: u64) -> Option<u64> {
-        self.wheel.timeout_us(now_us)
+        let unsaid = self.strangers.due_us().map(|due_us| due_us.saturating_sub(now_us));
+        [self.wheel.timeout_us(now_us), unsaid].into_iter().flatten().min()
     }
 
     /// True exactly when the worker has mail, and so must not sleep: it does not wake itself for its own letters.
@@ -219,26 +180,6 @@ impl<T: Transport> Core<T> {
     /// True exactly when the thread is to end.
     pub fn is_exiting(&self) -> bool {
         self.exiting
-    }
-
-    /// Stops accepting until main says that there is room again.
-    pub fn pause_accepting(&mut self) {
-        if self.accepting {
-            self.accepting = false;
-            self.shared.metrics.accept_pauses.add(1);
-            self.to_main.push(Entry::Short { worker: self.index });
-        }
-    }
-
-    /// The listeners are emptied and closed.
-    pub fn stopped_listening(&mut self) {
-        self.to_main.push(Entry::Quiet);
-    }
-
-    /// Counts an accept call that failed for want of fds or memory, and asks main for room.
-    pub fn note_accept_error(&mut self) {
-        self.shared.metrics.accept_errors.add(1);
-        self.to_main.push(Entry::Short { worker: self.index });
     }
 
     pub(super) fn connection(&mut self, id: ChannelId) -> Option<&mut Connection<T>> {
@@ -299,7 +240,7 @@ impl<T: Transport> Core<T> {
         if connection.io.watching() == wanted {
             // The usual case costs no system call.
         } else if let Err(error) = connection.io.watch(wanted.0, wanted.1) {
-            self.fail(id, &error, Reason::ResourceExhausted);
+            self.go_unwatched(id, &error);
         }
         if news {
             self.shared.table.note_gone();
@@ -327,6 +268,7 @@ impl<T: Transport> Core<T> {
                 connection.out.advance(count, &mut written);
                 self.shared.metrics.bytes_out.add(count as u64);
                 self.note_written(id, written);
+                self.hurry(id);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.blocked = true,
             Err(error) => {
@@ -411,29 +353,5 @@ impl<T: Transport> Core<T> {
             self.check_time_limits(id);
         }
         self.due = due;
-    }
-
-    /// Takes the one step for a reason that the worker has found, and starts the farewell.
-    pub(super) fn step(&mut self, id: ChannelId, parting: Parting) {
-        let Some(left) = self.shared.table.leave(id) else {
-            // Somebody else has taken it; a letter that says so is on its way.
-            return;
-        };
-        tracing::debug!(channel = %id, reason = parting.reason.word(), errno = parting.errno, "left");
-        self.shared.metrics.departures.add(1);
-        self.to_main.push(Entry::Departure(Departure {
-            channel: id,
-            session: left.session,
-            stays: false,
-            noticed_us: self.now.mono_us,
-            at_ms: self.now.unix_ms,
-            parting: parting.clone(),
-        }));
-        self.part(id, left.session, parting);
-        match left.session {
-            // Others may have sent to the session until just now: what they sent lies before this letter.
-            Some(session) => self.to_workers[self.index].push(Mail::Settle { channel: id, session }),
-            None => self.settle(id, None),
-        }
     }
 }

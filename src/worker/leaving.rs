@@ -1,14 +1,15 @@
 //! How a channel ends in its worker's hands: farewell, settlement, hand-over of the socket.
 //!
-//! The step itself is in [`crate::channel::gate`]. Here is what follows it: one write, the goodbye, the end of
-//! the server's side, then input is read and dropped until main asks for the socket.
+//! The step itself is in [`crate::channel::gate`]. Here a worker takes it, and here is what follows it, whoever took
+//! it: one write, the goodbye, the end of the server's side, then input is read and dropped until main asks for the
+//! socket.
 
 use super::connection::{Leaving, Settling};
 use super::core::Core;
 use super::outbuf::Written;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Initiator, Reason, SessionNo};
-use crate::offline::{Entry, Milestone, Parting, Settlement};
+use crate::offline::{Departure, Entry, Mail, Milestone, Parting, Settlement};
 use std::io;
 
 /// The system's error numbers that have a reason of their own, as Linux numbers them.
@@ -40,6 +41,47 @@ impl<T: Transport> Core<T> {
         } else {
             // Somebody else has taken the step: their letter settles what is unsent, and fails at its goodbye.
             let _ = connection.io.watch(false, false);
+        }
+    }
+
+    /// Takes the one step for a reason that the worker has found, and starts the farewell.
+    pub(super) fn step(&mut self, id: ChannelId, parting: Parting) {
+        let Some(left) = self.shared.table.leave(id) else {
+            // Somebody else has taken it; a letter that says so is on its way.
+            return;
+        };
+        self.shared.metrics.note_departure(parting.reason);
+        self.to_main.push(Entry::Departure(Departure {
+            channel: id,
+            session: left.session,
+            stays: false,
+            noticed_us: self.now.mono_us,
+            at_ms: self.now.unix_ms,
+            parting: parting.clone(),
+        }));
+        self.part(id, left.session, parting);
+        match left.session {
+            // Others may have sent to the session until just now: what they sent lies before this letter.
+            Some(session) => self.to_workers[self.index].push(Mail::Settle { channel: id, session }),
+            None => self.settle(id, None),
+        }
+    }
+
+    /// The poller does not take the connection, for want of memory. The goodbye needs no poller as long as the kernel
+    /// takes it at once.
+    pub(super) fn go_unwatched(&mut self, id: ChannelId, error: &io::Error) {
+        let Some(connection) = self.connection(id) else { return };
+        match &connection.leaving {
+            None => {
+                let errno = error.raw_os_error();
+                self.step(id, Parting::new(Reason::ResourceExhausted).with_errno(errno));
+            }
+            // What is left of the farewell comes in this turn.
+            Some(leaving) if !leaving.shut && !connection.blocked => {}
+            Some(_) => {
+                self.give_up(id);
+                self.mark_dirty(id);
+            }
         }
     }
 
@@ -85,6 +127,7 @@ impl<T: Transport> Core<T> {
             let address = connection.peer.ip();
             self.shared.addresses.leave(address);
         }
+        self.log_departure(id, session.is_some(), &parting);
         let Some(connection) = self.connection(id) else { return };
         connection.input = Vec::new();
         let waits = connection.in_main > 0 || connection.tickets > 0;

@@ -121,8 +121,7 @@ impl<T: Transport> Core<T> {
             since_us: now_us,
         }));
         connection.pinged_us = now_us;
-        connection.ping_sent = false;
-        connection.asked_who = None;
+        connection.first_ping_us = None;
         connection.say_welcome(login);
         self.arm(id);
         if let (true, Some(session)) = (login.open, login.session) {

@@ -9,6 +9,7 @@ use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
 use crate::offline::Parting;
 use crate::protocol::answer;
+use std::time::Duration;
 
 /// Microseconds in a second.
 const SECOND_US: u64 = 1_000_000;
@@ -16,6 +17,9 @@ const SECOND_US: u64 = 1_000_000;
 const BURST_SECONDS: u64 = 2;
 /// Requests refused in a row for their rate at which a channel leaves with `rate_exceeded`.
 const TOO_FAST_MAX: u32 = 100;
+/// How much later than the user timeout says the kernel may give up unacknowledged data, in microseconds: it counts
+/// from the first repetition.
+const REPETITION_US: u64 = 2_000_000;
 
 /// Limits of one server, the same for all workers.
 #[derive(Clone, Debug)]
@@ -34,6 +38,10 @@ pub struct Limits {
     pub max_channels: usize,
     /// How long a reader may take nothing of what waits for it, in microseconds.
     pub write_timeout_us: u64,
+    /// How long sent data may stay unacknowledged, in microseconds.
+    pub user_timeout_us: u64,
+    /// The TCP user timeout while nothing is sent, in microseconds; see [`super::listener::Patience`].
+    pub quiet_timeout_us: u64,
     /// How often a client that asked for it is pinged, in microseconds.
     pub ping_interval_us: u64,
     /// How long it may be silent after a ping, in microseconds.
@@ -86,6 +94,7 @@ impl Allowance {
 enum Due {
     Leave(Reason),
     Ping,
+    Calm,
 }
 
 impl<T> Connection<T> {
@@ -101,14 +110,18 @@ impl<T> Connection<T> {
         let write =
             blocked.then(|| (self.moved_us + limits.write_timeout_us, Due::Leave(Reason::SlowConsumer)));
         let pings = self.user.as_ref().is_some_and(|user| user.caps.ping);
-        let ping = pings.then(|| {
-            if self.ping_sent && self.heard_us <= self.pinged_us {
-                (self.pinged_us + limits.ping_timeout_us, Due::Leave(Reason::KeepaliveTimeout))
-            } else {
-                (self.pinged_us + limits.ping_interval_us, Due::Ping)
-            }
-        });
-        [login, idle, write, ping].into_iter().flatten()
+        let ping = pings.then(|| (self.pinged_us + limits.ping_interval_us, Due::Ping));
+        let unanswered = self.unanswered_us().filter(|_| pings);
+        let pong =
+            unanswered.map(|at_us| (at_us + limits.ping_timeout_us, Due::Leave(Reason::KeepaliveTimeout)));
+        // By then what was written is acknowledged, or the kernel has given up.
+        let calm = self.hurried.then(|| (self.moved_us + limits.user_timeout_us + REPETITION_US, Due::Calm));
+        [login, idle, write, pong, ping, calm].into_iter().flatten()
+    }
+
+    /// When the first ping was sent behind which nothing has been heard. Later pings do not move it.
+    fn unanswered_us(&self) -> Option<u64> {
+        self.first_ping_us.filter(|&at_us| self.heard_us <= at_us)
     }
 }
 
@@ -130,16 +143,39 @@ impl<T: Transport> Core<T> {
             match due {
                 Due::Leave(reason) => return self.step(id, Parting::new(reason)),
                 Due::Ping => self.ping(id),
+                Due::Calm => self.calm(id),
             }
         }
         self.arm(id);
     }
 
+    /// Something was written: until it must have been acknowledged, the kernel waits no longer than the user timeout.
+    /// That costs a connection two system calls for each time that it talks.
+    pub(super) fn hurry(&mut self, id: ChannelId) {
+        let (short_us, long_us) = (self.shared.limits.user_timeout_us, self.shared.limits.quiet_timeout_us);
+        let Some(connection) = self.connection(id) else { return };
+        if connection.hurried || short_us == long_us || connection.leaving.is_some() {
+            return;
+        }
+        connection.hurried = true;
+        // It fails only where there is no connection any more, and then reading says why.
+        let _ = connection.io.set_user_timeout(Duration::from_micros(short_us));
+        self.arm(id);
+    }
+
+    /// Nothing is under way any more: keepalive may send all its probes.
+    fn calm(&mut self, id: ChannelId) {
+        let long_us = self.shared.limits.quiet_timeout_us;
+        let Some(connection) = self.connection(id) else { return };
+        connection.hurried = false;
+        let _ = connection.io.set_user_timeout(Duration::from_micros(long_us));
+    }
+
     fn ping(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
+        connection.first_ping_us = connection.unanswered_us().or(Some(now_us));
         connection.pinged_us = now_us;
-        connection.ping_sent = true;
         if let Codec::Json(_) = connection.codec {
             connection.say_object(answer::ping);
         }

@@ -42,7 +42,7 @@ impl<T: Transport> Core<T> {
         match opening.password {
             // Nothing to verify: main knows whether the name is anybody's.
             None => {
-                self.await_login(id, None);
+                self.await_login(id);
                 self.ask(Ask::Guest { asker, peer, name });
             }
             Some(password) => {
@@ -50,15 +50,6 @@ impl<T: Transport> Core<T> {
                 let caps = Caps::default();
                 self.send_to_auth(asker, Task::Login { peer, who, password, caps, lines: true });
             }
-        }
-    }
-
-    fn note_failed_attempt(&mut self, id: ChannelId) {
-        let now_us = self.now.mono_us;
-        let Some(connection) = self.connection(id) else { return };
-        let address = connection.peer.ip();
-        if let Some(who) = connection.asked_who.take() {
-            self.shared.attempts.note_failure(address, &who, now_us);
         }
     }
 
@@ -98,7 +89,6 @@ impl<T: Transport> Core<T> {
         }
         if wrong {
             self.shared.metrics.logins_failed.add(1);
-            self.note_failed_attempt(id);
         }
         self.mark_dirty(id);
     }

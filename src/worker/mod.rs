@@ -8,17 +8,20 @@
 //! |---|---|
 //! | `run` | the thread: waits on its poller, gives the core its turns |
 //! | `core` | what a turn consists of: plain data, no poller, no clock |
+//! | `arrival` | how a connection becomes a channel |
 //! | `requests`, `lines` | bytes to requests, in either protocol |
 //! | `routing` | where a chat goes |
 //! | `words` | what a channel is told, in the words of its protocol |
 //! | `letters` | what each letter in the mailbox means |
 //! | `leaving` | the step, the farewell, the settlement |
+//! | `strangers` | what the log says of those who never logged in |
 //! | `connection`, `outbuf` | one channel, and its unsent output |
 //! | `mailbox` | what others say |
 //! | `limits`, `wheel`, `addresses` | time limits, request rates, channels of one address |
 //! | `listener`, `socket`, `poller`, `watch` | the kernel's side |
 
 pub mod addresses;
+mod arrival;
 mod connection;
 pub mod core;
 mod leaving;
@@ -33,6 +36,7 @@ mod requests;
 mod routing;
 pub mod run;
 pub mod socket;
+mod strangers;
 #[cfg(test)]
 mod tests;
 pub mod watch;

@@ -12,7 +12,8 @@ use crate::protocol::errno::Errno;
 use crate::protocol::framing::Framed;
 use crate::protocol::line::LineFramed;
 use crate::protocol::request::{self, Body, Request};
-use crate::service::ask::{Ask, Asker, Destination};
+use crate::service::ask::{Ask, Asker, Destination, Login};
+use crate::service::attempts::{Account, TOO_MANY_FAILURES};
 use crate::service::auth::{Job, Task, Who};
 use crate::service::chat::Sender;
 use crate::sync::Arc;
@@ -296,6 +297,7 @@ impl<T: Transport> Core<T> {
             at_ms: self.now.unix_ms,
             parting: Parting::new(Reason::ClientQuit),
         }));
+        self.shared.metrics.left.add(Reason::ClientQuit, 1);
         self.end_session_here(id, session);
         let index = self.index;
         self.to_workers[index].push(Mail::Settle { channel: id, session });
@@ -303,42 +305,41 @@ impl<T: Transport> Core<T> {
     }
 
     /// The login clock stands still, and what is behind the login waits for it.
-    pub(super) fn await_login(&mut self, id: ChannelId, who: Option<Box<Who>>) {
+    pub(super) fn await_login(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         if let Some(connection) = self.connection(id) {
-            connection.asked_who = who;
             connection.logging_in = true;
             connection.asked_us = now_us;
         }
     }
 
     pub(super) fn send_to_auth(&mut self, asker: Asker, task: Task) {
-        let (id, now_us) = (asker.channel, self.now.mono_us);
-        let who = match &task {
-            Task::Login { who, .. } => Some(Box::new(who.clone())),
-            Task::Register { .. } => None,
-        };
-        let address = self.connection(id).map(|connection| connection.peer.ip());
-        if let (Some(who), Some(address)) = (&who, address)
-            && self.shared.attempts.are_exhausted(address, who, now_us)
-        {
-            let (errno, msgid) = (Errno::TooMany, task.answered_by());
-            let text = "too many failed logins; try again in a minute";
-            return self.refuse_login(id, msgid, errno, text, asker.seq.as_deref());
-        }
-        self.await_login(id, who);
+        let (id, msgid) = (asker.channel, task.answered_by());
         let job = Job { asker, task };
-        if let Some(login) = self.shared.auth.recall(&job, self.now.mono_us) {
+        let recalled = self.shared.auth.recall(&job, self.now.mono_us);
+        if self.has_failed_too_often(&job.task, recalled.as_ref()) {
+            let seq = job.asker.seq.as_deref();
+            return self.refuse_login(id, msgid, Errno::TooMany, TOO_MANY_FAILURES, seq);
+        }
+        self.await_login(id);
+        if let Some(login) = recalled {
             self.shared.metrics.logins_cached.add(1);
             return self.ask(Ask::Login(Box::new(login)));
         }
         if let Err(job) = self.shared.auth.submit(job) {
-            let (msgid, seq) = (job.task.answered_by(), job.asker.seq);
+            let seq = job.asker.seq;
             if let Some(connection) = self.connection(id) {
                 connection.logging_in = false;
             }
             self.refuse_login(id, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
         }
+    }
+
+    /// What can be said without a look at the users; the auth threads look again, and count.
+    fn has_failed_too_often(&self, task: &Task, recalled: Option<&Login>) -> bool {
+        let Task::Login { peer, .. } = task else { return false };
+        let account = recalled.map(|login| Account::User(login.user));
+        self.shared.attempts.are_exhausted(peer.ip(), account.as_ref(), self.now.mono_us)
     }
 
     fn refuse_asked(&mut self, asked: &Asked<'_>, errno: Errno, text: &str) {

@@ -13,8 +13,8 @@ use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::sync::Arc;
 use std::fs::File;
-use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ const ACCEPTS_MAX: usize = 64;
 const LISTENER_KEYS: usize = MAX_KEY - 4096;
 /// How long a listener rests after it has failed for want of fds or memory.
 const REST: Duration = Duration::from_millis(100);
+/// What is read and dropped of a client who was turned away, in bytes: more than any login.
+const LAST_WORDS_MAX: usize = 16 * 1024;
 
 /// What clients of a listener speak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +75,24 @@ impl Desk {
     }
 }
 
+/// An fd that is kept for the moment when there is no other.
+enum Spare {
+    /// Nobody needs it.
+    Idle { _file: File },
+    /// It is the connection of a client who was turned away, until the rest is over.
+    TurnedAway(TcpStream),
+}
+
+impl Spare {
+    fn idle() -> Option<Spare> {
+        File::open("/dev/null").ok().map(|file| Spare::Idle { _file: file })
+    }
+
+    fn is_client(&self) -> bool {
+        matches!(self, Spare::TurnedAway(_))
+    }
+}
+
 /// A worker's thread.
 pub struct Worker {
     core: Core<Watched<TcpStream>>,
@@ -81,7 +101,9 @@ pub struct Worker {
     /// A connection that was accepted when no name was free.
     waiting: Option<(TcpStream, SocketAddr, Speaks)>,
     /// An fd to give up when the table of fds is full, so that whoever knocks can be accepted and turned away.
-    spare: Option<File>,
+    spare: Option<Spare>,
+    /// True exactly from an accept that failed for want of fds or memory to the next that does not.
+    short: bool,
     /// Until when the listeners rest, on the monotonic clock.
     rest_until_us: u64,
     clock: Clock,
@@ -109,8 +131,8 @@ impl Worker {
             })
             .collect::<io::Result<_>>()?;
         let core = Core::new(index, shared, Arc::clone(&desk.mailbox), clock.now());
-        let spare = File::open("/dev/null").ok();
-        Ok(Worker { core, poller, listeners, waiting: None, spare, rest_until_us: 0, clock })
+        let spare = Spare::idle();
+        Ok(Worker { core, poller, listeners, waiting: None, spare, short: false, rest_until_us: 0, clock })
     }
 
     /// Works until it is told to end.
@@ -153,7 +175,7 @@ impl Worker {
             return;
         }
         if self.rest_until_us > 0 && self.clock.now().mono_us >= self.rest_until_us {
-            self.rest_until_us = 0;
+            self.end_rest();
         }
         if let Some((stream, peer, speaks)) = self.waiting.take() {
             self.admit(stream, peer, speaks);
@@ -178,7 +200,10 @@ impl Worker {
             let Some((speaks, listening)) = self.listeners.get(listener) else { return false };
             let (speaks, Some(source)) = (*speaks, listening.source()) else { return false };
             match listener::accept(source) {
-                Ok((stream, peer)) => self.admit(stream, peer, speaks),
+                Ok((stream, peer)) => {
+                    self.short = false;
+                    self.admit(stream, peer, speaks);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if is_transient(&error) => {}
                 Err(error) => {
@@ -192,23 +217,50 @@ impl Worker {
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, speaks: Speaks) {
         let poller = Arc::clone(&self.poller);
-        let watch = |stream, key| Watched::new(poller, stream, key, true, false);
-        if let Err(stream) = self.core.accept(stream, peer, speaks.codec(), watch) {
+        let wrap = |stream, key| Watched::unwatched(poller, stream, key);
+        if let Err(stream) = self.core.accept(stream, peer, speaks.codec(), wrap) {
             self.waiting = Some((stream, peer, speaks));
             self.core.pause_accepting();
         }
     }
 
-    /// No fds or no memory: gives up the spare fd to turn one client away, and rests.
+    /// No fds or no memory: gives up the spare fd to tell one client, and rests.
     fn turn_away(&mut self, listener: usize, error: &io::Error) {
-        tracing::warn!(%error, "accepting failed; is the limit of open files too low?");
+        let Some((speaks, listening)) = self.listeners.get(listener) else { return };
+        let (codec, Some(source)) = (speaks.codec(), listening.source()) else { return };
         self.spare = None;
-        if let Some(source) = self.listeners.get(listener).and_then(|(_, l)| l.source()) {
-            drop(listener::accept(source));
+        match listener::accept(source) {
+            Ok((stream, peer)) => {
+                let goodbye = self.core.turn_away(peer, &codec, error);
+                // A new connection has room for it, unless the client is gone already.
+                let _ = (&stream).write(&goodbye);
+                let _ = stream.shutdown(Shutdown::Write);
+                self.spare = Some(Spare::TurnedAway(stream));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // The kernel looks for an fd first, and nobody needs one.
+                self.spare = Spare::idle();
+                return;
+            }
+            Err(second) => tracing::debug!(error = %second, "there is no fd to tell a client"),
         }
-        self.spare = File::open("/dev/null").ok();
+        if !std::mem::replace(&mut self.short, true) {
+            tracing::warn!(%error, "accepting failed; is the limit of open files too low?");
+        }
         self.core.note_accept_error();
         self.rest_until_us = self.clock.now().mono_us + REST.as_micros() as u64;
+    }
+
+    /// The rest is over: whoever was turned away has had it to read the goodbye, and his fd is the spare one again.
+    fn end_rest(&mut self) {
+        self.rest_until_us = 0;
+        if let Some(Spare::TurnedAway(mut stream)) = self.spare.take_if(|spare| spare.is_client()) {
+            // What he said before he knew would become a reset, which eats the goodbye.
+            let _ = stream.read(&mut [0; LAST_WORDS_MAX]);
+        }
+        if self.spare.is_none() {
+            self.spare = Spare::idle();
+        }
     }
 
     /// Accepts whoever is queued, so that main can tell them, and closes.

@@ -1,8 +1,10 @@
 //! What a worker does with a connection, so that a made-up network can stand in for the kernel.
 
 use super::watch::Watched;
+use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 /// A connection in the hands of its worker. Nothing here ever blocks.
 pub trait Transport {
@@ -26,6 +28,12 @@ pub trait Transport {
     /// # Errors
     /// As the kernel says.
     fn end_output(&mut self) -> io::Result<()>;
+
+    /// Sets how long sent data may stay unacknowledged before the kernel gives the connection up.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    fn set_user_timeout(&mut self, limit: Duration) -> io::Result<()>;
 
     /// Changes what events are wanted.
     ///
@@ -53,6 +61,10 @@ impl Transport for Watched<TcpStream> {
 
     fn end_output(&mut self) -> io::Result<()> {
         self.source().map_or(Ok(()), |stream| stream.shutdown(Shutdown::Write))
+    }
+
+    fn set_user_timeout(&mut self, limit: Duration) -> io::Result<()> {
+        self.source().map_or(Ok(()), |stream| SockRef::from(stream).set_tcp_user_timeout(Some(limit)))
     }
 
     fn watch(&mut self, readable: bool, writable: bool) -> io::Result<()> {

@@ -9,8 +9,8 @@ use crate::service::ask::Ask;
 use crate::service::auth::{JOBS_MAX, Job, Task, Who};
 use crate::testing::bench::Bench;
 use crate::testing::whole::{chat, login};
-use crate::testing::wire::Client;
-use crate::testing::words::{HASH, asker};
+use crate::testing::wire::{Client, ENOSPC, connection};
+use crate::testing::words::{HASH, SECOND_US, asker};
 
 const ANN: UserId = UserId(1);
 const BOB: UserId = UserId(2);
@@ -257,4 +257,147 @@ fn a_logout_needs_no_room_in_mains_queue() {
         "only the second is an error: {lines:?}"
     );
     assert_nothing_under_way(&mut bench, channel);
+}
+
+#[test]
+fn who_cannot_be_watched_is_told_so_and_ends() {
+    let mut bench = Bench::new();
+    let (wire, client) = connection();
+    client.cannot_be_watched();
+    let (channel, client) = bench.accept_over(0, (wire, client));
+    bench.turn();
+    assert!(client.heard().contains(r#""reason":"resource_exhausted""#));
+    assert!(client.sees_the_end());
+    assert_eq!(bench.stage(channel), Stage::Offline);
+    assert_eq!(bench.commons.metrics.left.value(Reason::ResourceExhausted), 1);
+    assert_eq!(bench.commons.table.connected(), 0, "nobody waits for this client");
+    let entries = bench.entries();
+    let [Entry::Departure(departure), Entry::Settlement(_)] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!(departure.parting.errno, Some(ENOSPC));
+}
+
+#[test]
+fn who_cannot_be_watched_for_room_any_more_leaves_and_loses_nothing() {
+    let mut bench = Bench::new();
+    let (channel, session, client) = logged_in(&mut bench, ANN);
+    client.take_only(0);
+    client.cannot_be_watched();
+    bench.chat(channel, session, ANN, "hello");
+    bench.turn();
+    bench.turn();
+    assert_eq!(bench.settlements(), [unsent(session, &["hello"])]);
+    assert_eq!(bench.commons.metrics.left.value(Reason::ResourceExhausted), 1);
+    assert!(client.heard().is_empty(), "the kernel takes nothing");
+}
+
+#[test]
+fn every_end_is_counted_once_with_its_reason() {
+    let mut bench = Bench::new();
+    let (channel, _, client) = logged_in(&mut bench, ANN);
+    client.send(r#"{"msgid":3}"#);
+    bench.turn();
+    let left = |reason| bench.commons.metrics.left.value(reason);
+    assert_eq!((left(Reason::ClientQuit), bench.commons.metrics.departures.value()), (1, 0));
+    assert!(bench.kicker.kick(channel, Reason::Kicked));
+    assert!(!bench.kicker.kick(channel, Reason::Replaced));
+    client.reset();
+    bench.turn();
+    let left = |reason| bench.commons.metrics.left.value(reason);
+    let all: u64 = Reason::ALL.iter().map(|&reason| left(reason)).sum();
+    assert_eq!((left(Reason::ClientQuit), left(Reason::Kicked), all), (1, 1, 2));
+    assert_eq!(bench.commons.metrics.departures.value(), 1);
+}
+
+/// Somebody who asked for pings is logged in, on a worker that pings every so many seconds.
+fn pinged(interval_s: u64, timeout_s: u64) -> (Bench, ChannelId, Client) {
+    let mut bench = Bench::limited(1, 16, |limits| {
+        limits.ping_interval_us = interval_s * SECOND_US;
+        limits.ping_timeout_us = timeout_s * SECOND_US;
+    });
+    let (channel, client) = bench.accept();
+    client.send(&format!(r#"{{"msgid":1,"id":{ANN},"password":"{HASH}","caps":["ping"]}}"#));
+    bench.turn();
+    bench.greet(channel, ANN);
+    bench.turn();
+    client.heard();
+    (bench, channel, client)
+}
+
+/// A second passes in small steps, as with a worker that wakes for its wheel. Answers how many pings were heard.
+fn second(bench: &mut Bench, client: &Client) -> usize {
+    for _ in 0..10 {
+        bench.commons.clock.advance(SECOND_US / 10);
+        bench.turn();
+    }
+    client.lines().iter().filter(|line| line.contains(r#""msgid":22"#)).count()
+}
+
+#[test]
+fn pings_that_come_faster_than_their_timeout_do_not_put_it_off() {
+    let (mut bench, channel, client) = pinged(2, 5);
+    let mut pings = Vec::new();
+    while bench.stage(channel) != Stage::Offline && pings.len() < 20 {
+        pings.push(second(&mut bench, &client));
+    }
+    // The first ping goes out after 2 s, so the end comes 5 s later; a tick of the wheel is allowed for each.
+    assert!((7..=8).contains(&pings.len()), "{pings:?}");
+    assert_eq!(pings.iter().sum::<usize>(), 3, "and it is pinged all the same: {pings:?}");
+    assert_eq!(bench.commons.metrics.left.value(Reason::KeepaliveTimeout), 1);
+}
+
+#[test]
+fn whoever_says_anything_behind_a_ping_has_the_whole_timeout_again() {
+    let (mut bench, channel, client) = pinged(2, 5);
+    for _ in 0..20 {
+        for _ in 0..4 {
+            second(&mut bench, &client);
+        }
+        client.send(r#"{"msgid":23}"#);
+        bench.turn();
+    }
+    assert_ne!(bench.stage(channel), Stage::Offline, "it is silent for 4 s at a time");
+}
+
+#[test]
+fn a_ping_is_sent_once_in_an_interval_that_is_longer_than_the_timeout() {
+    let (mut bench, channel, client) = pinged(6, 2);
+    let mut pings = 0;
+    for _ in 0..30 {
+        let heard = second(&mut bench, &client);
+        if heard > 0 {
+            client.send(r#"{"msgid":23}"#);
+        }
+        pings += heard;
+    }
+    assert!((4..=5).contains(&pings), "{pings}");
+    assert_ne!(bench.stage(channel), Stage::Offline);
+}
+
+#[test]
+fn the_user_timeout_is_short_only_until_what_was_written_must_have_arrived() {
+    let mut bench = Bench::limited(1, 16, |limits| {
+        limits.user_timeout_us = 5 * SECOND_US;
+        limits.quiet_timeout_us = 90 * SECOND_US;
+    });
+    let (channel, client) = bench.accept();
+    bench.turn();
+    assert_eq!(client.user_timeout_s(), None, "the listener's");
+    let session = bench.greet(channel, ANN);
+    for round in 0..2 {
+        bench.turn();
+        assert_eq!(client.user_timeout_s(), Some(5), "round {round}");
+        for _ in 0..4 {
+            second(&mut bench, &client);
+        }
+        bench.chat(channel, session, ANN, "hello");
+        for _ in 0..6 {
+            assert_eq!(client.user_timeout_s(), Some(5), "round {round}: the latest write counts");
+            second(&mut bench, &client);
+        }
+        for _ in 0..2 {
+            second(&mut bench, &client);
+        }
+        assert_eq!(client.user_timeout_s(), Some(90), "round {round}");
+        bench.chat(channel, session, ANN, "and again");
+    }
 }

@@ -29,9 +29,14 @@ impl<S: AsFd> Watched<S> {
         readable: bool,
         writable: bool,
     ) -> io::Result<Self> {
-        let mut watched = Watched { poller, key, interest: None, source: Some(source) };
+        let mut watched = Watched::unwatched(poller, source, key);
         watched.set_interest(readable, writable)?;
         Ok(watched)
+    }
+
+    /// A source that is not registered yet.
+    pub fn unwatched(poller: Arc<Poller>, source: S, key: usize) -> Self {
+        Watched { poller, key, interest: None, source: Some(source) }
     }
 
     /// Changes what is watched for. Watching for nothing deregisters, for a hang-up would be reported on and on.

@@ -55,16 +55,8 @@ impl<T> Connection<T> {
 
     /// The last words. A refused first line has had its one line already.
     pub(super) fn say_goodbye(&mut self, parting: &Parting) {
-        let (reason, text) = (parting.reason, &parting.text);
-        match self.codec {
-            Codec::Json(_) => {
-                self.say_object(|out| answer::goodbye(out, reason, text, parting.retry_after_ms));
-            }
-            Codec::Line(_) if self.refused_logins > 0 => {}
-            Codec::Line(_) => {
-                let line = format!("{}: {text}", reason.word());
-                self.out.plain(|out| line::write_error(out, &line));
-            }
+        if self.refused_logins == 0 || !self.speaks_lines() {
+            self.out.plain(|out| write_goodbye(&self.codec, parting, out));
         }
     }
 
@@ -108,6 +100,18 @@ impl<T> Connection<T> {
             Custody::Box(mid) => self.out.kept(Some(mid), 1, write),
             Custody::Unconfirmed { .. } => self.out.kept(None, 1, write),
         }
+    }
+}
+
+/// A goodbye, ended in the way the client speaks.
+pub(super) fn write_goodbye(codec: &Codec, parting: &Parting, out: &mut Vec<u8>) {
+    let (reason, text) = (parting.reason, &parting.text);
+    match codec {
+        Codec::Json(framer) => {
+            answer::goodbye(out, reason, text, parting.retry_after_ms);
+            out.push(framer.terminator());
+        }
+        Codec::Line(_) => line::write_error(out, &format!("{}: {text}", reason.word())),
     }
 }
 

@@ -240,6 +240,12 @@ impl Client {
         assert!(matches!(came, Came::Nothing), "before its time: {:?}", String::from_utf8_lossy(&self.heard));
     }
 
+    /// True when that text is in what has come and was not heard yet.
+    pub(crate) fn has_before_it(&mut self, text: &str) -> bool {
+        self.receive(GLANCE);
+        String::from_utf8_lossy(&self.heard).contains(text)
+    }
+
     /// The next object is the goodbye with that reason.
     #[track_caller]
     pub(crate) fn expect_goodbye(&mut self, reason: &str) -> Value {

@@ -9,6 +9,8 @@
 //! | [`Server::start`] | starts `linger serve` on a fresh home with a free port and cheap hashes, waits for the ready line |
 //! | [`Server::start_at`] | the same on a home that is there already, for a second run |
 //! | [`Server::start_with_fds`] | the same under a lowered fd limit |
+//! | [`Server::start_faulty`] | the same, and reading or writing fails where the bytes say so |
+//! | [`Server::with_few_fds`] | the running server may open hardly any file more |
 //! | [`Server::stop`], [`Server::crash`] | an orderly stop by a signal; a kill -9. Both give the home back |
 //! | [`Server::user`] | a connection, registered and logged in: the usual first line of a test |
 //! | [`Server::cli`] | runs an admin command against this server |
@@ -45,6 +47,7 @@ pub(crate) mod chat;
 mod client;
 mod home;
 mod line_client;
+pub(crate) mod scarce;
 mod server;
 
 use std::time::{Duration, Instant};

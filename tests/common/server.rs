@@ -333,7 +333,7 @@ pub(crate) fn run(mut command: Command) -> Finished {
 }
 
 /// `serve` with a data directory, a free port and cheap hashes, each unless the flags name it.
-fn serve_arguments(home: &Home, flags: &[&str]) -> Vec<String> {
+pub(super) fn serve_arguments(home: &Home, flags: &[&str]) -> Vec<String> {
     let mut args = vec!["serve".to_owned()];
     let mut unless_named = |flag: &str, value: &str| {
         if !flags.contains(&flag) {

@@ -10,15 +10,14 @@ use std::time::{Duration, Instant};
 
 use common::{Client, PASSWORD, Server, eventually};
 use net::{CLIENTS, between_two_machines, login};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Error numbers of Linux.
 const ECONNABORTED: i64 = 103;
 const ETIMEDOUT: i64 = 110;
 const EHOSTUNREACH: i64 = 113;
 
-/// Keepalive that notices within some 3 s. Linux gives up at a keepalive probe only when the user timeout is over
-/// too, so that one is short here as well.
+/// Keepalive that notices within some 3 s. Keepalive waits for a longer user timeout, so that one is short here as well.
 const SOON: [&str; 6] = ["--keepalive", "1s,1s,2", "--write-timeout", "1s", "--user-timeout", "2s"];
 
 /// Waits for the one departure of a user, and holds it, and the log, to what is expected: one of those error
@@ -45,6 +44,24 @@ fn a_silent_machine_is_noticed_by_keepalive_when_nothing_is_sent() {
         let start = Instant::now();
         expect_departure(&server, id, "network_timeout", "network", &[ETIMEDOUT]);
         assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn keepalive_gives_up_behind_its_last_probe_and_not_before() {
+    between_two_machines("keepalive_gives_up_behind_its_last_probe_and_not_before", |net| {
+        // The user timeout is over long before.
+        let limits = ["--keepalive", "4s,1s,4", "--write-timeout", "1s", "--user-timeout", "1500ms"];
+        let server = net.start(&limits);
+        let (mut client, id) = server.user("alice");
+        // It acknowledges what it has heard.
+        client.say_bytes(b"\n");
+        eventually("that is read", || server.has_read_all_of(&client));
+        net.silence_client();
+        let start = Instant::now();
+        expect_departure(&server, id, "network_timeout", "network", &[ETIMEDOUT]);
+        let took = start.elapsed();
+        assert!((Duration::from_millis(7500)..Duration::from_millis(9500)).contains(&took), "{took:?}");
     });
 }
 
@@ -142,11 +159,19 @@ fn an_address_that_guesses_is_shut_out_of_that_user_and_nobody_else_is() {
     between_two_machines("an_address_that_guesses_is_shut_out_of_that_user_and_nobody_else_is", |net| {
         let server = net.start(&["--login-failures", "3"]);
         let [alice, bob] = server.absent(["alice", "bob"]);
-        for _ in 0..3 {
-            assert_eq!(refusal(&server, alice, "guess"), 1);
+        // Now the password is remembered.
+        assert_eq!(refusal(&server, alice, PASSWORD), 0);
+        assert_eq!(refusal(&server, alice, "guess"), 1);
+        assert_eq!(refusal_by_name(&server, "alice", "guess"), 1);
+        assert_eq!(refusal_by_name(&server, "alice", "guess"), 1);
+        for guess in ["guess", PASSWORD] {
+            assert_eq!(refusal(&server, alice, guess), 17, "the right password too");
+            assert_eq!(refusal_by_name(&server, "alice", guess), 17, "by either way to name her");
         }
-        assert_eq!(refusal(&server, alice, "guess"), 17);
-        assert_eq!(refusal(&server, alice, PASSWORD), 17, "the right password too");
+        for _ in 0..3 {
+            assert_eq!(refusal_by_name(&server, "nobody", "guess"), 1);
+        }
+        assert_eq!(refusal_by_name(&server, "nobody", "guess"), 17, "no otherwise than somebody");
         assert_eq!(refusal(&server, bob, PASSWORD), 0, "another user is not meant");
         net.speak_from(CLIENTS[1]);
         assert_eq!(refusal(&server, alice, PASSWORD), 0, "another address is not meant");
@@ -170,7 +195,17 @@ fn an_address_that_guesses_at_many_users_is_shut_out_of_all() {
 /// The errno of a login on a connection of its own.
 #[track_caller]
 fn refusal(server: &Server, id: i64, password: &str) -> i64 {
-    let answer = Client::connect(server).ask(&json!({"msgid": 1, "id": id, "password": password, "seq": 7}));
+    refusal_of(server, &json!({"msgid": 1, "id": id, "password": password, "seq": 7}))
+}
+
+#[track_caller]
+fn refusal_by_name(server: &Server, name: &str, password: &str) -> i64 {
+    refusal_of(server, &json!({"msgid": 1, "name": name, "password": password, "seq": 7}))
+}
+
+#[track_caller]
+fn refusal_of(server: &Server, login: &Value) -> i64 {
+    let answer = Client::connect(server).ask(login);
     assert_eq!((&answer["msgid"], &answer["seq"]), (&json!(2), &json!(7)), "{answer}");
     answer["errno"].as_i64().unwrap()
 }

@@ -1,0 +1,78 @@
+//! How a connection becomes a channel, and when nobody is accepted.
+//!
+//! Part of the core. The kernel's listeners are in [`super::run`].
+
+use super::connection::{Codec, Connection};
+use super::core::Core;
+use super::socket::Transport;
+use super::words;
+use crate::channel::Reason;
+use crate::offline::{Entry, Parting};
+use std::io;
+use std::net::SocketAddr;
+
+impl<T: Transport> Core<T> {
+    /// Takes a new connection. `make` wraps the socket under the poller key that it is given, and does not have it
+    /// watched yet.
+    ///
+    /// # Errors
+    /// The socket, when no name is free: try again after [`crate::offline::Mail::Accept`].
+    pub fn accept<S>(
+        &mut self,
+        socket: S,
+        peer: SocketAddr,
+        codec: Codec,
+        make: impl FnOnce(S, usize) -> T,
+    ) -> Result<(), S> {
+        let Some(id) = self.shared.table.open(self.index) else { return Err(socket) };
+        self.shared.metrics.accepted.add(1);
+        let slot = id.slot as usize;
+        if self.channels.len() <= slot {
+            self.channels.resize_with(slot + 1, || None);
+        }
+        let mut connection = Connection::new(id, make(socket, slot), peer, codec, self.now.mono_us);
+        let refusal = if self.shared.table.present() > self.shared.limits.max_channels {
+            Some(Reason::ServerFull)
+        } else {
+            connection.counted_in = true;
+            (!self.shared.addresses.enter(peer.ip())).then_some(Reason::IpLimit)
+        };
+        self.channels[slot] = Some(Box::new(connection));
+        match refusal {
+            Some(reason) => self.step(id, Parting::new(reason)),
+            None => self.arm(id),
+        }
+        self.adjust_interest(id);
+        Ok(())
+    }
+
+    /// Counts and logs a connection for which there is no fd to keep; answers the goodbye that it is to hear.
+    pub fn turn_away(&mut self, peer: SocketAddr, codec: &Codec, error: &io::Error) -> Vec<u8> {
+        let parting = Parting::new(Reason::ResourceExhausted).with_errno(error.raw_os_error());
+        self.shared.metrics.left.add(parting.reason, 1);
+        self.log_turned_away(peer, &parting);
+        let mut goodbye = Vec::new();
+        words::write_goodbye(codec, &parting, &mut goodbye);
+        goodbye
+    }
+
+    /// Stops accepting until main says that there is room again.
+    pub fn pause_accepting(&mut self) {
+        if self.accepting {
+            self.accepting = false;
+            self.shared.metrics.accept_pauses.add(1);
+            self.to_main.push(Entry::Short { worker: self.index });
+        }
+    }
+
+    /// The listeners are emptied and closed.
+    pub fn stopped_listening(&mut self) {
+        self.to_main.push(Entry::Quiet);
+    }
+
+    /// Counts an accept call that failed for want of fds or memory, and asks main for room.
+    pub fn note_accept_error(&mut self) {
+        self.shared.metrics.accept_errors.add(1);
+        self.to_main.push(Entry::Short { worker: self.index });
+    }
+}

@@ -1,0 +1,131 @@
+//! What the log says of those who leave and never logged in: a line each, up to a bound, then counts.
+//!
+//! Owned by one worker, part of its core. Anybody can connect as often as he likes, so the lines must not grow with the
+//! connections.
+
+use super::core::Core;
+use super::socket::Transport;
+use crate::channel::{ChannelId, Reason};
+use crate::offline::Parting;
+use std::net::SocketAddr;
+
+/// Lines that a worker writes in one window. Past it they are only counted, and written at level debug.
+const LINES_MAX: u32 = 200;
+/// How long a window is, in microseconds (10 s).
+const WINDOW_US: u64 = 10_000_000;
+
+/// How much has been said in this window.
+#[derive(Debug)]
+pub(super) struct Strangers {
+    began_us: u64,
+    lines: u32,
+    /// Those who got no line, by reason.
+    unsaid: [u64; Reason::ALL.len()],
+}
+
+impl Strangers {
+    pub(super) fn new(now_us: u64) -> Self {
+        Strangers { began_us: now_us, lines: 0, unsaid: [0; Reason::ALL.len()] }
+    }
+
+    /// Somebody has left. True when there is room for a line of his own.
+    pub(super) fn note(&mut self, reason: Reason, now_us: u64) -> bool {
+        if self.unsaid() == 0 && now_us >= self.began_us + WINDOW_US {
+            self.begin(now_us);
+        }
+        if self.lines < LINES_MAX {
+            self.lines += 1;
+            return true;
+        }
+        self.unsaid[reason as usize] += 1;
+        false
+    }
+
+    /// How many got no line, by reason, once their window is over; then a new one begins.
+    pub(super) fn take_unsaid(&mut self, now_us: u64) -> Vec<(Reason, u64)> {
+        if self.due_us().is_none_or(|due_us| now_us < due_us) {
+            return Vec::new();
+        }
+        let unsaid = Reason::ALL.iter().map(|&reason| (reason, self.unsaid[reason as usize]));
+        let unsaid = unsaid.filter(|(_, count)| *count > 0).collect();
+        self.begin(now_us);
+        unsaid
+    }
+
+    /// When there will be something to take.
+    pub(super) fn due_us(&self) -> Option<u64> {
+        (self.unsaid() > 0).then_some(self.began_us + WINDOW_US)
+    }
+
+    fn unsaid(&self) -> u64 {
+        self.unsaid.iter().sum()
+    }
+
+    fn begin(&mut self, now_us: u64) {
+        *self = Strangers::new(now_us);
+    }
+}
+
+impl<T: Transport> Core<T> {
+    /// Says that a channel has left. Where somebody was logged in, main says so too, with the user.
+    pub(super) fn log_departure(&mut self, id: ChannelId, had_session: bool, parting: &Parting) {
+        let Some(peer) = self.connection(id).map(|connection| connection.peer) else { return };
+        let (reason, errno) = (parting.reason.word(), parting.errno);
+        if !had_session && self.strangers.note(parting.reason, self.now.mono_us) {
+            tracing::info!(channel = %id, %peer, reason, errno, "left; nobody was logged in");
+        } else {
+            tracing::debug!(channel = %id, %peer, reason, errno, "left");
+        }
+    }
+
+    /// Says that a connection was ended before it became a channel.
+    pub(super) fn log_turned_away(&mut self, peer: SocketAddr, parting: &Parting) {
+        let (reason, errno) = (parting.reason.word(), parting.errno);
+        if self.strangers.note(parting.reason, self.now.mono_us) {
+            tracing::info!(%peer, reason, errno, "turned away");
+        } else {
+            tracing::debug!(%peer, reason, errno, "turned away");
+        }
+    }
+
+    /// Says how many have got no line of their own, once their window is over or the worker ends.
+    pub(super) fn say_what_is_unsaid(&mut self) {
+        let now_us = if self.exiting { u64::MAX } else { self.now.mono_us };
+        for (reason, count) in self.strangers.take_unsaid(now_us) {
+            tracing::info!(count, reason = reason.word(), "more left; nobody was logged in");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_get_a_line_each_and_a_flood_is_counted_by_reason() {
+        let mut strangers = Strangers::new(0);
+        for _ in 0..LINES_MAX {
+            assert!(strangers.note(Reason::PeerClosed, 1));
+        }
+        assert_eq!(strangers.due_us(), None);
+        assert!(!strangers.note(Reason::PeerClosed, 2));
+        assert!(!strangers.note(Reason::IpLimit, 2));
+        assert!(!strangers.note(Reason::IpLimit, WINDOW_US), "what is unsaid is said first");
+        assert_eq!(strangers.due_us(), Some(WINDOW_US));
+        assert_eq!(strangers.take_unsaid(WINDOW_US - 1), []);
+        let unsaid = [(Reason::PeerClosed, 1), (Reason::IpLimit, 2)];
+        assert_eq!(strangers.take_unsaid(WINDOW_US), unsaid);
+        assert_eq!(strangers.take_unsaid(2 * WINDOW_US), [], "once");
+        assert!(strangers.note(Reason::PeerClosed, WINDOW_US));
+    }
+
+    #[test]
+    fn a_new_window_has_room_again() {
+        let mut strangers = Strangers::new(0);
+        for _ in 0..LINES_MAX {
+            strangers.note(Reason::PeerClosed, 0);
+        }
+        assert!(strangers.note(Reason::PeerClosed, WINDOW_US));
+        assert_eq!(strangers.due_us(), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! Servers whose machine lets them down: calls that fail, and fds that run out.
+
+use std::fs;
+use std::process::Command;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use super::server::{LINGER, serve_arguments};
+use super::{Home, Server};
+
+/// What makes reading from a connection fail, in [`Server::start_faulty`].
+pub(crate) const FAILS_TO_READ: &str = "fail-to-read";
+/// What makes writing to a connection fail there.
+pub(crate) const FAILS_TO_WRITE: &str = "fail-to-write";
+/// The error of both.
+pub(crate) const EIO: i64 = 5;
+
+/// The library that is preloaded; it names the same words.
+const FAULTY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/faulty.c");
+
+/// While it lives, a server may open hardly any file more.
+pub(crate) struct FewFds {
+    pid: Pid,
+    before: Rlimit,
+}
+
+impl Server {
+    /// A server on a fresh home on which reading and writing fail where the bytes say so.
+    pub(crate) fn start_faulty(flags: &[&str]) -> Server {
+        let home = Home::new();
+        let library = home.path().join("faulty.so");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(FAULTY).arg("-ldl");
+        let done = super::run(compiler);
+        assert_eq!(done.code, Some(0), "a C compiler is needed: {done:?}");
+        let mut command = Command::new(LINGER);
+        command.args(serve_arguments(&home, flags)).env("LD_PRELOAD", &library);
+        Server::launch(command, &home)
+    }
+
+    /// Lowers the fd limit of the running server to what it has open, but for gaps.
+    pub(crate) fn with_few_fds(&self) -> FewFds {
+        let highest: u64 = fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+            .max()
+            .unwrap();
+        let limit = highest + 1;
+        let pid = Pid::from_raw(self.pid() as i32).unwrap();
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let before = prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(limit), maximum }).unwrap();
+        FewFds { pid, before }
+    }
+}
+
+impl Drop for FewFds {
+    fn drop(&mut self) {
+        // The server may have ended.
+        let _ = prlimit(Some(self.pid), Resource::Nofile, self.before);
+    }
+}
