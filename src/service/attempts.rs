@@ -21,6 +21,15 @@ pub struct AttemptLimits {
     pub per_address: usize,
 }
 
+/// What a login was tried with.
+#[derive(Clone, Debug)]
+pub enum Attempt {
+    /// A password of that user.
+    Password(Who),
+    /// A token, which names nobody.
+    Token,
+}
+
 /// Failures by address, and by address and user.
 #[derive(Debug)]
 pub struct Attempts {
@@ -34,6 +43,15 @@ struct Window {
     failures: usize,
 }
 
+impl Attempt {
+    fn user(&self) -> Option<&Who> {
+        match self {
+            Attempt::Password(who) => Some(who),
+            Attempt::Token => None,
+        }
+    }
+}
+
 impl Attempts {
     /// No failures yet.
     pub fn new(limits: AttemptLimits) -> Self {
@@ -41,7 +59,7 @@ impl Attempts {
     }
 
     /// True exactly when that address has failed too often, for that user or altogether.
-    pub fn are_exhausted(&self, address: IpAddr, who: &Who, now_us: u64) -> bool {
+    pub fn are_exhausted(&self, address: IpAddr, attempt: &Attempt, now_us: u64) -> bool {
         if address.is_loopback() {
             return false;
         }
@@ -50,11 +68,13 @@ impl Attempts {
             counts.get(key).filter(|window| now_us < window.began_us + WINDOW_US).map_or(0, |w| w.failures)
         };
         failures(&(address, None)) >= self.limits.per_address
-            || failures(&(address, Some(who.clone()))) >= self.limits.per_user
+            || attempt
+                .user()
+                .is_some_and(|who| failures(&(address, Some(who.clone()))) >= self.limits.per_user)
     }
 
     /// Counts a failure.
-    pub fn note_failure(&self, address: IpAddr, who: &Who, now_us: u64) {
+    pub fn note_failure(&self, address: IpAddr, attempt: &Attempt, now_us: u64) {
         if address.is_loopback() {
             return;
         }
@@ -65,7 +85,8 @@ impl Attempts {
         if counts.len() >= REMEMBERED_MAX {
             counts.clear();
         }
-        for key in [(address, None), (address, Some(who.clone()))] {
+        let of_user = attempt.user().map(|who| (address, Some(who.clone())));
+        for key in std::iter::once((address, None)).chain(of_user) {
             let window = counts.entry(key).or_insert(Window { began_us: now_us, failures: 0 });
             if now_us >= window.began_us + WINDOW_US {
                 *window = Window { began_us: now_us, failures: 0 };
@@ -86,10 +107,14 @@ mod tests {
         Attempts::new(AttemptLimits { per_user: 2, per_address: 3 })
     }
 
+    fn of(user: i64) -> Attempt {
+        Attempt::Password(Who::Id(UserId(user)))
+    }
+
     #[test]
     fn a_user_is_closed_to_an_address_that_has_failed_too_often_for_a_minute() {
         let attempts = attempts();
-        let (ann, bob) = (Who::Id(UserId(1)), Who::Id(UserId(2)));
+        let (ann, bob) = (of(1), of(2));
         attempts.note_failure(FAR, &ann, 0);
         assert!(!attempts.are_exhausted(FAR, &ann, 1));
         attempts.note_failure(FAR, &ann, 1);
@@ -102,15 +127,29 @@ mod tests {
     fn an_address_is_closed_to_all_users_in_the_end() {
         let attempts = attempts();
         for user in 1..=3 {
-            attempts.note_failure(FAR, &Who::Id(UserId(user)), 0);
+            attempts.note_failure(FAR, &of(user), 0);
         }
-        assert!(attempts.are_exhausted(FAR, &Who::Id(UserId(9)), 1));
+        assert!(attempts.are_exhausted(FAR, &of(9), 1));
+    }
+
+    #[test]
+    fn a_token_that_fails_counts_for_its_address_alone() {
+        let attempts = attempts();
+        for _ in 0..2 {
+            attempts.note_failure(FAR, &Attempt::Token, 0);
+        }
+        assert!(!attempts.are_exhausted(FAR, &of(1), 1));
+        assert!(!attempts.are_exhausted(FAR, &Attempt::Token, 1));
+        attempts.note_failure(FAR, &of(1), 0);
+        assert!(attempts.are_exhausted(FAR, &Attempt::Token, 1));
+        assert!(attempts.are_exhausted(FAR, &of(2), 1));
     }
 
     #[test]
     fn loopback_is_exempt() {
         let attempts = attempts();
-        let (address, who) = (IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), Who::Name("ann".into()));
+        let (address, who) =
+            (IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), Attempt::Password(Who::Name("ann".into())));
         for _ in 0..10 {
             attempts.note_failure(address, &who, 0);
         }

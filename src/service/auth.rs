@@ -62,6 +62,8 @@ pub enum Task {
         password: Box<str>,
         /// True exactly when the client speaks lines, where a name that nobody registered is a guest's.
         lines: bool,
+        /// True exactly when the answer is to carry a token.
+        wants_token: bool,
     },
     /// Hash it for a new user.
     Register {
@@ -128,7 +130,7 @@ impl Auth {
 
     /// The login of a job whose password was verified a short time ago.
     pub fn recall(&self, job: &Job, now_us: u64) -> Option<Login> {
-        let Task::Login { peer, who, password, lines } = &job.task else { return None };
+        let Task::Login { peer, who, password, lines, wants_token } = &job.task else { return None };
         let name = self.name_of(who, password);
         let recalled = self.recalled.lock();
         let known = recalled.get(&name).filter(|known| now_us < known.until_us)?;
@@ -139,6 +141,8 @@ impl Auth {
             verified: Some(Arc::clone(&known.verified)),
             renewed: None,
             again: Some((who.clone(), password.clone())),
+            token: None,
+            wants_token: *wants_token,
             lines: *lines,
             proven: false,
         })
@@ -215,8 +219,9 @@ impl<S> Verifier<S> {
             let Job { asker, task } = job;
             let outcome = match (&hasher, task) {
                 (None, task) => Err((task.answered_by(), Errno::Busy, Errno::Busy.text())),
-                (Some(hasher), Task::Login { peer, who, password, lines }) => {
-                    self.verify(hasher, nobody.as_deref(), &asker, peer, (&who, lines), &password)
+                (Some(hasher), Task::Login { peer, who, password, lines, wants_token }) => {
+                    let how = (lines, wants_token);
+                    self.verify(hasher, nobody.as_deref(), &asker, (peer, &who), how, &password)
                 }
                 (Some(hasher), Task::Register { name, password }) => {
                     self.register(hasher, &asker, name, &password)
@@ -240,8 +245,8 @@ impl<S> Verifier<S> {
         hasher: &Argon2<'_>,
         nobody: Option<&str>,
         asker: &Asker,
-        peer: SocketAddr,
-        (who, lines): (&Who, bool),
+        (peer, who): (SocketAddr, &Who),
+        (lines, wants_token): (bool, bool),
         password: &str,
     ) -> Result<Ask, Refusal> {
         let found = match who {
@@ -276,6 +281,8 @@ impl<S> Verifier<S> {
             verified: Some(stored.into()),
             renewed: renewed.map(Into::into),
             again: Some((who.clone(), password.into())),
+            token: None,
+            wants_token,
             lines,
             proven: false,
         })))
@@ -363,6 +370,7 @@ mod tests {
                 who: Who::Id(UserId(1)),
                 password: password.into(),
                 lines: false,
+                wants_token: false,
             },
         };
         auth.remember(&Who::Id(UserId(1)), "secret", UserId(1), &"hash".into(), 0);

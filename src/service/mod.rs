@@ -14,3 +14,4 @@ pub(crate) mod people;
 pub mod registry;
 pub mod storage;
 pub mod ticket;
+pub mod tokens;

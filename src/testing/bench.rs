@@ -120,6 +120,7 @@ impl Bench {
             open: true,
             friends: Vec::new(),
             groups: Vec::new(),
+            token: None,
             seq: None,
         };
         let answer = Some(Answer::LoggedIn(Box::new(login)));

@@ -132,7 +132,7 @@ fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
     let Job { asker, task } = job;
     match task {
         Task::Register { name, password } => Ok(Ask::Register { asker, name, password }),
-        Task::Login { peer, who, password, lines } => {
+        Task::Login { peer, who, password, lines, wants_token } => {
             let mut lookup = disk.lookup();
             let found = match &who {
                 Who::Id(user) => lookup.user(*user),
@@ -149,6 +149,8 @@ fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
                         verified,
                         renewed: None,
                         again,
+                        token: None,
+                        wants_token,
                         lines,
                         proven: false,
                     })))

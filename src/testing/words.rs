@@ -109,6 +109,8 @@ pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
         verified: Some(HASH.into()),
         renewed: None,
         again: Some((Who::Id(user), "password".into())),
+        token: None,
+        wants_token: false,
         lines: false,
         proven: false,
     }))

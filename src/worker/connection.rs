@@ -9,7 +9,7 @@ use crate::offline::Parting;
 use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::protocol::request::Caps;
-use crate::service::auth::Who;
+use crate::service::attempts::Attempt;
 use crate::service::chat::{Chat, Sender};
 use crate::sync::Arc;
 use std::net::SocketAddr;
@@ -78,8 +78,8 @@ pub(super) struct Connection<T> {
     pub(super) ping_sent: bool,
     /// Extensions that the login under way asks for.
     pub(super) asked_caps: Caps,
-    /// Whose login is under way.
-    pub(super) asked_who: Option<Box<Who>>,
+    /// What the login under way is tried with.
+    pub(super) attempt: Option<Box<Attempt>>,
     /// What the request rate leaves.
     pub(super) allowance: Allowance,
     /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
@@ -157,7 +157,7 @@ impl<T> Connection<T> {
             pinged_us: now_us,
             ping_sent: false,
             asked_caps: Caps::default(),
-            asked_who: None,
+            attempt: None,
             allowance: Allowance::default(),
             armed_us: 0,
             bytes_in: 0,

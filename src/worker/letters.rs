@@ -124,7 +124,7 @@ impl<T: Transport> Core<T> {
         }));
         connection.pinged_us = now_us;
         connection.ping_sent = false;
-        connection.asked_who = None;
+        connection.attempt = None;
         connection.say_welcome(login);
         self.arm(id);
         if let (true, Some(session)) = (login.open, login.session) {

@@ -15,7 +15,7 @@ const CHAT: i64 = 6;
 /// And the first one like a login.
 const LOGIN: i64 = 1;
 /// The msgid of a login's answer.
-const LOGIN_ANSWER: i64 = 2;
+pub(super) const LOGIN_ANSWER: i64 = 2;
 
 impl<T: Transport> Core<T> {
     pub(super) fn handle_line(&mut self, id: ChannelId, line: &[u8]) {
@@ -46,7 +46,10 @@ impl<T: Transport> Core<T> {
             }
             Some(password) => {
                 let (who, password) = (Who::Name(name), password.into());
-                self.send_to_auth(asker, Task::Login { peer, who, password, lines: true });
+                self.send_to_auth(
+                    asker,
+                    Task::Login { peer, who, password, lines: true, wants_token: false },
+                );
             }
         }
     }
@@ -55,8 +58,8 @@ impl<T: Transport> Core<T> {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         let address = connection.peer.ip();
-        if let Some(who) = connection.asked_who.take() {
-            self.shared.attempts.note_failure(address, &who, now_us);
+        if let Some(attempt) = connection.attempt.take() {
+            self.shared.attempts.note_failure(address, &attempt, now_us);
         }
     }
 

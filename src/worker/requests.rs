@@ -3,6 +3,7 @@
 use super::connection::Codec;
 use super::core::Core;
 use super::limits::Pace;
+use super::lines::LOGIN_ANSWER;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
@@ -12,9 +13,11 @@ use crate::protocol::errno::Errno;
 use crate::protocol::framing::Framed;
 use crate::protocol::line::LineFramed;
 use crate::protocol::request::{self, Body, Request};
-use crate::service::ask::{Ask, Asker, Destination};
+use crate::service::ask::{Ask, Asker, Destination, Resume};
+use crate::service::attempts::Attempt;
 use crate::service::auth::{Job, Task, Who};
 use crate::service::chat::Sender;
+use crate::service::tokens::TokenHash;
 use crate::sync::Arc;
 
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
@@ -197,7 +200,13 @@ impl<T: Transport> Core<T> {
                 };
                 let peer = connection.peer;
                 let password = password.as_ref().into();
-                self.send_to_auth(asked.asker(), Task::Login { peer, who, password, lines: false });
+                let task = Task::Login { peer, who, password, lines: false, wants_token: caps.resume };
+                self.send_to_auth(asked.asker(), task);
+            }
+            Body::Resume { token, caps } => {
+                connection.asked_caps = *caps;
+                let (peer, token, wants_token) = (connection.peer, TokenHash::of(token), caps.resume);
+                self.resume(Resume { asker: asked.asker(), peer, token, wants_token });
             }
             Body::Register { name, password } => {
                 let fault = request::name_fault(name).or_else(|| request::password_fault(password));
@@ -217,7 +226,7 @@ impl<T: Transport> Core<T> {
                     self.mark_dirty(id);
                 }
             }
-            Body::Resume { .. } | Body::Confirm { .. } => {
+            Body::Confirm { .. } => {
                 self.refuse_asked(&asked, Errno::Malformed, "this server has no such extension");
             }
             _ => {
@@ -281,30 +290,35 @@ impl<T: Transport> Core<T> {
     }
 
     /// The login clock stands still, and what is behind the login waits for it.
-    pub(super) fn await_login(&mut self, id: ChannelId, who: Option<Box<Who>>) {
+    pub(super) fn await_login(&mut self, id: ChannelId, attempt: Option<Attempt>) {
         let now_us = self.now.mono_us;
         if let Some(connection) = self.connection(id) {
-            connection.asked_who = who;
+            connection.attempt = attempt.map(Box::new);
             connection.logging_in = true;
             connection.asked_us = now_us;
         }
     }
 
+    /// A login by token goes straight to main: there is nothing to hash.
+    fn resume(&mut self, resume: Resume) {
+        let id = resume.asker.channel;
+        if self.tries_too_often(&resume.asker, &Attempt::Token) {
+            return;
+        }
+        self.await_login(id, Some(Attempt::Token));
+        self.ask(Ask::Resume(resume));
+    }
+
     pub(super) fn send_to_auth(&mut self, asker: Asker, task: Task) {
-        let (id, now_us) = (asker.channel, self.now.mono_us);
-        let who = match &task {
-            Task::Login { who, .. } => Some(Box::new(who.clone())),
+        let id = asker.channel;
+        let attempt = match &task {
+            Task::Login { who, .. } => Some(Attempt::Password(who.clone())),
             Task::Register { .. } => None,
         };
-        let address = self.connection(id).map(|connection| connection.peer.ip());
-        if let (Some(who), Some(address)) = (&who, address)
-            && self.shared.attempts.are_exhausted(address, who, now_us)
-        {
-            let (errno, msgid) = (Errno::TooMany, task.answered_by());
-            let text = "too many failed logins; try again in a minute";
-            return self.refuse_login(id, msgid, errno, text, asker.seq.as_deref());
+        if attempt.as_ref().is_some_and(|attempt| self.tries_too_often(&asker, attempt)) {
+            return;
         }
-        self.await_login(id, who);
+        self.await_login(id, attempt);
         let job = Job { asker, task };
         if let Some(login) = self.shared.auth.recall(&job, self.now.mono_us) {
             self.shared.metrics.logins_cached.add(1);
@@ -317,6 +331,18 @@ impl<T: Transport> Core<T> {
             }
             self.refuse_login(id, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
         }
+    }
+
+    /// True exactly when the channel's address has failed too often to try that; then the login is refused.
+    fn tries_too_often(&mut self, asker: &Asker, attempt: &Attempt) -> bool {
+        let (id, now_us) = (asker.channel, self.now.mono_us);
+        let Some(address) = self.connection(id).map(|connection| connection.peer.ip()) else { return false };
+        let exhausted = self.shared.attempts.are_exhausted(address, attempt, now_us);
+        if exhausted {
+            let text = "too many failed logins; try again in a minute";
+            self.refuse_login(id, LOGIN_ANSWER, Errno::TooMany, text, asker.seq.as_deref());
+        }
+        exhausted
     }
 
     fn refuse_asked(&mut self, asked: &Asked<'_>, errno: Errno, text: &str) {
