@@ -52,11 +52,15 @@ impl Bench {
     }
 
     pub(crate) fn accept_at(&mut self, worker: usize) -> (ChannelId, Client) {
+        self.accept_from("127.0.0.1:1", worker)
+    }
+
+    pub(crate) fn accept_from(&mut self, peer: &str, worker: usize) -> (ChannelId, Client) {
         let (wire, client) = connection();
         let before: Vec<ChannelId> = self.commons.table.occupants().collect();
         let accepted = self.cores[worker].accept(
             wire,
-            "127.0.0.1:1".parse().unwrap(),
+            peer.parse().unwrap(),
             Codec::Json(Framer::default()),
             |wire, _| Ok(wire),
         );

@@ -396,7 +396,11 @@ fn a_client_that_has_ended_its_side_neither_uses_a_token_up_nor_gets_one() {
     desk.commons.table.mark_ended(half_closed);
     resume(&mut desk, &token, half_closed);
     desk.finish_all();
-    assert_eq!(desk.heard(half_closed), [Said::Greeting(user)]);
+    let letters = desk.letters.take(Some(half_closed));
+    let [Mail::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
+        panic!("no login answer but {letters:?}")
+    };
+    assert!(login.session.is_none() && login.token.is_none());
     assert_eq!(told(&mut desk, &token), [Said::welcome(user, &[])]);
 }
 
@@ -430,17 +434,27 @@ fn ask(server: &mut Server, client: &Client, request: &str) -> serde_json::Value
     serde_json::from_str(&heard).unwrap_or_else(|error| panic!("{error}: {heard:?}"))
 }
 
+fn with_token(token: &str) -> String {
+    format!(r#"{{"msgid":1,"token":"{token}"}}"#)
+}
+
 fn token_in(answer: &serde_json::Value) -> String {
     answer["token"].as_str().unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
+}
+
+/// A session's token, and its client.
+fn given(server: &mut Server, user: UserId) -> (Client, String) {
+    let (_, client) = server.bench.accept();
+    let request = format!(r#"{{"msgid":1,"id":{user},"password":"{HASH}","caps":["resume"]}}"#);
+    let token = token_in(&ask(server, &client, &request));
+    (client, token)
 }
 
 #[test]
 fn what_is_behind_a_login_by_token_waits_for_it() {
     let mut server = Server::new();
     let user = server.user("ann");
-    let (_, first) = server.bench.accept();
-    let request = format!(r#"{{"msgid":1,"id":{user},"password":"{HASH}","caps":["resume"]}}"#);
-    let token = token_in(&ask(&mut server, &first, &request));
+    let (first, token) = given(&mut server, user);
     first.end();
     server.run();
     let (_, client) = server.bench.accept();
@@ -459,11 +473,34 @@ fn tokens_that_fail_count_as_refused_logins_of_their_channel() {
     let mut server = Server::new();
     let (_, client) = server.bench.accept();
     for _ in 0..9 {
-        assert_eq!(ask(&mut server, &client, r#"{"msgid":1,"token":"guess"}"#)["errno"], 1);
+        assert_eq!(ask(&mut server, &client, &with_token("guess"))["errno"], 1);
     }
-    client.send(r#"{"msgid":1,"token":"guess"}"#);
+    client.send(&with_token("guess"));
     server.run();
     let lines = client.lines();
     assert!(lines.len() == 2 && lines[1].contains("auth_failed"), "{lines:?}");
     assert_eq!(server.bench.commons.metrics.logins_failed.value(), 10);
+}
+
+#[test]
+fn an_address_from_which_too_many_tokens_have_failed_is_closed_for_a_minute() {
+    const FAR: &str = "192.0.2.1:1";
+    let mut server = Server::new();
+    let user = server.user("ann");
+    let (_first, token) = given(&mut server, user);
+    // Channels have ten tries each, the address sixty.
+    for _ in 0..6 {
+        let (_, client) = server.bench.accept_from(FAR, 0);
+        for _ in 0..10 {
+            client.send(&with_token("guess"));
+        }
+        server.run();
+        assert!(client.heard().contains("auth_failed"));
+    }
+    let (_, client) = server.bench.accept_from(FAR, 0);
+    assert_eq!(ask(&mut server, &client, &with_token(&token))["errno"], 17);
+    assert_eq!(ask(&mut server, &client, &with_token("guess"))["errno"], 17);
+    server.pass(61);
+    let (_, client) = server.bench.accept_from(FAR, 0);
+    assert_eq!(ask(&mut server, &client, &with_token(&token))["errno"], 0, "it was not looked at");
 }
