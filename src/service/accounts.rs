@@ -14,6 +14,7 @@ use crate::offline::batch::{Effect, EndKey};
 use crate::offline::drain::{Drain, refusal};
 use crate::offline::{Departure, Mail, Parting, Settles};
 use crate::protocol::errno::Errno;
+use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use std::net::SocketAddr;
 
@@ -70,11 +71,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     asker,
                     peer,
                     user,
+                    token: None,
                     verified: None,
                     renewed: None,
                     again: None,
-                    token: None,
-                    wants_token: false,
+                    caps: Caps::default(),
                     lines: true,
                     proven: false,
                 });
@@ -209,8 +210,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         // Another process has changed the password, or a renewed hash was written just now.
         self.around.auth.forget(who, password);
-        let (peer, lines, wants_token) = (login.peer, login.lines, login.wants_token);
-        let task = Task::Login { peer, who: who.clone(), password: password.clone(), lines, wants_token };
+        let (peer, caps, lines) = (login.peer, login.caps, login.lines);
+        let task = Task::Login { peer, who: who.clone(), password: password.clone(), caps, lines };
         if self.around.auth.submit(Job { asker: login.asker.clone(), task }).is_err() {
             self.refuse(&login.asker, Errno::Busy);
         }

@@ -5,6 +5,7 @@ use super::chat::Body;
 use super::tokens::TokenHash;
 use crate::channel::ChannelId;
 use crate::ident::{GroupId, UserId};
+use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use std::net::SocketAddr;
 
@@ -28,6 +29,8 @@ pub struct Login {
     pub peer: SocketAddr,
     /// Who logs in.
     pub user: UserId,
+    /// The token that stands for the password.
+    pub token: Option<TokenHash>,
     /// The hash that the password was verified against, or that the token goes with; none for a guest. Main compares it
     /// with the row's once more, for another process may have changed the password meanwhile.
     pub verified: Option<Arc<str>>,
@@ -35,10 +38,8 @@ pub struct Login {
     pub renewed: Option<Box<str>>,
     /// What to verify once more should the row's hash be another by now; none for a guest or a token.
     pub again: Option<(Who, Box<str>)>,
-    /// The token that stands for the password.
-    pub token: Option<TokenHash>,
-    /// True exactly when the answer is to carry a token.
-    pub wants_token: bool,
+    /// What the client can do.
+    pub caps: Caps,
     /// True exactly when the client speaks lines.
     pub lines: bool,
     /// True exactly when the store has just taken a commit for this login's sake: only then is another session
@@ -55,8 +56,8 @@ pub struct Resume {
     pub peer: SocketAddr,
     /// What the token that was presented hashes to.
     pub token: TokenHash,
-    /// True exactly when the answer is to carry a token.
-    pub wants_token: bool,
+    /// What the client can do.
+    pub caps: Caps,
 }
 
 /// A request, as main takes it.

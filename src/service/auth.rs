@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::ident::UserId;
 use crate::offline::{Mail, OfflineQueue, Outlet, Settles};
 use crate::protocol::errno::Errno;
+use crate::protocol::request::Caps;
 use crate::sync::{Arc, Lock};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
@@ -60,10 +61,10 @@ pub enum Task {
         who: Who,
         /// The password.
         password: Box<str>,
+        /// What the client can do.
+        caps: Caps,
         /// True exactly when the client speaks lines, where a name that nobody registered is a guest's.
         lines: bool,
-        /// True exactly when the answer is to carry a token.
-        wants_token: bool,
     },
     /// Hash it for a new user.
     Register {
@@ -130,7 +131,7 @@ impl Auth {
 
     /// The login of a job whose password was verified a short time ago.
     pub fn recall(&self, job: &Job, now_us: u64) -> Option<Login> {
-        let Task::Login { peer, who, password, lines, wants_token } = &job.task else { return None };
+        let Task::Login { peer, who, password, caps, lines } = &job.task else { return None };
         let name = self.name_of(who, password);
         let recalled = self.recalled.lock();
         let known = recalled.get(&name).filter(|known| now_us < known.until_us)?;
@@ -138,11 +139,11 @@ impl Auth {
             asker: job.asker.clone(),
             peer: *peer,
             user: known.user,
+            token: None,
             verified: Some(Arc::clone(&known.verified)),
             renewed: None,
             again: Some((who.clone(), password.clone())),
-            token: None,
-            wants_token: *wants_token,
+            caps: *caps,
             lines: *lines,
             proven: false,
         })
@@ -219,9 +220,8 @@ impl<S> Verifier<S> {
             let Job { asker, task } = job;
             let outcome = match (&hasher, task) {
                 (None, task) => Err((task.answered_by(), Errno::Busy, Errno::Busy.text())),
-                (Some(hasher), Task::Login { peer, who, password, lines, wants_token }) => {
-                    let how = (lines, wants_token);
-                    self.verify(hasher, nobody.as_deref(), &asker, (peer, &who), how, &password)
+                (Some(hasher), Task::Login { peer, who, password, caps, lines }) => {
+                    self.verify(hasher, nobody.as_deref(), &asker, peer, (&who, caps, lines), &password)
                 }
                 (Some(hasher), Task::Register { name, password }) => {
                     self.register(hasher, &asker, name, &password)
@@ -245,8 +245,8 @@ impl<S> Verifier<S> {
         hasher: &Argon2<'_>,
         nobody: Option<&str>,
         asker: &Asker,
-        (peer, who): (SocketAddr, &Who),
-        (lines, wants_token): (bool, bool),
+        peer: SocketAddr,
+        (who, caps, lines): (&Who, Caps, bool),
         password: &str,
     ) -> Result<Ask, Refusal> {
         let found = match who {
@@ -278,11 +278,11 @@ impl<S> Verifier<S> {
             asker: asker.clone(),
             peer,
             user: id,
+            token: None,
             verified: Some(stored.into()),
             renewed: renewed.map(Into::into),
             again: Some((who.clone(), password.into())),
-            token: None,
-            wants_token,
+            caps,
             lines,
             proven: false,
         })))
@@ -369,8 +369,8 @@ mod tests {
                 peer: ([127, 0, 0, 1], 1).into(),
                 who: Who::Id(UserId(1)),
                 password: password.into(),
+                caps: Caps::default(),
                 lines: false,
-                wants_token: false,
             },
         };
         auth.remember(&Who::Id(UserId(1)), "secret", UserId(1), &"hash".into(), 0);

@@ -100,17 +100,17 @@ impl TokenRow {
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A login by token.
     pub(crate) fn resume(&mut self, resume: Resume) {
-        let Resume { asker, peer, token, wants_token } = resume;
+        let Resume { asker, peer, token, caps } = resume;
         match self.batch.attempt(|store| store.token(&token)) {
             Some(Some(row)) => self.log_in(Login {
                 asker,
                 peer,
                 user: row.user,
+                token: Some(token),
                 verified: None,
                 renewed: None,
                 again: None,
-                token: Some(token),
-                wants_token,
+                caps,
                 lines: false,
                 proven: false,
             }),
@@ -150,7 +150,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             // The hash is another one, the password is not.
             self.batch.attempt(|store| store.renew_tokens(user, &before, &mark));
         }
-        if !login.wants_token {
+        if !login.caps.resume {
             return None;
         }
         let token = match Token::random() {

@@ -132,7 +132,7 @@ fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
     let Job { asker, task } = job;
     match task {
         Task::Register { name, password } => Ok(Ask::Register { asker, name, password }),
-        Task::Login { peer, who, password, lines, wants_token } => {
+        Task::Login { peer, who, password, caps, lines } => {
             let mut lookup = disk.lookup();
             let found = match &who {
                 Who::Id(user) => lookup.user(*user),
@@ -146,11 +146,11 @@ fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
                         asker,
                         peer,
                         user,
+                        token: None,
                         verified,
                         renewed: None,
                         again,
-                        token: None,
-                        wants_token,
+                        caps,
                         lines,
                         proven: false,
                     })))

@@ -5,6 +5,7 @@ use crate::channel::{ChannelId, Reason, SessionNo};
 use crate::ident::{GroupId, UserId};
 use crate::offline::{Mail, Settles};
 use crate::protocol::errno::Errno;
+use crate::protocol::request::Caps;
 use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker, Destination, Login, Message};
 use crate::service::auth::Who;
@@ -106,11 +107,11 @@ pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
         asker: asker(channel, 1, None),
         peer: ([127, 0, 0, 1], 1).into(),
         user,
+        token: None,
         verified: Some(HASH.into()),
         renewed: None,
         again: Some((Who::Id(user), "password".into())),
-        token: None,
-        wants_token: false,
+        caps: Caps::default(),
         lines: false,
         proven: false,
     }))

@@ -7,6 +7,7 @@ use crate::channel::{ChannelId, Reason};
 use crate::offline::Parting;
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
+use crate::protocol::request::Caps;
 use crate::service::ask::{Ask, Asker};
 use crate::service::auth::{Task, Who};
 
@@ -46,10 +47,8 @@ impl<T: Transport> Core<T> {
             }
             Some(password) => {
                 let (who, password) = (Who::Name(name), password.into());
-                self.send_to_auth(
-                    asker,
-                    Task::Login { peer, who, password, lines: true, wants_token: false },
-                );
+                let caps = Caps::default();
+                self.send_to_auth(asker, Task::Login { peer, who, password, caps, lines: true });
             }
         }
     }

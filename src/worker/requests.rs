@@ -200,13 +200,13 @@ impl<T: Transport> Core<T> {
                 };
                 let peer = connection.peer;
                 let password = password.as_ref().into();
-                let task = Task::Login { peer, who, password, lines: false, wants_token: caps.resume };
+                let task = Task::Login { peer, who, password, caps: *caps, lines: false };
                 self.send_to_auth(asked.asker(), task);
             }
             Body::Resume { token, caps } => {
                 connection.asked_caps = *caps;
-                let (peer, token, wants_token) = (connection.peer, TokenHash::of(token), caps.resume);
-                self.resume(Resume { asker: asked.asker(), peer, token, wants_token });
+                let (peer, token) = (connection.peer, TokenHash::of(token));
+                self.resume(Resume { asker: asked.asker(), peer, token, caps: *caps });
             }
             Body::Register { name, password } => {
                 let fault = request::name_fault(name).or_else(|| request::password_fault(password));

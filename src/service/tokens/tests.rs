@@ -3,6 +3,7 @@
 use super::*;
 use crate::channel::{ChannelId, Reason};
 use crate::offline::{ControlAsk, Entry, Mail};
+use crate::protocol::request::Caps;
 use crate::service::answer::Answer;
 use crate::service::ask::Ask;
 use crate::service::bans::{BanAsk, BanName};
@@ -17,7 +18,7 @@ const LIFE_US: u64 = TOKEN_LIFE_MS as u64 * 1000;
 /// A login by password that wants a token.
 fn log_in(desk: &mut Desk, user: UserId, channel: ChannelId) {
     let Ask::Login(mut asked) = login(user, channel) else { unreachable!("a login") };
-    asked.wants_token = true;
+    asked.caps.resume = true;
     desk.ask(Ask::Login(asked));
 }
 
@@ -27,7 +28,7 @@ fn resume(desk: &mut Desk, token: &str, channel: ChannelId) {
         asker: asker(channel, 1, None),
         peer: ([127, 0, 0, 1], 1).into(),
         token: TokenHash::of(token),
-        wants_token: true,
+        caps: Caps { resume: true, ..Caps::default() },
     }));
 }
 
@@ -141,7 +142,7 @@ fn no_token_is_given_unless_it_is_wanted() {
         asker: asker(channel, 1, None),
         peer: ([127, 0, 0, 1], 1).into(),
         token: TokenHash::of(&token),
-        wants_token: false,
+        caps: Caps::default(),
     }));
     desk.finish_all();
     let letters = desk.letters.take(Some(channel));
@@ -305,7 +306,7 @@ fn a_changed_password_kills_tokens_and_a_renewed_hash_does_not() {
     let (before, dead) = (gone(&mut desk, user), gone(&mut desk, user));
     let channel = desk.connect();
     let Ask::Login(mut asked) = login(user, channel) else { unreachable!("a login") };
-    (asked.renewed, asked.wants_token) = (Some("stronger".into()), true);
+    (asked.renewed, asked.caps.resume) = (Some("stronger".into()), true);
     desk.ask(Ask::Login(asked));
     desk.finish_all();
     let renewed = token_of(&desk, channel);
