@@ -527,7 +527,7 @@ fn a_token_outlives_a_crash_by_as_long_as_any_end() {
     let (over, live) = (token(user, 1, 1), token(user, 2, 2));
     committed(&mut store, |s| {
         s.add_token(&over, 8).unwrap();
-        s.end_token(user, Epoch(1), 5).unwrap();
+        s.end_tokens(user, Epoch(1), 5).unwrap();
         s.add_token(&live, 8).unwrap();
     });
     drop(store);
@@ -544,7 +544,7 @@ fn tokens_expire_a_batch_at_a_time_oldest_first() {
     committed(&mut store, |s| {
         for (n, token) in given.iter().enumerate() {
             s.add_token(token, 8).unwrap();
-            s.end_token(token.user, token.epoch, 1_000_000 - n as i64).unwrap();
+            s.end_tokens(token.user, token.epoch, 1_000_000 - n as i64).unwrap();
         }
     });
     assert_eq!(committed(&mut store, |s| s.expire_tokens(1_000_000).unwrap()), EXPIRE_BATCH);

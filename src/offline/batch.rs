@@ -229,7 +229,7 @@ fn carry_out<St: Storage>(
             if row.reason == Reason::Banned {
                 store.drop_tokens(row.user)?;
             } else {
-                store.end_token(row.user, *epoch, row.at_ms + TOKEN_LIFE_MS)?;
+                store.end_tokens(row.user, *epoch, row.at_ms + TOKEN_LIFE_MS)?;
             }
         }
         Owed::Completion { key, completion, .. } => {

@@ -179,8 +179,9 @@ pub trait Storage: Lookup {
     fn drop_token(&mut self, hash: &TokenHash) -> Stored<()>;
     /// Removes all tokens of a user.
     fn drop_tokens(&mut self, user: UserId) -> Stored<()>;
-    /// Says when the token of a session is over, where there still is one.
-    fn end_token(&mut self, user: UserId, epoch: Epoch, expires_ms: i64) -> Stored<()>;
+    /// A session has ended: says when its token is over, and any of that user up to that epoch that is not running out
+    /// yet. Not by the very epoch: a session's may have risen since it began.
+    fn end_tokens(&mut self, user: UserId, upto: Epoch, expires_ms: i64) -> Stored<()>;
     /// Has the tokens of a user that go with one stored password go with another.
     fn renew_tokens(&mut self, user: UserId, old: &PasswordMark, new: &PasswordMark) -> Stored<()>;
     /// Removes tokens that are over at `now_ms` (Unix milliseconds), a bounded number a call; answers how many.

@@ -98,7 +98,7 @@ CREATE INDEX departure_by_user ON departure (user);
 const VERSION_2: &str = "
 CREATE TABLE token (
     user     INTEGER NOT NULL CHECK (typeof(user) = 'integer'),
-    epoch    INTEGER NOT NULL CHECK (typeof(epoch) = 'integer'), -- of the session that it was given to
+    epoch    INTEGER NOT NULL CHECK (typeof(epoch) = 'integer'), -- of the session when it was given
     hash     BLOB NOT NULL UNIQUE,                  -- of the token
     password BLOB NOT NULL,                         -- hash of user.password when it was given
     expires  INTEGER,                               -- Unix milliseconds; NULL while the session goes on

@@ -46,7 +46,7 @@ statements! {
     TOKEN "SELECT user, epoch, hash, password, expires FROM token WHERE hash = ?1";
     DROP_TOKEN "DELETE FROM token WHERE hash = ?1";
     DROP_TOKENS "DELETE FROM token WHERE user = ?1";
-    END_TOKEN "UPDATE token SET expires = ?3 WHERE user = ?1 AND epoch = ?2";
+    END_TOKENS "UPDATE token SET expires = ?3 WHERE user = ?1 AND epoch <= ?2 AND expires IS NULL";
     RENEW_TOKENS "UPDATE token SET password = ?3 WHERE user = ?1 AND password = ?2";
     EXPIRE_TOKENS "DELETE FROM token WHERE (user, epoch) IN (
         SELECT user, epoch FROM token WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";

@@ -261,8 +261,8 @@ impl Storage for SqliteStore {
         self.write("removing a user's tokens", sql::DROP_TOKENS, (user.0,)).map(drop)
     }
 
-    fn end_token(&mut self, user: UserId, epoch: Epoch, expires_ms: i64) -> Stored<()> {
-        self.write("ending a token", sql::END_TOKEN, (user.0, epoch.0, expires_ms)).map(drop)
+    fn end_tokens(&mut self, user: UserId, upto: Epoch, expires_ms: i64) -> Stored<()> {
+        self.write("ending tokens", sql::END_TOKENS, (user.0, upto.0, expires_ms)).map(drop)
     }
 
     fn renew_tokens(&mut self, user: UserId, old: &PasswordMark, new: &PasswordMark) -> Stored<()> {

@@ -398,10 +398,10 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn end_token(&mut self, user: UserId, epoch: Epoch, expires_ms: i64) -> Stored<()> {
+    fn end_tokens(&mut self, user: UserId, upto: Epoch, expires_ms: i64) -> Stored<()> {
         self.write(|tables| {
-            if let Some(token) = tables.tokens.get_mut(&(user, epoch)) {
-                token.expires_ms = Some(expires_ms);
+            for (_, token) in tables.tokens.range_mut((user, Epoch(i64::MIN))..=(user, upto)) {
+                token.expires_ms.get_or_insert(expires_ms);
             }
             Ok(())
         })

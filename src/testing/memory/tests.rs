@@ -134,7 +134,9 @@ fn tokens(s: &mut impl Storage, t: &mut Transcript) {
         // The oldest one goes, and only that user's.
         add_token(&token(ann, 7, 5, 1), 3); token(&hash(1)); token(&hash(2)); token(&hash(3)); commit();
         begin(); renew_tokens(ann, &old, &new); token(&hash(2)); token(&hash(4)); token(&hash(3));
-        end_token(ann, Epoch(2), 100); end_token(ann, Epoch(3), 100); end_token(bob, Epoch(1), 50);
+        end_tokens(ann, Epoch(2), 100); end_tokens(ann, Epoch(1), 1); end_tokens(bob, Epoch(1), 50); token(&hash(4));
+        // An epoch in between ends what is before it, and nothing twice.
+        end_tokens(ann, Epoch(5), 300); token(&hash(4));
         token(&hash(2)); token(&hash(3)); token(&hash(5)); expire_tokens(49); expire_tokens(50); expire_tokens(99);
         token(&hash(3)); token(&hash(2)); expire_tokens(i64::MAX); token(&hash(2)); token(&hash(5));
         drop_token(&hash(9)); drop_token(&hash(5)); token(&hash(5)); add_token(&token(bob, 3, 6, 1), 0); token(&hash(6));
@@ -166,7 +168,7 @@ fn stay_online(s: &mut impl Storage) {
     let user = s.add_user("ann", None).unwrap().unwrap();
     s.set_online(user, Epoch(5)).unwrap();
     s.add_token(&token(user, 4, 1, 1), 8).unwrap();
-    s.end_token(user, Epoch(4), 77).unwrap();
+    s.end_tokens(user, Epoch(4), 77).unwrap();
     s.add_token(&token(user, 5, 2, 1), 8).unwrap();
     let left = s.add_departure(&row(user, 100)).unwrap();
     s.complete_departure(left, &completion(Some(7), None)).unwrap();
