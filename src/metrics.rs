@@ -120,6 +120,8 @@ counters! {
     logins_failed;
     /// Passwords verified from the short-lived cache.
     logins_cached;
+    /// Sessions begun by a token, without a password.
+    logins_resumed;
     /// Users registered.
     registrations;
     /// Channels that left.

@@ -145,6 +145,26 @@ fn a_filter_outlives_a_crash_of_the_server() {
 }
 
 #[test]
+fn a_filter_comes_back_by_token_and_by_its_password_where_that_is_dead() {
+    let server = Server::start(&[]);
+    let [alice] = server.absent(["alice"]);
+    let mut filter = Filter::logged_in(&server, "alice");
+    let resumed = || server.cli_json(&["stats"])["logins_resumed"].clone();
+    assert_eq!(server.cli(&["kick", "alice", "--wait"]).code, Some(0));
+    filter.complains("sent away: kicked");
+    filter.complains("trying again in ");
+    filter.say(&format!("{alice}: back by token"));
+    filter.hears("alice: back by token");
+    assert_eq!(resumed(), 1);
+    assert_eq!(server.cli(&["kick", "alice", "--ban", "1s", "--wait"]).code, Some(0));
+    filter.complains("sent away: banned");
+    filter.complains("trying again in ");
+    filter.say(&format!("{alice}: back by password"));
+    filter.hears("alice: back by password");
+    assert_eq!(resumed(), 1);
+}
+
+#[test]
 fn a_takeover_ends_the_older_one_for_good() {
     let server = Server::start(&[]);
     let [alice] = server.absent(["alice"]);
@@ -174,6 +194,21 @@ fn what_was_not_answered_is_sent_again_under_the_same_seq() {
     assert_eq!(server.hear(), first);
     server.say(&json!({"msgid": 0, "errno": 0, "seq": first["seq"], "re": 6}));
     assert_eq!(filter.end().0, Some(0));
+}
+
+#[test]
+fn a_token_goes_out_instead_of_the_password() {
+    let (listener, addr) = listener();
+    let _filter = Filter::start(addr, "alice", &[]);
+    let mut server = Scripted::accept(&listener);
+    assert!(server.hear().get("token").is_none());
+    server.say(&json!({"msgid": 2, "errno": 0, "id": 1, "name": "alice", "token": "t"}));
+    drop(server);
+    let mut server = Scripted::accept(&listener);
+    assert_eq!(
+        server.hear(),
+        json!({"msgid": 1, "token": "t", "caps": ["ack", "presence", "ping", "resume"]})
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use linger::ident::{Epoch, GroupId, Mid, UserId};
 use linger::service::storage::{
     BoxUsage, Completion, DepartureRow, Friend, Lookup, Member, Storage, UserRow,
 };
+use linger::service::tokens::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
 use linger::store::{
     APPLICATION_ID, DATABASE_FILE, Durability, EXPIRE_BATCH, Filter, History, OpenError, SCHEMA_VERSION,
     SqliteLookup, SqliteStore, online_users,
@@ -492,6 +493,77 @@ fn a_departures_number_is_never_given_out_again() {
         s.add_departure(&departure(UserId(2), 1)).unwrap()
     });
     assert_ne!(first, second);
+}
+
+fn token(user: UserId, epoch: i64, number: u64) -> TokenRow {
+    let mut hash = [0; 32];
+    hash[..8].copy_from_slice(&number.to_le_bytes());
+    let (hash, mark) = (TokenHash(hash), PasswordMark([7; 32]));
+    TokenRow { user, epoch: Epoch(epoch), hash, mark, expires_ms: None }
+}
+
+#[test]
+fn a_database_from_before_there_were_tokens_gets_them_and_keeps_what_it_has() {
+    let (dir, mut store) = opened();
+    let user = add(&mut store, "alice");
+    store.close().unwrap();
+    let old = beside(&dir);
+    old.execute_batch("DROP TABLE token").unwrap();
+    old.pragma_update(None, "user_version", SCHEMA_VERSION - 1).unwrap();
+    drop(old);
+    let mut store = open(&dir);
+    assert_eq!(store.user_named("alice").unwrap().unwrap().id, user);
+    let given = token(user, 1, 1);
+    committed(&mut store, |s| s.add_token(&given, 8).unwrap());
+    assert_eq!(store.token(&given.hash).unwrap(), Some(given));
+    let version: i32 = beside(&dir).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, SCHEMA_VERSION);
+}
+
+#[test]
+fn a_token_outlives_a_crash_by_as_long_as_any_end() {
+    let (dir, mut store) = opened();
+    let user = add(&mut store, "alice");
+    let (over, live) = (token(user, 1, 1), token(user, 2, 2));
+    committed(&mut store, |s| {
+        s.add_token(&over, 8).unwrap();
+        s.end_tokens(user, Epoch(1), 5).unwrap();
+        s.add_token(&live, 8).unwrap();
+    });
+    drop(store);
+    let later_ms = NOW_MS + 3_600_000;
+    let mut store = SqliteStore::open(dir.path(), Durability::Normal, later_ms).unwrap().store;
+    assert_eq!(store.token(&over.hash).unwrap().unwrap().expires_ms, Some(5));
+    assert_eq!(store.token(&live.hash).unwrap().unwrap().expires_ms, Some(later_ms + TOKEN_LIFE_MS));
+}
+
+#[test]
+fn tokens_expire_a_batch_at_a_time_oldest_first() {
+    let (_dir, mut store) = opened();
+    let given: Vec<_> = (0..EXPIRE_BATCH + 2).map(|n| token(UserId(n as i64 + 1), 1, n)).collect();
+    committed(&mut store, |s| {
+        for (n, token) in given.iter().enumerate() {
+            s.add_token(token, 8).unwrap();
+            s.end_tokens(token.user, token.epoch, 1_000_000 - n as i64).unwrap();
+        }
+    });
+    assert_eq!(committed(&mut store, |s| s.expire_tokens(1_000_000).unwrap()), EXPIRE_BATCH);
+    assert!(store.token(&given[1].hash).unwrap().is_some());
+    assert!(store.token(&given[2].hash).unwrap().is_none());
+    assert_eq!(committed(&mut store, |s| s.expire_tokens(999_999).unwrap()), 1);
+    assert!(store.token(&given[0].hash).unwrap().is_some());
+}
+
+#[test]
+fn an_odd_token_is_none() {
+    let (dir, mut store) = opened();
+    let hash = token(UserId(1), 1, 1).hash;
+    let odd = beside(&dir);
+    odd.execute("INSERT INTO token (user, epoch, hash, password) VALUES (1, 1, ?1, 'x')", (&hash.0[..],))
+        .unwrap();
+    assert_eq!(store.token(&hash).unwrap(), None);
+    odd.execute("UPDATE token SET password = ?1, expires = 'soon'", (&hash.0[..],)).unwrap();
+    assert_eq!(store.token(&hash).unwrap().map(|token| token.expires_ms), Some(Some(0)));
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //! | `screen`, `gate` | prompt, history, messages above the input line | the first, which owns the terminal, and a printer |
 //! | `view` | what is shown as harmless text | any |
 //!
-//! There is deliberately no file of old lines, no colour, and no token for a login without password.
+//! There is deliberately no file of old lines and no colour.
 
 mod command;
 mod drive;

@@ -228,6 +228,7 @@ mod tests {
                 Group { id: 6, name: "twin".into(), users: Vec::new() },
                 Group { id: 7, name: "twin".into(), users: Vec::new() },
             ],
+            token: None,
         });
         people.met(4, "a:b");
         people

@@ -26,6 +26,9 @@ const FAREWELL_MS: u64 = 2_000;
 /// `errno` of a server that is too busy, and of one that cannot store anything now.
 const PASSING: [i64; 2] = [18, 19];
 
+/// `errno` of a login whose password or token is not good.
+const WRONG: i64 = 1;
+
 /// `errno` of a user who has a session already, where the server keeps the old one.
 const ALREADY_ONLINE: i64 = 2;
 
@@ -102,6 +105,8 @@ pub(super) struct Session {
     pub(super) outbox: Outbox,
     /// To whom plain lines go.
     pub(super) target: Option<Target>,
+    /// What the next login goes by instead of the password, until the server has refused or replaced it.
+    token: Option<String>,
     pauses: Pauses,
     goodbye: Option<Goodbye>,
     been_online: bool,
@@ -124,6 +129,7 @@ impl Session {
             people: People::default(),
             outbox: Outbox::new(seed),
             target: None,
+            token: None,
             pauses: Pauses::new(seed),
             goodbye: None,
             been_online: false,
@@ -199,7 +205,11 @@ impl Session {
     pub(super) fn connected(&mut self, now_ms: u64) {
         self.state = State::Entering { until_ms: now_ms + LOGIN_MS };
         let Account { who, password, register } = &self.account;
-        let request = if *register { wire::register(who, password) } else { wire::login(who, password) };
+        let request = match &self.token {
+            Some(token) => wire::resume(token),
+            None if *register => wire::register(who, password),
+            None => wire::login(who, password),
+        };
         self.send(request);
     }
 
@@ -319,6 +329,10 @@ impl Session {
     }
 
     fn refused(&mut self, refusal: Refusal, now_ms: u64) {
+        if refusal.errno == WRONG && self.token.take().is_some() {
+            // It is used or over; the password still counts.
+            return self.connected(now_ms);
+        }
         let passes = PASSING.contains(&refusal.errno)
             // After a lost connection the server may still have the old session.
             || (refusal.errno == ALREADY_ONLINE && self.been_online);
@@ -333,6 +347,7 @@ impl Session {
     fn logged_in(&mut self, login: &LoggedIn, now_ms: u64) {
         self.state = State::Online { since_ms: now_ms, heard_ms: now_ms, asked: false };
         self.people.logged_in(login);
+        self.token.clone_from(&login.token);
         let again = if self.been_online { "again " } else { "" };
         self.event(format!("logged in {again}as {} ({})", login.name, login.id));
         self.been_online = true;

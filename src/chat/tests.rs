@@ -139,6 +139,36 @@ fn a_busy_server_is_asked_again_and_a_refusal_is_not() {
 }
 
 #[test]
+fn a_connection_is_made_again_with_the_latest_token_and_with_the_password_if_that_is_not_taken() {
+    let mut session = session(false);
+    let greet = |token| format!(r#"{{"msgid":2,"errno":0,"id":1,"name":"alice","token":"{token}"}}"#);
+    let mut asked = Vec::new();
+    for (n, token) in ["one", "two"].into_iter().enumerate() {
+        session.connected(n as u64);
+        asked.extend(sent(&mut session));
+        session.heard(greet(token).as_bytes(), n as u64);
+        session.lost("gone", n as u64);
+        session.take_acts();
+    }
+    assert!(asked[0].contains("password"), "{asked:?}");
+    assert!(asked[1].contains(r#""token":"one""#) && !asked[1].contains("password"), "{asked:?}");
+    // A server that is busy has not used it up; a lost answer tells nothing.
+    session.connected(3);
+    session.heard(br#"{"msgid":2,"errno":18,"errmsg":"busy"}"#, 3);
+    session.take_acts();
+    session.connected(4);
+    session.lost("gone", 4);
+    session.take_acts();
+    session.connected(5);
+    assert!(sent(&mut session)[0].contains(r#""token":"two""#));
+    session.heard(br#"{"msgid":2,"errno":1,"errmsg":"no"}"#, 5);
+    let again = sent(&mut session);
+    assert!(again.len() == 1 && again[0].contains("password"), "at once, on the same connection: {again:?}");
+    session.heard(br#"{"msgid":2,"errno":1,"errmsg":"no"}"#, 6);
+    assert!(matches!(session.take_outcome(), Some(Err(ChatError::Refused(_)))));
+}
+
+#[test]
 fn an_old_session_that_lingers_is_waited_for_but_not_at_the_first_login() {
     let online_already = br#"{"msgid":2,"errno":2,"errmsg":"online"}"#;
     let mut first = session(false);

@@ -10,7 +10,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 /// What this client asks for at login; a server ignores what it does not know.
-const CAPS: [&str; 3] = ["ack", "presence", "ping"];
+const CAPS: [&str; 4] = ["ack", "presence", "ping", "resume"];
 
 /// One object from the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,6 +54,8 @@ pub(super) struct LoggedIn {
     pub(super) offline: Vec<Chat>,
     pub(super) friends: Vec<Member>,
     pub(super) groups: Vec<Group>,
+    /// What logs in once more without the password, from a server that gives such.
+    pub(super) token: Option<String>,
 }
 
 /// A friend, or a member of a group.
@@ -155,6 +157,11 @@ pub(super) fn login(who: &str, password: &str) -> String {
     .to_string()
 }
 
+/// The request to log in by a token.
+pub(super) fn resume(token: &str) -> String {
+    json!({"msgid": 1, "token": token, "caps": CAPS}).to_string()
+}
+
 /// The request to register.
 pub(super) fn register(name: &str, password: &str) -> String {
     json!({"msgid": 4, "name": name, "password": password}).to_string()
@@ -243,6 +250,7 @@ fn logged_in(fields: &Fields<'_>) -> Option<LoggedIn> {
                 users: group.embedded("users", member),
             })
         }),
+        token: fields.read("token"),
     })
 }
 

@@ -6,7 +6,7 @@
 
 use super::mail::Mail;
 use super::queue::Ghost;
-use crate::channel::{ChannelId, SessionNo};
+use crate::channel::{ChannelId, Reason, SessionNo};
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::service::ask::{Asker, Login};
@@ -14,6 +14,7 @@ use crate::service::bans::{Ban, BanFault, Banned};
 use crate::service::chat::{Body, Chat, Custody};
 use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
 use crate::service::ticket::{Acceptance, Ticket};
+use crate::service::tokens::TOKEN_LIFE_MS;
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
@@ -24,11 +25,11 @@ pub(crate) type EndKey = (ChannelId, SessionNo);
 /// A write that must happen, however often it takes.
 #[derive(Debug)]
 pub(crate) enum Owed {
-    /// The user is offline, and the history says so.
+    /// The user is offline, the history says so, and the session's token begins to run out; a ban ends all of them.
     Departure { key: EndKey, epoch: Epoch, row: DepartureRow },
     /// What is known of it later; after the last completion its row is forgotten.
     Completion { key: EndKey, completion: Completion, last: bool },
-    /// Somebody may not log in for a while.
+    /// Somebody may not log in for a while, and no token of theirs survives that.
     Ban(Ban),
     /// Somebody may log in again.
     Unban(Banned),
@@ -251,13 +252,23 @@ fn carry_out<St: Storage>(
         Owed::Departure { key, epoch, row } => {
             store.set_offline(row.user, *epoch)?;
             rows.insert(*key, store.add_departure(row)?);
+            if row.reason == Reason::Banned {
+                store.drop_tokens(row.user)?;
+            } else {
+                store.end_tokens(row.user, *epoch, row.at_ms + TOKEN_LIFE_MS)?;
+            }
         }
         Owed::Completion { key, completion, .. } => {
             if let Some(row) = rows.get(key) {
                 store.complete_departure(*row, completion)?;
             }
         }
-        Owed::Ban(ban) => store.put_ban(ban)?,
+        Owed::Ban(ban) => {
+            store.put_ban(ban)?;
+            if let Banned::User(user) = ban.banned {
+                store.drop_tokens(user)?;
+            }
+        }
         Owed::Unban(banned) => store.drop_ban(*banned)?,
         Owed::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
         Owed::Keep(keeping) => {

@@ -4,7 +4,7 @@
 //! or writes a live socket, and never waits for anything but its queue and its own commits.
 //!
 //! What it does with each entry is told in `ending` (departures, settlements, closing), `stop` (stops and drains),
-//! `service::accounts` (logins, registrations), `service::bans`, `service::chats` and `service::groups`.
+//! `service::accounts` (logins, registrations), `service::tokens`, `service::bans`, `service::chats` and `service::groups`.
 
 use super::batch::{Batch, Effect, EndKey};
 use super::departure::Parting;
@@ -38,7 +38,7 @@ pub const BATCH_MAX: usize = 1024;
 pub const BATCH_US: u64 = 20_000;
 /// How long main sleeps at most while writes are owed, in microseconds.
 const RETRY_US: u64 = 100_000;
-/// How often old rows of the history and bans that are over are removed, in microseconds.
+/// How often old rows of the history, and bans and tokens that are over, are removed, in microseconds.
 const EXPIRY_US: u64 = 60_000_000;
 /// How long the history is kept, in milliseconds (7 days).
 const HISTORY_MS: i64 = 7 * 24 * 3600 * 1000;
@@ -242,6 +242,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Login(login) => self.log_in(*login),
+            Ask::Resume(resume) => self.resume(resume),
             Ask::Guest { asker, peer, name } => self.log_in_guest(asker, peer, &name),
             Ask::Register { asker, name, password } => self.register(&asker, &name, &password),
             Ask::Chat(message) => self.chat(&message),
@@ -401,6 +402,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.expire_at_us = self.now.mono_us + EXPIRY_US;
         let before_ms = self.now.unix_ms - HISTORY_MS;
         self.batch.attempt(|store| store.expire_departures(before_ms, HISTORY_ROWS));
+        let now_ms = self.now.unix_ms;
+        self.batch.attempt(|store| store.expire_tokens(now_ms));
         self.expire_bans();
     }
 

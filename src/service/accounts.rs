@@ -25,8 +25,8 @@ pub(crate) const HANDOVER_BYTES: usize = 256 * 1024;
 pub(crate) const HANDOVER_COUNT: usize = 4096;
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
-    /// A verified login: now, or when the session before it has settled, or not at all.
-    pub(crate) fn log_in(&mut self, login: Login) {
+    /// A login by password, which is verified, or by token: now, or when the session before it has settled, or not at all.
+    pub(crate) fn log_in(&mut self, mut login: Login) {
         let channel = login.asker.channel;
         if matches!(self.around.table.stage(channel), Stage::Offline | Stage::Free) || self.turn_away(channel)
         {
@@ -37,7 +37,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return self.refuse(&login.asker, Errno::Refused);
         }
         // Before anything else, so that a login that is kept out takes nobody's place.
-        if self.keeps_out(&login) {
+        if !self.token_holds(&mut login) || self.keeps_out(&login) {
             return;
         }
         let Some(person) = self.people.find(login.user) else { return };
@@ -72,6 +72,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     asker,
                     peer,
                     user,
+                    token: None,
                     verified: None,
                     renewed: None,
                     again: None,
@@ -249,6 +250,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let (Some(old), Some(new)) = (&row.password, &login.renewed) {
             self.batch.attempt(|store| store.renew_password(user, old, new));
         }
+        let token = self.exchange_token(login, row, epoch);
         let (offline, more) = self.open_box(user);
         let last = offline.last().map(|kept| kept.mid);
         if let Some(session) = self.people.find(user).and_then(|person| person.session.as_mut()) {
@@ -272,6 +274,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             open: !more && !confirms,
             friends: self.friends_now(user),
             groups: self.groups_now(user),
+            token,
             seq: login.asker.seq.clone(),
         };
         self.around.metrics.logins.add(1);
@@ -294,7 +297,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// The client has ended its side: it is answered, but nobody is online, nobody is sent away for it, and the
-    /// box stays as it is.
+    /// box stays as it is. So does a token: it is not used up, and no other is given.
     fn greet_without_session(&mut self, login: &Login) {
         let Some(row) = self.check_again(login) else { return };
         let (user, channel) = (login.user, login.asker.channel);
@@ -313,6 +316,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             open: false,
             friends: self.friends_now(user),
             groups: self.groups_now(user),
+            token: None,
             seq: login.asker.seq.clone(),
         };
         self.post(login.asker.channel, greeting(login.asker.channel, logged_in));

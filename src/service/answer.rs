@@ -1,6 +1,7 @@
 //! What a client is told, before it is put into the words of its protocol.
 
 use super::chat::Chat;
+use super::tokens::Token;
 use crate::channel::SessionNo;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::errno::Errno;
@@ -84,6 +85,8 @@ pub struct LoggedIn {
     pub friends: Vec<FriendNow>,
     /// Groups, with their members' state.
     pub groups: Vec<GroupNow>,
+    /// What the client may log in again with, where it has asked for that.
+    pub token: Option<Token>,
     /// The request's `seq`, as raw JSON.
     pub seq: Option<Box<str>>,
 }

@@ -2,6 +2,7 @@
 
 use super::auth::Who;
 use super::chat::Body;
+use super::tokens::TokenHash;
 use crate::channel::ChannelId;
 use crate::ident::{GroupId, UserId};
 use crate::protocol::request::Caps;
@@ -19,7 +20,7 @@ pub struct Asker {
     pub seq: Option<Box<str>>,
 }
 
-/// A login whose password has been verified.
+/// A login whose password has been verified, or whose token main is to judge.
 #[derive(Debug)]
 pub struct Login {
     /// Who asked.
@@ -28,12 +29,14 @@ pub struct Login {
     pub peer: SocketAddr,
     /// Who logs in.
     pub user: UserId,
-    /// The hash that the password was verified against; none for a guest. Main compares it with the row's once more, for
-    /// another process may have changed the password meanwhile.
+    /// The token that stands for the password.
+    pub token: Option<TokenHash>,
+    /// The hash that the password was verified against, or that the token goes with; none for a guest. Main compares it
+    /// with the row's once more, for another process may have changed the password meanwhile.
     pub verified: Option<Arc<str>>,
     /// A stronger hash of the same password, where the stored one is weaker than the server's setting.
     pub renewed: Option<Box<str>>,
-    /// What to verify once more should the row's hash be another by now; none for a guest.
+    /// What to verify once more should the row's hash be another by now; none for a guest or a token.
     pub again: Option<(Who, Box<str>)>,
     /// What the client can do.
     pub caps: Caps,
@@ -44,11 +47,26 @@ pub struct Login {
     pub proven: bool,
 }
 
+/// A login by token, before anybody knows whose.
+#[derive(Debug)]
+pub struct Resume {
+    /// Who asked.
+    pub asker: Asker,
+    /// The other end's address, for the history and for bans.
+    pub peer: SocketAddr,
+    /// What the token that was presented hashes to.
+    pub token: TokenHash,
+    /// What the client can do.
+    pub caps: Caps,
+}
+
 /// A request, as main takes it.
 #[derive(Debug)]
 pub enum Ask {
     /// Log in.
     Login(Box<Login>),
+    /// Log in by token.
+    Resume(Resume),
     /// Log in by a line without a password: as a guest, if the name is nobody's or a guest's.
     Guest {
         /// Who asked.
@@ -136,6 +154,7 @@ impl Ask {
     pub fn asker(&self) -> &Asker {
         match self {
             Ask::Login(login) => &login.asker,
+            Ask::Resume(resume) => &resume.asker,
             Ask::Chat(message) => &message.asker,
             Ask::Register { asker, .. }
             | Ask::Guest { asker, .. }

@@ -15,4 +15,5 @@ pub mod registry;
 pub mod repetitions;
 pub mod storage;
 pub mod ticket;
+pub mod tokens;
 pub mod unconfirmed;

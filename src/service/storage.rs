@@ -5,6 +5,7 @@
 
 use super::bans::{Ban, Banned};
 use super::ticket::Acceptance;
+use super::tokens::{PasswordMark, TokenHash, TokenRow};
 use crate::channel::Reason;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 
@@ -172,6 +173,22 @@ pub trait Storage: Lookup {
     fn drop_ban(&mut self, banned: Banned) -> Stored<()>;
     /// Removes bans that are over at `now_ms` (Unix milliseconds).
     fn expire_bans(&mut self, now_ms: i64) -> Stored<()>;
+
+    /// Adds the token of a session that begins, and removes all but the newest `keep` of that user.
+    fn add_token(&mut self, token: &TokenRow, keep: usize) -> Stored<()>;
+    /// The token with that hash, whether it is over or not.
+    fn token(&mut self, hash: &TokenHash) -> Stored<Option<TokenRow>>;
+    /// Removes a token; none is no error.
+    fn drop_token(&mut self, hash: &TokenHash) -> Stored<()>;
+    /// Removes all tokens of a user.
+    fn drop_tokens(&mut self, user: UserId) -> Stored<()>;
+    /// A session has ended: says when its token is over, and any of that user up to that epoch that is not running out
+    /// yet. Not by the very epoch: a session's may have risen since it began.
+    fn end_tokens(&mut self, user: UserId, upto: Epoch, expires_ms: i64) -> Stored<()>;
+    /// Has the tokens of a user that go with one stored password go with another.
+    fn renew_tokens(&mut self, user: UserId, old: &PasswordMark, new: &PasswordMark) -> Stored<()>;
+    /// Removes tokens that are over at `now_ms` (Unix milliseconds), a bounded number a call; answers how many.
+    fn expire_tokens(&mut self, now_ms: i64) -> Stored<u64>;
 
     /// Adds a friend; again is no error.
     fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()>;

@@ -19,6 +19,7 @@ use crate::channel::Reason;
 use crate::service::bans::Ban;
 use crate::service::repetitions::WINDOW_US;
 use crate::service::ticket::Acceptance;
+use crate::service::tokens::TOKEN_LIFE_MS;
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "linger.db";
@@ -297,7 +298,8 @@ fn switch_to_wal(conn: &Connection, path: &Path) -> Result<(), OpenError> {
 }
 
 /// Sets everybody offline whom the last run left online, each with a departure and a new epoch, so that nothing
-/// the last run left behind can name the row again. Answers how many.
+/// the last run left behind can name the row again. Their tokens outlive that as they outlive any end. Answers how
+/// many users.
 fn recover(conn: &mut Connection, now_ms: i64) -> rusqlite::Result<u64> {
     let reason = Reason::ServerCrash;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -311,6 +313,11 @@ fn recover(conn: &mut Connection, now_ms: i64) -> rusqlite::Result<u64> {
         "UPDATE user SET state = 'offline', epoch = min(epoch, 9223372036854775806) + 1
             WHERE state = 'online'",
         (),
+    )?;
+    // Their sessions are over from now on, so they run out from now on.
+    transaction.execute(
+        "UPDATE token SET expires = ?1 WHERE expires IS NULL",
+        (now_ms.saturating_add(TOKEN_LIFE_MS),),
     )?;
     transaction.commit()?;
     Ok(recovered as u64)

@@ -7,6 +7,7 @@ use rusqlite::{Result, Row};
 use crate::ident::{Epoch, UserId};
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::UserRow;
+use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
 
 /// A user from `id, name, password, state, epoch`.
 pub(super) fn user(row: &Row<'_>) -> Result<UserRow> {
@@ -32,6 +33,23 @@ pub(super) fn ban(row: &Row<'_>) -> Result<Option<Ban>> {
     let reason = optional_text(row, 4)?.map(|text| one_line(text).into());
     let name = optional_text(row, 1)?.map(Into::into);
     Ok(banned.map(|banned| Ban { banned, name, until_ms, reason }))
+}
+
+/// A token from `user, epoch, hash, password, expires`; none if a hash has not the length of one.
+pub(super) fn token(row: &Row<'_>) -> Result<Option<TokenRow>> {
+    let hash = |column| Ok::<_, rusqlite::Error>(<[u8; 32]>::try_from(bytes(row, column)?).ok());
+    let (Some(token), Some(password)) = (hash(2)?, hash(3)?) else { return Ok(None) };
+    Ok(Some(TokenRow {
+        user: UserId(row.get(0)?),
+        epoch: Epoch(row.get(1)?),
+        hash: TokenHash(token),
+        mark: PasswordMark(password),
+        // What is no time at all is over.
+        expires_ms: match row.get_ref(4)? {
+            ValueRef::Null => None,
+            _ => Some(optional_integer(row, 4)?.unwrap_or(0)),
+        },
+    }))
 }
 
 /// The columns `user, address` of whom a ban keeps out.

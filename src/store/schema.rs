@@ -18,7 +18,7 @@ pub const APPLICATION_ID: i32 = 0x4C4E_4752;
 pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that has been released never changes.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// Bans, each of one user or one block of addresses. Databases of version 1 from before there were bans lack it, so it
 /// is created wherever it is missing.
@@ -107,4 +107,17 @@ CREATE TABLE departure (
     since      INTEGER                              -- session began, Unix milliseconds; NULL after a crash
 );
 CREATE INDEX departure_by_user ON departure (user);
+";
+
+/// Tokens, each of one session. A random hash has no place in the order of the rows, so it is an index beside them.
+const VERSION_3: &str = "
+CREATE TABLE token (
+    user     INTEGER NOT NULL CHECK (typeof(user) = 'integer'),
+    epoch    INTEGER NOT NULL CHECK (typeof(epoch) = 'integer'), -- of the session when it was given
+    hash     BLOB NOT NULL UNIQUE,                  -- of the token
+    password BLOB NOT NULL,                         -- hash of user.password when it was given
+    expires  INTEGER,                               -- Unix milliseconds; NULL while the session goes on
+    PRIMARY KEY (user, epoch)
+) WITHOUT ROWID;
+CREATE INDEX token_by_expires ON token (expires) WHERE expires IS NOT NULL;
 ";

@@ -39,6 +39,18 @@ statements! {
     BANS "SELECT b.user, u.name, b.address, b.until, b.reason FROM ban AS b
         LEFT JOIN user AS u ON u.id = b.user WHERE b.until > ?1 ORDER BY b.id";
 
+    /// Replaces what an outsider may have left in that place.
+    ADD_TOKEN "INSERT OR REPLACE INTO token (user, epoch, hash, password, expires) VALUES (?1, ?2, ?3, ?4, ?5)";
+    TRIM_TOKENS "DELETE FROM token WHERE user = ?1 AND epoch <= (
+        SELECT epoch FROM token WHERE user = ?1 ORDER BY epoch DESC LIMIT 1 OFFSET ?2)";
+    TOKEN "SELECT user, epoch, hash, password, expires FROM token WHERE hash = ?1";
+    DROP_TOKEN "DELETE FROM token WHERE hash = ?1";
+    DROP_TOKENS "DELETE FROM token WHERE user = ?1";
+    END_TOKENS "UPDATE token SET expires = ?3 WHERE user = ?1 AND epoch <= ?2 AND expires IS NULL";
+    RENEW_TOKENS "UPDATE token SET password = ?3 WHERE user = ?1 AND password = ?2";
+    EXPIRE_TOKENS "DELETE FROM token WHERE (user, epoch) IN (
+        SELECT user, epoch FROM token WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
+
     ADD_FRIEND "INSERT INTO friend (user, friend) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
     FRIENDS "SELECT u.id, u.name FROM friend AS f JOIN user AS u ON u.id = f.friend
         WHERE f.user = ?1 ORDER BY f.friend";

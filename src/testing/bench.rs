@@ -59,16 +59,24 @@ impl Bench {
     }
 
     pub(crate) fn accept_at(&mut self, worker: usize) -> (ChannelId, Client) {
-        self.accept_over(worker, connection())
+        self.accept_from("127.0.0.1:1", worker)
+    }
+
+    pub(crate) fn accept_from(&mut self, peer: &str, worker: usize) -> (ChannelId, Client) {
+        self.take_in(peer, worker, connection())
     }
 
     /// The same over a connection that is prepared already.
     pub(crate) fn accept_over(&mut self, worker: usize, ends: (Wire, Client)) -> (ChannelId, Client) {
+        self.take_in("127.0.0.1:1", worker, ends)
+    }
+
+    fn take_in(&mut self, peer: &str, worker: usize, ends: (Wire, Client)) -> (ChannelId, Client) {
         let (wire, client) = ends;
         let before: Vec<ChannelId> = self.commons.table.occupants().collect();
         let accepted = self.cores[worker].accept(
             wire,
-            "127.0.0.1:1".parse().unwrap(),
+            peer.parse().unwrap(),
             Codec::Json(Framer::default()),
             |wire, _| wire,
         );
@@ -132,6 +140,7 @@ impl Bench {
             open: true,
             friends: Vec::new(),
             groups: Vec::new(),
+            token: None,
             seq: None,
         };
         let answer = Some(Answer::LoggedIn(Box::new(login)));

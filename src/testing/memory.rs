@@ -11,6 +11,7 @@ use crate::service::storage::{
     StorageError, Stored, UserRow,
 };
 use crate::service::ticket::Acceptance;
+use crate::service::tokens::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
 use crate::store::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH};
 use crate::sync::{Arc, Lock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +65,8 @@ struct Tables {
     highest: BTreeMap<UserId, Mid>,
     departures: BTreeMap<i64, Departed>,
     bans: Vec<Ban>,
+    /// Each of one session, by user and epoch.
+    tokens: BTreeMap<(UserId, Epoch), TokenRow>,
     last_departure: i64,
     /// Oldest first.
     accepted: Vec<(i64, Acceptance)>,
@@ -119,6 +122,11 @@ impl Disk {
     /// Fills the disk up, or makes room: while it is full no write succeeds, and the first undoes its transaction.
     pub(crate) fn set_full(&self, full: bool) {
         self.0.lock().full = full;
+    }
+
+    /// Removes a user's row, as another program would.
+    pub(crate) fn remove_user(&self, user: UserId) {
+        self.0.lock().tables.users.remove(&user);
     }
 
     /// A user as committed.
@@ -383,6 +391,67 @@ impl Storage for MemoryStore {
         })
     }
 
+    fn add_token(&mut self, token: &TokenRow, keep: usize) -> Stored<()> {
+        self.write(|tables| {
+            tables.tokens.insert((token.user, token.epoch), token.clone());
+            let of_user: Vec<_> = tables.tokens.keys().filter(|key| key.0 == token.user).copied().collect();
+            for key in of_user.iter().rev().skip(keep) {
+                tables.tokens.remove(key);
+            }
+            Ok(())
+        })
+    }
+
+    fn token(&mut self, hash: &TokenHash) -> Stored<Option<TokenRow>> {
+        self.read(|tables| tables.tokens.values().find(|token| token.hash == *hash).cloned())
+    }
+
+    fn drop_token(&mut self, hash: &TokenHash) -> Stored<()> {
+        self.write(|tables| {
+            tables.tokens.retain(|_, token| token.hash != *hash);
+            Ok(())
+        })
+    }
+
+    fn drop_tokens(&mut self, user: UserId) -> Stored<()> {
+        self.write(|tables| {
+            tables.tokens.retain(|_, token| token.user != user);
+            Ok(())
+        })
+    }
+
+    fn end_tokens(&mut self, user: UserId, upto: Epoch, expires_ms: i64) -> Stored<()> {
+        self.write(|tables| {
+            for (_, token) in tables.tokens.range_mut((user, Epoch(i64::MIN))..=(user, upto)) {
+                token.expires_ms.get_or_insert(expires_ms);
+            }
+            Ok(())
+        })
+    }
+
+    fn renew_tokens(&mut self, user: UserId, old: &PasswordMark, new: &PasswordMark) -> Stored<()> {
+        self.write(|tables| {
+            for token in tables.tokens.values_mut().filter(|token| token.user == user && token.mark == *old) {
+                token.mark = *new;
+            }
+            Ok(())
+        })
+    }
+
+    fn expire_tokens(&mut self, now_ms: i64) -> Stored<u64> {
+        self.write(|tables| {
+            let over = |token: &TokenRow| token.expires_ms.filter(|at_ms| *at_ms <= now_ms);
+            let mut old: Vec<_> =
+                tables.tokens.iter().filter_map(|(key, token)| Some((over(token)?, *key))).collect();
+            old.sort_unstable();
+            old.truncate(EXPIRE_BATCH as usize);
+            for (_, key) in &old {
+                tables.tokens.remove(key);
+            }
+            Ok(old.len() as u64)
+        })
+    }
+
     fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()> {
         self.write(|tables| {
             tables.friends.insert((user, friend));
@@ -526,6 +595,9 @@ impl Tables {
     }
 
     fn recover(&mut self, now_ms: i64) {
+        for token in self.tokens.values_mut() {
+            token.expires_ms.get_or_insert(now_ms + TOKEN_LIFE_MS);
+        }
         let online: Vec<UserId> = self.users.values().filter(|row| row.online).map(|row| row.id).collect();
         for id in online {
             let Some(row) = self.users.get_mut(&id) else { continue };

@@ -173,6 +173,7 @@ fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
                         asker,
                         peer,
                         user,
+                        token: None,
                         verified,
                         renewed: None,
                         again,

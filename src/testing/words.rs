@@ -107,6 +107,7 @@ pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
         asker: asker(channel, 1, None),
         peer: ([127, 0, 0, 1], 1).into(),
         user,
+        token: None,
         verified: Some(HASH.into()),
         renewed: None,
         again: Some((Who::Id(user), "password".into())),

@@ -79,6 +79,8 @@ pub(super) struct Connection<T> {
     pub(super) first_ping_us: Option<u64>,
     /// Extensions that the login under way asks for.
     pub(super) asked_caps: Caps,
+    /// True exactly while a login by token is on its way.
+    pub(super) resuming: bool,
     /// What the request rate leaves.
     pub(super) allowance: Allowance,
     /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
@@ -157,6 +159,7 @@ impl<T> Connection<T> {
             pinged_us: now_us,
             first_ping_us: None,
             asked_caps: Caps::default(),
+            resuming: false,
             allowance: Allowance::default(),
             armed_us: 0,
             bytes_in: 0,

@@ -122,6 +122,7 @@ impl<T: Transport> Core<T> {
         }));
         connection.pinged_us = now_us;
         connection.first_ping_us = None;
+        connection.resuming = false;
         connection.say_welcome(login);
         self.arm(id);
         if let (true, Some(session)) = (login.open, login.session) {

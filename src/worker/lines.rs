@@ -16,7 +16,7 @@ const CHAT: i64 = 6;
 /// And the first one like a login.
 const LOGIN: i64 = 1;
 /// The msgid of a login's answer.
-const LOGIN_ANSWER: i64 = 2;
+pub(super) const LOGIN_ANSWER: i64 = 2;
 
 impl<T: Transport> Core<T> {
     pub(super) fn handle_line(&mut self, id: ChannelId, line: &[u8]) {
@@ -79,8 +79,11 @@ impl<T: Transport> Core<T> {
         self.shared.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
         connection.say_refused(msgid, errno, text, seq);
-        let wrong = msgid == 2 && errno == Errno::Refused;
+        let wrong = msgid == LOGIN_ANSWER && errno == Errno::Refused;
         let only_try = connection.speaks_lines();
+        // A password that failed was counted where it was verified; a token names nobody.
+        let by_token = std::mem::take(&mut connection.resuming);
+        let address = connection.peer.ip();
         if wrong || only_try {
             connection.refused_logins += 1;
         }
@@ -89,6 +92,9 @@ impl<T: Transport> Core<T> {
         }
         if wrong {
             self.shared.metrics.logins_failed.add(1);
+        }
+        if wrong && by_token {
+            self.shared.attempts.note_failure(address, None, self.now.mono_us);
         }
         self.mark_dirty(id);
     }

@@ -3,6 +3,7 @@
 use super::connection::Codec;
 use super::core::Core;
 use super::limits::Pace;
+use super::lines::LOGIN_ANSWER;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
@@ -12,10 +13,11 @@ use crate::protocol::errno::Errno;
 use crate::protocol::framing::Framed;
 use crate::protocol::line::LineFramed;
 use crate::protocol::request::{self, Body, Request};
-use crate::service::ask::{Ask, Asker, Destination, Login};
+use crate::service::ask::{Ask, Asker, Destination, Login, Resume};
 use crate::service::attempts::{Account, TOO_MANY_FAILURES};
 use crate::service::auth::{Job, Task, Who};
 use crate::service::chat::Sender;
+use crate::service::tokens::TokenHash;
 use crate::sync::Arc;
 
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
@@ -201,6 +203,11 @@ impl<T: Transport> Core<T> {
                 let task = Task::Login { peer, who, password, caps: *caps, lines: false };
                 self.send_to_auth(asked.asker(), task);
             }
+            Body::Resume { token, caps } => {
+                connection.asked_caps = *caps;
+                let (peer, token) = (connection.peer, TokenHash::of(token));
+                self.resume(Resume { asker: asked.asker(), peer, token, caps: *caps });
+            }
             Body::Register { name, password } => {
                 let fault = request::name_fault(name).or_else(|| request::password_fault(password));
                 if let Some(text) = fault {
@@ -218,9 +225,6 @@ impl<T: Transport> Core<T> {
                     connection.say_done(asked.request.msgid(), seq, None, &[]);
                     self.mark_dirty(id);
                 }
-            }
-            Body::Resume { .. } => {
-                self.refuse_asked(&asked, Errno::Malformed, "this server has no such extension");
             }
             Body::Confirm { upto } => self.confirm(&asked, *upto),
             _ => {
@@ -311,6 +315,20 @@ impl<T: Transport> Core<T> {
             connection.logging_in = true;
             connection.asked_us = now_us;
         }
+    }
+
+    /// A login by token goes straight to main: there is nothing to hash.
+    fn resume(&mut self, resume: Resume) {
+        let id = resume.asker.channel;
+        if self.shared.attempts.are_exhausted(resume.peer.ip(), None, self.now.mono_us) {
+            let seq = resume.asker.seq.as_deref();
+            return self.refuse_login(id, LOGIN_ANSWER, Errno::TooMany, TOO_MANY_FAILURES, seq);
+        }
+        self.await_login(id);
+        if let Some(connection) = self.connection(id) {
+            connection.resuming = true;
+        }
+        self.ask(Ask::Resume(resume));
     }
 
     pub(super) fn send_to_auth(&mut self, asker: Asker, task: Task) {

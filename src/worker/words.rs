@@ -9,6 +9,7 @@ use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::service::answer::LoggedIn;
 use crate::service::chat::{Chat, Custody};
+use crate::service::tokens::Token;
 
 impl<T> Connection<T> {
     /// Appends one JSON object, ended in the way the client speaks; nothing for a client that speaks lines.
@@ -154,7 +155,7 @@ fn write_login(out: &mut Vec<u8>, login: &LoggedIn) {
             friends: &friends,
             groups: &groups,
             seq: login.seq.as_deref(),
-            token: None,
+            token: login.token.as_ref().map(Token::text),
         },
     );
 }

@@ -231,7 +231,7 @@ impl Scripted {
         let mut server = Scripted::accept(listener);
         let login = server.hear();
         assert_eq!((&login["msgid"], &login["name"]), (&json!(1), &json!("alice")), "{login}");
-        assert_eq!(login["caps"], json!(["ack", "presence", "ping"]));
+        assert_eq!(login["caps"], json!(["ack", "presence", "ping", "resume"]));
         server.say(&json!({"msgid": 2, "errno": 0, "id": 1, "name": "alice"}));
         server
     }

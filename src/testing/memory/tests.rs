@@ -78,6 +78,7 @@ fn script(s: &mut impl Storage) -> Vec<String> {
     boxes(s, &mut t);
     accepted(s, &mut t);
     history(s, &mut t);
+    tokens(s, &mut t);
     t.0
 }
 
@@ -127,6 +128,37 @@ fn history(s: &mut impl Storage, t: &mut Transcript) {
     }
 }
 
+fn token(user: UserId, epoch: i64, hash: u8, mark: u8) -> TokenRow {
+    let (hash, mark) = (TokenHash([hash; 32]), PasswordMark([mark; 32]));
+    TokenRow { user, epoch: Epoch(epoch), hash, mark, expires_ms: None }
+}
+
+fn tokens(s: &mut impl Storage, t: &mut Transcript) {
+    let (ann, bob) = (UserId(1), UserId(2));
+    let hash = |byte| TokenHash([byte; 32]);
+    let (old, new) = (PasswordMark([1; 32]), PasswordMark([2; 32]));
+    note! { t, s,
+        add_token(&token(ann, 1, 1, 1), 3); drop_tokens(ann); token(&hash(1)); begin();
+        add_token(&token(ann, 1, 1, 1), 3); add_token(&token(ann, 2, 2, 1), 3); add_token(&token(bob, 1, 3, 1), 3);
+        add_token(&token(ann, 4, 4, 3), 3); token(&hash(1)); token(&hash(4)); token(&hash(9));
+        // The oldest one goes, and only that user's.
+        add_token(&token(ann, 7, 5, 1), 3); token(&hash(1)); token(&hash(2)); token(&hash(3)); commit();
+        begin(); renew_tokens(ann, &old, &new); token(&hash(2)); token(&hash(4)); token(&hash(3));
+        end_tokens(ann, Epoch(2), 100); end_tokens(ann, Epoch(1), 1); end_tokens(bob, Epoch(1), 50); token(&hash(4));
+        // An epoch in between ends what is before it, and nothing twice.
+        end_tokens(ann, Epoch(5), 300); token(&hash(4));
+        token(&hash(2)); token(&hash(3)); token(&hash(5)); expire_tokens(49); expire_tokens(50); expire_tokens(99);
+        token(&hash(3)); token(&hash(2)); expire_tokens(i64::MAX); token(&hash(2)); token(&hash(5));
+        drop_token(&hash(9)); drop_token(&hash(5)); token(&hash(5)); add_token(&token(bob, 3, 6, 1), 0); token(&hash(6));
+        add_token(&token(bob, 4, 7, 1), 8); add_token(&token(bob, 4, 8, 1), 8); token(&hash(7)); token(&hash(8));
+        drop_tokens(ann); token(&hash(4)); token(&hash(8)); drop_tokens(bob); token(&hash(8)); commit();
+        // One that was used up in what is rolled back is good again.
+        begin(); add_token(&token(ann, 9, 9, 1), 8); commit(); begin(); drop_token(&hash(9)); token(&hash(9));
+    }
+    s.rollback();
+    note! { t, s, token(&hash(9)); }
+}
+
 #[test]
 fn both_stores_give_the_same_answers() {
     let dir = tempfile::tempdir().unwrap();
@@ -145,6 +177,9 @@ fn stay_online(s: &mut impl Storage) {
     s.begin().unwrap();
     let user = s.add_user("ann", None).unwrap().unwrap();
     s.set_online(user, Epoch(5)).unwrap();
+    s.add_token(&token(user, 4, 1, 1), 8).unwrap();
+    s.end_tokens(user, Epoch(4), 77).unwrap();
+    s.add_token(&token(user, 5, 2, 1), 8).unwrap();
     let left = s.add_departure(&row(user, 100)).unwrap();
     s.complete_departure(left, &completion(Some(7), None)).unwrap();
     s.complete_departure(left, &completion(None, Some(9))).unwrap();
@@ -161,6 +196,12 @@ fn both_stores_tell_the_same_history_and_recover_from_a_crash_alike() {
     let mut memory = disk.open(NOW_MS + 1);
     assert_eq!(sqlite.user(UserId(1)).unwrap(), memory.user(UserId(1)).unwrap());
     assert_eq!(memory.user(UserId(1)).unwrap().map(|row| (row.online, row.epoch)), Some((false, Epoch(6))));
+    for (hash, expires_ms) in [(1, 77), (2, NOW_MS + 1 + TOKEN_LIFE_MS)] {
+        let (real, made_up) = (sqlite.token(&TokenHash([hash; 32])), memory.token(&TokenHash([hash; 32])));
+        let (real, made_up) = (real.unwrap().unwrap(), made_up.unwrap().unwrap());
+        assert_eq!(real, made_up);
+        assert_eq!(real.expires_ms, Some(expires_ms), "only what had not begun to run out begins now");
+    }
 
     let mut real = History::open(dir.path()).unwrap().departures(Filter::All, 10).unwrap();
     real.reverse();
