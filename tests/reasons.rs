@@ -104,7 +104,7 @@ const WAYS: &[Way] = &[
     Way { reason: "kicked", initiator: "admin", advice: "retry_after", cause: kick, ..WAY },
 ];
 
-/// Reasons that the other tests here, and those in `network`, cause.
+/// Reasons that the other tests here, and those in `network` and `reconcile`, cause.
 const ELSEWHERE: &[&str] = &[
     "network_timeout",
     "read_error",
@@ -113,11 +113,11 @@ const ELSEWHERE: &[&str] = &[
     "server_full",
     "ip_limit",
     "server_crash",
+    "internal_error",
 ];
 
 /// Reasons that no test causes with a real socket: faults of the machine or our own, and what is not built yet.
-const NOT_CAUSED: &[&str] =
-    &["write_error", "resource_exhausted", "internal_error", "banned", "server_drain"];
+const NOT_CAUSED: &[&str] = &["write_error", "resource_exhausted", "banned", "server_drain"];
 
 #[test]
 fn every_reason_is_caused_or_named_as_one_that_is_not() {

@@ -12,6 +12,7 @@ use super::ending::{Ending, Seat};
 use super::kicker::Kicker;
 use super::mail::{Mail, Outlet, Settles};
 use super::queue::{ControlAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
+use super::reconcile::Reconciler;
 use super::stages::Stages;
 use super::stop::{LOOK_US, Stop};
 use crate::channel::{ChannelId, ChannelTable, Reason};
@@ -115,6 +116,7 @@ pub struct Drain<St, S> {
     pub(super) short: Vec<usize>,
     expire_at_us: u64,
     pub(super) stop: Option<Stop>,
+    pub(super) reconciler: Reconciler,
 }
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
@@ -143,6 +145,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             short: Vec::new(),
             expire_at_us: EXPIRY_US,
             stop: None,
+            reconciler: Reconciler::default(),
         }
     }
 
@@ -167,6 +170,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 self.taken_over(user, (channel, session), upto);
             }
             Entry::Probed { user } => self.probed(user),
+            Entry::Audited { worker, held } => self.audited(worker, &held),
             Entry::Short { worker } => self.short.push(worker),
             Entry::Control(ask) => self.control(ask),
             Entry::Stop => self.stop_by_signal(),
@@ -212,6 +216,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.people.tidy(self.around.registry.len());
         }
         self.stop_further();
+        self.reconcile();
     }
 
     /// How long main may sleep, in microseconds.
@@ -223,7 +228,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let grace = self.lingering.front().map(|(at_us, _)| until(*at_us));
         let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
         let stop = self.stop.is_some().then_some(LOOK_US);
-        [grace, retry, stop, Some(until(self.expire_at_us))].into_iter().flatten().min()
+        let look = self.reconciler.due_us();
+        [grace, retry, stop, Some(until(look)), Some(until(self.expire_at_us))].into_iter().flatten().min()
     }
 
     /// True exactly when everything that had to be written is written.
