@@ -23,12 +23,12 @@
 //! [`SURE_US`] apart, is counted and repaired. A user is left out while an end, a login or a message of his waits.
 //!
 //! Not compared, and why:
-//! - The number of sockets in `/proc/self/fd`. A socket exists before its channel has a name and after main has closed
-//!   it in another process' eyes; control connections, listeners and the service manager's socket come and go. No
-//!   moment of a busy server has a number that is known, and reading the directory costs a system call for each fd.
-//!   Each worker answers for the sockets it holds instead.
+//! - The number of sockets in `/proc/self/fd`. A socket is there before its channel has a name, and on its way back to
+//!   main when its worker holds it no more; connections of the admin socket come and go. A busy server has no moment at
+//!   which the right number is known, so there would be false alarms; and the look costs a system call for each fd.
+//!   Each worker answers for the sockets that it holds instead.
 //! - Names in rows: a session keeps the name under which it logged in.
-//! - Boxes: a box that another process empties is no fault.
+//! - Boxes: another process may empty one.
 
 mod channels;
 mod difference;
