@@ -296,6 +296,18 @@ fn a_settlement_that_never_comes_is_not_waited_for_for_ever() {
 }
 
 #[test]
+fn a_channel_that_has_changed_since_its_worker_was_asked_is_not_compared() {
+    let (mut desk, ann) = agreed();
+    // One look would be enough.
+    desk.drain.look_around();
+    desk.kicker.kick(ann.channel, Reason::Kicked);
+    desk.take_queued();
+    let others = desk.commons.table.present() as u64;
+    desk.take(Entry::Audited { worker: 0, held: Vec::new() });
+    assert_eq!(count(&desk), others, "only those who are still there miss their connection");
+}
+
+#[test]
 fn what_differs_only_once_is_not_counted() {
     let (mut desk, ann) = agreed();
     for _ in 0..STEPS {
