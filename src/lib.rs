@@ -50,6 +50,9 @@
 //!    entries or [`offline::drain::BATCH_US`]. Answers that promise durability go out after its commit; ends outlive a
 //!    failed commit, what was asked fails with it (`offline::batch`).
 //!
+//! That all of them say the same (table, workers, sessions, registry, rows) is looked at all the time, a slice at a
+//! time, and counted where it is not so ([`offline::reconcile`]). Every test holds the count to 0.
+//!
 //! # Map
 //!
 //! A module uses those to its left: `channel`, `protocol` → `service`, `offline` → `worker`, `store`, `control` →

@@ -142,6 +142,10 @@ counters! {
     commits;
     /// Transactions that failed.
     commit_failures;
+    /// Differences between what main knows and the table, the registry, the workers or the rows, found and repaired.
+    reconciled;
+    /// Times that all of it was compared.
+    reconcile_rounds;
 }
 
 #[cfg(test)]

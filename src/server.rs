@@ -124,6 +124,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
         // A worker that has panicked has ended the process already.
         drop(worker.join());
     }
+    drain.look_last(&|| clock.now());
     directory.release();
     checkpointer.stop();
     let settled = drain.is_settled();

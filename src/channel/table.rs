@@ -69,6 +69,16 @@ impl ChannelTable {
         pool.fresh as usize - pool.returned.len()
     }
 
+    /// How many slots were ever in use; those from there on are free.
+    pub fn used(&self) -> u32 {
+        self.pool.lock().fresh
+    }
+
+    /// The channel that has a slot now, unless it is free.
+    pub fn occupant(&self, slot: u32) -> Option<ChannelId> {
+        self.slots.get(slot as usize)?.gate.occupant(slot)
+    }
+
     /// How many channels are open or live.
     pub fn present(&self) -> usize {
         self.present.load(Ordering::Relaxed)

@@ -166,6 +166,11 @@ impl<St: Storage> Batch<St> {
         self.guarded(act)
     }
 
+    /// Reads without beginning a transaction: no writer is held up, and a failure fails nobody.
+    pub(crate) fn look<R>(&mut self, read: impl FnOnce(&mut St) -> Stored<R>) -> Stored<R> {
+        read(&mut self.store)
+    }
+
     /// Writes what must be written, now or in a later batch.
     pub(crate) fn owe(&mut self, write: Owed) {
         self.owed.push_back(write);

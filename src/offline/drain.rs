@@ -12,6 +12,7 @@ use super::ending::{Ending, Seat};
 use super::kicker::Kicker;
 use super::mail::{Mail, Outlet, Settles};
 use super::queue::{ControlAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
+use super::reconcile::Reconciler;
 use super::stages::Stages;
 use super::stop::{LOOK_US, Stop};
 use crate::channel::{ChannelId, ChannelTable, Reason};
@@ -118,6 +119,7 @@ pub struct Drain<St, S> {
     expire_at_us: u64,
     pub(crate) expire_accepted_at_us: u64,
     pub(super) stop: Option<Stop>,
+    pub(super) reconciler: Reconciler,
 }
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
@@ -147,6 +149,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             expire_at_us: EXPIRY_US,
             expire_accepted_at_us: crate::service::repetitions::EXPIRY_US,
             stop: None,
+            reconciler: Reconciler::default(),
         }
     }
 
@@ -173,6 +176,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Entry::Confirmed { user, channel, session } => self.confirmed(user, (channel, session)),
             Entry::Handed { ticket } => self.handed(ticket),
             Entry::Probed { user } => self.probed(user),
+            Entry::Audited { worker, held } => self.audited(worker, &held),
             Entry::Short { worker } => self.short.push(worker),
             Entry::Control(ask) => self.control(ask),
             Entry::Stop => self.stop_by_signal(),
@@ -219,6 +223,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.people.tidy(self.around.registry.len());
         }
         self.stop_further();
+        self.reconcile();
     }
 
     /// How long main may sleep, in microseconds.
@@ -230,7 +235,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let grace = self.lingering.front().map(|(at_us, _)| until(*at_us));
         let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
         let stop = self.stop.is_some().then_some(LOOK_US);
-        let expiry = self.expire_at_us.min(self.expire_accepted_at_us);
+        let expiry = self.expire_at_us.min(self.expire_accepted_at_us).min(self.reconciler.due_us());
         [grace, retry, stop, Some(until(expiry))].into_iter().flatten().min()
     }
 

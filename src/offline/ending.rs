@@ -15,16 +15,16 @@ const EARLY_CLOSES_MAX: usize = 4096;
 /// A channel that has left and still has its fd.
 #[derive(Debug)]
 pub(super) struct Seat {
-    channel: ChannelId,
-    session: Option<SessionNo>,
-    noticed_us: u64,
+    pub(super) channel: ChannelId,
+    pub(super) session: Option<SessionNo>,
+    pub(super) noticed_us: u64,
     /// True exactly when the owning worker has settled, so that closing loses nothing.
-    settled: bool,
+    pub(super) settled: bool,
     /// True exactly when the grace is over.
-    due: bool,
+    pub(super) due: bool,
     /// True exactly when the worker has been asked for the socket.
-    closing: bool,
-    receipt: Option<Receipt>,
+    pub(super) closing: bool,
+    pub(super) receipt: Option<Receipt>,
 }
 
 /// What becomes known of a session's end bit by bit.
@@ -297,7 +297,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    fn grace_over(&mut self, channel: ChannelId) {
+    /// Asks for a socket whose grace is over, as soon as its worker has settled.
+    pub(super) fn grace_over(&mut self, channel: ChannelId) {
         let Some(Some(seat)) = self.seats.get_mut(channel.slot as usize) else { return };
         if seat.channel != channel {
             return;
@@ -319,16 +320,26 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// The fd is closed: the name is free.
     pub(super) fn closed(&mut self, channel: ChannelId) {
-        let seat = self.seats.get_mut(channel.slot as usize).and_then(Option::take);
-        let Some(seat) = seat.filter(|seat| seat.channel == channel) else {
+        if !self.has_seat(channel) {
             tracing::error!(%channel, "a socket came back that nobody asked for");
             return;
-        };
+        }
+        self.around.metrics.closed.add(1);
+        self.around.table.free(channel);
+        self.unseat(channel);
+    }
+
+    fn has_seat(&self, channel: ChannelId) -> bool {
+        self.seats.get(channel.slot as usize).and_then(Option::as_ref).is_some_and(|s| s.channel == channel)
+    }
+
+    /// A channel has no fd any more: nothing of its end is left to wait for.
+    pub(super) fn unseat(&mut self, channel: ChannelId) {
+        let seat = self.seats.get_mut(channel.slot as usize);
+        let Some(seat) = seat.and_then(|seat| seat.take_if(|seat| seat.channel == channel)) else { return };
         self.closing -= usize::from(seat.due);
         self.seated -= 1;
-        self.around.metrics.closed.add(1);
         self.stages.closed.note(self.now.mono_us.saturating_sub(seat.noticed_us));
-        self.around.table.free(channel);
         if let Some(receipt) = &seat.receipt {
             receipt.report(self.now.mono_us, |_| Milestone::Closed);
         }

@@ -71,6 +71,13 @@ pub enum Mail {
     },
     /// Describe your channels.
     Report(Sender<Vec<ChannelReport>>),
+    /// Tell main which of these slots you hold a connection for.
+    Audit {
+        /// From that slot on.
+        from: u32,
+        /// Up to the one before that.
+        to: u32,
+    },
     /// Names or fds have become free: accept again.
     Accept,
     /// The server stops: accept what is queued, so that main can send it away, and close the listeners.

@@ -7,6 +7,7 @@ mod ending;
 pub mod kicker;
 pub mod mail;
 pub mod queue;
+pub mod reconcile;
 pub mod stages;
 mod stop;
 #[cfg(test)]

@@ -65,6 +65,13 @@ pub enum Entry<S> {
         /// Who wants to log in.
         user: UserId,
     },
+    /// The channels of which a worker holds a connection with its socket, in the slots it was asked for, by slot.
+    Audited {
+        /// Which worker.
+        worker: usize,
+        /// Their names as the worker knows them.
+        held: Vec<ChannelId>,
+    },
     /// A worker has no names or fds left for new connections.
     Short {
         /// Which worker.

@@ -146,12 +146,17 @@ impl Person {
         self.leaving.is_some() || self.session.as_ref().is_some_and(|session| session.gone)
     }
 
-    fn is_idle(&self) -> bool {
-        self.session.is_none()
-            && self.leaving.is_none()
+    /// True exactly when nothing is under way: no end, no login, no message that waits.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.leaving.is_none()
             && self.parked.is_empty()
             && self.probing.is_empty()
             && self.held.is_empty()
+            && self.session.as_ref().is_none_or(|session| !session.gone)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.session.is_none() && self.is_at_rest()
     }
 }
 
@@ -167,6 +172,11 @@ pub(crate) struct People {
 impl People {
     pub(crate) fn find(&mut self, user: UserId) -> Option<&mut Person> {
         self.known.get_mut(&user)
+    }
+
+    /// The same, only to look.
+    pub(crate) fn look(&self, user: UserId) -> Option<&Person> {
+        self.known.get(&user)
     }
 
     pub(crate) fn is_online(&self, user: UserId) -> bool {

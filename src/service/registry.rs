@@ -94,6 +94,36 @@ impl Registry {
         }
     }
 
+    /// How many users have an entry, by user.
+    pub fn entries(&self) -> usize {
+        self.users.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// Every entry, by user. For when the numbers do not agree.
+    pub fn all(&self) -> Vec<(UserId, ChannelId, SessionNo)> {
+        let of = |shard: &Shared<HashMap<UserId, Online>>| -> Vec<_> {
+            shard.read().iter().map(|(user, online)| (*user, online.channel, online.session)).collect()
+        };
+        self.users.iter().flat_map(of).collect()
+    }
+
+    /// Users whom a name leads to although they are not online under it.
+    pub fn strays(&self) -> Vec<UserId> {
+        let names: Vec<_> = self.names.read().iter().map(|(name, user)| (Arc::clone(name), *user)).collect();
+        names.into_iter().filter(|(name, user)| !self.is_under(*user, name)).map(|(_, user)| user).collect()
+    }
+
+    /// Takes out every name that leads to a user who is not online under it; by main.
+    pub fn forget_strays(&self, user: UserId) {
+        let name = self.find(user).map(|online| online.name);
+        self.names.write().retain(|of, to| *to != user || Some(of) == name.as_ref());
+    }
+
+    /// True exactly when the user is online under that name.
+    pub fn is_under(&self, user: UserId, name: &str) -> bool {
+        self.shard(user).read().get(&user).is_some_and(|online| *online.name == *name)
+    }
+
     /// Lets others write to the channel directly, if that session still is the user's; by the owning worker.
     pub fn open(&self, user: UserId, channel: ChannelId, session: SessionNo) {
         if let Some(online) = self.shard(user).write().get_mut(&user)

@@ -32,6 +32,17 @@ pub struct UserRow {
     pub online: bool,
 }
 
+/// How a row of `user` stands, as far as main answers for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UserMark {
+    /// The user's number.
+    pub id: UserId,
+    /// True exactly when the row says `online`.
+    pub online: bool,
+    /// The latest session's epoch.
+    pub epoch: Epoch,
+}
+
 /// A user whom another one added.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Friend {
@@ -154,6 +165,10 @@ pub trait Storage: Lookup {
     fn renew_password(&mut self, user: UserId, old: &str, new: &str) -> Stored<()>;
     /// Marks a user online under a new epoch.
     fn set_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()>;
+    /// Marks a user online under the epoch of a session that goes on, whatever others have written meanwhile.
+    fn restore_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()>;
+    /// How the rows of users numbered above `after` stand, by number, at most `max`.
+    fn user_marks(&mut self, after: UserId, max: usize) -> Stored<Vec<UserMark>>;
     /// Marks a user offline, if `epoch` is still the row's.
     fn set_offline(&mut self, user: UserId, epoch: Epoch) -> Stored<()>;
     /// Raises the epoch of a user who has no session, and leaves the state alone.

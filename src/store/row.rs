@@ -6,7 +6,7 @@ use rusqlite::{Result, Row};
 
 use crate::ident::{Epoch, UserId};
 use crate::service::bans::{Ban, Banned};
-use crate::service::storage::UserRow;
+use crate::service::storage::{UserMark, UserRow};
 use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
 
 /// A user from `id, name, password, state, epoch`.
@@ -18,6 +18,15 @@ pub(super) fn user(row: &Row<'_>) -> Result<UserRow> {
         password: optional_text(row, 2)?,
         online: matches!(row.get_ref(3)?, ValueRef::Text(b"online")),
         epoch: Epoch(optional_integer(row, 4)?.unwrap_or(0)),
+    })
+}
+
+/// How a user stands, from `id, state, epoch`.
+pub(super) fn mark(row: &Row<'_>) -> Result<UserMark> {
+    Ok(UserMark {
+        id: UserId(row.get(0)?),
+        online: matches!(row.get_ref(1)?, ValueRef::Text(b"online")),
+        epoch: Epoch(optional_integer(row, 2)?.unwrap_or(0)),
     })
 }
 

@@ -21,6 +21,7 @@ statements! {
     SET_ONLINE "UPDATE user SET state = 'online', epoch = ?2 WHERE id = ?1";
     /// Leaves a row alone that is offline already: no page gets dirty.
     SET_OFFLINE "UPDATE user SET state = 'offline' WHERE id = ?1 AND epoch = ?2 AND state = 'online'";
+    USER_MARKS "SELECT id, state, epoch FROM user WHERE id > ?1 ORDER BY id LIMIT ?2";
     SET_EPOCH "UPDATE user SET epoch = ?2 WHERE id = ?1 AND epoch < ?2";
 
     ADD_DEPARTURE "INSERT INTO departure (at, channel, user, name, peer, reason, initiator, errno, since)

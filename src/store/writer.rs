@@ -15,7 +15,7 @@ use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
     BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
-    StorageError, Stored, UserRow,
+    StorageError, Stored, UserMark, UserRow,
 };
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
@@ -198,6 +198,15 @@ impl Storage for SqliteStore {
 
     fn set_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
         self.write("setting a user online", sql::SET_ONLINE, (user.0, epoch.0)).map(drop)
+    }
+
+    fn restore_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write("setting a user online again", sql::SET_ONLINE, (user.0, epoch.0)).map(drop)
+    }
+
+    fn user_marks(&mut self, after: UserId, max: usize) -> Stored<Vec<UserMark>> {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        self.read_all("reading users' states", sql::USER_MARKS, (after.0, max), row::mark)
     }
 
     fn set_offline(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {

@@ -120,13 +120,17 @@ pub(super) fn all_released(
     Ok(())
 }
 
-/// What the server itself noted of the departures.
+/// What the server itself noted of the departures, and of what differed meanwhile.
 pub(super) fn history(view: &View, mark: i64, report: &mut Report) -> Result<(), StressError> {
     let ends = view.ends_after(mark)?;
     let mut noticed = Latencies::new();
     ends.offline_us.iter().for_each(|&us| noticed.record_us(us));
     report.counts("departures", ends.by_reason);
     report.latencies("noticed_to_committed", noticed);
+    let differences = view.differences()?;
+    if differences > 0 {
+        report.fail(Failure::Differences(differences));
+    }
     Ok(())
 }
 

@@ -37,6 +37,7 @@ pub(super) enum Fault {
     KicksABystander,
     WaitsForNothing,
     RefusesALogin,
+    FindsADifference,
     LosesAChat,
     SwapsTwoChats,
 }
@@ -169,7 +170,12 @@ fn answer(state: &Mutex<State>, mut stream: UnixStream) {
     let Ok(request) = serde_json::from_str::<Value>(&line) else { return };
     let mut state = lock(state);
     let answer = match request["cmd"].as_str() {
-        Some("stats") => json!({"ok": true, "fds": state.fds(), "grace_ms": GRACE.as_millis() as u64}),
+        Some("stats") => json!({
+            "ok": true,
+            "fds": state.fds(),
+            "grace_ms": GRACE.as_millis() as u64,
+            "reconciled": state.reconciled(),
+        }),
         Some("who") => json!({"ok": true, "users": state.list(true)}),
         Some("channels") => json!({"ok": true, "channels": state.list(false)}),
         Some("kick") => state.kick(&request),
@@ -302,6 +308,11 @@ impl State {
                 json!({"channel": format!("{number}.1"), "name": name})
             })
             .collect()
+    }
+
+    /// Something was found before the scenario began.
+    fn reconciled(&self) -> usize {
+        1 + usize::from(self.fault == Fault::FindsADifference && self.departures > 0)
     }
 
     fn fds(&self) -> usize {

@@ -129,6 +129,9 @@ pub enum Failure {
         /// Rows of `departure`.
         departures: u64,
     },
+    /// The server's reconciler has found something.
+    #[error("the server's own comparison found {0} differences (its log says which)")]
+    Differences(u64),
     /// Kicked without a goodbye.
     #[error("{0} were told nothing")]
     ToldNothing(usize),

@@ -332,6 +332,13 @@ mod tests {
     }
 
     #[test]
+    fn every_scenario_asks_whether_the_server_has_found_a_difference() {
+        for command in ["vanish", "kick", "churn --seconds 1", "relay --seconds 1 --window 4"] {
+            assert_eq!(failures(Fault::FindsADifference, command), [Failure::Differences(1)], "{command}");
+        }
+    }
+
+    #[test]
     fn kick_finds_a_client_that_was_told_nothing() {
         assert_eq!(failures(Fault::TellsOneNothing, "kick"), [Failure::ToldNothing(1)]);
     }

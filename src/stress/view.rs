@@ -24,6 +24,8 @@ pub(super) struct View {
     database: Connection,
     path: PathBuf,
     prefix: String,
+    /// Differences that the server had counted before.
+    reconciled: u64,
 }
 
 /// What holds for the whole server now.
@@ -53,13 +55,13 @@ impl View {
     /// Opens the database; the control socket is asked once, so that a wrong directory shows at once.
     pub(super) fn open(data: &Path, prefix: &str) -> Result<Self, StressError> {
         let control = Control::new(data);
-        control.ask(&json!({"cmd": "stats"}))?;
+        let reconciled = reconciled(&control)?;
         let path = data.join("linger.db");
         let failed = |source| StressError::Database { path: path.clone(), source };
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let database = Connection::open_with_flags(&path, flags).map_err(failed)?;
         database.busy_timeout(Duration::from_millis(BUSY_MS)).map_err(failed)?;
-        Ok(Self { control, database, path, prefix: prefix.to_owned() })
+        Ok(Self { control, database, path, prefix: prefix.to_owned(), reconciled })
     }
 
     /// The control socket, for a thread of its own.
@@ -105,6 +107,11 @@ impl View {
         let answer = self.control.ask(&json!({"cmd": "channels"}))?;
         let channels = list("channels", &answer, "channels")?.len();
         Ok(Holdings { other_fds: fds - channels as i64 })
+    }
+
+    /// Differences that the server's reconciler has found since this view was opened.
+    pub(super) fn differences(&self) -> Result<u64, StressError> {
+        Ok(reconciled(&self.control)?.saturating_sub(self.reconciled))
     }
 
     /// Our users whom the database calls online.
@@ -184,6 +191,14 @@ impl View {
     fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StressError> {
         query(&self.database).map_err(|source| StressError::Database { path: self.path.clone(), source })
     }
+}
+
+fn reconciled(control: &Control) -> Result<u64, StressError> {
+    let stats = control.ask(&json!({"cmd": "stats"}))?;
+    stats["reconciled"].as_u64().ok_or_else(|| StressError::Answer {
+        cmd: "stats".into(),
+        answer: "no `reconciled`, so that no difference can be seen".into(),
+    })
 }
 
 fn list<'a>(cmd: &str, answer: &'a Value, key: &str) -> Result<&'a Vec<Value>, StressError> {

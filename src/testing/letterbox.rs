@@ -26,8 +26,12 @@ impl Letterbox {
 
     /// Takes what was said, oldest first: to everybody, or about one channel.
     pub(crate) fn take(&self, channel: Option<ChannelId>) -> Vec<Mail> {
-        let mut letters = self.letters.lock();
-        letters.extract_if(.., |letter| channel.is_none() || Said::of(letter).0 == channel).collect()
+        self.take_those(|letter| channel.is_none() || Said::of(letter).0 == channel)
+    }
+
+    /// Takes the letters of one kind, oldest first.
+    pub(crate) fn take_those(&self, wanted: impl Fn(&Mail) -> bool) -> Vec<Mail> {
+        self.letters.lock().extract_if(.., |letter| wanted(letter)).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
     BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
-    StorageError, Stored, UserRow,
+    StorageError, Stored, UserMark, UserRow,
 };
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
@@ -124,9 +124,14 @@ impl Disk {
         self.0.lock().full = full;
     }
 
-    /// Removes a user's row, as another program would.
-    pub(crate) fn remove_user(&self, user: UserId) {
-        self.0.lock().tables.users.remove(&user);
+    /// Another program changes a user's row.
+    pub(crate) fn change_user(&self, user: UserId, change: impl FnOnce(&mut UserRow)) {
+        change(self.0.lock().tables.users.get_mut(&user).expect("the user has a row"));
+    }
+
+    /// Another program deletes a user.
+    pub(crate) fn delete_user(&self, user: UserId) {
+        self.0.lock().tables.users.remove(&user).expect("the user has a row");
     }
 
     /// A user as committed.
@@ -314,6 +319,22 @@ impl Storage for MemoryStore {
             }
             (row.online, row.epoch) = (true, epoch);
             Ok(())
+        })
+    }
+
+    fn restore_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write(|tables| {
+            if let Some(row) = tables.users.get_mut(&user) {
+                (row.online, row.epoch) = (true, epoch);
+            }
+            Ok(())
+        })
+    }
+
+    fn user_marks(&mut self, after: UserId, max: usize) -> Stored<Vec<UserMark>> {
+        self.read(|tables| {
+            let above = tables.users.values().filter(|row| row.id > after).take(max);
+            above.map(|row| UserMark { id: row.id, online: row.online, epoch: row.epoch }).collect()
         })
     }
 

@@ -179,6 +179,10 @@ impl Transport for Wire {
         self.0.borrow().interest
     }
 
+    fn has_socket(&self) -> bool {
+        !self.0.borrow().closed.load(Ordering::Relaxed)
+    }
+
     fn into_socket(self) -> Option<Fd> {
         self.0.borrow_mut().interest = (false, false);
         Some(Fd(Arc::clone(&self.0.borrow().closed)))

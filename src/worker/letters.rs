@@ -34,6 +34,10 @@ impl<T: Transport> Core<T> {
                 // Whoever asked may have given up.
                 let _ = reply.send(self.report());
             }
+            Mail::Audit { from, to } => {
+                let held = self.held(from, to);
+                self.to_main.push(Entry::Audited { worker: self.index, held });
+            }
             Mail::Accept => self.accepting = true,
             Mail::CloseListeners => self.stopping = true,
             Mail::Exit => self.exiting = true,
@@ -137,6 +141,13 @@ impl<T: Transport> Core<T> {
         if let Some(user) = user.map(|user| user.sender.id) {
             self.shared.registry.open(user, id, session);
         }
+    }
+
+    /// The channels in those slots that have a connection with a socket.
+    fn held(&self, from: u32, to: u32) -> Vec<ChannelId> {
+        let to = (to as usize).min(self.channels.len());
+        let slots = self.channels.get(from as usize..to).unwrap_or_default();
+        slots.iter().flatten().filter(|connection| connection.io.has_socket()).map(|c| c.id).collect()
     }
 
     fn report(&self) -> Vec<ChannelReport> {

@@ -44,6 +44,9 @@ pub trait Transport {
     /// What events are wanted: reading, writing.
     fn watching(&self) -> (bool, bool);
 
+    /// True exactly while it has its socket.
+    fn has_socket(&self) -> bool;
+
     /// Deregisters, and gives the socket up.
     fn into_socket(self) -> Option<Self::Socket>;
 }
@@ -73,6 +76,10 @@ impl Transport for Watched<TcpStream> {
 
     fn watching(&self) -> (bool, bool) {
         self.interest()
+    }
+
+    fn has_socket(&self) -> bool {
+        self.source().is_some()
     }
 
     fn into_socket(self) -> Option<TcpStream> {

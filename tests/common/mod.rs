@@ -18,6 +18,7 @@
 //! | [`Server::channel_of`], [`Server::channels`] | what `channels` says |
 //! | [`Server::has_read_all_of`], [`Server::has_output_for`] | a client's requests are in; a user's messages are not all out |
 //! | [`Server::holds_socket_of`] | the fd of a client's connection is still open |
+//! | [`Server::reconciled`], [`Server::expects_differences`] | what the reconciler has counted; the test makes it count |
 //! | [`serve`], [`linger`] | runs the binary to its end, for starts that must fail and for plain commands |
 //! | [`Client::say`], [`Client::say_bytes`] | sends one object with the client's terminator; sends bytes as they are |
 //! | [`Client::hear`], [`Client::ask`] | the next object; say, then hear |
@@ -37,7 +38,7 @@
 //! | [`one_line`] | a start or a command failed with that exit code and one line on stderr |
 //! | [`expect_error`] | an answer of section 2.1, with or without `re` |
 //!
-//! A server that ends badly or panics fails its test when it is dropped, and its log is shown with the
+//! A server that ends badly, panics, or whose reconciler has counted anything, fails its test when it is dropped, and its log is shown with the
 //! failure of any test.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of the vocabulary")]
@@ -57,7 +58,7 @@ use serde_json::Value;
 pub(crate) use client::{Client, numbers, unpack};
 pub(crate) use home::Home;
 pub(crate) use line_client::LineClient;
-pub(crate) use server::{Finished, LINES, Server, linger, run, serve};
+pub(crate) use server::{Finished, LINES, RECONCILED, Server, linger, run, serve};
 
 /// How long any single condition may take before the test has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);

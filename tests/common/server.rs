@@ -7,10 +7,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -19,6 +20,12 @@ use super::{Client, DEADLINE, Home, LineClient, POLL};
 
 /// The binary under test.
 pub(super) const LINGER: &str = env!("CARGO_BIN_EXE_linger");
+
+/// How long a server that is dropped may take to say what it has counted.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
+
+/// What the log says of a difference.
+pub(crate) const RECONCILED: &str = "reconciled: ";
 
 /// What makes a server serve lines, on a free port.
 pub(crate) const LINES: [&str; 2] = ["--line", "127.0.0.1:0"];
@@ -35,7 +42,11 @@ pub(crate) struct Server {
     pid: u32,
     /// Behind a lock only so that threads of a test may share the server.
     lines: Mutex<Receiver<String>>,
+    /// True exactly when the test lets others write to the rows of a running server.
+    expects_differences: AtomicBool,
     log: Arc<Mutex<String>>,
+    /// Disconnected when the log has ended.
+    log_end: Mutex<Receiver<()>>,
 }
 
 /// A process that has ended.
@@ -83,7 +94,7 @@ impl Server {
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        drain_log(&mut child, &log);
+        let log_end = Mutex::new(drain_log(&mut child, &log));
         let lines = lines_of(child.stdout.take().unwrap());
         let Ok(ready) = lines.recv_timeout(DEADLINE) else {
             let _ = child.kill();
@@ -92,11 +103,32 @@ impl Server {
         };
         let addr = ready_field(&ready, "json").split(',').next().unwrap().parse().unwrap();
         let pid = child.id();
-        Server { child: Some(child), home: home.clone(), addr, ready, pid, lines: Mutex::new(lines), log }
+        Server {
+            child: Some(child),
+            home: home.clone(),
+            addr,
+            ready,
+            pid,
+            lines: Mutex::new(lines),
+            expects_differences: AtomicBool::new(false),
+            log,
+            log_end,
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// How many differences its reconciler has found.
+    pub(crate) fn reconciled(&self) -> u64 {
+        let stats = self.control(&json!({"cmd": "stats"}));
+        stats["reconciled"].as_u64().unwrap_or_else(|| panic!("no count of differences in {stats}"))
+    }
+
+    /// The test itself makes the reconciler find something.
+    pub(crate) fn expects_differences(&self) {
+        self.expects_differences.store(true, Ordering::Relaxed);
     }
 
     /// All that it has logged so far.
@@ -263,6 +295,32 @@ impl Server {
         home
     }
 
+    /// The same of a server that may not answer any more, unless the test expects some.
+    fn counted_differences(&self) -> Option<u64> {
+        if self.expects_differences.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut stream = UnixStream::connect(self.home.control_socket()).ok()?;
+        stream.set_read_timeout(Some(LAST_ANSWER)).ok()?;
+        stream.write_all(b"{\"cmd\":\"stats\"}\n").ok()?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).ok()?;
+        serde_json::from_str::<Value>(&line).ok()?["reconciled"].as_u64()
+    }
+
+    /// Each difference that the reconciler counts is in the log, so a server that has ended can still be judged; an
+    /// orderly stop has looked at everything a last time.
+    fn expect_no_differences(&self) {
+        // The log's end is the end of the process, so this waits for what is in the pipe.
+        let ended = self.log_end.lock().unwrap().recv_timeout(DEADLINE);
+        assert_ne!(ended, Err(RecvTimeoutError::Timeout), "stderr is still open after the end");
+        let log = self.log();
+        assert!(
+            self.expects_differences.load(Ordering::Relaxed) || !log.contains(RECONCILED),
+            "the reconciler found what differs:\n{log}"
+        );
+    }
+
     fn finish(&mut self) -> Finished {
         let mut child = self.child.take().expect("a server ends once");
         let status = wait(&mut child);
@@ -276,6 +334,7 @@ impl Server {
         }
         let code =
             status.unwrap_or_else(|| panic!("still running after {DEADLINE:?}; log:\n{}", self.log())).code();
+        self.expect_no_differences();
         Finished { code, stdout, stderr: self.log() }
     }
 }
@@ -284,6 +343,7 @@ impl Drop for Server {
     /// Stops the server if the test has not, and holds it to an orderly end.
     #[expect(clippy::print_stderr, reason = "the log belongs to the failure of the test")]
     fn drop(&mut self) {
+        let counted = if self.child.is_some() { self.counted_differences() } else { None };
         if let Some(child) = &mut self.child {
             let _ = kill_process(Pid::from_child(child), Signal::TERM);
             let failed = thread::panicking();
@@ -291,6 +351,8 @@ impl Drop for Server {
             if !failed {
                 let code = outcome.and_then(|status| status.code());
                 assert_eq!(code, Some(0), "the server did not stop in order; its log:\n{}", self.log());
+                assert!(counted.is_none_or(|count| count == 0), "{counted:?} differences:\n{}", self.log());
+                self.expect_no_differences();
             }
         }
         let log = self.log();
@@ -381,16 +443,20 @@ fn ready_field<'a>(ready: &'a str, key: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {key}= in {ready:?}"))
 }
 
-fn drain_log(child: &mut Child, log: &Arc<Mutex<String>>) {
+fn drain_log(child: &mut Child, log: &Arc<Mutex<String>>) -> Receiver<()> {
     let stderr = child.stderr.take().expect("stderr is piped");
     let log = Arc::clone(log);
+    let (ended, end) = channel::<()>();
     thread::spawn(move || {
+        // Dropped with the thread.
+        let _ended = ended;
         for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
             let mut log = log.lock().unwrap();
             log.push_str(&String::from_utf8_lossy(&line));
             log.push('\n');
         }
     });
+    end
 }
 
 fn lines_of(stdout: ChildStdout) -> Receiver<String> {

@@ -384,7 +384,7 @@ fn a_user_whose_row_is_gone_has_no_token() {
     let mut desk = Desk::new();
     let user = desk.user("ann");
     let token = gone(&mut desk, user);
-    desk.disk.remove_user(user);
+    desk.disk.delete_user(user);
     assert_eq!(told(&mut desk, &token), REFUSED);
 }
 

@@ -63,6 +63,10 @@ fn script(s: &mut impl Storage) -> Vec<String> {
         set_online(nobody, Epoch(1)); set_offline(nobody, Epoch(1)); set_epoch(nobody, Epoch(1)); user(nobody);
         renew_password(ann, "other", "h9"); user(ann); renew_password(ann, "h1", "h9"); renew_password(bob, "", "x");
         user(ann); user(bob); commit();
+        // How rows stand, and what a session that goes on makes of its own.
+        user_marks(UserId(i64::MIN), 9); user_marks(ann, 9); user_marks(ann, 1); user_marks(nobody, 9);
+        restore_online(ann, Epoch(3)); begin(); restore_online(ann, Epoch(3)); restore_online(nobody, Epoch(3));
+        user_marks(UserId(0), 1); user(nobody); set_offline(ann, Epoch(3)); set_epoch(ann, Epoch(6)); commit();
         // What is rolled back never was, its numbers included.
         begin(); add_user("dee", None); set_online(bob, Epoch(1));
     }
