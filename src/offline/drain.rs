@@ -4,11 +4,12 @@
 //! or writes a live socket, and never waits for anything but its queue and its own commits.
 //!
 //! What it does with each entry is told in `ending` (departures, settlements, closing), `stop` (stops and drains),
-//! `service::accounts` (logins, registrations), `service::bans`, `service::chats` and `service::groups`.
+//! `expiry` (what is old), `service::accounts` (logins, registrations), `service::bans`, `service::chats` and `service::groups`.
 
 use super::batch::{Batch, Effect, EndKey};
 use super::departure::Parting;
 use super::ending::{Ending, Seat};
+use super::expiry::Expiry;
 use super::kicker::Kicker;
 use super::mail::{Mail, Outlet, Settles};
 use super::queue::{ControlAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
@@ -38,12 +39,6 @@ pub const BATCH_MAX: usize = 1024;
 pub const BATCH_US: u64 = 20_000;
 /// How long main sleeps at most while writes are owed, in microseconds.
 const RETRY_US: u64 = 100_000;
-/// How often old rows of the history and bans that are over are removed, in microseconds.
-const EXPIRY_US: u64 = 60_000_000;
-/// How long the history is kept, in milliseconds (7 days).
-const HISTORY_MS: i64 = 7 * 24 * 3600 * 1000;
-/// Rows of the history that are kept.
-const HISTORY_ROWS: u64 = 100_000;
 /// Groups whose members are remembered.
 const GROUPS_MAX: usize = 4096;
 /// The share of all names from which on lingering channels close early, in percent.
@@ -60,6 +55,12 @@ pub struct Policy {
     pub box_messages: u64,
     /// Bytes of messages that a box takes.
     pub box_bytes: u64,
+    /// How long a box keeps a message, in milliseconds.
+    pub box_age_ms: u64,
+    /// How long the history is kept, in milliseconds.
+    pub history_age_ms: u64,
+    /// Rows of the history that are kept.
+    pub history_rows: u64,
     /// True exactly when a login for a user who is online is refused rather than taking over.
     pub reject_duplicates: bool,
 }
@@ -113,7 +114,7 @@ pub struct Drain<St, S> {
     pub(super) departures: u64,
     /// Workers that wait for room.
     pub(super) short: Vec<usize>,
-    expire_at_us: u64,
+    pub(super) expiry: Expiry,
     pub(super) stop: Option<Stop>,
 }
 
@@ -141,7 +142,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             stages: Stages::default(),
             departures: 0,
             short: Vec::new(),
-            expire_at_us: EXPIRY_US,
+            expiry: Expiry::default(),
             stop: None,
         }
     }
@@ -197,6 +198,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 false
             }
         };
+        self.count_expired(committed);
         if committed {
             self.note_committed();
         }
@@ -223,7 +225,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let grace = self.lingering.front().map(|(at_us, _)| until(*at_us));
         let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
         let stop = self.stop.is_some().then_some(LOOK_US);
-        [grace, retry, stop, Some(until(self.expire_at_us))].into_iter().flatten().min()
+        [grace, retry, stop, Some(until(self.expiry.due_us()))].into_iter().flatten().min()
     }
 
     /// True exactly when everything that had to be written is written.
@@ -382,16 +384,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         self.batch.attempt(|store| store.set_offline(row.id, row.epoch))?;
         Some(Ghost { user: row.id, name: row.name, offline_us: 0 })
-    }
-
-    fn expire(&mut self) {
-        if self.now.mono_us < self.expire_at_us {
-            return;
-        }
-        self.expire_at_us = self.now.mono_us + EXPIRY_US;
-        let before_ms = self.now.unix_ms - HISTORY_MS;
-        self.batch.attempt(|store| store.expire_departures(before_ms, HISTORY_ROWS));
-        self.expire_bans();
     }
 
     /// Lets workers accept again once there is room, and closes lingering channels early when there is little.

@@ -6,7 +6,7 @@ use super::drain::Drain;
 use super::mail::Mail;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::UserId;
-use crate::service::chat::Chat;
+use crate::service::chat::{Body, Chat};
 use crate::service::storage::{Completion, DepartureRow, Storage};
 
 /// Lingering channels that one turn closes early at most.
@@ -205,16 +205,16 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             tracing::error!(%user, "an accepted message has no receiver's row to be kept for");
             return;
         };
+        let object = chat.body.object();
         if let Some(usage) = &mut person.usage {
-            usage.count += 1;
-            usage.bytes += chat.body.size() as u64;
+            *usage = usage.with(&object);
         }
         let begun = (!person.has_numbers()).then(|| person.begin_epoch());
         let mid = person.number();
         if let Some(epoch) = begun {
             self.batch.owe(Owed::Epoch { user, epoch });
         }
-        self.batch.owe(Owed::Keep { user, mid, at_ms, body: chat.body, ticket: chat.ticket });
+        self.batch.owe(Owed::Keep { user, mid, at_ms, body: Body::Object(object), ticket: chat.ticket });
     }
 
     /// A letter came back because its session has ended: its departure is on its way through the queue.

@@ -7,8 +7,8 @@ use crate::channel::Reason;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
-    BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
-    StorageError, Stored, UserRow,
+    BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Lookup, Member,
+    Storage, StorageError, Stored, UserRow,
 };
 use crate::store::EXPIRE_BATCH;
 use crate::sync::{Arc, Lock};
@@ -43,6 +43,13 @@ pub(crate) struct Departed {
     pub(crate) completion: Option<Completion>,
 }
 
+/// A message in a box.
+#[derive(Clone, Debug)]
+struct Letter {
+    at_ms: i64,
+    body: Arc<[u8]>,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Tables {
     users: BTreeMap<UserId, UserRow>,
@@ -51,7 +58,7 @@ struct Tables {
     friends: BTreeSet<(UserId, UserId)>,
     groups: BTreeMap<GroupId, GroupRow>,
     members: BTreeMap<(GroupId, UserId), &'static str>,
-    boxes: BTreeMap<UserId, BTreeMap<Mid, Arc<[u8]>>>,
+    boxes: BTreeMap<UserId, BTreeMap<Mid, Letter>>,
     /// The highest message number of each box, taken out ones included.
     highest: BTreeMap<UserId, Mid>,
     departures: BTreeMap<i64, Departed>,
@@ -119,7 +126,7 @@ impl Disk {
     /// What a box holds, as committed, oldest first.
     pub(crate) fn texts(&self, user: UserId) -> Vec<String> {
         let platter = self.0.lock();
-        platter.tables.boxes.get(&user).into_iter().flatten().map(|(_, body)| text(body)).collect()
+        platter.tables.boxes.get(&user).into_iter().flatten().map(|(_, letter)| text(&letter.body)).collect()
     }
 
     /// The history as committed, oldest first.
@@ -411,13 +418,13 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn keep(&mut self, user: UserId, mid: Mid, _at_ms: i64, body: &[u8]) -> Stored<()> {
+    fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8]) -> Stored<()> {
         self.write(|tables| {
             if tables.highest.get(&user).is_some_and(|highest| mid <= *highest) {
                 return Err("a message number that does not rise");
             }
             tables.highest.insert(user, mid);
-            tables.boxes.entry(user).or_default().insert(mid, body.into());
+            tables.boxes.entry(user).or_default().insert(mid, Letter { at_ms, body: body.into() });
             Ok(())
         })
     }
@@ -430,8 +437,8 @@ impl Storage for MemoryStore {
         self.read(|tables| {
             let mut room = max_bytes;
             let mut kept: Vec<Kept> = Vec::new();
-            for (mid, body) in tables.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid > after)
-            {
+            let messages = tables.boxes.get(&user).into_iter().flatten();
+            for (mid, Letter { body, .. }) in messages.filter(|(mid, _)| **mid > after) {
                 if kept.len() >= max_count.max(1) || body.len() > room && !kept.is_empty() {
                     break;
                 }
@@ -451,6 +458,35 @@ impl Storage for MemoryStore {
             Ok(dropped)
         })
     }
+
+    fn expire_kept(&mut self, before_ms: i64, from: Option<UserId>, max: u64) -> Stored<ExpiredKept> {
+        self.write(|tables| {
+            let mut expired = ExpiredKept::default();
+            let boxes = tables
+                .boxes
+                .iter_mut()
+                .filter(|(user, messages)| !messages.is_empty() && from.is_none_or(|from| **user >= from));
+            for (looked_at, (user, messages)) in boxes.enumerate() {
+                if looked_at as u64 == EXPIRE_BATCH {
+                    return Ok(ExpiredKept { next: Some(*user), ..expired });
+                }
+                if messages.values().next().is_none_or(|oldest| oldest.at_ms >= before_ms) {
+                    continue;
+                }
+                let room = max - expired.messages;
+                let oldest = messages.iter().take(room as usize);
+                let old: Vec<Mid> =
+                    oldest.filter(|(_, letter)| letter.at_ms < before_ms).map(|(mid, _)| *mid).collect();
+                messages.retain(|mid, _| !old.contains(mid));
+                expired.messages += old.len() as u64;
+                expired.users.push(*user);
+                if old.len() as u64 == room {
+                    return Ok(ExpiredKept { next: Some(*user), ..expired });
+                }
+            }
+            Ok(expired)
+        })
+    }
 }
 
 impl Tables {
@@ -460,7 +496,9 @@ impl Tables {
 
     fn usage(&self, user: UserId, upto: Mid) -> BoxUsage {
         let mut usage = BoxUsage::default();
-        for (_, body) in self.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid <= upto) {
+        for (_, Letter { body, .. }) in
+            self.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid <= upto)
+        {
             usage.count += 1;
             usage.bytes += body.len() as u64;
         }
