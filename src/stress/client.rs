@@ -34,6 +34,8 @@ pub(super) enum Heard {
     RegisterRefused { errno: i64, text: String },
     /// A chat from a user.
     Chat { msg: String },
+    /// A request with that serial succeeded.
+    Done { seq: u64 },
     /// An error that answers something else, or that came unasked.
     Error { errno: i64, text: String },
     /// The server ends the channel.
@@ -57,6 +59,11 @@ pub(super) fn register(name: &str) -> String {
 /// A chat to one user. `msg` holds no character that JSON escapes.
 pub(super) fn chat(to: i64, msg: &str) -> String {
     format!(r#"{{"msgid":6,"toid":{to},"msg":"{msg}"}}"#)
+}
+
+/// The same, to be answered with its serial.
+pub(super) fn chat_with_seq(to: i64, msg: &str, seq: u64) -> String {
+    format!(r#"{{"msgid":6,"toid":{to},"msg":"{msg}","seq":{seq}}}"#)
 }
 
 /// Cuts what arrives into objects.
@@ -126,6 +133,7 @@ struct Answer<'a> {
     #[serde(default)]
     errno: i64,
     id: Option<i64>,
+    seq: Option<u64>,
     #[serde(borrow)]
     errmsg: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -146,7 +154,8 @@ fn parse(object: &[u8]) -> Heard {
         (20, _) => answer
             .reason
             .map_or(Heard::Garbage, |reason| Heard::Goodbye { reason: reason.into_owned(), text }),
-        (0, errno) if errno != 0 => Heard::Error { errno, text },
+        (0, 0) => answer.seq.map_or(Heard::Other, |seq| Heard::Done { seq }),
+        (0, errno) => Heard::Error { errno, text },
         _ => Heard::Other,
     }
 }
@@ -157,7 +166,7 @@ mod tests {
 
     const STREAM: &[u8] = b"{\"msgid\":2,\"errno\":0,\"id\":13,\"name\":\"a\"}\0\n\
         {\"msgid\":6,\"id\":1,\"msg\":\"a } \\\" ] b \\\\\"}{\"msgid\":20,\"reason\":\"kicked\",\"errmsg\":\"spam\"}\r\n\
-        {\"msgid\":0,\"errno\":12,\"errmsg\":\"no\",\"re\":6}";
+        {\"msgid\":0,\"errno\":12,\"errmsg\":\"no\",\"re\":6}{\"msgid\":0,\"errno\":0,\"seq\":7,\"re\":6}";
 
     fn whole() -> Vec<Heard> {
         vec![
@@ -165,6 +174,7 @@ mod tests {
             Heard::Chat { msg: "a } \" ] b \\".into() },
             Heard::Goodbye { reason: "kicked".into(), text: "spam".into() },
             Heard::Error { errno: 12, text: "no".into() },
+            Heard::Done { seq: 7 },
         ]
     }
 
@@ -198,5 +208,7 @@ mod tests {
     fn a_chat_is_valid_json_with_what_it_was_given() {
         let value: serde_json::Value = serde_json::from_str(&chat(7, "1 2 xx")).unwrap();
         assert_eq!(value, json!({"msgid": 6, "toid": 7, "msg": "1 2 xx"}));
+        let value: serde_json::Value = serde_json::from_str(&chat_with_seq(7, "1 2 xx", 9)).unwrap();
+        assert_eq!(value, json!({"msgid": 6, "toid": 7, "msg": "1 2 xx", "seq": 9}));
     }
 }

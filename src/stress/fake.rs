@@ -21,6 +21,9 @@ const GRACE: Duration = Duration::from_millis(50);
 /// Fds that are no channel's.
 const OTHER_FDS: usize = 10;
 
+/// How long everybody waits for each loss, with that fault.
+const STALL: Duration = Duration::from_millis(25);
+
 /// The login, departure or chat at which a fault strikes that strikes once.
 const STRIKES_AT: usize = 33;
 
@@ -39,6 +42,7 @@ pub(super) enum Fault {
     RefusesALogin,
     LosesAChat,
     SwapsTwoChats,
+    StallsAtEachLoss,
 }
 
 /// A running fake; it stops accepting when dropped.
@@ -58,6 +62,7 @@ struct State {
     logins: usize,
     chats: usize,
     departures: usize,
+    losses: usize,
     kicks: usize,
     held: Option<(i64, String)>,
 }
@@ -88,6 +93,7 @@ impl Fake {
             logins: 0,
             chats: 0,
             departures: 0,
+            losses: 0,
             kicks: 0,
             held: None,
         }));
@@ -168,7 +174,12 @@ fn answer(state: &Mutex<State>, mut stream: UnixStream) {
     let Ok(request) = serde_json::from_str::<Value>(&line) else { return };
     let mut state = lock(state);
     let answer = match request["cmd"].as_str() {
-        Some("stats") => json!({"ok": true, "fds": state.fds(), "grace_ms": GRACE.as_millis() as u64}),
+        Some("stats") => json!({
+            "ok": true,
+            "fds": state.fds(),
+            "grace_ms": GRACE.as_millis() as u64,
+            "closed": state.channels.len() - state.list(false).len(),
+        }),
         Some("who") => json!({"ok": true, "users": state.list(true)}),
         Some("channels") => json!({"ok": true, "channels": state.list(false)}),
         Some("kick") => state.kick(&request),
@@ -199,7 +210,12 @@ impl State {
                 self.database.execute("INSERT INTO user (name) VALUES (?1)", [name]).unwrap();
                 say(stream, r#"{"msgid":5,"errno":0,"id":1}"#);
             }
-            Some(6) => self.chat(request["toid"].as_i64().unwrap(), &request.to_string()),
+            Some(6) => {
+                self.chat(request["toid"].as_i64().unwrap(), &request.to_string());
+                if let Some(seq) = request.get("seq") {
+                    say(stream, &json!({"msgid": 0, "errno": 0, "seq": seq, "re": 6}).to_string());
+                }
+            }
             other => panic!("the scenarios do not ask {other:?}"),
         }
     }
@@ -232,8 +248,13 @@ impl State {
         let Some((id, name)) = channel.user.clone() else { return };
         self.departures += 1;
         let is_first = self.departures == 1;
-        if is_first && fault == Fault::ForgetsOneOffline {
-            return;
+        if reason != "kicked" {
+            self.losses += 1;
+            match fault {
+                Fault::ForgetsOneOffline if self.losses == 1 => return,
+                Fault::StallsAtEachLoss => thread::sleep(STALL),
+                _ => {}
+            }
         }
         let rows = if is_first && fault == Fault::DepartsTwice { 2 } else { 1 };
         for _ in 0..rows {

@@ -278,7 +278,8 @@ fn source(target: IpAddr, count: u32) -> Option<Ipv4Addr> {
     spread.then(|| Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + count % SOURCES))
 }
 
-fn raise_fd_limit(clients: usize) -> Result<(), StressError> {
+/// Raises this process's soft fd limit, so that it can hold so many clients, whatever fleet they are in.
+pub(super) fn raise_fd_limit(clients: usize) -> Result<(), StressError> {
     let needed = clients as u64 + OWN_FDS;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|soft| soft >= needed) {

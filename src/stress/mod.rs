@@ -2,7 +2,7 @@
 //!
 //! A scenario plays clients over TCP, asks the control socket, and reads the database. It shares no code with the
 //! server's protocol or state, so that a mistake there cannot hide itself here. All runs in the calling thread,
-//! except that `kick` asks for kicks from a second one.
+//! except that `kick` asks for kicks from a second one, and `storm` has a third for its crowd.
 //!
 //! | module | duty |
 //! |---|---|
@@ -11,7 +11,8 @@
 //! | `login` | brings a fleet online |
 //! | `control`, `view` | the server as seen from outside |
 //! | `aftermath` | what must be true after clients left |
-//! | `vanish`, `kick`, `churn`, `relay` | the scenarios |
+//! | `vanish`, `kick`, `churn`, `relay`, `storm` | the scenarios |
+//! | `ways`, `stamp`, `seed` | how clients leave, what a chat says, chance that repeats |
 //! | `report`, `fault`, `progress` | what is told to people |
 
 mod aftermath;
@@ -28,13 +29,17 @@ mod progress;
 mod relay;
 mod report;
 mod seed;
+mod stamp;
+mod storm;
 mod vanish;
 mod view;
+mod ways;
 
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use fault::{Failure, StressError};
 pub use report::Verdict;
@@ -63,6 +68,8 @@ pub enum Scenario {
     Kick(KickArgs),
     /// Pairs exchange chats as fast as a window allows.
     Relay(RelayArgs),
+    /// A crowd is lost at once while others chat, log in and are kicked.
+    Storm(StormArgs),
 }
 
 /// What every scenario takes.
@@ -76,7 +83,7 @@ pub struct Common {
     #[arg(long, value_name = "DIR", env = "LINGER_DATA", default_value = "linger-data")]
     pub data: PathBuf,
 
-    /// How many clients [default: vanish and kick 1000, relay 100, churn 50].
+    /// How many clients [default: storm 10000, vanish and kick 1000, relay 100, churn 50].
     #[arg(long, value_name = "N")]
     pub clients: Option<NonZeroUsize>,
 
@@ -153,6 +160,30 @@ pub struct RelayArgs {
     pub size: usize,
 }
 
+/// Options of `storm`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StormArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the help of the scenario")]
+    pub common: Common,
+
+    /// How the crowd goes.
+    #[arg(long, value_enum, default_value_t = How::Rst)]
+    pub how: How,
+
+    /// Pairs who chat meanwhile; every second one asks for answers.
+    #[arg(long, value_name = "N", default_value = "4")]
+    pub pairs: NonZeroUsize,
+
+    /// For how long they do so before the storm, to compare.
+    #[arg(long, value_name = "S", default_value_t = 3)]
+    pub seconds: u64,
+
+    /// What 99 of 100 of their chats must stay within.
+    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = bound)]
+    pub bound: Duration,
+}
+
 /// How clients go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum How {
@@ -190,6 +221,7 @@ fn examine(args: &Args) -> Result<Report, StressError> {
         Scenario::Churn(args) => churn::run(args, &view, &names, &mut progress, &mut report),
         Scenario::Kick(args) => kick::run(args, &view, &names, &mut progress, &mut report),
         Scenario::Relay(args) => relay::run(args, &view, &names, &mut progress, &mut report),
+        Scenario::Storm(args) => storm::run(args, &view, &names, &mut progress, &mut report),
     }?;
     Ok(report)
 }
@@ -201,6 +233,7 @@ impl Scenario {
             Self::Churn(args) => ("churn", &args.common),
             Self::Kick(args) => ("kick", &args.common),
             Self::Relay(args) => ("relay", &args.common),
+            Self::Storm(args) => ("storm", &args.common),
         }
     }
 }
@@ -225,6 +258,10 @@ fn print(report: &Report, json: bool) -> std::io::Result<()> {
 fn resolve(text: &str) -> Result<SocketAddr, String> {
     let mut found = text.to_socket_addrs().map_err(|error| error.to_string())?;
     found.next().ok_or_else(|| "no such host".to_owned())
+}
+
+fn bound(text: &str) -> Result<Duration, String> {
+    crate::config::duration(text).ok_or_else(|| "a duration, such as 50ms".to_owned())
 }
 
 fn word(text: &str) -> Result<String, String> {
@@ -271,6 +308,8 @@ mod tests {
             "kick --bulk 7",
             "churn --seconds 1",
             "relay --seconds 1 --window 4",
+            "storm --seconds 1 --bound 10s",
+            "storm --seconds 1 --bound 10s --how half --pairs 1",
         ] {
             assert_eq!(failures(Fault::None, command), [], "{command}");
         }
@@ -343,6 +382,42 @@ mod tests {
     fn relay_finds_chats_out_of_order() {
         let failures = failures(Fault::SwapsTwoChats, "relay --seconds 1 --window 4");
         assert_eq!(failures, [Failure::Reordered(2)]);
+    }
+
+    #[test]
+    fn storm_finds_users_left_online() {
+        let failures = failures(Fault::ForgetsOneOffline, "storm --seconds 1 --bound 10s");
+        assert!(
+            matches!(failures[..], [Failure::StillOnline { count: 1, .. }, Failure::Departures { .. }]),
+            "{failures:?}"
+        );
+    }
+
+    #[test]
+    fn storm_finds_a_lost_chat() {
+        let failures = failures(Fault::LosesAChat, "storm --seconds 1 --bound 10s");
+        assert!(failures.contains(&Failure::Lost(1)), "{failures:?}");
+    }
+
+    #[test]
+    fn storm_finds_a_leaked_id() {
+        let failures = failures(Fault::LeaksAnId, "storm --seconds 1 --bound 10s");
+        assert!(matches!(failures[..], [Failure::IdsLeaked { count: 1, .. }]), "{failures:?}");
+    }
+
+    #[test]
+    fn storm_finds_a_kick_that_tells_nothing() {
+        let failures = failures(Fault::TellsOneNothing, "storm --seconds 1 --bound 10s");
+        assert_eq!(failures, [Failure::ToldNothing(1)]);
+    }
+
+    #[test]
+    fn storm_finds_chats_that_wait_for_the_crowd() {
+        let failures = failures(Fault::StallsAtEachLoss, "storm --seconds 1 --bound 10ms");
+        assert!(
+            failures.iter().any(|f| matches!(f, Failure::Slow { what: "chat_storm", .. })),
+            "{failures:?}"
+        );
     }
 
     #[test]
