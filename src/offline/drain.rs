@@ -36,7 +36,7 @@ use std::collections::{HashMap, VecDeque};
 /// Entries that one batch takes at most.
 pub const BATCH_MAX: usize = 1024;
 /// How long a batch collects entries at most, in microseconds.
-pub const BATCH_US: u64 = 20_000;
+pub const BATCH_US: u64 = 5_000;
 /// How long main sleeps at most while writes are owed, in microseconds.
 const RETRY_US: u64 = 100_000;
 /// Groups whose members are remembered.

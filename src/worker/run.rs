@@ -19,7 +19,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// Events that one wait takes at most.
-const EVENTS_MAX: usize = 1024;
+const EVENTS_MAX: usize = 4096;
 /// Connections that one turn accepts at most from one listener, so that a storm of them starves nobody.
 const ACCEPTS_MAX: usize = 64;
 /// Listeners have the highest keys, below the one that `polling` keeps for itself.
@@ -130,6 +130,8 @@ impl Worker {
             for event in events.iter() {
                 match event.key.checked_sub(LISTENER_KEYS) {
                     Some(listener) => knocked.push(listener),
+                    // A broken connection; a read would take the error away.
+                    None if event.is_interrupt() && !self.core.may_take_end() => {}
                     None => self.core.ready(event.key, event.readable, event.writable),
                 }
             }

@@ -20,7 +20,7 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 1
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The pause between two questions to the server.
-const ASK_EVERY: Duration = Duration::from_millis(50);
+const ASK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 500 });
 
 /// Everybody who will be lost.
 pub(super) struct Crowd<'a> {
@@ -51,8 +51,9 @@ impl Crowd<'_> {
     }
 
     fn lose(&mut self) -> Result<Lost, StressError> {
-        std::thread::sleep(Duration::from_secs(self.seconds));
+        // Before the storm: the server counts its fds for an answer.
         let (closed_before, grace) = (self.view.closed()?, self.view.grace()?);
+        std::thread::sleep(Duration::from_secs(self.seconds));
         let began = *self.timeline.lost.get_or_init(Instant::now);
         for (who, way) in self.ways.iter().enumerate() {
             self.fleet.leave(who, *way);
@@ -65,7 +66,7 @@ impl Crowd<'_> {
             Ok(seen == ids.len())
         })?;
         self.timeline.offline.get_or_init(Instant::now);
-        // Visitors are closed as well, so this may be early by a few.
+        // Visitors are closed as well, and were before the storm, so this may be early by some.
         let closed = self.until(began, grace + CLOSED_WITHIN, ASK_EVERY, |view, ids| {
             Ok(view.closed()? >= closed_before + ids.len() as u64)
         })?;
