@@ -28,7 +28,7 @@ pub const IN_MAIN_MAX: u32 = 256;
 /// Bytes of input that may wait behind a login or behind requests in main; past it the channel is not read.
 pub const WAITING_INPUT_MAX: usize = 65_536;
 /// Ends that one turn takes in: each costs a farewell, and who has more to say waits behind them.
-const ENDS_MAX: usize = 64;
+pub(super) const ENDS_MAX: usize = 64;
 /// Reads that are still done on a connection that takes no more output, for what was asked before.
 const LAST_READS: usize = 16;
 
