@@ -48,6 +48,10 @@ const MAX_BOX_MESSAGES: usize = 1_000_000;
 const MAX_ACK_WINDOW: usize = 4096;
 /// A box's own limits, in bytes.
 const BOX_BYTES: Bytes = Bytes(1 << 10, 1 << 30);
+/// How long a message or a departure may be kept, at least and at most (ten years).
+const AGES: Length = Length(Duration::from_secs(1), Duration::from_hours(10 * 365 * 24));
+/// The most departures in the history: main counts them every minute, which must not hold it up.
+const MAX_HISTORY_ROWS: usize = 1_000_000;
 /// The shortest timeout that a client can be given.
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 /// The longest time that a channel may stay without a login.
@@ -282,6 +286,12 @@ settings! {
     "box-bytes" box_bytes: usize = BOX_BYTES, "BYTES", "16MiB";
     /// Messages under way to a client with the ack cap; more wait in the box until it confirms.
     "ack-window" ack_window: usize = Count(1, MAX_ACK_WINDOW), "N", "32";
+    /// How long a box keeps a message.
+    "box-age" box_age: Duration = AGES, "DURATION", "7d";
+    /// How long the history of departures is kept.
+    "history-age" history_age: Duration = AGES, "DURATION", "7d";
+    /// Departures that the history keeps at most.
+    "history-rows" history_rows: usize = Count(1, MAX_HISTORY_ROWS), "N", "100000";
     /// Cost of new password hashes: memory in KiB, passes, lanes.
     "argon2" argon2: Argon2Cost = Argon2, "M,T,P", "19456,2,1";
     /// How long an orderly stop waits for goodbyes to arrive.

@@ -35,7 +35,8 @@
 //! 4. **Two reports.** The departure comes from whoever took the step, the settlement from the owning worker when it
 //!    has emptied its mailbox since ([`offline::departure`]). Until the second, main holds messages for that user and
 //!    parks logins (`service::people`), so nothing newer overtakes what was under way.
-//! 5. **One order.** [`offline::queue`] is main's one FIFO. Each session has an epoch, each write of a state names
+//! 5. **One order.** [`offline::queue`] is main's one queue: requests may go ahead of ends that wait, an end never
+//!    ahead of a request. Each session has an epoch, each write of a state names
 //!    it ([`service::storage`]). A push to a mailbox looks at the receiver's step under the mailbox's lock
 //!    ([`worker::mailbox`]). No worker writes to a session directly before the owning one has opened it
 //!    ([`service::registry`]). While a channel has a request in main, its later ones follow it there

@@ -114,6 +114,8 @@ counters! {
     chats_kept;
     /// Chats that came back unsent from a channel that left, and were put into the box.
     chats_saved;
+    /// Chats removed from a box because they had lain there too long.
+    chats_expired;
     /// Sessions begun.
     logins;
     /// Logins refused for a wrong id, name or password.

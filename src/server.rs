@@ -194,6 +194,9 @@ impl Parts {
             box_messages: config.box_messages as u64,
             box_bytes: config.box_bytes as u64,
             ack_window: config.ack_window,
+            box_age_ms: config.box_age.as_millis() as u64,
+            history_age_ms: config.history_age.as_millis() as u64,
+            history_rows: config.history_rows as u64,
             reject_duplicates: config.duplicate == Duplicate::Reject,
         };
         Drain::new(

@@ -484,6 +484,37 @@ fn departures_expire_by_age_and_by_number_a_batch_at_a_time() {
 }
 
 #[test]
+fn messages_expire_by_age_a_bounded_number_and_a_bounded_number_of_boxes_at_a_time() {
+    let (_dir, mut store) = opened();
+    let boxes = EXPIRE_BATCH as i64 + 5;
+    committed(&mut store, |s| {
+        for user in 1..=boxes {
+            s.keep(UserId(user), Mid(1), 10 + i64::from(user == boxes), b"old", false).unwrap();
+            s.keep(UserId(user), Mid(2), 1_000, b"new", false).unwrap();
+        }
+    });
+    let mut expire =
+        |before_ms, from, max| committed(&mut store, |s| s.expire_kept(before_ms, from, max).unwrap());
+    let all_looked_at = expire(10, None, 100);
+    assert_eq!(
+        (all_looked_at.messages, all_looked_at.next),
+        (0, Some(UserId(boxes - 4))),
+        "not every box at once"
+    );
+    let few = expire(11, None, 3);
+    assert_eq!((few.messages, few.users.len()), (3, 3), "no more than asked for");
+    let mut removed = few.messages;
+    let mut from = few.next;
+    while from.is_some() {
+        let more = expire(11, from, 100);
+        (removed, from) = (removed + more.messages, more.next);
+    }
+    assert_eq!(removed, EXPIRE_BATCH + 4, "but the last one's, which is younger");
+    assert_eq!(store.box_usage(UserId(boxes)).unwrap().count, 2);
+    assert_eq!(store.box_usage(UserId(1)).unwrap(), BoxUsage { count: 1, bytes: 3 });
+}
+
+#[test]
 fn a_departures_number_is_never_given_out_again() {
     let (_dir, mut store) = opened();
     let first = committed(&mut store, |s| s.add_departure(&departure(UserId(1), 1)).unwrap());

@@ -56,6 +56,9 @@ fn the_defaults_are_those_of_the_contract() {
         box_messages: 1000,
         box_bytes: 16 * 1024 * 1024,
         ack_window: 32,
+        box_age: Duration::from_hours(7 * 24),
+        history_age: Duration::from_hours(7 * 24),
+        history_rows: 100_000,
         argon2: Argon2Cost { memory_kib: 19_456, passes: 2, lanes: 1 },
         stop_drain: Duration::from_secs(2),
         log: LevelFilter::INFO,
@@ -148,6 +151,9 @@ fn the_bounds_are_part_of_the_range() {
         ("--workers", vec!["1", "256"], vec!["0", "257", "-1", "2.5"]),
         ("--max-frame", vec!["256", "16MiB"], vec!["255", "16777217"]),
         ("--stop-drain", vec!["0s", "8s"], vec!["8001ms"]),
+        ("--box-age", vec!["1s", "7d", "3650d"], vec!["0s", "999ms", "3651d", "7"]),
+        ("--history-age", vec!["1s", "3650d"], vec!["0s", "3651d"]),
+        ("--history-rows", vec!["1", "1000000"], vec!["0", "1000001", "7d"]),
     ] {
         for value in good {
             load(&[flag, value], &[], None).unwrap();

@@ -4,11 +4,13 @@
 //! or writes a live socket, and never waits for anything but its queue and its own commits.
 //!
 //! What it does with each entry is told in `ending` (departures, settlements, closing), `stop` (stops and drains),
-//! `service::accounts` (logins, registrations), `service::tokens`, `service::bans`, `service::chats` and `service::groups`.
+//! `expiry` (what is old), `service::accounts` (logins, registrations), `service::tokens`, `service::bans`,
+//! `service::chats` and `service::groups`.
 
 use super::batch::{Batch, Effect, EndKey};
 use super::departure::Parting;
 use super::ending::{Ending, Seat};
+use super::expiry::Expiry;
 use super::kicker::Kicker;
 use super::mail::{Mail, Outlet, Settles};
 use super::queue::{ControlAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
@@ -36,15 +38,9 @@ use std::collections::{HashMap, VecDeque};
 /// Entries that one batch takes at most.
 pub const BATCH_MAX: usize = 1024;
 /// How long a batch collects entries at most, in microseconds.
-pub const BATCH_US: u64 = 20_000;
+pub const BATCH_US: u64 = 5_000;
 /// How long main sleeps at most while writes are owed, in microseconds.
 const RETRY_US: u64 = 100_000;
-/// How often old rows of the history, and bans and tokens that are over, are removed, in microseconds.
-const EXPIRY_US: u64 = 60_000_000;
-/// How long the history is kept, in milliseconds (7 days).
-const HISTORY_MS: i64 = 7 * 24 * 3600 * 1000;
-/// Rows of the history that are kept.
-const HISTORY_ROWS: u64 = 100_000;
 /// Groups whose members are remembered.
 const GROUPS_MAX: usize = 4096;
 /// The share of all names from which on lingering channels close early, in percent.
@@ -63,6 +59,12 @@ pub struct Policy {
     pub box_bytes: u64,
     /// Messages that are under way to a client that confirms them.
     pub ack_window: usize,
+    /// How long a box keeps a message, in milliseconds.
+    pub box_age_ms: u64,
+    /// How long the history is kept, in milliseconds.
+    pub history_age_ms: u64,
+    /// Rows of the history that are kept.
+    pub history_rows: u64,
     /// True exactly when a login for a user who is online is refused rather than taking over.
     pub reject_duplicates: bool,
 }
@@ -116,7 +118,7 @@ pub struct Drain<St, S> {
     pub(super) departures: u64,
     /// Workers that wait for room.
     pub(super) short: Vec<usize>,
-    expire_at_us: u64,
+    pub(super) expiry: Expiry,
     pub(crate) expire_accepted_at_us: u64,
     pub(super) stop: Option<Stop>,
     pub(super) reconciler: Reconciler,
@@ -146,7 +148,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             stages: Stages::default(),
             departures: 0,
             short: Vec::new(),
-            expire_at_us: EXPIRY_US,
+            expiry: Expiry::default(),
             expire_accepted_at_us: crate::service::repetitions::EXPIRY_US,
             stop: None,
             reconciler: Reconciler::default(),
@@ -208,6 +210,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 false
             }
         };
+        self.count_expired(committed);
         if committed {
             self.note_committed();
         }
@@ -235,7 +238,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let grace = self.lingering.front().map(|(at_us, _)| until(*at_us));
         let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
         let stop = self.stop.is_some().then_some(LOOK_US);
-        let expiry = self.expire_at_us.min(self.expire_accepted_at_us).min(self.reconciler.due_us());
+        let expiry = self.expiry.due_us().min(self.expire_accepted_at_us).min(self.reconciler.due_us());
         [grace, retry, stop, Some(until(expiry))].into_iter().flatten().min()
     }
 
@@ -398,18 +401,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         self.batch.attempt(|store| store.set_offline(row.id, row.epoch))?;
         Some(Ghost { user: row.id, name: row.name, offline_us: 0 })
-    }
-
-    fn expire(&mut self) {
-        if self.now.mono_us < self.expire_at_us {
-            return;
-        }
-        self.expire_at_us = self.now.mono_us + EXPIRY_US;
-        let before_ms = self.now.unix_ms - HISTORY_MS;
-        self.batch.attempt(|store| store.expire_departures(before_ms, HISTORY_ROWS));
-        let now_ms = self.now.unix_ms;
-        self.batch.attempt(|store| store.expire_tokens(now_ms));
-        self.expire_bans();
     }
 
     /// Lets workers accept again once there is room, and closes lingering channels early when there is little.

@@ -6,7 +6,7 @@ use super::drain::Drain;
 use super::mail::Mail;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::UserId;
-use crate::service::chat::{Chat, Custody};
+use crate::service::chat::{Body, Chat, Custody};
 use crate::service::storage::{Completion, DepartureRow, Storage};
 
 /// Lingering channels that one turn closes early at most.
@@ -219,9 +219,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             tracing::error!(%user, "an accepted message has no receiver's row to be kept for");
             return;
         };
+        let object = chat.body.object();
         if let Some(usage) = &mut person.usage {
-            usage.count += 1;
-            usage.bytes += chat.body.size() as u64;
+            *usage = usage.with(&object);
         }
         let begun = (!person.has_numbers()).then(|| person.go_on_in_next_epoch());
         let mid = person.number();
@@ -229,14 +229,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.batch.owe(Owed::Epoch { user, epoch });
         }
         let acceptance = chat.ticket.as_ref().and_then(|ticket| ticket.secure());
-        let Chat { body, ticket, .. } = chat;
         self.batch.owe(Owed::Keep(Box::new(Keeping {
             user,
             mid,
             at_ms,
-            body,
+            body: Body::Object(object),
             sent: false,
-            ticket,
+            ticket: chat.ticket,
             acceptance,
         })));
     }

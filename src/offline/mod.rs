@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub mod departure;
 pub mod drain;
 mod ending;
+mod expiry;
 pub mod kicker;
 pub mod mail;
 pub mod queue;

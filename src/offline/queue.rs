@@ -1,4 +1,8 @@
-//! The offline queue: main's one locked FIFO, and so the one order in which everything happens.
+//! The offline queue: main's one locked queue, and so the one order in which everything happens.
+//!
+//! First in, first out, with one exception: what somebody waits for goes ahead of ends that wait, so that a storm of
+//! lost clients does not hold up those who stay. An end never goes ahead of a request. Whatever a request finds, it
+//! could have found without a storm: a departure is on its way from the step on, and a login waits for the settlement.
 //!
 //! Workers, auth threads, control and signals push; main alone takes. Nobody ever waits for room: departures,
 //! settlements and sockets have their place reserved, for a channel has at most one of each; asks are refused
@@ -18,6 +22,9 @@ use std::time::Duration;
 
 /// Asks that may wait at once. Past it, clients get errno 18.
 pub const ASKS_MAX: usize = 65_536;
+
+/// The share of what main takes that is left to ends while requests wait, as a divisor.
+const SHARE_OF_ENDS: usize = 4;
 
 /// What main is told.
 #[derive(Debug)]
@@ -165,10 +172,15 @@ pub struct OfflineQueue<S> {
 
 #[derive(Debug)]
 struct Inner<S> {
-    entries: VecDeque<Entry<S>>,
+    /// What somebody waits for, each with its number.
+    urgent: VecDeque<(u64, Entry<S>)>,
+    /// Ends and all else, each with its number.
+    ends: VecDeque<(u64, Entry<S>)>,
+    /// The next number: entries are numbered as they are pushed.
+    next: u64,
     /// Asks among the entries.
     asks: usize,
-    /// Times at which departures among the entries were noticed, oldest first.
+    /// Times at which departures among the ends were noticed, oldest first.
     departures: VecDeque<u64>,
     /// True exactly while main waits, so that a push to a busy main costs no system call.
     waiting: bool,
@@ -178,7 +190,9 @@ impl<S> Default for OfflineQueue<S> {
     fn default() -> Self {
         OfflineQueue {
             inner: Lock::new(Inner {
-                entries: VecDeque::new(),
+                urgent: VecDeque::new(),
+                ends: VecDeque::new(),
+                next: 0,
                 asks: 0,
                 departures: VecDeque::new(),
                 waiting: false,
@@ -235,19 +249,15 @@ impl<S> OfflineQueue<S> {
         Ok(())
     }
 
-    /// Takes up to `max` entries, oldest first; by main alone.
+    /// Takes up to `max` entries, what is urgent first, each kind oldest first; by main alone.
     pub fn take(&self, max: usize, into: &mut Vec<Entry<S>>) {
         let mut inner = self.inner.lock();
-        let count = inner.entries.len().min(max);
-        for _ in 0..count {
-            let Some(entry) = inner.entries.pop_front() else { break };
-            match &entry {
-                Entry::Ask(_) => inner.asks -= 1,
-                Entry::Departure(_) => {
-                    inner.departures.pop_front();
-                }
-                _ => {}
-            }
+        let for_urgent = max - max / SHARE_OF_ENDS;
+        let mut urgent = 0;
+        for _ in 0..inner.len().min(max) {
+            let entry = if urgent < for_urgent || !inner.end_is_oldest() { inner.pop_urgent() } else { None };
+            urgent += usize::from(entry.is_some());
+            let Some(entry) = entry.or_else(|| inner.pop_end()) else { break };
             into.push(entry);
         }
     }
@@ -255,7 +265,7 @@ impl<S> OfflineQueue<S> {
     /// Waits until something is there, for `timeout` at most; by main alone. May return for nothing.
     pub fn wait(&self, timeout: Option<Duration>) {
         let mut inner = self.inner.lock();
-        if !inner.entries.is_empty() {
+        if inner.len() > 0 {
             return;
         }
         inner.waiting = true;
@@ -266,7 +276,7 @@ impl<S> OfflineQueue<S> {
         }
     }
 
-    /// Departures that wait, and when the oldest of them was noticed.
+    /// Departures that wait behind others, and when the oldest of them was noticed.
     pub fn departures(&self) -> (usize, Option<u64>) {
         let inner = self.inner.lock();
         (inner.departures.len(), inner.departures.front().copied())
@@ -274,7 +284,7 @@ impl<S> OfflineQueue<S> {
 
     /// Entries that wait.
     pub fn len(&self) -> usize {
-        self.inner.lock().entries.len()
+        self.inner.lock().len()
     }
 
     /// True exactly when nothing waits.
@@ -291,18 +301,64 @@ impl<S> OfflineQueue<S> {
 
 impl<S> Inner<S> {
     fn append(&mut self, entry: Entry<S>) {
-        match &entry {
-            Entry::Ask(_) => self.asks += 1,
-            Entry::Departure(departure) => self.departures.push_back(departure.noticed_us),
-            _ => {}
+        let number = self.next;
+        self.next += 1;
+        self.asks += usize::from(matches!(entry, Entry::Ask(_)));
+        if entry.is_urgent() {
+            self.urgent.push_back((number, entry));
+            return;
         }
-        self.entries.push_back(entry);
+        if let Entry::Departure(departure) = &entry {
+            self.departures.push_back(departure.noticed_us);
+        }
+        self.ends.push_back((number, entry));
+    }
+
+    fn len(&self) -> usize {
+        self.urgent.len() + self.ends.len()
+    }
+
+    /// True exactly when an end was pushed before everything that is urgent.
+    fn end_is_oldest(&self) -> bool {
+        match (self.urgent.front(), self.ends.front()) {
+            (Some((urgent, _)), Some((end, _))) => end < urgent,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        }
+    }
+
+    fn pop_urgent(&mut self) -> Option<Entry<S>> {
+        let (_, entry) = self.urgent.pop_front()?;
+        self.asks -= usize::from(matches!(entry, Entry::Ask(_)));
+        Some(entry)
+    }
+
+    fn pop_end(&mut self) -> Option<Entry<S>> {
+        let (_, entry) = self.ends.pop_front()?;
+        if matches!(entry, Entry::Departure(_)) {
+            self.departures.pop_front();
+        }
+        Some(entry)
+    }
+}
+
+impl<S> Entry<S> {
+    /// True exactly when it may go ahead of ends. A session that ends on a channel that stays goes with the requests of
+    /// that channel, which must not overtake it; a settlement never does, so that logins wait for it.
+    fn is_urgent(&self) -> bool {
+        match self {
+            Entry::Ask(_) | Entry::TakenOver { .. } | Entry::Confirmed { .. } | Entry::Handed { .. } => true,
+            Entry::Departure(departure) => departure.stays || departure.parting.receipt.is_some(),
+            _ => false,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::Reason;
+    use crate::offline::{Parting, Receipt};
     use crate::service::ask::Asker;
 
     fn nothing() -> Ask {
@@ -323,6 +379,75 @@ mod tests {
         assert_eq!((queue.len(), refused.len()), (ASKS_MAX + 2, 1));
         queue.take(1, &mut Vec::new());
         assert!(queue.ask(nothing()).is_ok(), "a taken ask leaves room for another");
+    }
+
+    fn end(socket: u32) -> Entry<u32> {
+        Entry::HandBack { channel: ChannelId { slot: 0, generation: 1 }, socket: Some(socket) }
+    }
+
+    /// What is taken, in order: ends by number, requests as `None`.
+    fn taken(queue: &OfflineQueue<u32>, max: usize) -> Vec<Option<u32>> {
+        let mut entries = Vec::new();
+        queue.take(max, &mut entries);
+        let number = |entry: &Entry<u32>| match entry {
+            Entry::HandBack { socket, .. } => *socket,
+            _ => None,
+        };
+        entries.iter().map(number).collect()
+    }
+
+    #[test]
+    fn a_request_goes_ahead_of_ends_that_wait_and_leaves_them_a_share() {
+        let queue = OfflineQueue::default();
+        (0..10).for_each(|number| queue.push(end(number)));
+        (0..20).for_each(|_| queue.ask(nothing()).unwrap());
+        let mut expected = vec![None; 6];
+        expected.extend([Some(0), Some(1)]);
+        assert_eq!(taken(&queue, 8), expected);
+        assert_eq!(taken(&queue, 4), [None, None, None, Some(2)]);
+        assert_eq!(taken(&queue, 100).len(), 18, "all are taken in the end");
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn an_end_never_goes_ahead_of_a_request() {
+        let queue = OfflineQueue::default();
+        (0..20).for_each(|_| queue.ask(nothing()).unwrap());
+        queue.push(end(0));
+        assert_eq!(taken(&queue, 8), [None; 8]);
+        assert_eq!(taken(&queue, 8), [None; 8]);
+        assert_eq!(taken(&queue, 8), [None, None, None, None, Some(0)]);
+    }
+
+    #[test]
+    fn a_logout_goes_with_the_requests_of_its_channel_and_a_kick_that_is_waited_for_ahead_of_ends() {
+        let queue = OfflineQueue::default();
+        let departure = |stays, receipt| Departure {
+            channel: ChannelId { slot: 0, generation: 1 },
+            session: None,
+            stays,
+            noticed_us: 5,
+            at_ms: 0,
+            parting: Parting { receipt, ..Parting::new(Reason::Kicked) },
+        };
+        let (to, _from) = crossbeam_channel::unbounded();
+        queue.push(Entry::Departure(departure(false, None)));
+        queue.push(Entry::Departure(departure(false, Some(Receipt { channel: None, began_us: 0, to }))));
+        queue.push(Entry::Departure(departure(true, None)));
+        queue.ask(nothing()).unwrap();
+        let mut entries = Vec::<Entry<u32>>::new();
+        queue.take(4, &mut entries);
+        let kinds: Vec<_> = entries
+            .iter()
+            .map(|entry| match entry {
+                Entry::Departure(d) if d.stays => "logout",
+                Entry::Departure(d) if d.parting.receipt.is_some() => "kick",
+                Entry::Departure(_) => "loss",
+                _ => "ask",
+            })
+            .collect();
+        assert_eq!(kinds, ["kick", "logout", "ask", "loss"]);
+        assert_eq!(queue.departures(), (0, None));
     }
 
     #[test]

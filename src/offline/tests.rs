@@ -6,8 +6,10 @@
 //! | `messages` | where a message goes when its receiver comes and goes, and in what order |
 //! | `faults` | what a failed transaction leaves: nothing accepted in silence, nothing owed forgotten |
 //! | `closing` | when a channel's fd is asked for |
+//! | `expiry` | what is removed for its age, and how fast |
 
 mod closing;
+mod expiry;
 mod faults;
 mod logins;
 mod messages;

@@ -250,7 +250,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// What a box holds with one more message; none when that is too much.
     fn with_one_more(&self, usage: BoxUsage, object: &[u8]) -> Option<BoxUsage> {
-        let more = BoxUsage { count: usage.count + 1, bytes: usage.bytes + object.len() as u64 };
+        let more = usage.with(object);
         let fits = more.count <= self.policy.box_messages && more.bytes <= self.policy.box_bytes;
         fits.then_some(more)
     }

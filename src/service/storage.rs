@@ -134,6 +134,25 @@ pub struct BoxUsage {
     pub bytes: u64,
 }
 
+impl BoxUsage {
+    /// The same box with one more message.
+    #[must_use]
+    pub fn with(self, body: &[u8]) -> Self {
+        BoxUsage { count: self.count + 1, bytes: self.bytes + body.len() as u64 }
+    }
+}
+
+/// What one call of [`Storage::expire_kept`] has removed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ExpiredKept {
+    /// Messages.
+    pub messages: u64,
+    /// Whose boxes held them.
+    pub users: Vec<UserId>,
+    /// The user with whom the next call goes on; none when no box is left to look at.
+    pub next: Option<UserId>,
+}
+
 /// Reading users, for the auth threads.
 pub trait Lookup: Send {
     /// The user with that number.
@@ -232,6 +251,9 @@ pub trait Storage: Lookup {
     fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>>;
     /// Removes the messages up to and including `upto`; answers what they held.
     fn drop_kept(&mut self, user: UserId, upto: Mid) -> Stored<BoxUsage>;
+    /// Removes messages kept before `before_ms`, at most `max`, from a bounded number of boxes: those of the users from
+    /// `from` on, by number. A box whose oldest message is new enough is left alone.
+    fn expire_kept(&mut self, before_ms: i64, from: Option<UserId>, max: u64) -> Stored<ExpiredKept>;
 
     /// Notes that a chat with `seq` was accepted.
     fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()>;

@@ -71,6 +71,11 @@ statements! {
         WHERE user = ?1 AND mid <= ?2";
     KEPT "SELECT mid, body, sent FROM box WHERE user = ?1 AND mid > ?2 ORDER BY mid LIMIT ?3";
     DROP_KEPT "DELETE FROM box WHERE user = ?1 AND mid <= ?2";
+    /// The first box from a user on, and whether its oldest message is too old. One seek, no body is read.
+    NEXT_BOX "SELECT user, at < ?2 FROM box WHERE user >= ?1 ORDER BY user, mid LIMIT 1";
+    /// Looks at the oldest messages only: numbers rise with time.
+    EXPIRE_BOX "DELETE FROM box
+        WHERE user = ?1 AND mid IN (SELECT mid FROM box WHERE user = ?1 ORDER BY mid LIMIT ?2) AND at < ?3";
 
     ACCEPT "INSERT INTO accepted (at, sender, fingerprint) VALUES (?1, ?2, ?3)";
     ACCEPTED "SELECT at, sender, fingerprint FROM accepted WHERE at > ?1 ORDER BY id";

@@ -14,13 +14,14 @@ use super::{row, sql};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
-    BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
-    StorageError, Stored, UserMark, UserRow,
+    BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Lookup, Member,
+    Storage, StorageError, Stored, UserMark, UserRow,
 };
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
 
-/// Most rows that one call of [`Storage::expire_departures`] or [`Storage::expire_tokens`] removes, so that a turn of main's stays short.
+/// Most departures or tokens that one call of [`Storage::expire_departures`] or [`Storage::expire_tokens`] removes, and
+/// most boxes that one of [`Storage::expire_kept`] looks at, so that a turn of main's stays short.
 pub const EXPIRE_BATCH: u64 = 1_000;
 
 /// Most rows that one call of [`Storage::expire_accepted`] removes. They are small and lie side by side.
@@ -388,6 +389,36 @@ impl Storage for SqliteStore {
         Ok(dropped)
     }
 
+    fn expire_kept(&mut self, before_ms: i64, from: Option<UserId>, max: u64) -> Stored<ExpiredKept> {
+        let doing = "expiring messages";
+        self.expect_open(doing)?;
+        let mut expired = ExpiredKept::default();
+        let mut from = from.map_or(i64::MIN, |user| user.0);
+        for _ in 0..EXPIRE_BATCH {
+            let next = self.run(doing, |conn| {
+                let mut statement = conn.prepare_cached(sql::NEXT_BOX)?;
+                let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?));
+                statement.query_row((from, before_ms), read).optional()
+            })?;
+            let Some((user, is_old)) = next else { return Ok(expired) };
+            if is_old {
+                let room = max - expired.messages;
+                let columns = (user, i64::try_from(room).unwrap_or(i64::MAX), before_ms);
+                let removed = self.write(doing, sql::EXPIRE_BOX, columns)? as u64;
+                expired.messages += removed;
+                expired.users.push(UserId(user));
+                if removed == room {
+                    return Ok(ExpiredKept { next: Some(UserId(user)), ..expired });
+                }
+            }
+            match user.checked_add(1) {
+                Some(next) => from = next,
+                None => return Ok(expired),
+            }
+        }
+        Ok(ExpiredKept { next: Some(UserId(from)), ..expired })
+    }
+
     fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()> {
         let Acceptance { sender, fingerprint } = acceptance;
         let columns = (at_ms, sender.0, &fingerprint.to_le_bytes()[..]);
@@ -468,6 +499,15 @@ mod tests {
         store.keep(UserId(1), Mid(1), 0, b"{}", false).unwrap();
         store.commit().unwrap();
         assert_eq!(store.box_usage(UserId(1)).unwrap(), BoxUsage { count: 1, bytes: 2 });
+    }
+
+    #[test]
+    fn finding_the_next_box_is_one_seek() {
+        let (_dir, store) = opened();
+        let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {}", sql::NEXT_BOX)).unwrap();
+        let steps = plan.query_map((1, 9), |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<_> = steps.map(Result::unwrap).collect();
+        assert_eq!(steps, ["SEARCH box USING PRIMARY KEY (user>?)"]);
     }
 
     #[test]

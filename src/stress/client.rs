@@ -166,7 +166,7 @@ mod tests {
 
     const STREAM: &[u8] = b"{\"msgid\":2,\"errno\":0,\"id\":13,\"name\":\"a\"}\0\n\
         {\"msgid\":6,\"id\":1,\"msg\":\"a } \\\" ] b \\\\\"}{\"msgid\":20,\"reason\":\"kicked\",\"errmsg\":\"spam\"}\r\n\
-        {\"msgid\":0,\"errno\":12,\"errmsg\":\"no\",\"re\":6}";
+        {\"msgid\":0,\"errno\":12,\"errmsg\":\"no\",\"re\":6}{\"msgid\":0,\"errno\":0,\"seq\":7,\"re\":6}";
 
     fn whole() -> Vec<Heard> {
         vec![
@@ -174,6 +174,7 @@ mod tests {
             Heard::Chat { msg: "a } \" ] b \\".into() },
             Heard::Goodbye { reason: "kicked".into(), text: "spam".into() },
             Heard::Error { errno: 12, text: "no".into() },
+            Heard::Done { seq: 7 },
         ]
     }
 
@@ -207,5 +208,7 @@ mod tests {
     fn a_chat_is_valid_json_with_what_it_was_given() {
         let value: serde_json::Value = serde_json::from_str(&chat(7, "1 2 xx")).unwrap();
         assert_eq!(value, json!({"msgid": 6, "toid": 7, "msg": "1 2 xx"}));
+        let value: serde_json::Value = serde_json::from_str(&chat_with_seq(7, "1 2 xx", 9)).unwrap();
+        assert_eq!(value, json!({"msgid": 6, "toid": 7, "msg": "1 2 xx", "seq": 9}));
     }
 }

@@ -21,6 +21,9 @@ const GRACE: Duration = Duration::from_millis(50);
 /// Fds that are no channel's.
 const OTHER_FDS: usize = 10;
 
+/// How long everybody waits for each loss, with that fault.
+const STALL: Duration = Duration::from_millis(25);
+
 /// The login, departure or chat at which a fault strikes that strikes once.
 const STRIKES_AT: usize = 33;
 
@@ -40,6 +43,7 @@ pub(super) enum Fault {
     FindsADifference,
     LosesAChat,
     SwapsTwoChats,
+    StallsAtEachLoss,
 }
 
 /// A running fake; it stops accepting when dropped.
@@ -59,6 +63,7 @@ struct State {
     logins: usize,
     chats: usize,
     departures: usize,
+    losses: usize,
     kicks: usize,
     held: Option<(i64, String)>,
 }
@@ -90,6 +95,7 @@ impl Fake {
             logins: 0,
             chats: 0,
             departures: 0,
+            losses: 0,
             kicks: 0,
             held: None,
         }));
@@ -175,6 +181,7 @@ fn answer(state: &Mutex<State>, mut stream: UnixStream) {
             "fds": state.fds(),
             "grace_ms": GRACE.as_millis() as u64,
             "reconciled": state.reconciled(),
+            "closed": state.channels.len() - state.list(false).len(),
         }),
         Some("who") => json!({"ok": true, "users": state.list(true)}),
         Some("channels") => json!({"ok": true, "channels": state.list(false)}),
@@ -208,7 +215,7 @@ impl State {
             }
             Some(6) => {
                 self.chat(request["toid"].as_i64().unwrap(), &request.to_string());
-                if let Some(seq) = request["seq"].as_u64() {
+                if let Some(seq) = request.get("seq") {
                     say(stream, &json!({"msgid": 0, "errno": 0, "seq": seq, "re": 6}).to_string());
                 }
             }
@@ -247,8 +254,13 @@ impl State {
         let Some((id, name)) = channel.user.clone() else { return };
         self.departures += 1;
         let is_first = self.departures == 1;
-        if is_first && fault == Fault::ForgetsOneOffline {
-            return;
+        if reason != "kicked" {
+            self.losses += 1;
+            match fault {
+                Fault::ForgetsOneOffline if self.losses == 1 => return,
+                Fault::StallsAtEachLoss => thread::sleep(STALL),
+                _ => {}
+            }
         }
         let rows = if is_first && fault == Fault::DepartsTwice { 2 } else { 1 };
         for _ in 0..rows {

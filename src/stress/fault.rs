@@ -177,6 +177,9 @@ pub enum Failure {
     /// Chats that came out of their order, or twice.
     #[error("{0} chats out of order or twice")]
     Reordered(u64),
+    /// Chats with `seq` that were never answered.
+    #[error("{0} chats with seq were never answered")]
+    ChatsUnanswered(u64),
     /// Chats answered by an error.
     #[error("{count} errors, such as: {example}")]
     Errors {
@@ -196,6 +199,16 @@ pub enum Failure {
     /// Requests without an answer.
     #[error("{0} chats were never answered")]
     Unanswered(u64),
+    /// Live clients waited too long for their chats.
+    #[error("{what}: 99 of 100 within {} ms, and the bound is {} ms", *.p99_us as f64 / 1e3, *.bound_us as f64 / 1e3)]
+    Slow {
+        /// Which chats.
+        what: &'static str,
+        /// What 99 of 100 stayed within, in microseconds.
+        p99_us: u64,
+        /// What they had to stay within, in microseconds.
+        bound_us: u64,
+    },
     /// Nothing was done, so nothing was shown.
     #[error("nothing was done in the time given")]
     Nothing,

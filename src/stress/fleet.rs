@@ -4,7 +4,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,6 @@ use super::client::{Heard, Splitter};
 use super::fault::StressError;
 use crate::worker::poller::{Events, Poller};
 use crate::worker::watch::Watched;
-
-/// Events taken in one turn.
-const EVENTS: NonZeroUsize = NonZeroUsize::new(1024).expect("1024 is not zero");
 
 /// Bytes read at once from one client.
 const READ_BYTES: usize = 64 * 1024;
@@ -90,7 +86,7 @@ impl Fleet {
         Ok(Self {
             target,
             poller: Arc::new(Poller::new().map_err(StressError::io("cannot make a poller"))?),
-            events: Events::with_capacity(EVENTS),
+            events: Events::new(),
             lines: (0..clients).map(|_| None).collect(),
             dirty: Vec::new(),
             connects: 0,
@@ -276,7 +272,8 @@ fn source(target: IpAddr, count: u32) -> Option<Ipv4Addr> {
     spread.then(|| Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + count % SOURCES))
 }
 
-fn raise_fd_limit(clients: usize) -> Result<(), StressError> {
+/// Raises this process's soft fd limit, so that it can hold so many clients, whatever fleet they are in.
+pub(super) fn raise_fd_limit(clients: usize) -> Result<(), StressError> {
     let needed = clients as u64 + OWN_FDS;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|soft| soft >= needed) {

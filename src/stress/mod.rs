@@ -2,7 +2,7 @@
 //!
 //! A scenario plays clients over TCP, asks the control socket, and reads the database. It shares no code with the
 //! server's protocol or state, so that a mistake there cannot hide itself here. All runs in the calling thread,
-//! except that `kick` asks for kicks from a second one.
+//! except that `kick` asks for kicks from a second one, and `storm` has a third for its crowd.
 //!
 //! | module | duty |
 //! |---|---|
@@ -11,7 +11,8 @@
 //! | `login` | brings a fleet online |
 //! | `control`, `view` | the server as seen from outside |
 //! | `aftermath` | what must be true after clients left |
-//! | `vanish`, `kick`, `churn`, `relay`, `keep` | the scenarios |
+//! | `vanish`, `kick`, `churn`, `relay`, `keep`, `storm` | the scenarios |
+//! | `ways`, `stamp`, `seed` | how clients leave, what a chat says, chance that repeats |
 //! | `report`, `fault`, `progress` | what is told to people |
 
 mod aftermath;
@@ -29,13 +30,17 @@ mod progress;
 mod relay;
 mod report;
 mod seed;
+mod stamp;
+mod storm;
 mod vanish;
 mod view;
+mod ways;
 
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use fault::{Failure, StressError};
 pub use report::Verdict;
@@ -66,6 +71,8 @@ pub enum Scenario {
     Relay(RelayArgs),
     /// Users write with `seq` to users who are away, and each answer means that the message is on the disk.
     Keep(KeepArgs),
+    /// A crowd is lost at once while others chat, log in and are kicked.
+    Storm(StormArgs),
 }
 
 /// What every scenario takes.
@@ -79,7 +86,7 @@ pub struct Common {
     #[arg(long, value_name = "DIR", env = "LINGER_DATA", default_value = "linger-data")]
     pub data: PathBuf,
 
-    /// How many clients [default: vanish and kick 1000, relay and keep 100, churn 50].
+    /// How many clients [default: storm 10000, vanish and kick 1000, relay and keep 100, churn 50].
     #[arg(long, value_name = "N")]
     pub clients: Option<NonZeroUsize>,
 
@@ -176,6 +183,30 @@ pub struct KeepArgs {
     pub size: usize,
 }
 
+/// Options of `storm`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StormArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the help of the scenario")]
+    pub common: Common,
+
+    /// How the crowd goes.
+    #[arg(long, value_enum, default_value_t = How::Rst)]
+    pub how: How,
+
+    /// Pairs who chat meanwhile; every second one asks for answers.
+    #[arg(long, value_name = "N", default_value = "4")]
+    pub pairs: NonZeroUsize,
+
+    /// For how long they do so before the storm, to compare.
+    #[arg(long, value_name = "S", default_value_t = 3)]
+    pub seconds: u64,
+
+    /// What 99 of 100 of their chats must stay within.
+    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = bound)]
+    pub bound: Duration,
+}
+
 /// How clients go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum How {
@@ -214,6 +245,7 @@ fn examine(args: &Args) -> Result<Report, StressError> {
         Scenario::Kick(args) => kick::run(args, &view, &names, &mut progress, &mut report),
         Scenario::Relay(args) => relay::run(args, &view, &names, &mut progress, &mut report),
         Scenario::Keep(args) => keep::run(args, &view, &names, &mut progress, &mut report),
+        Scenario::Storm(args) => storm::run(args, &view, &names, &mut progress, &mut report),
     }?;
     Ok(report)
 }
@@ -226,6 +258,7 @@ impl Scenario {
             Self::Kick(args) => ("kick", &args.common),
             Self::Relay(args) => ("relay", &args.common),
             Self::Keep(args) => ("keep", &args.common),
+            Self::Storm(args) => ("storm", &args.common),
         }
     }
 }
@@ -250,6 +283,10 @@ fn print(report: &Report, json: bool) -> std::io::Result<()> {
 fn resolve(text: &str) -> Result<SocketAddr, String> {
     let mut found = text.to_socket_addrs().map_err(|error| error.to_string())?;
     found.next().ok_or_else(|| "no such host".to_owned())
+}
+
+fn bound(text: &str) -> Result<Duration, String> {
+    crate::config::duration(text).ok_or_else(|| "a duration, such as 50ms".to_owned())
 }
 
 fn word(text: &str) -> Result<String, String> {
@@ -297,6 +334,8 @@ mod tests {
             "churn --seconds 1",
             "relay --seconds 1 --window 4",
             "keep --seconds 1 --window 4",
+            "storm --seconds 1 --bound 10s",
+            "storm --seconds 1 --bound 10s --how half --pairs 1",
         ] {
             assert_eq!(failures(Fault::None, command), [], "{command}");
         }
@@ -383,6 +422,42 @@ mod tests {
         let failures = failures(Fault::LosesAChat, "keep --seconds 1 --window 4");
         assert!(
             matches!(failures[..], [Failure::NotKept { answered, kept }] if answered == kept + 1),
+            "{failures:?}"
+        );
+    }
+
+    #[test]
+    fn storm_finds_users_left_online() {
+        let failures = failures(Fault::ForgetsOneOffline, "storm --seconds 1 --bound 10s");
+        assert!(
+            matches!(failures[..], [Failure::StillOnline { count: 1, .. }, Failure::Departures { .. }, ..]),
+            "{failures:?}"
+        );
+    }
+
+    #[test]
+    fn storm_finds_a_lost_chat() {
+        let failures = failures(Fault::LosesAChat, "storm --seconds 1 --bound 10s");
+        assert!(failures.contains(&Failure::Lost(1)), "{failures:?}");
+    }
+
+    #[test]
+    fn storm_finds_a_leaked_id() {
+        let failures = failures(Fault::LeaksAnId, "storm --seconds 1 --bound 10s");
+        assert!(matches!(failures[..], [Failure::IdsLeaked { count: 1, .. }]), "{failures:?}");
+    }
+
+    #[test]
+    fn storm_finds_a_kick_that_tells_nothing() {
+        let failures = failures(Fault::TellsOneNothing, "storm --seconds 1 --bound 10s");
+        assert_eq!(failures, [Failure::ToldNothing(1)]);
+    }
+
+    #[test]
+    fn storm_finds_chats_that_wait_for_the_crowd() {
+        let failures = failures(Fault::StallsAtEachLoss, "storm --seconds 1 --bound 10ms");
+        assert!(
+            failures.iter().any(|f| matches!(f, Failure::Slow { what: "chat_storm", .. })),
             "{failures:?}"
         );
     }

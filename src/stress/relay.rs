@@ -3,7 +3,6 @@
 //! Runs in one thread. Each chat carries its serial and the time it was sent. Bad when one is lost, comes out of
 //! order or twice, or is answered by an error.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::RelayArgs;
@@ -14,6 +13,7 @@ use super::fleet::{Fleet, Leave, News, What};
 use super::login::{self, Names, told};
 use super::progress::Progress;
 use super::report::{Latencies, Report};
+use super::stamp::{read_stamp, stamp};
 use super::view::View;
 
 /// How long the last chats are waited for.
@@ -129,23 +129,6 @@ fn relay(
     }
 }
 
-/// `SERIAL MICROSECONDS`, filled up to `size` bytes.
-fn stamp(msg: &mut String, serial: u64, sent: Duration, size: usize) {
-    msg.clear();
-    let _ = write!(msg, "{serial} {} ", sent.as_micros());
-    while msg.len() < size {
-        msg.push('x');
-    }
-}
-
-/// The serial and the time of a chat, if it is one of ours.
-fn read_stamp(msg: &str) -> Option<(u64, Duration)> {
-    let mut words = msg.split(' ');
-    let serial = words.next()?.parse().ok()?;
-    let sent = words.next()?.parse().ok()?;
-    Some((serial, Duration::from_micros(sent)))
-}
-
 impl Tally {
     fn new(clients: usize) -> Self {
         Self {
@@ -185,17 +168,6 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stamp_is_read_back_and_has_the_size_asked_for() {
-        let mut msg = String::new();
-        stamp(&mut msg, 12, Duration::from_micros(345), 64);
-        assert_eq!(msg.len(), 64);
-        assert_eq!(read_stamp(&msg), Some((12, Duration::from_micros(345))));
-        stamp(&mut msg, 1, Duration::ZERO, 0);
-        assert_eq!(read_stamp(&msg), Some((1, Duration::ZERO)));
-        assert_eq!(read_stamp("hello"), None);
-    }
 
     #[test]
     fn a_chat_out_of_order_is_counted() {

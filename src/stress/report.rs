@@ -48,6 +48,11 @@ impl Latencies {
         self.record_us(took.as_micros() as u64);
     }
 
+    /// What 99 of 100 stay within, in microseconds; `None` where nothing was measured.
+    pub(super) fn p99_us(&self) -> Option<u64> {
+        (!self.0.is_empty()).then(|| self.0.value_at_quantile(0.99))
+    }
+
     pub(super) fn record_us(&mut self, us: u64) {
         self.0.saturating_record(us);
     }

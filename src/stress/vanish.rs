@@ -5,15 +5,15 @@
 
 use std::time::Instant;
 
+use super::VanishArgs;
 use super::aftermath::{self, Before};
 use super::fault::{Failure, StressError};
 use super::fleet::{Fleet, Leave, News, What};
 use super::login::{self, Names};
 use super::progress::Progress;
 use super::report::Report;
-use super::seed::Seed;
 use super::view::View;
-use super::{How, VanishArgs};
+use super::ways::ways;
 
 pub(super) fn run(
     args: &VanishArgs,
@@ -54,34 +54,4 @@ pub(super) fn run(
         report.fail(Failure::NoEnd(half_closed - ended));
     }
     Ok(())
-}
-
-/// How each client leaves; the same for the same seed.
-fn ways(how: How, clients: usize, seed: u64) -> Vec<Leave> {
-    let mut seed = Seed(seed);
-    let mixed = [Leave::Fin, Leave::Rst, Leave::HalfClose];
-    (0..clients)
-        .map(|_| match how {
-            How::Fin => Leave::Fin,
-            How::Rst => Leave::Rst,
-            How::Half => Leave::HalfClose,
-            How::Mix => mixed[seed.below(mixed.len())],
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mix_has_every_way_and_a_seed_repeats_it() {
-        let mixed = ways(How::Mix, 300, 7);
-        for way in [Leave::Fin, Leave::Rst, Leave::HalfClose] {
-            let count = mixed.iter().filter(|one| **one == way).count();
-            assert!((50..150).contains(&count), "{way:?} {count}");
-        }
-        assert_eq!(mixed, ways(How::Mix, 300, 7));
-        assert_ne!(mixed, ways(How::Mix, 300, 8));
-    }
 }

@@ -148,6 +148,27 @@ impl View {
         })
     }
 
+    /// How many of these users, one after another from the first on, the database calls offline.
+    pub(super) fn offline_from_first(&self, ids: &[i64]) -> Result<usize, StressError> {
+        self.read(|database| {
+            let mut online =
+                database.prepare_cached("SELECT 1 FROM user WHERE id = ?1 AND state = 'online'")?;
+            for (count, id) in ids.iter().enumerate() {
+                if online.exists([id])? {
+                    return Ok(count);
+                }
+            }
+            Ok(ids.len())
+        })
+    }
+
+    /// Fds of channels that the server has closed since it started.
+    pub(super) fn closed(&self) -> Result<u64, StressError> {
+        let stats = self.control.ask(&json!({"cmd": "stats"}))?;
+        let wrong = || StressError::Answer { cmd: "stats".into(), answer: "no `closed`".into() };
+        stats["closed"].as_u64().ok_or_else(wrong)
+    }
+
     /// A mark in the history: what comes later lies behind it.
     pub(super) fn mark(&self) -> Result<i64, StressError> {
         self.read(|database| {

@@ -20,6 +20,10 @@ pub(crate) const GRACE_US: u64 = 5_000_000;
 
 /// Messages that a box takes.
 pub(crate) const BOX_MESSAGES: u64 = 20;
+/// How long a box keeps a message, in milliseconds.
+pub(crate) const BOX_AGE_MS: u64 = 60 * 60 * 1000;
+/// How long the history is kept, in milliseconds.
+pub(crate) const HISTORY_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Messages under way to a client that confirms.
 pub(crate) const ACK_WINDOW: usize = 4;
@@ -115,6 +119,9 @@ pub(crate) fn policy() -> Policy {
         box_messages: BOX_MESSAGES,
         box_bytes: 16 * 1024 * 1024,
         ack_window: ACK_WINDOW,
+        box_age_ms: BOX_AGE_MS,
+        history_age_ms: HISTORY_AGE_MS,
+        history_rows: 100_000,
         reject_duplicates: false,
     }
 }

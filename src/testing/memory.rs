@@ -7,8 +7,8 @@ use crate::channel::Reason;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
-    BoxUsage, Completion, DepartureId, DepartureRow, Friend, GroupRow, Kept, Lookup, Member, Storage,
-    StorageError, Stored, UserMark, UserRow,
+    BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Lookup, Member,
+    Storage, StorageError, Stored, UserMark, UserRow,
 };
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
@@ -47,7 +47,8 @@ pub(crate) struct Departed {
 
 /// A message in a box.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Stowed {
+struct Letter {
+    at_ms: i64,
     body: Arc<[u8]>,
     sent: bool,
 }
@@ -60,7 +61,7 @@ struct Tables {
     friends: BTreeSet<(UserId, UserId)>,
     groups: BTreeMap<GroupId, GroupRow>,
     members: BTreeMap<(GroupId, UserId), &'static str>,
-    boxes: BTreeMap<UserId, BTreeMap<Mid, Stowed>>,
+    boxes: BTreeMap<UserId, BTreeMap<Mid, Letter>>,
     /// The highest message number of each box, taken out ones included.
     highest: BTreeMap<UserId, Mid>,
     departures: BTreeMap<i64, Departed>,
@@ -142,7 +143,7 @@ impl Disk {
     /// What a box holds, as committed, oldest first.
     pub(crate) fn texts(&self, user: UserId) -> Vec<String> {
         let platter = self.0.lock();
-        platter.tables.boxes.get(&user).into_iter().flatten().map(|(_, stowed)| text(&stowed.body)).collect()
+        platter.tables.boxes.get(&user).into_iter().flatten().map(|(_, letter)| text(&letter.body)).collect()
     }
 
     /// The chats with `seq` that a starting server knows, as `SqliteStore::open` answers them.
@@ -523,7 +524,7 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn keep(&mut self, user: UserId, mid: Mid, _at_ms: i64, body: &[u8], sent: bool) -> Stored<()> {
+    fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()> {
         self.write(|tables| {
             // What was sent and not confirmed comes back below what has come since.
             if !sent && tables.highest.get(&user).is_some_and(|highest| mid <= *highest) {
@@ -532,7 +533,7 @@ impl Storage for MemoryStore {
             let highest = tables.highest.entry(user).or_insert(mid);
             *highest = mid.max(*highest);
             let body = body.into();
-            match tables.boxes.entry(user).or_default().insert(mid, Stowed { body, sent }) {
+            match tables.boxes.entry(user).or_default().insert(mid, Letter { at_ms, body, sent }) {
                 Some(_) => Err("a message number that is taken"),
                 None => Ok(()),
             }
@@ -541,8 +542,8 @@ impl Storage for MemoryStore {
 
     fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()> {
         self.write(|tables| {
-            for (_, stowed) in tables.boxes.entry(user).or_default().range_mut(..=upto) {
-                stowed.sent = true;
+            for (_, letter) in tables.boxes.entry(user).or_default().range_mut(..=upto) {
+                letter.sent = true;
             }
             Ok(())
         })
@@ -557,7 +558,7 @@ impl Storage for MemoryStore {
             let mut room = max_bytes;
             let mut kept: Vec<Kept> = Vec::new();
             let newer = tables.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid > after);
-            for (mid, Stowed { body, sent }) in newer {
+            for (mid, Letter { body, sent, .. }) in newer {
                 if kept.len() >= max_count.max(1) || body.len() > room && !kept.is_empty() {
                     break;
                 }
@@ -575,6 +576,35 @@ impl Storage for MemoryStore {
                 messages.retain(|mid, _| *mid > upto);
             }
             Ok(dropped)
+        })
+    }
+
+    fn expire_kept(&mut self, before_ms: i64, from: Option<UserId>, max: u64) -> Stored<ExpiredKept> {
+        self.write(|tables| {
+            let mut expired = ExpiredKept::default();
+            let boxes = tables
+                .boxes
+                .iter_mut()
+                .filter(|(user, messages)| !messages.is_empty() && from.is_none_or(|from| **user >= from));
+            for (looked_at, (user, messages)) in boxes.enumerate() {
+                if looked_at as u64 == EXPIRE_BATCH {
+                    return Ok(ExpiredKept { next: Some(*user), ..expired });
+                }
+                if messages.values().next().is_none_or(|oldest| oldest.at_ms >= before_ms) {
+                    continue;
+                }
+                let room = max - expired.messages;
+                let oldest = messages.iter().take(room as usize);
+                let old: Vec<Mid> =
+                    oldest.filter(|(_, letter)| letter.at_ms < before_ms).map(|(mid, _)| *mid).collect();
+                messages.retain(|mid, _| !old.contains(mid));
+                expired.messages += old.len() as u64;
+                expired.users.push(*user);
+                if old.len() as u64 == room {
+                    return Ok(ExpiredKept { next: Some(*user), ..expired });
+                }
+            }
+            Ok(expired)
         })
     }
 
@@ -602,9 +632,9 @@ impl Tables {
 
     fn usage(&self, user: UserId, upto: Mid) -> BoxUsage {
         let mut usage = BoxUsage::default();
-        for (_, stowed) in self.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid <= upto) {
+        for (_, letter) in self.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid <= upto) {
             usage.count += 1;
-            usage.bytes += stowed.body.len() as u64;
+            usage.bytes += letter.body.len() as u64;
         }
         usage
     }

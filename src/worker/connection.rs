@@ -49,6 +49,8 @@ pub(super) struct Connection<T> {
     pub(super) tickets: u32,
     /// True exactly when the client has ended its side.
     pub(super) ended: bool,
+    /// True exactly when a read has found that end, and a later turn is to take it in.
+    pub(super) end_waits: bool,
     /// True exactly when the channel table has been told that the client is gone.
     pub(super) counted_gone: bool,
     /// The way of the latest chat, which the next one often takes too.
@@ -144,6 +146,7 @@ impl<T> Connection<T> {
             in_main: 0,
             tickets: 0,
             ended: false,
+            end_waits: false,
             counted_gone: false,
             route: None,
             leaving: None,

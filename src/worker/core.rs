@@ -27,6 +27,8 @@ pub const READ_BUDGET: usize = 65_536;
 pub const IN_MAIN_MAX: u32 = 256;
 /// Bytes of input that may wait behind a login or behind requests in main; past it the channel is not read.
 pub const WAITING_INPUT_MAX: usize = 65_536;
+/// Ends that one turn takes in: each costs a farewell, and who has more to say waits behind them.
+pub(super) const ENDS_MAX: usize = 64;
 /// Reads that are still done on a connection that takes no more output, for what was asked before.
 const LAST_READS: usize = 16;
 
@@ -78,6 +80,8 @@ pub struct Core<T: Transport> {
     pub(super) stopping: bool,
     /// True exactly when the thread is to end.
     pub(super) exiting: bool,
+    /// Ends taken in in this turn.
+    ends: usize,
     letters: Vec<Mail>,
     due: Vec<ChannelId>,
 }
@@ -102,6 +106,7 @@ impl<T: Transport> Core<T> {
             accepting: true,
             stopping: false,
             exiting: false,
+            ends: 0,
             letters: Vec::new(),
             due: Vec::new(),
         }
@@ -110,6 +115,7 @@ impl<T: Transport> Core<T> {
     /// Begins a turn: the time, and the mailbox.
     pub fn begin(&mut self, now: Now) {
         self.now = now;
+        self.ends = 0;
         let mut letters = std::mem::take(&mut self.letters);
         self.mailbox.take(&mut letters);
         for letter in letters.drain(..) {
@@ -129,6 +135,12 @@ impl<T: Transport> Core<T> {
         if readable {
             self.read(id);
         }
+    }
+
+    /// Counts an end in; false when the turn has taken in enough of them. In level mode the poller tells again.
+    pub fn may_take_end(&mut self) -> bool {
+        self.ends += 1;
+        self.ends <= ENDS_MAX
     }
 
     /// Ends a turn: what has waited goes on, time limits are looked at, everything is written and told.
@@ -203,6 +215,10 @@ impl<T: Transport> Core<T> {
 
     fn read(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
+        // The poller tells of an end until it is taken in; then there is nothing to read.
+        if self.connection(id).is_some_and(|connection| connection.end_waits) && self.ends >= ENDS_MAX {
+            return;
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         let Some(connection) = self.connection(id) else {
             self.scratch = scratch;
@@ -217,6 +233,7 @@ impl<T: Transport> Core<T> {
             self.shared.metrics.bytes_in.add(count as u64);
         }
         match outcome {
+            Ok(0) if !self.may_take_end() => self.leave_end_waiting(id),
             Ok(0) => self.input_ended(id),
             Ok(count) => self.take_input(id, &scratch[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -224,6 +241,12 @@ impl<T: Transport> Core<T> {
         }
         self.scratch = scratch;
         self.adjust_interest(id);
+    }
+
+    fn leave_end_waiting(&mut self, id: ChannelId) {
+        if let Some(connection) = self.connection(id) {
+            connection.end_waits = true;
+        }
     }
 
     /// Reads only while there is room for what is read, writes only while the kernel has refused some.

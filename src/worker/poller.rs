@@ -6,9 +6,8 @@
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
-use std::fmt;
 use std::io;
-use std::num::NonZeroUsize;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -25,14 +24,11 @@ pub struct Poller {
     waker: OwnedFd,
 }
 
-/// What a wait has brought.
-pub struct Events(Vec<epoll::Event>);
+/// Events that one wait takes at most.
+const EVENTS_MAX: usize = 1024;
 
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
-    }
-}
+/// The sources that a wait has found ready.
+pub type Events = Vec<Ready>;
 
 /// One source that is ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,25 +39,20 @@ pub struct Ready {
     pub readable: bool,
     /// It can be written, or has an error to tell.
     pub writable: bool,
+    /// Both sides have ended, or it is broken: nothing more will come.
+    pub over: bool,
 }
 
-impl Events {
-    /// Room for that many events a wait.
-    pub fn with_capacity(capacity: NonZeroUsize) -> Self {
-        Events(Vec::with_capacity(capacity.get()))
-    }
-
-    /// The sources that are ready.
-    pub fn iter(&self) -> impl Iterator<Item = Ready> {
-        self.0.iter().filter(|event| event.data.u64() != WAKER_KEY).map(|event| {
-            let flags = event.flags;
-            let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
-            Ready {
-                key: event.data.u64() as usize,
-                readable: broken || flags.contains(EventFlags::IN),
-                writable: broken || flags.contains(EventFlags::OUT),
-            }
-        })
+impl Ready {
+    fn new(event: &epoll::Event) -> Self {
+        let flags = event.flags;
+        let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        Ready {
+            key: event.data.u64() as usize,
+            readable: broken || flags.contains(EventFlags::IN),
+            writable: broken || flags.contains(EventFlags::OUT),
+            over: flags.contains(EventFlags::HUP),
+        }
     }
 }
 
@@ -85,14 +76,19 @@ impl Poller {
     /// # Errors
     /// As the kernel says; an interruption is none.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        events.0.clear();
+        events.clear();
         let timeout = timeout.map(|limit| Timespec {
             tv_sec: limit.as_secs().min(i64::MAX as u64) as i64,
             tv_nsec: limit.subsec_nanos().into(),
         });
-        let room = rustix::buffer::spare_capacity(&mut events.0);
-        match epoll::wait(&self.epoll, room, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        let mut room = [const { MaybeUninit::uninit() }; EVENTS_MAX];
+        match epoll::wait(&self.epoll, &mut room, timeout.as_ref()) {
+            Ok((found, _)) => {
+                let sources = found.iter().filter(|event| event.data.u64() != WAKER_KEY);
+                events.extend(sources.map(Ready::new));
+                Ok(())
+            }
+            Err(rustix::io::Errno::INTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -135,12 +131,12 @@ mod tests {
     #[test]
     fn a_wake_ends_the_present_or_the_next_wait_and_is_no_sources_event() {
         let poller = Poller::new().unwrap();
-        let mut events = Events::with_capacity(NonZeroUsize::MIN);
+        let mut events = Events::new();
         for _ in 0..2 {
             poller.wake();
             poller.wake();
             poller.wait(&mut events, Some(LONG)).unwrap();
-            assert_eq!((events.0.len(), events.iter().count()), (1, 0));
+            assert_eq!(events, []);
         }
         std::thread::scope(|scope| {
             scope.spawn(|| poller.wake());
@@ -151,9 +147,9 @@ mod tests {
     #[test]
     fn without_a_wake_the_wait_ends_in_time() {
         let poller = Poller::new().unwrap();
-        let mut events = Events::with_capacity(NonZeroUsize::MIN);
+        let mut events = Events::new();
         poller.wait(&mut events, Some(Duration::from_micros(10))).unwrap();
-        assert_eq!(events.0.len(), 0);
+        assert_eq!(events, []);
     }
 
     #[test]

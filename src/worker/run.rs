@@ -15,11 +15,8 @@ use crate::sync::Arc;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// Events that one wait takes at most.
-const EVENTS_MAX: usize = 1024;
 /// Connections that one turn accepts at most from one listener, so that a storm of them starves nobody.
 const ACCEPTS_MAX: usize = 64;
 /// Listeners have the highest keys.
@@ -137,7 +134,7 @@ impl Worker {
 
     /// Works until it is told to end.
     pub fn run(mut self) {
-        let mut events = Events::with_capacity(NonZeroUsize::new(EVENTS_MAX).unwrap_or(NonZeroUsize::MIN));
+        let mut events = Events::new();
         let mut knocked = Vec::new();
         while !self.core.is_exiting() {
             if let Err(error) = self.poller.wait(&mut events, self.timeout()) {
@@ -145,9 +142,11 @@ impl Worker {
                 std::thread::sleep(REST);
             }
             self.core.begin(self.clock.now());
-            for event in events.iter() {
+            for event in &events {
                 match event.key.checked_sub(LISTENER_KEYS) {
                     Some(listener) => knocked.push(listener),
+                    // A broken connection; a read would take the error away.
+                    None if event.over && !self.core.may_take_end() => {}
                     None => self.core.ready(event.key, event.readable, event.writable),
                 }
             }

@@ -1,5 +1,6 @@
 //! What a worker does with its channels, turn by turn, on made-up connections. The test plays main and the others.
 
+use super::core::ENDS_MAX;
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::UserId;
 use crate::offline::queue::ASKS_MAX;
@@ -52,6 +53,25 @@ fn assert_nothing_under_way(bench: &mut Bench, channel: ChannelId) {
     let connection = bench.cores[0].connection(channel).expect("it is still there");
     let under_way = (connection.logging_in, connection.in_main, connection.tickets, connection.input.len());
     assert_eq!(under_way, (false, 0, 0, 0), "login, requests in main, tickets, waiting input");
+}
+
+#[test]
+fn a_storm_of_ends_is_taken_in_a_few_at_a_turn_while_others_are_read_at_once() {
+    let mut bench = Bench::with(1, 2 * ENDS_MAX);
+    let lost: Vec<Client> = (0..3 * ENDS_MAX / 2).map(|_| bench.accept().1).collect();
+    let (_, _, stayer) = logged_in(&mut bench, ANN);
+    lost.iter().for_each(Client::end);
+    stayer.send(r#"{"msgid":7,"friendid":2}"#);
+    let departures =
+        |entries: &[Entry<_>]| entries.iter().filter(|entry| matches!(entry, Entry::Departure(_))).count();
+    bench.turn();
+    let first = bench.entries();
+    assert_eq!(departures(&first), ENDS_MAX, "the rest waits");
+    assert!(first.iter().any(|entry| matches!(entry, Entry::Ask(_))), "behind whoever has more to say");
+    bench.turn();
+    assert_eq!(departures(&bench.entries()), lost.len() - ENDS_MAX);
+    bench.turn();
+    assert_eq!(departures(&bench.entries()), 0, "each once");
 }
 
 #[test]
@@ -139,8 +159,9 @@ fn a_logout_that_races_a_kick_settles_the_session_and_the_channel_once_each() {
         if kick_first {
             assert_eq!((ended, settled), (vec![(Some(session), false)], vec![(Some(session), 1)]));
         } else {
-            // The kick found nobody logged in any more, and reports before the worker's turn is over.
-            assert_eq!(ended, [(None, false), (Some(session), true)]);
+            // The kick found nobody logged in any more. It reports before the worker's turn is over, but the logout goes
+            // with the requests of its channel, ahead of ends.
+            assert_eq!(ended, [(Some(session), true), (None, false)]);
             settled.sort();
             assert_eq!(settled, [(None, 0), (Some(session), 1)]);
         }

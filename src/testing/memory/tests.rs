@@ -80,6 +80,7 @@ fn script(s: &mut impl Storage) -> Vec<String> {
         groups_of(bob); commit(); begin(); commit();
     }
     boxes(s, &mut t);
+    old_boxes(s, &mut t);
     accepted(s, &mut t);
     history(s, &mut t);
     tokens(s, &mut t);
@@ -107,6 +108,21 @@ fn boxes(s: &mut impl Storage, t: &mut Transcript) {
     note! { t, s,
         box_usage(bob); commit(); begin(); keep(bob, Mid(2), 0, b"kept", false); commit(); kept(bob, Mid(0), 9, 99);
         user_named("eve");
+    }
+}
+
+fn old_boxes(s: &mut impl Storage, t: &mut Transcript) {
+    let (dan, eve) = (UserId(60), UserId(70));
+    note! { t, s,
+        expire_kept(100, None, 9); begin(); expire_kept(-1, None, 9);
+        keep(dan, Mid(1), 100, b"1", false); keep(dan, Mid(2), 200, b"2", false); keep(dan, Mid(3), 300, b"3", false);
+        keep(eve, Mid(1), 200, b"e", false); keep(UserId(80), Mid(1), 900, b"new", false);
+        // A clock that was set back: what is old behind something new stays until that is old.
+        keep(UserId(80), Mid(2), 1, b"old", false);
+        expire_kept(300, Some(dan), 1); kept(dan, Mid(0), 9, 99); expire_kept(300, Some(dan), 1);
+        expire_kept(300, Some(dan), 1); expire_kept(300, Some(eve), 9); expire_kept(300, Some(dan), 9);
+        kept(dan, Mid(0), 9, 99); box_usage(eve); box_usage(UserId(80)); expire_kept(901, Some(dan), 9);
+        box_usage(UserId(80)); commit();
     }
 }
 

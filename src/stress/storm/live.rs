@@ -1,0 +1,338 @@
+//! Those who stay while a crowd is lost: pairs who chat at a steady pace, and visitors who log in and are kicked.
+//!
+//! Runs on the scenario's thread. Whatever it measures is put down under the part of the storm in which it began.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use super::super::client::{self, Heard};
+use super::super::fault::StressError;
+use super::super::fleet::{Fleet, News, What};
+use super::super::login::{Names, told};
+use super::super::report::Latencies;
+use super::super::stamp::{read_stamp, stamp};
+use super::kicker::{Kicked, Order};
+use super::timeline::{Phase, Timeline};
+
+/// Each talker sends so often.
+const CHAT_EVERY: Duration = Duration::from_millis(4);
+
+/// Bytes of a chat's text.
+const CHAT_BYTES: usize = 64;
+
+/// A visitor stays, and stays away, for so long.
+const VISIT: Duration = Duration::from_millis(50);
+
+/// How long what is under way at the end is waited for.
+const LAST_ANSWERS: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
+
+/// What was measured in one part.
+#[derive(Debug)]
+pub(super) struct Figures {
+    pub(super) chat: Latencies,
+    pub(super) seq_chat: Latencies,
+    pub(super) seq_answer: Latencies,
+    pub(super) login: Latencies,
+    pub(super) goodbye: Latencies,
+    pub(super) kick: Latencies,
+}
+
+/// All that was seen.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) phases: [Figures; 3],
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    pub(super) reordered: u64,
+    pub(super) unanswered: u64,
+    pub(super) errors: u64,
+    pub(super) refused: u64,
+    pub(super) example: String,
+    /// Logins of visitors.
+    pub(super) logins: u64,
+    /// Talkers who lost their connection.
+    pub(super) touched: usize,
+    pub(super) not_kicked: usize,
+    pub(super) told_nothing: usize,
+    pub(super) online_after_wait: usize,
+    pub(super) no_end: usize,
+    pub(super) no_answer: usize,
+}
+
+#[derive(Debug)]
+struct Talker {
+    due: Instant,
+    sent: u64,
+    received: u64,
+    /// When each chat with `seq` that is not answered was due.
+    unanswered: HashMap<u64, Instant>,
+}
+
+#[derive(Debug)]
+enum Visitor {
+    /// Not connected; comes at that time.
+    Away(Instant),
+    /// Has begun to connect and is not logged in.
+    Entering(Instant),
+    /// Is logged in, and is to be kicked at that time.
+    Present(Instant),
+    /// The kick is asked for.
+    Doomed { kicked: Option<Kicked>, goodbye: Option<Instant>, ended: bool },
+    /// Went wrong; does nothing more.
+    Stuck,
+}
+
+/// The thread's state. The first clients are talkers, in pairs, the rest visitors.
+pub(super) struct Live<'a> {
+    fleet: &'a mut Fleet,
+    ids: &'a [i64],
+    names: &'a Names,
+    timeline: &'a Timeline,
+    order: Sender<Order>,
+    answers: Receiver<Result<Kicked, StressError>>,
+    start: Instant,
+    talkers: Vec<Talker>,
+    visitors: Vec<Visitor>,
+    seen: Seen,
+}
+
+impl<'a> Live<'a> {
+    pub(super) fn new(
+        fleet: &'a mut Fleet,
+        ids: &'a [i64],
+        talkers: usize,
+        names: &'a Names,
+        timeline: &'a Timeline,
+        (order, answers): (Sender<Order>, Receiver<Result<Kicked, StressError>>),
+    ) -> Self {
+        let start = Instant::now();
+        // Not all at once, or each would wait for the others.
+        let due = |who: usize| start + CHAT_EVERY * who as u32 / talkers as u32;
+        let talker = |who| Talker { due: due(who), sent: 0, received: 0, unanswered: HashMap::new() };
+        let visitors = (talkers..fleet.size()).map(|_| Visitor::Present(start)).collect();
+        Live {
+            fleet,
+            ids,
+            names,
+            timeline,
+            order,
+            answers,
+            start,
+            talkers: (0..talkers).map(talker).collect(),
+            visitors,
+            seen: Seen::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Seen, StressError> {
+        let mut news = Vec::new();
+        let mut over = None;
+        loop {
+            let now = Instant::now();
+            if self.timeline.is_over() {
+                let over = *over.get_or_insert(now);
+                if self.is_quiet() || now > over + LAST_ANSWERS {
+                    return Ok(self.finish());
+                }
+            } else {
+                self.chat(now);
+            }
+            self.move_visitors(now, over.is_some())?;
+            let next = self.talkers.iter().map(|talker| talker.due).min().unwrap_or(now);
+            let wait = next.saturating_duration_since(Instant::now());
+            self.fleet.turn(if over.is_some() { CHAT_EVERY } else { wait }, &mut news)?;
+            for one in news.drain(..) {
+                self.hear(one);
+            }
+        }
+    }
+
+    /// Sends what is due. One that comes late is stamped with the time at which it was due.
+    fn chat(&mut self, now: Instant) {
+        let mut msg = String::new();
+        for (who, talker) in self.talkers.iter_mut().enumerate() {
+            while talker.due <= now {
+                stamp(&mut msg, talker.sent, talker.due.saturating_duration_since(self.start), CHAT_BYTES);
+                let to = self.ids[who ^ 1];
+                if asks_for_answers(who) {
+                    self.fleet.send(who, &client::chat_with_seq(to, &msg, talker.sent));
+                    talker.unanswered.insert(talker.sent, talker.due);
+                } else {
+                    self.fleet.send(who, &client::chat(to, &msg));
+                }
+                talker.sent += 1;
+                talker.due += CHAT_EVERY;
+            }
+        }
+    }
+
+    fn move_visitors(&mut self, now: Instant, is_over: bool) -> Result<(), StressError> {
+        while let Ok(kicked) = self.answers.try_recv() {
+            let kicked = kicked?;
+            self.seen.phases[self.timeline.phase(kicked.at) as usize].kick.record(kicked.answered);
+            self.seen.not_kicked += usize::from(!kicked.is_listed);
+            self.seen.online_after_wait += usize::from(kicked.is_online);
+            let at = kicked.who - self.talkers.len();
+            if let Visitor::Doomed { kicked: known, .. } = &mut self.visitors[at] {
+                *known = Some(kicked);
+            }
+            self.complete(at);
+        }
+        for at in 0..self.visitors.len() {
+            let who = self.talkers.len() + at;
+            match self.visitors[at] {
+                Visitor::Away(until) if until <= now && !is_over => {
+                    self.fleet.connect(who)?;
+                    self.fleet.send(who, &client::login(&self.names.name(who)));
+                    self.visitors[at] = Visitor::Entering(now);
+                }
+                Visitor::Present(until) if until <= now && !is_over => {
+                    // The kicker is there as long as this thread has not ended.
+                    let _ = self.order.send(Order { who, id: self.ids[who] });
+                    self.visitors[at] = Visitor::Doomed { kicked: None, goodbye: None, ended: false };
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, News { who, at, what }: News) {
+        match what {
+            What::Connected | What::Heard(Heard::Other) => {}
+            what if who < self.talkers.len() => self.hear_talker(who, at, what),
+            what => self.hear_visitor(who - self.talkers.len(), at, what),
+        }
+    }
+
+    fn hear_talker(&mut self, who: usize, at: Instant, what: What) {
+        match what {
+            What::Heard(Heard::Chat { msg }) => {
+                let (start, expected) = (self.start, self.talkers[who].received);
+                self.talkers[who].received += 1;
+                let Some((_, sent)) = read_stamp(&msg).filter(|(serial, _)| *serial == expected) else {
+                    self.seen.reordered += 1;
+                    return;
+                };
+                let figures = &mut self.seen.phases[self.timeline.phase(start + sent) as usize];
+                let latencies = if asks_for_answers(who) { &mut figures.seq_chat } else { &mut figures.chat };
+                latencies.record(at.saturating_duration_since(start + sent));
+            }
+            What::Heard(Heard::Done { seq }) => {
+                if let Some(due) = self.talkers[who].unanswered.remove(&seq) {
+                    let figures = &mut self.seen.phases[self.timeline.phase(due) as usize];
+                    figures.seq_answer.record(at.saturating_duration_since(due));
+                }
+            }
+            What::Ended(_) => self.seen.touched += 1,
+            other => {
+                self.seen.errors += 1;
+                self.seen.example = told(&other);
+            }
+        }
+    }
+
+    fn hear_visitor(&mut self, at: usize, when: Instant, what: What) {
+        match (&mut self.visitors[at], what) {
+            (Visitor::Entering(began), What::Heard(Heard::LoggedIn { .. })) => {
+                let figures = &mut self.seen.phases[self.timeline.phase(*began) as usize];
+                figures.login.record(when.saturating_duration_since(*began));
+                self.seen.logins += 1;
+                self.visitors[at] = Visitor::Present(when + VISIT);
+            }
+            (Visitor::Doomed { goodbye, .. }, What::Heard(Heard::Goodbye { .. })) => *goodbye = Some(when),
+            (Visitor::Doomed { ended, .. }, What::Ended(_)) => {
+                *ended = true;
+                self.complete(at);
+            }
+            (_, other) => {
+                self.seen.refused += 1;
+                self.seen.example = told(&other);
+                self.visitors[at] = Visitor::Stuck;
+            }
+        }
+    }
+
+    /// A kick is over when it is answered and its visitor has seen the end.
+    fn complete(&mut self, at: usize) {
+        let Visitor::Doomed { kicked: Some(kicked), goodbye, ended: true } = &self.visitors[at] else {
+            return;
+        };
+        match goodbye {
+            Some(when) => {
+                let figures = &mut self.seen.phases[self.timeline.phase(kicked.at) as usize];
+                figures.goodbye.record(when.saturating_duration_since(kicked.at));
+            }
+            None => self.seen.told_nothing += 1,
+        }
+        self.visitors[at] = Visitor::Away(Instant::now() + VISIT);
+    }
+
+    /// True exactly when nothing is under way.
+    fn is_quiet(&self) -> bool {
+        let talk = self.talkers.iter().enumerate().all(|(who, talker)| {
+            talker.received >= self.talkers[who ^ 1].sent && talker.unanswered.is_empty()
+        });
+        talk && self
+            .visitors
+            .iter()
+            .all(|visitor| !matches!(visitor, Visitor::Entering(_) | Visitor::Doomed { .. }))
+    }
+
+    fn finish(mut self) -> Seen {
+        for talker in &self.talkers {
+            self.seen.sent += talker.sent;
+            self.seen.received += talker.received;
+            self.seen.unanswered += talker.unanswered.len() as u64;
+        }
+        for visitor in &self.visitors {
+            match visitor {
+                Visitor::Entering(_) => self.seen.no_answer += 1,
+                Visitor::Doomed { .. } => self.seen.no_end += 1,
+                Visitor::Away(_) | Visitor::Present(_) | Visitor::Stuck => {}
+            }
+        }
+        self.seen
+    }
+}
+
+/// Every second pair does.
+fn asks_for_answers(who: usize) -> bool {
+    who / 2 % 2 == 1
+}
+
+impl Figures {
+    fn new() -> Self {
+        Figures {
+            chat: Latencies::new(),
+            seq_chat: Latencies::new(),
+            seq_answer: Latencies::new(),
+            login: Latencies::new(),
+            goodbye: Latencies::new(),
+            kick: Latencies::new(),
+        }
+    }
+}
+
+impl Seen {
+    fn new() -> Self {
+        Seen {
+            phases: Phase::ALL.map(|_| Figures::new()),
+            sent: 0,
+            received: 0,
+            reordered: 0,
+            unanswered: 0,
+            errors: 0,
+            refused: 0,
+            example: String::new(),
+            logins: 0,
+            touched: 0,
+            not_kicked: 0,
+            told_nothing: 0,
+            online_after_wait: 0,
+            no_end: 0,
+            no_answer: 0,
+        }
+    }
+}
