@@ -187,6 +187,7 @@ impl Parts {
             box_messages: config.box_messages as u64,
             box_bytes: config.box_bytes as u64,
             ack_window: config.ack_window,
+            presence_delay_us: config.presence_delay.as_micros() as u64,
             reject_duplicates: config.duplicate == Duplicate::Reject,
         };
         Drain::new(

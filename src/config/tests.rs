@@ -56,6 +56,7 @@ fn the_defaults_are_those_of_the_contract() {
         box_messages: 1000,
         box_bytes: 16 * 1024 * 1024,
         ack_window: 32,
+        presence_delay: Duration::from_secs(5),
         argon2: Argon2Cost { memory_kib: 19_456, passes: 2, lanes: 1 },
         stop_drain: Duration::from_secs(2),
         log: LevelFilter::INFO,

@@ -4,7 +4,8 @@
 //! or writes a live socket, and never waits for anything but its queue and its own commits.
 //!
 //! What it does with each entry is told in `ending` (departures, settlements, closing), `stop` (stops and drains),
-//! `service::accounts` (logins, registrations), `service::bans`, `service::chats` and `service::groups`.
+//! `service::accounts` (logins, registrations), `service::bans`, `service::chats`, `service::groups` and
+//! `service::presence` (who is told that friends come and go).
 
 use super::batch::{Batch, Effect, EndKey};
 use super::departure::Parting;
@@ -25,6 +26,7 @@ use crate::service::auth::Auth;
 use crate::service::bans::{BanFault, Bans};
 use crate::service::groups::KnownGroup;
 use crate::service::people::{People, Person};
+use crate::service::presence::Presence;
 use crate::service::registry::Registry;
 use crate::service::repetitions::Repetitions;
 use crate::service::storage::Storage;
@@ -62,6 +64,8 @@ pub struct Policy {
     pub box_bytes: u64,
     /// Messages that are under way to a client that confirms them.
     pub ack_window: usize,
+    /// How long nobody is told that a user has gone, in microseconds.
+    pub presence_delay_us: u64,
     /// True exactly when a login for a user who is online is refused rather than taking over.
     pub reject_duplicates: bool,
 }
@@ -90,6 +94,7 @@ pub struct Drain<St, S> {
     pub(crate) policy: Policy,
     pub(crate) batch: Batch<St>,
     pub(crate) people: People,
+    pub(crate) presence: Presence,
     pub(crate) bans: Bans,
     pub(crate) groups: HashMap<GroupId, Arc<KnownGroup>>,
     pub(crate) repetitions: Repetitions,
@@ -128,6 +133,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             policy,
             batch: Batch::new(store),
             people: People::default(),
+            presence: Presence::default(),
             bans: Bans::default(),
             groups: HashMap::new(),
             repetitions: Repetitions::default(),
@@ -218,6 +224,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if !self.batch.is_in_debt() {
             self.people.tidy(self.around.registry.len());
         }
+        self.tell_watchers();
         self.stop_further();
     }
 
@@ -231,7 +238,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
         let stop = self.stop.is_some().then_some(LOOK_US);
         let expiry = self.expire_at_us.min(self.expire_accepted_at_us);
-        [grace, retry, stop, Some(until(expiry))].into_iter().flatten().min()
+        let presence = self.presence.timeout_us(self.now.mono_us);
+        [grace, retry, stop, presence, Some(until(expiry))].into_iter().flatten().min()
     }
 
     /// True exactly when everything that had to be written is written.
@@ -304,10 +312,18 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     let worker = self.around.table.worker(asker.channel);
                     put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));
                 }
-                Effect::LoggedIn { worker, letter, .. } if committed => put(worker, letter),
+                Effect::LoggedIn { worker, letter, user, key, .. } if committed => {
+                    self.show_online(user, key);
+                    put(worker, letter);
+                }
                 Effect::LoggedIn { worker, user, key, asker, .. } => {
                     self.undo_login(user, key);
                     put(worker, refusal(&asker, Errno::NotStored));
+                }
+                Effect::Befriended { user, friend, online } => {
+                    if committed {
+                        self.watch_added(user, friend, online);
+                    }
                 }
                 Effect::Proven { mut login } => {
                     login.proven = true;

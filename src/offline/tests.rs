@@ -6,8 +6,10 @@
 //! | `messages` | where a message goes when its receiver comes and goes, and in what order |
 //! | `faults` | what a failed transaction leaves: nothing accepted in silence, nothing owed forgotten |
 //! | `closing` | when a channel's fd is asked for |
+//! | `presence` | what friends are told when a user comes or goes, and when |
 
 mod closing;
 mod faults;
 mod logins;
 mod messages;
+mod presence;

@@ -11,6 +11,7 @@ pub(crate) mod chats;
 pub mod fingerprint;
 pub(crate) mod groups;
 pub(crate) mod people;
+pub mod presence;
 pub mod registry;
 pub mod repetitions;
 pub mod storage;

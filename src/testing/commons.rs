@@ -24,6 +24,9 @@ pub(crate) const BOX_MESSAGES: u64 = 20;
 /// Messages under way to a client that confirms.
 pub(crate) const ACK_WINDOW: usize = 4;
 
+/// How long nobody is told that a user has gone, in microseconds.
+pub(crate) const PRESENCE_DELAY_US: u64 = 5_000_000;
+
 /// The shared parts.
 pub(crate) struct Commons {
     pub(crate) table: Arc<ChannelTable>,
@@ -108,6 +111,7 @@ pub(crate) fn policy() -> Policy {
         box_messages: BOX_MESSAGES,
         box_bytes: 16 * 1024 * 1024,
         ack_window: ACK_WINDOW,
+        presence_delay_us: PRESENCE_DELAY_US,
         reject_duplicates: false,
     }
 }

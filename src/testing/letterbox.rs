@@ -3,6 +3,7 @@
 use super::words::Said;
 use crate::channel::{ChannelId, ChannelTable};
 use crate::offline::{Mail, Outlet};
+use crate::service::presence::Notice;
 use crate::sync::{Arc, AtomicBool, Lock, Ordering};
 
 /// An outlet that records letters. As with the real mailbox, a chat for a session that has ended comes back.
@@ -28,6 +29,19 @@ impl Letterbox {
     pub(crate) fn take(&self, channel: Option<ChannelId>) -> Vec<Mail> {
         let mut letters = self.letters.lock();
         letters.extract_if(.., |letter| channel.is_none() || Said::of(letter).0 == channel).collect()
+    }
+}
+
+impl Letterbox {
+    /// Takes what watchers were told.
+    pub(crate) fn notices(&self) -> Vec<Notice> {
+        let mut letters = self.letters.lock();
+        let bulletins = letters.extract_if(.., |letter| matches!(letter, Mail::Presence(_)));
+        let notices = bulletins.flat_map(|letter| match letter {
+            Mail::Presence(bulletin) => bulletin.notices.clone(),
+            _ => Vec::new(),
+        });
+        notices.collect()
     }
 }
 

@@ -61,7 +61,9 @@ impl Said {
             Mail::Settle { channel, session } => (Some(*channel), Said::Settle(*session)),
             Mail::Close { channel } => (Some(*channel), Said::Close),
             Mail::Probe { channel, .. } => (Some(*channel), Said::Probe),
-            Mail::Report(_) | Mail::Accept | Mail::CloseListeners | Mail::Exit => (None, Said::ToWorker),
+            Mail::Presence(_) | Mail::Report(_) | Mail::Accept | Mail::CloseListeners | Mail::Exit => {
+                (None, Said::ToWorker)
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `routing` | where a chat goes |
 //! | `words` | what a channel is told, in the words of its protocol |
 //! | `letters` | what each letter in the mailbox means |
+//! | `news` | events of friends who come and go |
 //! | `leaving` | the step, the farewell, the settlement |
 //! | `connection`, `outbuf` | one channel, and its unsent output |
 //! | `mailbox` | what others say |
@@ -27,6 +28,7 @@ pub mod limits;
 mod lines;
 pub mod listener;
 pub mod mailbox;
+mod news;
 pub mod outbuf;
 mod requests;
 mod routing;
