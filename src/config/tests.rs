@@ -149,6 +149,7 @@ fn the_bounds_are_part_of_the_range() {
         ("--workers", vec!["1", "256"], vec!["0", "257", "-1", "2.5"]),
         ("--max-frame", vec!["256", "16MiB"], vec!["255", "16777217"]),
         ("--stop-drain", vec!["0s", "8s"], vec!["8001ms"]),
+        ("--presence-delay", vec!["0s", "1h"], vec!["3601s", "-1s", "5"]),
     ] {
         for value in good {
             load(&[flag, value], &[], None).unwrap();

@@ -312,8 +312,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     let worker = self.around.table.worker(asker.channel);
                     put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));
                 }
-                Effect::LoggedIn { worker, letter, user, key, .. } if committed => {
-                    self.show_online(user, key);
+                Effect::LoggedIn { worker, letter, user, .. } if committed => {
+                    self.show_online(user);
                     put(worker, letter);
                 }
                 Effect::LoggedIn { worker, user, key, asker, .. } => {

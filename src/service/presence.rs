@@ -347,12 +347,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// A login is committed. Nothing is told of a session that was over before.
-    pub(crate) fn show_online(&mut self, user: UserId, (channel, number): EndKey) {
+    pub(crate) fn show_online(&mut self, user: UserId) {
         let Some(person) = self.people.find(user) else { return };
-        let Some(session) = person.session.as_ref().filter(|s| (s.channel, s.number) == (channel, number))
-        else {
-            return;
-        };
+        let Some(session) = &person.session else { return };
         if self.presence.came(user, &person.name, session.epoch) {
             self.around.metrics.presence_spared.add(1);
         }

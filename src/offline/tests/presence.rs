@@ -279,6 +279,16 @@ fn a_friend_who_comes_in_the_batch_in_which_he_is_added_is_told() {
 }
 
 #[test]
+fn a_friend_who_goes_in_the_batch_in_which_he_is_added_is_told() {
+    let mut desk = without_delay();
+    let [ann, bob] = ["ann", "bob"].map(|name| desk.user(name));
+    let (ann, bob) = (desk.watching(ann), desk.enter(bob));
+    desk.ask(Ask::AddFriend { asker: asker(ann.channel, 7, None), user: ann.user, friend: bob.user });
+    desk.leave(bob, Reason::PeerClosed);
+    assert_eq!(desk.told(), [(ann.channel, bob.user, false, 1)]);
+}
+
+#[test]
 fn only_sessions_with_the_cap_are_told_and_nobody_of_himself() {
     let mut desk = without_delay();
     let [ann, bob] = ["ann", "bob"].map(|name| desk.user(name));
