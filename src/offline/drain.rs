@@ -5,7 +5,7 @@
 //!
 //! What it does with each entry is told in `ending` (departures, settlements, closing), `stop` (stops and drains),
 //! `service::accounts` (logins, registrations), `service::bans`, `service::chats`, `service::groups` and
-//! `service::presence` (who is told that friends come and go).
+//! `service::watching` (who is told that friends come and go).
 
 use super::batch::{Batch, Effect, EndKey};
 use super::departure::Parting;

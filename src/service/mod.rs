@@ -17,3 +17,4 @@ pub mod repetitions;
 pub mod storage;
 pub mod ticket;
 pub mod unconfirmed;
+mod watching;

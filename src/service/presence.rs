@@ -1,17 +1,13 @@
 //! Friends who come and go (cap `presence`): who watches whom, what each watcher was told last, who is held back.
 //!
-//! On main. Plain data, time comes as an argument. A friend is shown as one state, and a watcher is told when that is
-//! not what it was told last, by the login answer or by an event. So nothing is queued for anybody: what changes
-//! twice before it is told is told once, and what changes back is not told at all. Only committed states are shown.
+//! Owned by main. Plain data, time comes as an argument; `watching` is what main does with it. A friend is shown as one
+//! state, and a watcher is told when that is not what it was told last, by the login answer or by an event. So nothing
+//! is queued for anybody: what changes twice before it is told is told once, and what changes back is not told at all.
 //! Nobody is known here who has no watcher online.
 
-use super::answer::FriendNow;
-use super::storage::Storage;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Epoch, UserId};
-use crate::offline::Mail;
 use crate::offline::batch::EndKey;
-use crate::offline::drain::Drain;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -20,10 +16,6 @@ use std::ops::Bound;
 pub const WATCHED_MAX: usize = 16_384;
 /// Watchers who are looked at in one turn; the next turn goes on from there. Also the most events of one turn.
 pub const VISITS_MAX: usize = 8192;
-/// Users of whom one turn finds that they are not back.
-const GONE_MAX: usize = 8192;
-/// When main looks again at a user who is about to be back, in microseconds.
-const AGAIN_US: u64 = 100_000;
 /// When main looks again whether the workers have taken the events before, in microseconds.
 const BUSY_US: u64 = 1000;
 
@@ -217,14 +209,14 @@ impl Presence {
     }
 
     /// Takes a user who has been held back long enough.
-    fn take_due(&mut self, now_us: u64) -> Option<UserId> {
+    pub(crate) fn take_due(&mut self, now_us: u64) -> Option<UserId> {
         let due = self.held.first().copied().filter(|(until_us, _)| *until_us <= now_us)?;
         self.held.remove(&due);
         Some(due.1)
     }
 
     /// The user is shown as gone, or held back once more.
-    fn decide(&mut self, user: UserId, again_us: Option<u64>) {
+    pub(crate) fn decide(&mut self, user: UserId, again_us: Option<u64>) {
         let Some(watched) = self.watched.get_mut(&user) else { return };
         if let Some(until_us) = again_us {
             watched.shown = Shown::Held { until_us };
@@ -237,7 +229,7 @@ impl Presence {
 
     /// Bulletins for the workers, as many events as one turn may bring. None while a worker has one to take: what
     /// changes meanwhile is told in the next.
-    fn bulletins(&mut self) -> BTreeMap<usize, Bulletin> {
+    pub(crate) fn bulletins(&mut self) -> BTreeMap<usize, Bulletin> {
         let mut bulletins = BTreeMap::new();
         if self.is_busy() {
             return bulletins;
@@ -315,68 +307,6 @@ impl Presence {
         assert_eq!(watched, watching);
         assert!(self.changed.keys().all(|user| self.watched.contains_key(user)));
         assert!(self.held.iter().all(|(_, user)| self.watched.contains_key(user)));
-    }
-}
-
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
-    /// A session with the cap begins; its login answer says how its friends are.
-    pub(crate) fn watch_friends(
-        &mut self,
-        watcher: UserId,
-        key: EndKey,
-        worker: usize,
-        friends: &[FriendNow],
-    ) {
-        self.presence.begin(watcher, key, worker);
-        for FriendNow { id, name, online } in friends {
-            self.watch(watcher, *id, name, *online);
-        }
-    }
-
-    /// A friend was added, who was online then or not.
-    pub(crate) fn watch_added(&mut self, watcher: UserId, friend: UserId, online: bool) {
-        let Some(name) = self.people.find(friend).map(|person| Arc::clone(&person.name)) else { return };
-        self.watch(watcher, friend, &name, online);
-    }
-
-    fn watch(&mut self, watcher: UserId, friend: UserId, name: &str, told: bool) {
-        let person = self.people.find(friend);
-        let session = person.as_ref().and_then(|person| Some(person.session.as_ref()?.epoch));
-        let epoch = session.or(person.map(|person| person.epoch)).unwrap_or(Epoch(0));
-        self.presence.watch(watcher, friend, name, told, (session.is_some(), epoch));
-    }
-
-    /// A login is committed. Nothing is told of a session that was over before.
-    pub(crate) fn show_online(&mut self, user: UserId) {
-        let Some(person) = self.people.find(user) else { return };
-        let Some(session) = &person.session else { return };
-        if self.presence.came(user, &person.name, session.epoch) {
-            self.around.metrics.presence_spared.add(1);
-        }
-    }
-
-    /// The end of a session is committed.
-    pub(crate) fn hold_back(&mut self, user: UserId, epoch: Epoch) {
-        self.presence.left(user, epoch, self.now.mono_us + self.policy.presence_delay_us);
-    }
-
-    /// Tells watchers what has changed for them. Nothing during a stop or drain, when everybody goes.
-    pub(crate) fn tell_watchers(&mut self) {
-        if self.is_stopping() {
-            self.presence = Presence::default();
-            return;
-        }
-        for _ in 0..GONE_MAX {
-            let now_us = self.now.mono_us;
-            let Some(user) = self.presence.take_due(now_us) else { break };
-            let person = self.people.find(user);
-            // Whoever takes a place over, or waits for the settlement before, is not gone.
-            let is_back = person.is_some_and(|person| person.session.is_some() || !person.parked.is_empty());
-            self.presence.decide(user, is_back.then_some(now_us + AGAIN_US));
-        }
-        for (worker, bulletin) in self.presence.bulletins() {
-            self.post_now(worker, &mut vec![Mail::Presence(bulletin)]);
-        }
     }
 }
 
