@@ -31,6 +31,8 @@ use kind::{
 pub const CONFIG_ENV: &str = "LINGER_CONFIG";
 /// The largest grace: what is offline holds its fd no longer than that.
 pub const MAX_GRACE: Duration = Duration::from_hours(1);
+/// The longest time that friends are not told of somebody who has gone.
+const MAX_PRESENCE_DELAY: Duration = Duration::from_hours(1);
 /// The longest drain at a stop: the whole stop takes at most 10 s.
 pub const MAX_STOP_DRAIN: Duration = Duration::from_secs(8);
 /// The longest write timeout and TCP user timeout.
@@ -292,6 +294,8 @@ settings! {
     "history-age" history_age: Duration = AGES, "DURATION", "7d";
     /// Departures that the history keeps at most.
     "history-rows" history_rows: usize = Count(1, MAX_HISTORY_ROWS), "N", "100000";
+    /// How long friends are not told that a user has gone; back by then, nothing is told.
+    "presence-delay" presence_delay: Duration = Length(Duration::ZERO, MAX_PRESENCE_DELAY), "DURATION", "5s";
     /// Cost of new password hashes: memory in KiB, passes, lanes.
     "argon2" argon2: Argon2Cost = Argon2, "M,T,P", "19456,2,1";
     /// How long an orderly stop waits for goodbyes to arrive.

@@ -126,6 +126,10 @@ counters! {
     logins_resumed;
     /// Users registered.
     registrations;
+    /// Events of friends who came or went, handed out to be written.
+    presence_told;
+    /// Ends of sessions that no friend was told of, because the user was back soon.
+    presence_spared;
     /// Channels that left.
     departures;
     /// Sessions that ended.

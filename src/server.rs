@@ -197,6 +197,7 @@ impl Parts {
             box_age_ms: config.box_age.as_millis() as u64,
             history_age_ms: config.history_age.as_millis() as u64,
             history_rows: config.history_rows as u64,
+            presence_delay_us: config.presence_delay.as_micros() as u64,
             reject_duplicates: config.duplicate == Duplicate::Reject,
         };
         Drain::new(

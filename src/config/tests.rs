@@ -59,6 +59,7 @@ fn the_defaults_are_those_of_the_contract() {
         box_age: Duration::from_hours(7 * 24),
         history_age: Duration::from_hours(7 * 24),
         history_rows: 100_000,
+        presence_delay: Duration::from_secs(5),
         argon2: Argon2Cost { memory_kib: 19_456, passes: 2, lanes: 1 },
         stop_drain: Duration::from_secs(2),
         log: LevelFilter::INFO,
@@ -154,6 +155,7 @@ fn the_bounds_are_part_of_the_range() {
         ("--box-age", vec!["1s", "7d", "3650d"], vec!["0s", "999ms", "3651d", "7"]),
         ("--history-age", vec!["1s", "3650d"], vec!["0s", "3651d"]),
         ("--history-rows", vec!["1", "1000000"], vec!["0", "1000001", "7d"]),
+        ("--presence-delay", vec!["0s", "1h"], vec!["3601s", "-1s", "5"]),
     ] {
         for value in good {
             load(&[flag, value], &[], None).unwrap();

@@ -72,6 +72,8 @@ pub(crate) enum Effect {
     GoOn { asker: Asker },
     /// A login's letter if it is committed; else the session never was.
     LoggedIn { worker: usize, letter: Mail, user: UserId, key: EndKey, asker: Asker },
+    /// A friend was added, who was online then or not; the user's session watches from now on if it is committed.
+    Befriended { user: UserId, friend: UserId, online: bool },
     /// A login goes on if it is committed: another session is ended for it only when the store takes commits.
     Proven { login: Box<Login> },
     /// A copy of a chat with `seq` is safe if it is committed.

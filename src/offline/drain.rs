@@ -5,7 +5,7 @@
 //!
 //! What it does with each entry is told in `ending` (departures, settlements, closing), `stop` (stops and drains),
 //! `expiry` (what is old), `service::accounts` (logins, registrations), `service::tokens`, `service::bans`,
-//! `service::chats` and `service::groups`.
+//! `service::chats`, `service::groups` and `service::watching` (who is told that friends come and go).
 
 use super::batch::{Batch, Effect, EndKey};
 use super::departure::Parting;
@@ -28,6 +28,7 @@ use crate::service::auth::Auth;
 use crate::service::bans::{BanFault, Bans};
 use crate::service::groups::KnownGroup;
 use crate::service::people::{People, Person};
+use crate::service::presence::Presence;
 use crate::service::registry::Registry;
 use crate::service::repetitions::Repetitions;
 use crate::service::storage::Storage;
@@ -65,6 +66,8 @@ pub struct Policy {
     pub history_age_ms: u64,
     /// Rows of the history that are kept.
     pub history_rows: u64,
+    /// How long nobody is told that a user has gone, in microseconds.
+    pub presence_delay_us: u64,
     /// True exactly when a login for a user who is online is refused rather than taking over.
     pub reject_duplicates: bool,
 }
@@ -93,6 +96,7 @@ pub struct Drain<St, S> {
     pub(crate) policy: Policy,
     pub(crate) batch: Batch<St>,
     pub(crate) people: People,
+    pub(crate) presence: Presence,
     pub(crate) bans: Bans,
     pub(crate) groups: HashMap<GroupId, Arc<KnownGroup>>,
     pub(crate) repetitions: Repetitions,
@@ -132,6 +136,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             policy,
             batch: Batch::new(store),
             people: People::default(),
+            presence: Presence::default(),
             bans: Bans::default(),
             groups: HashMap::new(),
             repetitions: Repetitions::default(),
@@ -225,6 +230,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if !self.batch.is_in_debt() {
             self.people.tidy(self.around.registry.len());
         }
+        self.tell_watchers();
         self.stop_further();
         self.reconcile();
     }
@@ -239,7 +245,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
         let stop = self.stop.is_some().then_some(LOOK_US);
         let expiry = self.expiry.due_us().min(self.expire_accepted_at_us).min(self.reconciler.due_us());
-        [grace, retry, stop, Some(until(expiry))].into_iter().flatten().min()
+        let presence = self.presence.timeout_us(self.now.mono_us);
+        [grace, retry, stop, presence, Some(until(expiry))].into_iter().flatten().min()
     }
 
     /// True exactly when everything that had to be written is written.
@@ -313,10 +320,18 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                     let worker = self.around.table.worker(asker.channel);
                     put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));
                 }
-                Effect::LoggedIn { worker, letter, .. } if committed => put(worker, letter),
+                Effect::LoggedIn { worker, letter, user, .. } if committed => {
+                    self.show_online(user);
+                    put(worker, letter);
+                }
                 Effect::LoggedIn { worker, user, key, asker, .. } => {
                     self.undo_login(user, key);
                     put(worker, refusal(&asker, Errno::NotStored));
+                }
+                Effect::Befriended { user, friend, online } => {
+                    if committed {
+                        self.watch_added(user, friend, online);
+                    }
                 }
                 Effect::Proven { mut login } => {
                     login.proven = true;

@@ -5,7 +5,7 @@ use super::departure::{Departure, Milestone, Receipt, Settlement};
 use super::drain::Drain;
 use super::mail::Mail;
 use crate::channel::{ChannelId, SessionNo};
-use crate::ident::UserId;
+use crate::ident::{Epoch, UserId};
 use crate::service::chat::{Body, Chat, Custody};
 use crate::service::storage::{Completion, DepartureRow, Storage};
 
@@ -31,6 +31,7 @@ pub(super) struct Seat {
 #[derive(Debug)]
 pub(super) struct Ending {
     user: UserId,
+    epoch: Epoch,
     noticed_us: u64,
     stays: bool,
     settled: bool,
@@ -101,11 +102,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             errno = parting.errno, "offline"
         );
         self.around.registry.remove(user, channel, number);
+        self.presence.end_session(user, key);
         self.around.metrics.sessions_ended.add(1);
         self.endings.insert(
             key,
             Ending {
                 user,
+                epoch: session.epoch,
                 noticed_us,
                 stays,
                 settled: false,
@@ -269,6 +272,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 if let Some(receipt) = &ending.receipt {
                     receipt.report(now_us, Milestone::Offline);
                 }
+                let (user, epoch) = (ending.user, ending.epoch);
+                self.hold_back(user, epoch);
             }
             self.complete(key);
         }

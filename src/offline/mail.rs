@@ -5,6 +5,7 @@ use crate::channel::{ChannelId, SessionNo};
 use crate::ident::UserId;
 use crate::service::answer::Answer;
 use crate::service::chat::Chat;
+use crate::service::presence::Bulletin;
 use crossbeam_channel::Sender;
 use std::net::SocketAddr;
 
@@ -24,6 +25,8 @@ pub enum Mail {
         /// Who sent it directly, around main.
         origin: Option<Origin>,
     },
+    /// Friends of this worker's users have come or gone. Worth nothing to sessions that have ended.
+    Presence(Bulletin),
     /// Something the channel asked for is done.
     Answer {
         /// Who asked.

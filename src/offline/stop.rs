@@ -142,6 +142,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         done || self.stop_limit_us() == Some(0)
     }
 
+    /// True exactly when a stop or drain has begun.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_some()
+    }
+
     /// How long a stop or drain that has begun may still take, in microseconds.
     pub fn stop_limit_us(&self) -> Option<u64> {
         let stop = self.stop.as_ref()?;

@@ -7,9 +7,11 @@
 //! | `faults` | what a failed transaction leaves: nothing accepted in silence, nothing owed forgotten |
 //! | `closing` | when a channel's fd is asked for |
 //! | `expiry` | what is removed for its age, and how fast |
+//! | `presence` | what friends are told when a user comes or goes, and when |
 
 mod closing;
 mod expiry;
 mod faults;
 mod logins;
 mod messages;
+mod presence;

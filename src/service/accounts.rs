@@ -277,6 +277,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             token,
             seq: login.asker.seq.clone(),
         };
+        if login.caps.presence {
+            self.watch_friends(user, key, worker, &logged_in.friends);
+        }
         self.around.metrics.logins.add(1);
         tracing::info!(channel = %channel, user = %user, name = &*logged_in.name, peer = %login.peer, "online");
         let letter = greeting(channel, logged_in);
@@ -326,6 +329,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(crate) fn undo_login(&mut self, user: UserId, key: EndKey) {
         self.sessions.remove(&key);
         self.around.registry.remove(user, key.0, key.1);
+        self.presence.end_session(user, key);
         if self.around.table.end_session(key.0, key.1) {
             self.around.table.forget_user(key.0);
         }

@@ -5,6 +5,7 @@
 use super::ask::Asker;
 use super::storage::Storage;
 use crate::ident::{GroupId, UserId};
+use crate::offline::batch::Effect;
 use crate::offline::drain::{BatchFailed, Drain};
 use crate::protocol::errno::Errno;
 use crate::sync::Arc;
@@ -24,7 +25,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Ok(Some(_)) => {}
         }
         match self.batch.attempt(|store| store.add_friend(user, friend)) {
-            Some(()) => self.grant(asker, None),
+            Some(()) => {
+                if self.presence.is_watching(user) {
+                    let online = self.people.is_online(friend);
+                    self.batch.then(Effect::Befriended { user, friend, online });
+                }
+                self.grant(asker, None);
+            }
             None => self.refuse_request(asker, Errno::NotStored),
         }
     }

@@ -28,6 +28,9 @@ pub(crate) const HISTORY_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Messages under way to a client that confirms.
 pub(crate) const ACK_WINDOW: usize = 4;
 
+/// How long nobody is told that a user has gone, in microseconds.
+pub(crate) const PRESENCE_DELAY_US: u64 = 5_000_000;
+
 /// The shared parts.
 pub(crate) struct Commons {
     pub(crate) table: Arc<ChannelTable>,
@@ -122,6 +125,7 @@ pub(crate) fn policy() -> Policy {
         box_age_ms: BOX_AGE_MS,
         history_age_ms: HISTORY_AGE_MS,
         history_rows: 100_000,
+        presence_delay_us: PRESENCE_DELAY_US,
         reject_duplicates: false,
     }
 }

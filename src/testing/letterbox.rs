@@ -3,6 +3,7 @@
 use super::words::Said;
 use crate::channel::{ChannelId, ChannelTable};
 use crate::offline::{Mail, Outlet};
+use crate::service::presence::Notice;
 use crate::sync::{Arc, AtomicBool, Lock, Ordering};
 
 /// An outlet that records letters. As with the real mailbox, a chat for a session that has ended comes back.
@@ -32,6 +33,19 @@ impl Letterbox {
     /// Takes the letters of one kind, oldest first.
     pub(crate) fn take_those(&self, wanted: impl Fn(&Mail) -> bool) -> Vec<Mail> {
         self.letters.lock().extract_if(.., |letter| wanted(letter)).collect()
+    }
+}
+
+impl Letterbox {
+    /// Takes what watchers were told.
+    pub(crate) fn notices(&self) -> Vec<Notice> {
+        let mut letters = self.letters.lock();
+        let bulletins = letters.extract_if(.., |letter| matches!(letter, Mail::Presence(_)));
+        let notices = bulletins.flat_map(|letter| match letter {
+            Mail::Presence(bulletin) => bulletin.notices.clone(),
+            _ => Vec::new(),
+        });
+        notices.collect()
     }
 }
 

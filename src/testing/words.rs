@@ -61,9 +61,12 @@ impl Said {
             Mail::Settle { channel, session } => (Some(*channel), Said::Settle(*session)),
             Mail::Close { channel } => (Some(*channel), Said::Close),
             Mail::Probe { channel, .. } => (Some(*channel), Said::Probe),
-            Mail::Report(_) | Mail::Audit { .. } | Mail::Accept | Mail::CloseListeners | Mail::Exit => {
-                (None, Said::ToWorker)
-            }
+            Mail::Presence(_)
+            | Mail::Report(_)
+            | Mail::Audit { .. }
+            | Mail::Accept
+            | Mail::CloseListeners
+            | Mail::Exit => (None, Said::ToWorker),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::core::IN_MAIN_MAX;
 use super::limits::Allowance;
+use super::news::News;
 use super::outbuf::OutBuf;
 use super::routing::Route;
 use crate::channel::{ChannelId, SessionNo};
@@ -33,6 +34,8 @@ pub(super) struct Connection<T> {
     /// Bytes that are read and not yet understood.
     pub(super) input: Vec<u8>,
     pub(super) out: OutBuf,
+    /// Events that wait until `out` has room for them.
+    pub(super) news: Option<Box<News>>,
     /// True exactly when the latest write took less than it was offered.
     pub(super) blocked: bool,
     /// True exactly while the channel is on the worker's list of those with something to write.
@@ -138,6 +141,7 @@ impl<T> Connection<T> {
             codec,
             input: Vec::new(),
             out: OutBuf::default(),
+            news: None,
             blocked: false,
             dirty: false,
             user: None,

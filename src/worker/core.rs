@@ -273,6 +273,7 @@ impl<T: Transport> Core<T> {
     /// Writes what waits, once.
     pub(super) fn flush(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
+        self.bring_news(id);
         let Some(connection) = self.connection(id) else { return };
         connection.dirty = false;
         if connection.out.is_empty() || connection.blocked {
@@ -300,6 +301,7 @@ impl<T: Transport> Core<T> {
                 return self.adjust_interest(id);
             }
         }
+        self.bring_more_news(id);
         self.check_out_limit(id);
         self.arm_if_blocked(id);
         self.farewell(id);

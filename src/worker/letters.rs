@@ -14,6 +14,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn open_letter(&mut self, letter: Mail) {
         match letter {
             Mail::Chat { to, session, chat, .. } => self.take_chat(to, session, chat),
+            Mail::Presence(bulletin) => self.take_bulletin(bulletin),
             Mail::Answer { channel, settles, answer } => self.take_answer(channel, settles, answer),
             Mail::Open { channel, session } => self.open_to_others(channel, session),
             Mail::Leave { channel, session, parting } => {

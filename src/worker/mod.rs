@@ -13,6 +13,7 @@
 //! | `routing` | where a chat goes |
 //! | `words` | what a channel is told, in the words of its protocol |
 //! | `letters` | what each letter in the mailbox means |
+//! | `news` | events of friends who come and go |
 //! | `leaving` | the step, the farewell, the settlement |
 //! | `strangers` | what the log says of those who never logged in |
 //! | `connection`, `outbuf` | one channel, and its unsent output |
@@ -30,6 +31,7 @@ pub mod limits;
 mod lines;
 pub mod listener;
 pub mod mailbox;
+mod news;
 pub mod outbuf;
 pub mod poller;
 mod requests;

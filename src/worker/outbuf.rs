@@ -60,6 +60,8 @@ enum Kind {
     Kept { upto: Option<Mid>, chats: u64 },
     /// A login answer without chats: not charged, for the client cannot make it shorter.
     Greeting,
+    /// An event of a friend: not charged, for its channel bounds it, and worth nothing to a later session.
+    News,
 }
 
 impl Kind {
@@ -155,6 +157,12 @@ impl OutBuf {
         self.pieces.push_back(Piece { kind: Kind::Greeting, len });
     }
 
+    /// Appends an event of a friend.
+    pub fn news(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let len = self.append(write);
+        self.pieces.push_back(Piece { kind: Kind::News, len });
+    }
+
     fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         if self.is_empty() {
             self.bytes.clear();
@@ -175,7 +183,7 @@ impl OutBuf {
             let Some(piece) = self.pieces.front_mut() else { break };
             if self.front == 0 {
                 match &mut piece.kind {
-                    Kind::Plain | Kind::Greeting => {}
+                    Kind::Plain | Kind::Greeting | Kind::News => {}
                     Kind::Live { ticket, .. } => {
                         written.delivered += 1;
                         written.tickets.extend(ticket.take());
@@ -205,7 +213,7 @@ impl OutBuf {
     }
 
     /// Takes every message out of which nothing is written, and leaves the rest of a torn one and the answers.
-    /// What somebody else has is dropped.
+    /// What somebody else has is dropped, and so is news.
     pub fn cut(&mut self) -> Vec<Chat> {
         let mut unsent = Vec::new();
         let mut rest = Vec::new();
@@ -219,7 +227,7 @@ impl OutBuf {
                 Kind::Live { ticket, source } if torn == 0 => {
                     unsent.push(Chat::accepted(source.body(&self.bytes[at..end]), ticket));
                 }
-                Kind::Kept { .. } if torn == 0 => {}
+                Kind::Kept { .. } | Kind::News if torn == 0 => {}
                 kind => {
                     rest.extend_from_slice(&self.bytes[at..end]);
                     let kind = if kind.is_charged() { Kind::Plain } else { Kind::Greeting };
@@ -318,6 +326,20 @@ mod tests {
         assert_eq!(out.charged(), b"one\nanswer\ntwo\n".len());
         out.advance(out.len(), &mut Written::default());
         assert_eq!((out.charged(), out.len()), (0, 0));
+        out.check_invariants();
+    }
+
+    #[test]
+    fn news_is_not_charged_and_a_cut_drops_all_of_it_but_a_torn_event() {
+        let mut out = OutBuf::default();
+        out.news(|b| b.extend(b"came\n"));
+        out.news(|b| b.extend(b"went\n"));
+        assert_eq!(out.charged(), 0);
+        let mut written = Written::default();
+        out.advance(1, &mut written);
+        assert_eq!(written.delivered, 0);
+        assert!(out.cut().is_empty());
+        assert_eq!((out.unsent(), out.charged()), (&b"ame\n"[..], 0));
         out.check_invariants();
     }
 
