@@ -9,6 +9,7 @@
 //! | `desk` | main alone: entries in, letters out |
 //! | `bench` | workers alone: bytes and letters in, bytes and entries out |
 //! | `whole` | main and workers together, passwords verified at once |
+//! | `models` | chance: small pieces in every order of their threads |
 //! | `words` | nobody: the few words that tests compare |
 
 pub(crate) mod bench;
@@ -16,6 +17,7 @@ pub(crate) mod commons;
 pub(crate) mod desk;
 pub(crate) mod letterbox;
 pub(crate) mod memory;
+mod models;
 pub(crate) mod whole;
 pub(crate) mod wire;
 pub(crate) mod words;
