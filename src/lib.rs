@@ -119,6 +119,14 @@ pub mod shown;
 pub mod store;
 pub mod stress;
 pub mod sync;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "fuzzing runs the properties alone"))]
 mod testing;
 pub mod worker;
+
+/// Checks the properties of a fuzz target for one input. Panics where one does not hold.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz(target: &str, input: &[u8]) {
+    testing::properties::check(target, input);
+}

@@ -52,14 +52,14 @@ impl Bench {
     }
 
     pub(crate) fn accept_at(&mut self, worker: usize) -> (ChannelId, Client) {
+        self.accept_speaking(worker, Codec::Json(Framer::default()))
+    }
+
+    pub(crate) fn accept_speaking(&mut self, worker: usize, codec: Codec) -> (ChannelId, Client) {
         let (wire, client) = connection();
         let before: Vec<ChannelId> = self.commons.table.occupants().collect();
-        let accepted = self.cores[worker].accept(
-            wire,
-            "127.0.0.1:1".parse().unwrap(),
-            Codec::Json(Framer::default()),
-            |wire, _| Ok(wire),
-        );
+        let accepted =
+            self.cores[worker].accept(wire, "127.0.0.1:1".parse().unwrap(), codec, |wire, _| Ok(wire));
         assert!(accepted.is_ok(), "no name is free");
         let mut present = self.commons.table.occupants();
         let channel = present.find(|channel| !before.contains(channel)).expect("it has a name now");

@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 /// See the same in `queue`.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A poller: a wake makes the present or the next wait return, once.
 #[derive(Clone, Default)]
@@ -152,7 +152,9 @@ fn no_letter_lies_in_the_mailbox_of_a_worker_that_sleeps() {
             worker.poller.wait();
             letters += worker.take().len();
         }
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
     });
 }
 
@@ -172,7 +174,9 @@ fn letters_of_one_push_stay_together() {
             })
             .collect();
         let mut letters = worker.take();
-        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
         letters.extend(worker.take());
         let names: Vec<_> = letters
             .iter()

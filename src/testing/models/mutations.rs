@@ -42,11 +42,10 @@ fn mutations() -> Vec<Mutation> {
             if std::mem::take(&mut replacing) {
                 mutation.pairs.push(Default::default());
             }
-            let pair = mutation.pairs.last_mut().unwrap();
-            pair.0 += &format!("{old}\n");
+            mutation.pairs.last_mut().unwrap().0.extend([old, "\n"]);
         } else if let Some(new) = line.strip_prefix('+') {
             replacing = true;
-            mutation.pairs.last_mut().expect("first what stands there").1 += &format!("{new}\n");
+            mutation.pairs.last_mut().expect("first what stands there").1.extend([new, "\n"]);
         }
     }
     all

@@ -9,7 +9,7 @@ use crate::sync::Arc;
 use std::time::Duration;
 
 /// Longer than any order takes. Loom knows no time: there a wake-up that is lost is a deadlock, and fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const CHANNEL: ChannelId = ChannelId { slot: 0, generation: 1 };
 
@@ -89,7 +89,9 @@ fn main_that_waits_for_several_gets_them_all() {
         let mut numbers = [number(&next(&queue)), number(&next(&queue))];
         numbers.sort_unstable();
         assert_eq!(numbers, [0, 1]);
-        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
     });
 }
 
