@@ -72,6 +72,8 @@
 //! | [`stress`] | load and faults from outside; shares no protocol code with the server |
 //! | [`ident`], [`addr`], [`clock`], [`metrics`], [`shown`], [`sync`] | names, blocks of addresses, time as an argument, counters, text made harmless, the only locks and atomics |
 //!
+//! How all of it is tested, and how to run that, is in [`tested`].
+//!
 //! # Old names and ours
 //!
 //! For readers who come from the designs that Linger brings together.
@@ -119,6 +121,7 @@ pub mod shown;
 pub mod store;
 pub mod stress;
 pub mod sync;
+pub mod tested;
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(fuzzing, allow(dead_code, reason = "fuzzing runs the properties alone"))]
 mod testing;

@@ -77,6 +77,15 @@ fn every_mutation_applies_to_the_source_as_it_is() {
 }
 
 #[test]
+fn the_documentation_names_every_model_and_every_fuzz_target() {
+    let page = include_str!("../../tested.rs");
+    let targets = crate::testing::properties::TARGETS.iter().map(|(name, _)| (*name).to_owned());
+    for name in models().into_iter().chain(targets) {
+        assert!(page.contains(&format!("//! | `{name}` |")), "{name}");
+    }
+}
+
+#[test]
 fn every_model_has_a_mutation_that_it_must_find() {
     let mut found: BTreeMap<String, usize> = models().into_iter().map(|model| (model, 0)).collect();
     for mutation in mutations() {

@@ -3,14 +3,7 @@
 //! Each takes bytes and panics where its property does not hold. Three drive them: libFuzzer (`scripts/fuzz.sh`),
 //! the corpus in `fuzz/corpus` with every test run, and inputs made at random from the words that matter.
 //!
-//! | target | of | property |
-//! |---|---|---|
-//! | `framing` | `protocol::framing` | any split gives the requests that a framer of a few plain lines finds; what is kept is no more than what was sent, nor than the limit |
-//! | `request` | `protocol::request`, `chat`, `json` | what is understood is what `serde_json` reads; a chat is delivered as one line with the true sender and nothing else changed; a complaint has a bounded length |
-//! | `line` | `protocol::line` | any split gives the lines that splitting at LF gives; what is written is one line, not longer than what was said |
-//! | `control` | `control::message`, `target` | a request that is read reads back as the same from the line that it is written as; a refusal is one line of JSON |
-//! | `config` | `config` | what is accepted is within its bounds; a complaint is one line; a duration reads back as the same |
-//! | `channel` | `worker`, `offline`, `service` | after any bytes in any split, in either protocol, then an end or a reset: the channel has left once, is settled and closed once, its session ended with one row, and nothing is left behind; without a login any split gives the same answers |
+//! What each property says is in [`crate::tested`].
 
 mod channel;
 mod config;
@@ -22,7 +15,7 @@ mod line;
 mod request;
 
 /// Every fuzz target.
-const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub(crate) const TARGETS: [(&str, fn(&[u8])); 6] = [
     ("channel", channel::holds),
     ("config", config::holds),
     ("control", control::holds),
