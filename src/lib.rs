@@ -123,6 +123,7 @@ pub mod stress;
 pub mod sync;
 pub mod tested;
 #[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #[cfg_attr(fuzzing, allow(dead_code, reason = "fuzzing runs the properties alone"))]
 mod testing;
 pub mod worker;

@@ -52,15 +52,13 @@ fn plainly(input: &[u8], limit: usize) -> (Vec<Vec<u8>>, bool) {
     let mut lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
     let stripped = lines.iter_mut().map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut found: Vec<Vec<u8>> = stripped.map(<[u8]>::to_vec).collect();
-    match found.iter().position(|line| line.len() > limit) {
-        Some(long) => {
-            found.truncate(long);
-            (found, true)
-        }
-        None => {
-            found.pop();
-            (found, false)
-        }
+    if let Some(long) = found.iter().position(|line| line.len() > limit) {
+        found.truncate(long);
+        (found, true)
+    } else {
+        // What is behind the last LF is no line yet.
+        found.pop();
+        (found, false)
     }
 }
 

@@ -14,8 +14,11 @@ mod framing;
 mod line;
 mod request;
 
+/// Panics where the property does not hold for an input.
+type Holds = fn(&[u8]);
+
 /// Every fuzz target.
-pub(crate) const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub(crate) const TARGETS: [(&str, Holds); 6] = [
     ("channel", channel::holds),
     ("config", config::holds),
     ("control", control::holds),
