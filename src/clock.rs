@@ -1,6 +1,6 @@
 //! Time as an argument: whoever acts reads the clock once a turn, whoever decides is told.
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use crate::sync::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ pub struct Now {
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     by_hand: Option<&'static ByHand>,
 }
 
@@ -26,14 +26,14 @@ impl Clock {
     pub fn start() -> Self {
         Clock {
             started: Instant::now(),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             by_hand: None,
         }
     }
 
     /// The present moment.
     pub fn now(&self) -> Now {
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         if let Some(hand) = self.by_hand {
             return hand.now();
         }
@@ -43,11 +43,11 @@ impl Clock {
 }
 
 /// A clock of a test: it stands still until it is moved, so that the test decides when things happen.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[derive(Debug)]
 pub(crate) struct ByHand(AtomicU64);
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl ByHand {
     fn now(&self) -> Now {
         let mono_us = self.0.load(Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl ByHand {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Clock {
     /// A clock that [`Clock::advance`] moves, all copies of it together.
     pub(crate) fn by_hand() -> Self {

@@ -326,13 +326,28 @@ impl Config {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let path = flags.config().map(Path::to_path_buf).or_else(|| env(CONFIG_ENV).map(PathBuf::from));
         let file = path.map(File::read).transpose()?;
+        Config::combine(flags, env, file.as_ref())
+    }
+
+    /// What a file with that text alone makes of the defaults.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_file(text: &str) -> Result<Config, ConfigError> {
+        let file = File::parse("linger.toml".into(), text)?;
+        Config::combine(&Flags::default(), |_| None, Some(&file))
+    }
+
+    fn combine(
+        flags: &Flags,
+        env: impl Fn(&str) -> Option<OsString>,
+        file: Option<&File>,
+    ) -> Result<Config, ConfigError> {
         let config = Config::build(|key, default| {
             let (place, text) = if let Some(text) = flags.text(key) {
                 (Place::Flag, text)
             } else if let Some(value) = env(&env_name(key)) {
                 let text = value.into_string().map_err(|_| ConfigError::NotUnicode(env_name(key)))?;
                 (Place::Environment, text)
-            } else if let Some((file, text)) = file.as_ref().and_then(|file| Some((file, file.text(key)?))) {
+            } else if let Some((file, text)) = file.and_then(|file| Some((file, file.text(key)?))) {
                 (Place::File(file.path().to_path_buf()), text)
             } else {
                 (Place::Default, default.to_owned())

@@ -76,6 +76,8 @@
 //! | [`stress`] | load and faults from outside; shares no protocol code with the server |
 //! | [`ident`], [`addr`], [`clock`], [`metrics`], [`shown`], [`sync`] | names, blocks of addresses, time as an argument, counters, text made harmless, the only locks and atomics |
 //!
+//! How all of it is tested, and how to run that, is in [`tested`].
+//!
 //! # Old names and ours
 //!
 //! For readers who come from the designs that Linger brings together.
@@ -123,6 +125,16 @@ pub mod shown;
 pub mod store;
 pub mod stress;
 pub mod sync;
-#[cfg(test)]
+pub mod tested;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "fuzzing runs the properties alone"))]
 mod testing;
 pub mod worker;
+
+/// Checks the properties of a fuzz target for one input. Panics where one does not hold.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz(target: &str, input: &[u8]) {
+    testing::properties::check(target, input);
+}

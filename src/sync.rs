@@ -9,8 +9,9 @@ use loom::sync as imp;
 use std::sync as imp;
 
 pub use imp::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-pub use imp::{Arc, Condvar, MutexGuard};
+pub use imp::{Condvar, MutexGuard};
 use imp::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use std::sync::Arc;
 use std::sync::PoisonError;
 
 /// A mutex without poisoning: a panic in a server thread ends the process, so no broken state is ever seen.

@@ -645,7 +645,7 @@ fn odd_contents_are_read_as_something_sensible() {
             INSERT INTO friend VALUES (1, 50), (1, 51), (1, 99), ('x', 'y');
             INSERT INTO chatgroup (id, name) VALUES (1, x'80');
             INSERT INTO member VALUES (1, 50, 3.5), (1, 'nobody', x'ff');
-            INSERT INTO box VALUES (1, 1, 'late', 'text é'), (1, 2, 0, 17);
+            INSERT INTO box VALUES (1, 1, 'late', 'text é', 'yes'), (1, 2, 0, 17, 0);
             INSERT INTO departure (at, user, name, reason, initiator, errno, delivered)
                 VALUES ('noon', 'who', x'ff', 4, 'martians', 'E', 2.5);",
         )

@@ -38,7 +38,8 @@ impl File {
         self.texts.get(key).cloned()
     }
 
-    fn parse(path: PathBuf, text: &str) -> Result<File, ConfigError> {
+    /// Reads its text and checks the keys.
+    pub(super) fn parse(path: PathBuf, text: &str) -> Result<File, ConfigError> {
         let table: toml::Table = match text.parse() {
             Ok(table) => table,
             Err(error) => return Err(syntax(path, text, &error)),

@@ -63,23 +63,27 @@ impl Bench {
     }
 
     pub(crate) fn accept_from(&mut self, peer: &str, worker: usize) -> (ChannelId, Client) {
-        self.take_in(peer, worker, connection())
+        self.take_in(peer, worker, Codec::Json(Framer::default()), connection())
+    }
+
+    pub(crate) fn accept_speaking(&mut self, worker: usize, codec: Codec) -> (ChannelId, Client) {
+        self.take_in("127.0.0.1:1", worker, codec, connection())
     }
 
     /// The same over a connection that is prepared already.
     pub(crate) fn accept_over(&mut self, worker: usize, ends: (Wire, Client)) -> (ChannelId, Client) {
-        self.take_in("127.0.0.1:1", worker, ends)
+        self.take_in("127.0.0.1:1", worker, Codec::Json(Framer::default()), ends)
     }
 
-    fn take_in(&mut self, peer: &str, worker: usize, ends: (Wire, Client)) -> (ChannelId, Client) {
-        let (wire, client) = ends;
+    fn take_in(
+        &mut self,
+        peer: &str,
+        worker: usize,
+        codec: Codec,
+        (wire, client): (Wire, Client),
+    ) -> (ChannelId, Client) {
         let before: Vec<ChannelId> = self.commons.table.occupants().collect();
-        let accepted = self.cores[worker].accept(
-            wire,
-            peer.parse().unwrap(),
-            Codec::Json(Framer::default()),
-            |wire, _| wire,
-        );
+        let accepted = self.cores[worker].accept(wire, peer.parse().unwrap(), codec, |wire, _| wire);
         assert!(accepted.is_ok(), "no name is free");
         let mut present = self.commons.table.occupants();
         let channel = present.find(|channel| !before.contains(channel)).expect("it has a name now");

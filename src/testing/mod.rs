@@ -9,6 +9,8 @@
 //! | `desk` | main alone: entries in, letters out |
 //! | `bench` | workers alone: bytes and letters in, bytes and entries out |
 //! | `whole` | main and workers together, passwords verified at once |
+//! | `models` | chance: small pieces in every order of their threads |
+//! | `properties` | chance: what holds for every input, for fuzzing and for every test run |
 //! | `words` | nobody: the few words that tests compare |
 
 pub(crate) mod bench;
@@ -16,6 +18,9 @@ pub(crate) mod commons;
 pub(crate) mod desk;
 pub(crate) mod letterbox;
 pub(crate) mod memory;
+#[cfg(test)]
+mod models;
+pub(crate) mod properties;
 pub(crate) mod whole;
 pub(crate) mod wire;
 pub(crate) mod words;

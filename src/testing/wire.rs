@@ -65,7 +65,14 @@ pub(crate) fn connection() -> (Wire, Client) {
 impl Client {
     /// Sends bytes, which the server reads in one piece.
     pub(crate) fn send(&self, bytes: &str) {
-        self.0.borrow_mut().input.push_back(Ok(bytes.into()));
+        self.send_bytes(bytes.as_bytes());
+    }
+
+    /// The same for bytes that need not be text. None at all would be the end.
+    pub(crate) fn send_bytes(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.0.borrow_mut().input.push_back(Ok(bytes.into()));
+        }
     }
 
     /// Ends the client's side.

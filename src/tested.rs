@@ -1,0 +1,83 @@
+//! How Linger is tested, beside the tests of single functions and of the real server in `tests/`.
+//!
+//! This module has no code. Each section says what is tried, what must hold, and how to run it.
+//!
+//! # Models
+//!
+//! Small pieces of the core run in every order in which their threads can meet, and with every value that a relaxed
+//! load may see. Locks and atomics come from [`crate::sync`]: with `--cfg loom` they are those of the crate `loom`,
+//! which drives the threads. The models are in `src/testing/models`. A wake-up that is lost is a deadlock there, and
+//! fails. With every `cargo test` the same models also run on real threads, a few rounds each: that shows that they
+//! work, not that all is well.
+//!
+//! ```sh
+//! scripts/models.sh                # as .ci/run does: up to 3 preemptions
+//! scripts/models.sh all            # every order there is; takes seconds more
+//! scripts/models.sh all mailbox    # the models of one file
+//! scripts/mutants.sh               # breaks each guarded line and sees its model fail
+//! ```
+//!
+//! | model | what holds |
+//! |---|---|
+//! | `step::one_of_all_who_want_a_channel_gone_takes_the_step` | of three who want a channel gone at once, exactly one takes the step |
+//! | `step::a_channel_that_is_kicked_by_several_departs_once` | one kick says yes, and it alone pushes a departure and tells the worker |
+//! | `step::an_end_names_the_session_that_main_has_begun` | a departure names a session exactly when main has granted its login |
+//! | `step::a_session_ends_once_whoever_ends_it` | of a logout, a takeover and a kick, one ends the session, and the channel leaves once |
+//! | `step::a_late_takeover_leaves_the_next_session_alone` | a takeover hits the session that it means, or nothing |
+//! | `step::a_letter_that_says_leave_comes_after_the_step` | a worker that reads of a kick finds the step taken and the departure pushed |
+//! | `names::no_two_channels_have_the_same_name` | two workers that accept at once get different names, and no more than there are |
+//! | `names::a_late_kick_misses_the_slots_next_channel` | while a slot is freed and given away again, an old name hits nothing and the new channel stands |
+//! | `names::who_sees_a_channel_sees_its_worker` | whoever sees a channel sees its worker, and no user from before |
+//! | `names::who_sees_a_client_end_sees_what_came_before` | whoever sees the client's end sees what its worker did before |
+//! | `queue::a_push_wakes_main` | a push while main goes to wait wakes it |
+//! | `queue::a_push_of_many_wakes_main` | so does a push of many |
+//! | `queue::an_ask_wakes_main` | so does an ask |
+//! | `queue::main_that_waits_for_several_gets_them_all` | pushes that share a wake-up are all taken |
+//! | `queue::entries_of_one_thread_keep_their_order` | entries come out once, in their thread's order, those of one push side by side |
+//! | `queue::the_last_place_for_asks_is_given_once_and_ends_need_none` | asks are bounded, reserved places are not touched, a taken ask gives its place back |
+//! | `mailbox::after_the_step_one_look_into_the_mailbox_is_enough` | a worker that empties its mailbox after the step has seen every chat that has not come back |
+//! | `mailbox::a_chat_for_a_session_that_ended_comes_back_though_the_channel_lives_on` | nothing for an old session reaches the next one on the channel |
+//! | `mailbox::nothing_for_a_session_lies_behind_the_letter_that_it_has_left` | behind the letter of a kick lies no chat for that session |
+//! | `mailbox::no_letter_lies_in_the_mailbox_of_a_worker_that_sleeps` | the wake-up comes behind the letter |
+//! | `mailbox::letters_of_one_push_stay_together` | letters of one push are side by side, in order, taken once |
+//! | `registry::what_comes_late_leaves_a_newer_session_on_another_channel_alone` | a late opening and a late removal change nothing about a newer session elsewhere |
+//! | `registry::what_comes_late_leaves_a_newer_session_on_the_same_channel_alone` | nor about one on the same channel |
+//! | `registry::a_session_that_is_removed_does_not_come_back` | opening a session while it is removed does not bring it back |
+//! | `registry::nothing_newer_overtakes_what_main_has_held` | no worker writes to a session before main has handed over what it held |
+//!
+//! What the models leave out: the bound of asks is 2 in them, and loom knows no time, so a wait there has no end.
+//!
+//! # Mutations
+//!
+//! A model that cannot fail shows nothing. So each line that one guards is on this list, with what it is broken to.
+//! `scripts/mutants.sh` applies them one by one to a copy of the source and runs the model: one that passes, does not
+//! build, or a mutation that does not fit the source any more, is an error. Every `cargo test` checks that the list
+//! fits and names every model.
+//!
+//! ```text
+#![doc = include_str!("testing/models/mutations.txt")]
+//! ```
+//!
+//! # Fuzzing
+//!
+//! For everything that reads bytes from outside there is a property: a function that takes any input and panics where
+//! the property does not hold. They are in `src/testing/properties`. libFuzzer drives them, and every `cargo test`
+//! does with the inputs that are kept in `fuzz/corpus` and with some made at random from the words of the protocols.
+//! An input is cut in several ways: not at all, at every byte, and at places that it decides itself.
+//!
+//! ```sh
+//! scripts/fuzz.sh                  # each target for a minute
+//! scripts/fuzz.sh channel 3600     # one for an hour
+//! ```
+//!
+//! | target | of | what holds |
+//! |---|---|---|
+//! | `framing` | [`crate::protocol::framing`] | any split gives the requests that a framer of a few plain lines finds; less is kept than the limit, and no more than was sent |
+//! | `request` | [`crate::protocol::request`], [`crate::protocol::chat`] | what is understood is what `serde_json` reads; a chat is delivered as one line, with its true sender and else unchanged, longer by a constant at most; complaints are bounded |
+//! | `line` | [`crate::protocol::line`] | any split gives the lines that splitting at LF gives; what is written is one line without control characters, no longer than what was said |
+//! | `control` | [`crate::control::message`], [`crate::control::target`] | a request reads back as the same from the line that it is written as; a refusal is one line of JSON, bounded by what was sent |
+//! | `config` | [`crate::config`] | what is accepted is within its bounds; a complaint is one line; a duration reads back as the same |
+//! | `channel` | [`crate::worker`], [`crate::offline`], [`crate::service`] | after any bytes in any split, in either protocol, read or unread, then an end or a reset: the channel has left once, its session ended with one row, its fd is closed once, and table, registry and queue are empty; without a login any split gives the same answers, bounded by what was sent |
+//!
+//! What fuzzing leaves out: host names in addresses, for they would ask the network, and how the control socket cuts
+//! its stream into lines, which is not apart from the socket.
