@@ -103,8 +103,9 @@ pub(super) fn all_released(
         if ids_at.is_none() {
             listed = view.still_listed(&before.channels)?;
             ids_at = listed.is_empty().then(|| left.elapsed());
-        } else {
-            // An fd must be back before its id, so there is nothing to see earlier.
+        }
+        // An fd must be back before its id, so there is nothing to see earlier.
+        if ids_at.is_some() {
             extra = view.holdings()?.other_fds - before.other_fds;
             fds_at = (extra <= 0).then(|| left.elapsed());
         }
