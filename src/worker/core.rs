@@ -132,7 +132,8 @@ impl<T: Transport> Core<T> {
             connection.blocked = false;
             self.mark_dirty(id);
         }
-        if readable {
+        if readable && self.read(id) && self.connection(id).is_some_and(|c| c.logging_in && !c.ended) {
+            // A client that has ended its side behind a login takes nobody's place: main has to know of it first.
             self.read(id);
         }
     }
@@ -213,16 +214,17 @@ impl<T: Transport> Core<T> {
         self.to_main.push(Entry::Ask(ask));
     }
 
-    fn read(&mut self, id: ChannelId) {
+    /// Reads once. True exactly when that brought something.
+    fn read(&mut self, id: ChannelId) -> bool {
         let now_us = self.now.mono_us;
         // The poller tells of an end until it is taken in; then there is nothing to read.
         if self.connection(id).is_some_and(|connection| connection.end_waits) && self.ends >= ENDS_MAX {
-            return;
+            return false;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let Some(connection) = self.connection(id) else {
             self.scratch = scratch;
-            return;
+            return false;
         };
         let outcome = connection.io.read(&mut scratch);
         if let Ok(count) = outcome {
@@ -232,15 +234,16 @@ impl<T: Transport> Core<T> {
             }
             self.shared.metrics.bytes_in.add(count as u64);
         }
-        match outcome {
+        match &outcome {
             Ok(0) if !self.may_take_end() => self.leave_end_waiting(id),
             Ok(0) => self.input_ended(id),
-            Ok(count) => self.take_input(id, &scratch[..count]),
+            Ok(count) => self.take_input(id, &scratch[..*count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => self.fail(id, &error, Reason::ReadError),
+            Err(error) => self.fail(id, error, Reason::ReadError),
         }
         self.scratch = scratch;
         self.adjust_interest(id);
+        matches!(outcome, Ok(count) if count > 0)
     }
 
     fn leave_end_waiting(&mut self, id: ChannelId) {

@@ -90,15 +90,32 @@ fn a_second_login_finds_out_that_the_first_client_has_gone() {
 }
 
 #[test]
+fn a_login_with_the_end_of_the_clients_side_behind_it_begins_no_session() {
+    let mut server = Server::new();
+    let ann = server.user("ann");
+    let (_, client) = server.bench.accept();
+    client.send(&login(ann));
+    client.end();
+    // One turn, and main has the login at once.
+    server.bench.turn();
+    server.verify();
+    server.main();
+    server.run();
+    assert!(client.heard().contains(r#""errno":0"#));
+    assert_eq!(server.disk.ends(ann), []);
+}
+
+#[test]
 fn a_half_closed_client_gets_its_login_answer_and_takes_nobodys_place() {
     let mut server = Server::new();
     let (ann, _, first) = server.online("ann");
     let (channel, second) = server.bench.accept();
     second.send(&login(ann));
     second.end();
-    // Both are read before the password is verified.
+    // Both are read in one turn: main may have the login before the next.
     server.bench.turn();
-    server.bench.turn();
+    server.verify();
+    server.main();
     server.run();
     let lines = second.lines();
     assert!(matches!(&lines[..], [line] if line.starts_with(r#"{"msgid":2,"errno":0"#)), "{lines:?}");
