@@ -123,6 +123,8 @@ pub struct Departure {
     pub stays: bool,
     /// When it was noticed, on the monotonic clock.
     pub noticed_us: u64,
+    /// When it was put on the queue: a worker does so at the end of its turn.
+    pub queued_us: u64,
     /// The same in Unix milliseconds.
     pub at_ms: i64,
     /// Why.

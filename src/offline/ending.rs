@@ -48,6 +48,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Departure { channel, session, stays, noticed_us, parting, .. } = &departure;
         self.drained += 1;
         self.departures += 1;
+        self.stages.queued.note(departure.queued_us.saturating_sub(*noticed_us));
         self.stages.drained.note(self.now.mono_us.saturating_sub(*noticed_us));
         if !stays {
             self.around.table.forget_user(*channel);
@@ -86,7 +87,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// Ends a user's session: one row of history and `offline`, in one transaction.
     pub(crate) fn end_session(&mut self, user: UserId, departure: Departure) {
-        let Departure { channel, session: Some(number), stays, noticed_us, at_ms, parting } = departure
+        let Departure { channel, session: Some(number), stays, noticed_us, at_ms, parting, .. } = departure
         else {
             return;
         };

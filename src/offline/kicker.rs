@@ -67,6 +67,7 @@ impl<S> Kicker<S> {
             session: left.session,
             stays: false,
             noticed_us: now.mono_us,
+            queued_us: now.mono_us,
             at_ms: now.unix_ms,
             parting: parting.clone(),
         }));

@@ -427,6 +427,7 @@ mod tests {
             session: None,
             stays,
             noticed_us: 5,
+            queued_us: 5,
             at_ms: 0,
             parting: Parting { receipt, ..Parting::new(Reason::Kicked) },
         };

@@ -13,6 +13,8 @@ pub const TOO_OLD_US: u64 = 1_000_000;
 /// Times from noticed to each stage, in microseconds.
 #[derive(Debug)]
 pub struct Stages {
+    /// It was put on the queue.
+    pub queued: Times,
     /// Main has taken the departure off its queue.
     pub drained: Times,
     /// The user's state is committed.
@@ -29,7 +31,13 @@ pub struct Times(Option<Histogram<u64>>);
 
 impl Default for Stages {
     fn default() -> Self {
-        Stages { drained: Times::new(), committed: Times::new(), closed: Times::new(), batch: Times::new() }
+        Stages {
+            queued: Times::new(),
+            drained: Times::new(),
+            committed: Times::new(),
+            closed: Times::new(),
+            batch: Times::new(),
+        }
     }
 }
 
@@ -58,6 +66,9 @@ impl Stages {
     /// Percentiles by name, for `linger stats`.
     pub fn rows(&self) -> Vec<(&'static str, u64)> {
         vec![
+            ("queued_us_p50", self.queued.at(0.5)),
+            ("queued_us_p99", self.queued.at(0.99)),
+            ("queued_us_max", self.queued.max()),
             ("drained_us_p50", self.drained.at(0.5)),
             ("drained_us_p99", self.drained.at(0.99)),
             ("drained_us_max", self.drained.max()),

@@ -186,6 +186,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 session: Some(number),
                 stays: true,
                 noticed_us: self.now.mono_us,
+                queued_us: self.now.mono_us,
                 at_ms: self.now.unix_ms,
                 parting,
             },

@@ -114,7 +114,8 @@ impl Bench {
 
     /// Every worker ends its turn.
     pub(crate) fn finish(&mut self) {
-        self.cores.iter_mut().for_each(Core::finish);
+        let clock = self.commons.clock;
+        self.cores.iter_mut().for_each(|core| core.finish(&|| clock.now()));
     }
 
     /// A whole turn of every worker. Answers whether the poller had anything.

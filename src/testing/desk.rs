@@ -184,6 +184,7 @@ impl Desk {
             session: Some(who.session),
             stays: true,
             noticed_us: now.mono_us,
+            queued_us: now.mono_us,
             at_ms: now.unix_ms,
             parting: Parting::new(Reason::ClientQuit),
         }));

@@ -144,8 +144,9 @@ impl<T: Transport> Core<T> {
         self.ends <= ENDS_MAX
     }
 
-    /// Ends a turn: what has waited goes on, time limits are looked at, everything is written and told.
-    pub fn finish(&mut self) {
+    /// Ends a turn: what has waited goes on, time limits are looked at, everything is written and told. `clock` is read
+    /// only where an end is told, for the stages of the offline queue.
+    pub fn finish(&mut self, clock: &dyn Fn() -> Now) {
         self.turn_wheel();
         self.say_what_is_unsaid();
         // Telling may refuse what was asked, and that is written too. What a worker tells itself waits a turn.
@@ -157,7 +158,7 @@ impl<T: Transport> Core<T> {
                 self.flush(id);
             }
             if self.unblocked.is_empty() && self.dirty.is_empty() {
-                self.tell();
+                self.tell(clock);
             }
         }
     }
@@ -350,7 +351,7 @@ impl<T: Transport> Core<T> {
     }
 
     /// Tells main and the other workers what this turn has brought.
-    fn tell(&mut self) {
+    fn tell(&mut self, clock: &dyn Fn() -> Now) {
         let mut refused = Vec::new();
         for worker in 0..self.to_workers.len() {
             let mut mail = std::mem::take(&mut self.to_workers[worker]);
@@ -367,6 +368,12 @@ impl<T: Transport> Core<T> {
             self.redirect(letter);
         }
         self.to_main.extend(asked);
+        let mut queued_us = None;
+        for entry in &mut self.to_main {
+            if let Entry::Departure(departure) = entry {
+                departure.queued_us = *queued_us.get_or_insert_with(|| clock().mono_us);
+            }
+        }
         let mut refused = Vec::new();
         self.shared.queue.push_all(&mut self.to_main, &mut refused);
         for ask in refused {

@@ -56,6 +56,7 @@ impl<T: Transport> Core<T> {
             session: left.session,
             stays: false,
             noticed_us: self.now.mono_us,
+            queued_us: 0,
             at_ms: self.now.unix_ms,
             parting: parting.clone(),
         }));

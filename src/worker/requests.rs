@@ -298,6 +298,7 @@ impl<T: Transport> Core<T> {
             session: Some(session),
             stays: true,
             noticed_us: self.now.mono_us,
+            queued_us: 0,
             at_ms: self.now.unix_ms,
             parting: Parting::new(Reason::ClientQuit),
         }));

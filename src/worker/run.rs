@@ -151,7 +151,8 @@ impl Worker {
                 }
             }
             self.attend_listeners(&mut knocked);
-            self.core.finish();
+            let clock = self.clock;
+            self.core.finish(&|| clock.now());
         }
     }
 
