@@ -63,7 +63,7 @@ pub(super) fn log_all_in(
         for News { who, at, what } in news.drain(..) {
             match what {
                 What::Connected | What::Heard(Heard::Other) => {}
-                What::Heard(Heard::LoggedIn { id }) => {
+                What::Heard(Heard::LoggedIn { id, .. }) => {
                     ids[who] = id;
                     online += 1;
                     last_login = at;
@@ -104,7 +104,7 @@ pub(super) fn told(what: &What) -> String {
         What::Heard(
             Heard::LoginRefused { errno, text }
             | Heard::RegisterRefused { errno, text }
-            | Heard::Error { errno, text },
+            | Heard::Error { errno, text, .. },
         ) => format!("errno {errno} ({text})"),
         What::Heard(Heard::Goodbye { reason, text }) => format!("goodbye {reason} ({text})"),
         What::Heard(other) => format!("{other:?}"),
