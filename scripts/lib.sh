@@ -1,15 +1,19 @@
 # Starts a server of its own for one scenario and stops it again. Sourced by the other scripts here.
 # shellcheck shell=sh
 
-# start_server [SERVE OPTION...]: builds what is not up to date, starts on free ports in a fresh directory, and sets
-# $linger, $pid, $target and $data. Cheap password hashes: thousands of users are registered for the show.
-#
-# Environment: LINGER, another binary than the one built here; LINGER_..., further options of `linger serve`.
-start_server() {
+# find_linger: builds what is not up to date, and sets $linger.
+find_linger() {
     root=$(cd "$(dirname "$0")/.." && pwd)
     linger=${LINGER:-${CARGO_TARGET_DIR:-$root/target}/release/linger}
     [ -n "${LINGER-}" ] || (cd "$root" && cargo build --release --quiet) || exit 1
+}
 
+# start_server [SERVE OPTION...]: the same, starts on free ports in a fresh directory, and sets $pid, $target and $data
+# as well. Cheap password hashes: thousands of users are registered for the show.
+#
+# Environment: LINGER, another binary than the one built here; LINGER_..., further options of `linger serve`.
+start_server() {
+    find_linger
     scratch=$(mktemp -d)
     data=$scratch/data
     : >"$scratch/ready"

@@ -221,6 +221,9 @@ fn look_without_touching(path: &Path) -> Result<(), OpenError> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(immutable_uri(path), flags)
         .map_err(|error| failure("opening", path, &error))?;
+    // A kill in the middle of a checkpoint leaves a header that counts pages which only the log has yet. SQLite calls
+    // such a file damaged where it may not look at the log, except in this mode.
+    conn.pragma_update(None, "writable_schema", true).map_err(|error| failure("opening", path, &error))?;
     match identify(&conn, path)? {
         Identity::Ours(_) => Ok(()),
         // SQLite takes what is shorter than a page for an empty database, and would overwrite it.
@@ -248,8 +251,11 @@ fn immutable_uri(path: &Path) -> String {
 fn identify(conn: &Connection, path: &Path) -> Result<Identity, OpenError> {
     let number = |pragma| conn.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let foreign = |found: String| OpenError::Foreign { path: path.to_path_buf(), found };
-    let said = number("page_count")
-        .and_then(|pages| Ok((pages, number("application_id")?, number("user_version")?)));
+    // The header first: counting pages reads the schema, which need not be whole without the log.
+    let said = number("application_id").and_then(|application| {
+        let pages = if application == APPLICATION_ID { 1 } else { number("page_count")? };
+        Ok((pages, application, number("user_version")?))
+    });
     match said {
         Ok((0, _, _)) => Ok(Identity::Empty),
         Ok((_, application, _)) if application != APPLICATION_ID => {

@@ -111,7 +111,7 @@ fn churn(
             // What else came in the same turn for a lane that has left.
             let Some(began) = tally.began[who] else { continue };
             match what {
-                What::Connected | What::Heard(Heard::Other | Heard::Chat { .. }) => continue,
+                What::Connected | What::Heard(Heard::Other | Heard::Chat(_)) => continue,
                 What::Heard(Heard::LoggedIn { .. }) => tally.succeeded(at.saturating_duration_since(began)),
                 other => tally.refused(told(&other)),
             }

@@ -17,6 +17,8 @@ pub(super) mod errno {
     pub(in crate::stress) const WRONG: i64 = 1;
     /// Already online.
     pub(in crate::stress) const ONLINE: i64 = 2;
+    /// The receiver's box is full.
+    pub(in crate::stress) const FULL: i64 = 20;
     /// Too busy, try again.
     pub(in crate::stress) const BUSY: i64 = 18;
 }
@@ -24,20 +26,20 @@ pub(super) mod errno {
 /// One object that the server sent, as far as a scenario cares.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Heard {
-    /// The login succeeded.
-    LoggedIn { id: i64 },
+    /// The login succeeded. `kept` are the chats that lay in the box.
+    LoggedIn { id: i64, kept: Vec<Letter> },
     /// The login was refused.
     LoginRefused { errno: i64, text: String },
     /// The registration succeeded.
     Registered,
     /// The registration was refused.
     RegisterRefused { errno: i64, text: String },
-    /// A request with that `seq` succeeded.
-    Done { seq: u64 },
     /// A chat from a user.
-    Chat { msg: String },
+    Chat(Letter),
+    /// A request with `seq` succeeded.
+    Done { seq: u64 },
     /// An error that answers something else, or that came unasked.
-    Error { errno: i64, text: String },
+    Error { errno: i64, text: String, seq: Option<u64> },
     /// The server ends the channel.
     Goodbye { reason: String, text: String },
     /// Anything that no scenario asks for.
@@ -46,9 +48,29 @@ pub(super) enum Heard {
     Garbage,
 }
 
+/// A chat as it came.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Letter {
+    pub(super) msg: String,
+    /// Its number, where the client has asked for numbers.
+    pub(super) mid: Option<i64>,
+    /// True exactly when the server says that it was sent before.
+    pub(super) again: bool,
+}
+
 /// The request to log in.
 pub(super) fn login(name: &str) -> String {
     json!({"msgid": 1, "name": name, "password": PASSWORD}).to_string()
+}
+
+/// The request to log in as a client that confirms what it gets.
+pub(super) fn login_confirming(name: &str) -> String {
+    json!({"msgid": 1, "name": name, "password": PASSWORD, "caps": ["ack"]}).to_string()
+}
+
+/// The confirmation of all chats up to that number.
+pub(super) fn confirmation(mid: i64) -> String {
+    format!(r#"{{"msgid":24,"mid":{mid}}}"#)
 }
 
 /// The request to register.
@@ -61,7 +83,7 @@ pub(super) fn chat(to: i64, msg: &str) -> String {
     format!(r#"{{"msgid":6,"toid":{to},"msg":"{msg}"}}"#)
 }
 
-/// The same with `seq`, so that it is answered.
+/// The same with a number that asks for an answer, and makes a repetition the same chat.
 pub(super) fn chat_with_seq(to: i64, msg: &str, seq: u64) -> String {
     format!(r#"{{"msgid":6,"toid":{to},"msg":"{msg}","seq":{seq}}}"#)
 }
@@ -133,31 +155,52 @@ struct Answer<'a> {
     #[serde(default)]
     errno: i64,
     id: Option<i64>,
-    seq: Option<u64>,
     #[serde(borrow)]
     errmsg: Option<Cow<'a, str>>,
     #[serde(borrow)]
     reason: Option<Cow<'a, str>>,
     #[serde(borrow)]
     msg: Option<Cow<'a, str>>,
+    mid: Option<i64>,
+    #[serde(default)]
+    again: bool,
+    seq: Option<u64>,
+    #[serde(default)]
+    offlinemsg: Vec<String>,
 }
 
 fn parse(object: &[u8]) -> Heard {
     let Ok(answer) = serde_json::from_slice::<Answer<'_>>(object) else { return Heard::Garbage };
     let text = answer.errmsg.unwrap_or_default().into_owned();
     match (answer.msgid, answer.errno) {
-        (2, 0) => answer.id.map_or(Heard::Garbage, |id| Heard::LoggedIn { id }),
+        (2, 0) => logged_in(answer.id, &answer.offlinemsg).unwrap_or(Heard::Garbage),
         (2, errno) => Heard::LoginRefused { errno, text },
         (5, 0) => Heard::Registered,
         (5, errno) => Heard::RegisterRefused { errno, text },
-        (6, _) => answer.msg.map_or(Heard::Garbage, |msg| Heard::Chat { msg: msg.into_owned() }),
+        (6, _) => answer.msg.map_or(Heard::Garbage, |msg| {
+            Heard::Chat(Letter { msg: msg.into_owned(), mid: answer.mid, again: answer.again })
+        }),
         (20, _) => answer
             .reason
             .map_or(Heard::Garbage, |reason| Heard::Goodbye { reason: reason.into_owned(), text }),
         (0, 0) => answer.seq.map_or(Heard::Other, |seq| Heard::Done { seq }),
-        (0, errno) => Heard::Error { errno, text },
+        (0, errno) => Heard::Error { errno, text, seq: answer.seq },
         _ => Heard::Other,
     }
+}
+
+/// None where what lay in the box cannot be read.
+fn logged_in(id: Option<i64>, offline: &[String]) -> Option<Heard> {
+    let mut kept = Vec::new();
+    for object in offline {
+        match parse(object.as_bytes()) {
+            Heard::Chat(letter) => kept.push(letter),
+            Heard::Garbage => return None,
+            // A chat to a group: nobody here is in one.
+            _ => {}
+        }
+    }
+    Some(Heard::LoggedIn { id: id?, kept })
 }
 
 #[cfg(test)]
@@ -170,10 +213,10 @@ mod tests {
 
     fn whole() -> Vec<Heard> {
         vec![
-            Heard::LoggedIn { id: 13 },
-            Heard::Chat { msg: "a } \" ] b \\".into() },
+            Heard::LoggedIn { id: 13, kept: Vec::new() },
+            Heard::Chat(Letter { msg: "a } \" ] b \\".into(), ..Letter::default() }),
             Heard::Goodbye { reason: "kicked".into(), text: "spam".into() },
-            Heard::Error { errno: 12, text: "no".into() },
+            Heard::Error { errno: 12, text: "no".into(), seq: None },
             Heard::Done { seq: 7 },
         ]
     }
@@ -205,10 +248,21 @@ mod tests {
     }
 
     #[test]
+    fn what_lay_in_the_box_and_answers_with_seq_are_understood() {
+        let kept = r#"{"msgid":2,"errno":0,"id":3,"offlinemsg":["{\"msgid\":6,\"msg\":\"a\",\"mid\":7,\"again\":true}"]}"#;
+        let letter = Letter { msg: "a".into(), mid: Some(7), again: true };
+        assert_eq!(parse(kept.as_bytes()), Heard::LoggedIn { id: 3, kept: vec![letter] });
+        assert_eq!(parse(br#"{"msgid":2,"errno":0,"id":3,"offlinemsg":["?"]}"#), Heard::Garbage);
+        assert_eq!(parse(br#"{"msgid":0,"errno":0,"seq":9,"re":6}"#), Heard::Done { seq: 9 });
+        let refused = parse(br#"{"msgid":0,"errno":20,"errmsg":"full","seq":9,"re":6}"#);
+        assert_eq!(refused, Heard::Error { errno: 20, text: "full".into(), seq: Some(9) });
+    }
+
+    #[test]
     fn a_chat_is_valid_json_with_what_it_was_given() {
         let value: serde_json::Value = serde_json::from_str(&chat(7, "1 2 xx")).unwrap();
         assert_eq!(value, json!({"msgid": 6, "toid": 7, "msg": "1 2 xx"}));
-        let value: serde_json::Value = serde_json::from_str(&chat_with_seq(7, "1 2 xx", 9)).unwrap();
-        assert_eq!(value, json!({"msgid": 6, "toid": 7, "msg": "1 2 xx", "seq": 9}));
+        let value: serde_json::Value = serde_json::from_str(&chat_with_seq(7, "1 2 xx", 5)).unwrap();
+        assert_eq!(value, json!({"msgid": 6, "toid": 7, "msg": "1 2 xx", "seq": 5}));
     }
 }

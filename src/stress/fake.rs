@@ -15,6 +15,10 @@ use rusqlite::Connection;
 use serde_json::{Deserializer, Value, json};
 use tempfile::TempDir;
 
+mod boxes;
+
+use boxes::Boxes;
+
 /// From going offline to the id being free.
 const GRACE: Duration = Duration::from_millis(50);
 
@@ -44,6 +48,12 @@ pub(super) enum Fault {
     LosesAChat,
     SwapsTwoChats,
     StallsAtEachLoss,
+    DoublesAChat,
+    AnswersNoChat,
+    LowersANumber,
+    ForgetsWhatItAccepted,
+    ForgetsTheMark,
+    ForgetsConfirmations,
 }
 
 /// A running fake; it stops accepting when dropped.
@@ -66,10 +76,13 @@ struct State {
     losses: usize,
     kicks: usize,
     held: Option<(i64, String)>,
+    boxes: Boxes,
 }
 
 struct Channel {
     stream: TcpStream,
+    /// True exactly when its client confirms chats.
+    confirms: bool,
     user: Option<(i64, String)>,
     offline: Option<Instant>,
 }
@@ -98,6 +111,7 @@ impl Fake {
             losses: 0,
             kicks: 0,
             held: None,
+            boxes: Boxes::new(fault),
         }));
         let json = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = json.local_addr().unwrap();
@@ -158,7 +172,7 @@ fn serve(state: &Mutex<State>, stream: &TcpStream) {
         let mut state = lock(state);
         state.opened += 1;
         let (number, stream) = (state.opened, stream.try_clone().unwrap());
-        state.channels.insert(number, Channel { stream, user: None, offline: None });
+        state.channels.insert(number, Channel { stream, confirms: false, user: None, offline: None });
         number
     };
     for request in Deserializer::from_reader(BufReader::new(stream)).into_iter::<Value>() {
@@ -194,6 +208,9 @@ fn answer(state: &Mutex<State>, mut stream: UnixStream) {
 
 impl State {
     fn request(&mut self, number: u64, stream: &TcpStream, request: &Value) {
+        if self.channels[&number].offline.is_some() {
+            return;
+        }
         let name = request["name"].as_str().unwrap_or_default();
         match request["msgid"].as_i64() {
             Some(1) => {
@@ -205,13 +222,28 @@ impl State {
                 if self.fault == Fault::RefusesALogin && self.logins == 2 * STRIKES_AT {
                     return say(stream, r#"{"msgid":2,"errno":2,"errmsg":"online"}"#);
                 }
+                if let Some(other) = self.live(id) {
+                    let other_stream = self.channels[&other].stream.try_clone().unwrap();
+                    say(&other_stream, r#"{"msgid":20,"reason":"replaced","errmsg":"again"}"#);
+                    let _ = other_stream.shutdown(Shutdown::Write);
+                    self.depart(other, "replaced");
+                }
                 self.database.execute("UPDATE user SET state = 'online' WHERE id = ?1", [id]).unwrap();
-                self.channels.get_mut(&number).unwrap().user = Some((id, name.to_owned()));
-                say(stream, &json!({"msgid": 2, "errno": 0, "id": id, "name": name}).to_string());
+                let confirms = request.get("caps").is_some();
+                let channel = self.channels.get_mut(&number).unwrap();
+                (channel.user, channel.confirms) = (Some((id, name.to_owned())), confirms);
+                let kept = if confirms { self.boxes.all(id) } else { Vec::new() };
+                let answer = json!({"msgid": 2, "errno": 0, "id": id, "name": name, "offlinemsg": kept});
+                say(stream, &answer.to_string());
             }
             Some(4) => {
                 self.database.execute("INSERT INTO user (name) VALUES (?1)", [name]).unwrap();
                 say(stream, r#"{"msgid":5,"errno":0,"id":1}"#);
+            }
+            Some(6) if self.is_chaos(number) => self.chat_with_seq(number, stream, request),
+            Some(24) => {
+                let user = self.channels[&number].user.as_ref().unwrap().0;
+                self.boxes.confirm(user, request["mid"].as_i64().unwrap());
             }
             Some(6) => {
                 self.chat(request["toid"].as_i64().unwrap(), &request.to_string());
@@ -241,6 +273,24 @@ impl State {
         say(&self.channels[&receiver].stream, body);
         if let Some((_, held)) = self.held.take_if(|(held_for, _)| *held_for == to) {
             say(&self.channels[&receiver].stream, &held);
+        }
+    }
+
+    /// True exactly when a channel is one of the scenario whose receivers confirm.
+    fn is_chaos(&self, number: u64) -> bool {
+        self.channels[&number].user.as_ref().is_some_and(|(_, name)| name.contains("-chaos-"))
+    }
+
+    fn chat_with_seq(&mut self, number: u64, stream: &TcpStream, request: &Value) {
+        let from = self.channels[&number].user.as_ref().unwrap().0;
+        let to = request["toid"].as_i64().unwrap();
+        if !self.boxes.accept(from, to, request) {
+            return;
+        }
+        say(stream, &json!({"msgid": 0, "errno": 0, "seq": request["seq"], "re": 6}).to_string());
+        let receiver = self.live(to).map(|receiver| &self.channels[&receiver]);
+        if let Some(receiver) = receiver.filter(|receiver| receiver.confirms) {
+            self.boxes.unsent(to).iter().for_each(|chat| say(&receiver.stream, chat));
         }
     }
 

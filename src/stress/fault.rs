@@ -61,6 +61,12 @@ pub enum StressError {
         /// What the system said.
         source: io::Error,
     },
+    /// The server that the scenario runs itself.
+    #[error("the server of this run: {0}")]
+    Server(String),
+    /// A receiver in a process of its own.
+    #[error("a receiver's process: {0}")]
+    Process(String),
     /// Stdout is gone or full.
     #[error("cannot write the report")]
     Report(#[source] io::Error),
@@ -209,6 +215,29 @@ pub enum Failure {
         /// What they had to stay within, in microseconds.
         bound_us: u64,
     },
+    /// Chats that did what no chat may do, by the ledger of `chaos`.
+    #[error("{count} chats {wrong} (seed {seed}), such as: {example}")]
+    Ledger {
+        /// How many.
+        count: usize,
+        /// What they did.
+        wrong: &'static str,
+        /// The seed of the run.
+        seed: u64,
+        /// The first of them.
+        example: String,
+    },
+    /// The server ended connections with a reason that nobody gave it.
+    #[error("{count} connections ended for no reason, such as: {example}")]
+    Unprovoked {
+        /// How many.
+        count: u64,
+        /// One of them.
+        example: String,
+    },
+    /// The hand had stopped, and still not everybody came back or had all.
+    #[error("not everybody came to rest after the last blow")]
+    NoRest,
     /// Nothing was done, so nothing was shown.
     #[error("nothing was done in the time given")]
     Nothing,

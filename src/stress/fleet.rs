@@ -77,6 +77,8 @@ struct Line {
     written: usize,
     /// True exactly when the poller tells when it is writable.
     awaits_writable: bool,
+    /// True exactly when it takes what arrives.
+    reads: bool,
 }
 
 impl Fleet {
@@ -122,8 +124,22 @@ impl Fleet {
             out: Vec::new(),
             written: 0,
             awaits_writable: true,
+            reads: false,
         });
         Ok(())
+    }
+
+    /// Later connects go to that server; the connections there are stay.
+    pub(super) fn retarget(&mut self, target: SocketAddr) {
+        self.target = target;
+    }
+
+    /// Has a connected client stop reading, or go on. What it says still goes out.
+    pub(super) fn read_on(&mut self, who: usize, reads: bool) -> Result<(), StressError> {
+        let Some(line) = self.lines[who].as_mut().filter(|line| line.connected) else { return Ok(()) };
+        line.reads = reads;
+        let interest = line.stream.set_interest(reads, line.awaits_writable);
+        interest.map_err(StressError::io("cannot watch a socket"))
     }
 
     /// Puts a request in line; it is written at the next turn. Nothing happens to a client that is gone.
@@ -239,8 +255,9 @@ impl Line {
             // A new one: thousands of idle clients keep no buffers.
             (self.out, self.written) = (Vec::new(), 0);
         }
+        self.reads |= news;
         if blocked != self.awaits_writable || news {
-            self.stream.set_interest(true, blocked)?;
+            self.stream.set_interest(self.reads, blocked)?;
             self.awaits_writable = blocked;
         }
         Ok(news)

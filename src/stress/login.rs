@@ -63,8 +63,8 @@ pub(super) fn log_all_in(
         for News { who, at, what } in news.drain(..) {
             match what {
                 // Chats: what an earlier run has left in the box.
-                What::Connected | What::Heard(Heard::Other | Heard::Chat { .. }) => {}
-                What::Heard(Heard::LoggedIn { id }) => {
+                What::Connected | What::Heard(Heard::Other | Heard::Chat(_)) => {}
+                What::Heard(Heard::LoggedIn { id, .. }) => {
                     ids[who] = id;
                     online += 1;
                     last_login = at;
@@ -105,7 +105,7 @@ pub(super) fn told(what: &What) -> String {
         What::Heard(
             Heard::LoginRefused { errno, text }
             | Heard::RegisterRefused { errno, text }
-            | Heard::Error { errno, text },
+            | Heard::Error { errno, text, .. },
         ) => format!("errno {errno} ({text})"),
         What::Heard(Heard::Goodbye { reason, text }) => format!("goodbye {reason} ({text})"),
         What::Heard(other) => format!("{other:?}"),

@@ -2,7 +2,8 @@
 //!
 //! A scenario plays clients over TCP, asks the control socket, and reads the database. It shares no code with the
 //! server's protocol or state, so that a mistake there cannot hide itself here. All runs in the calling thread,
-//! except that `kick` asks for kicks from a second one, and `storm` has a third for its crowd.
+//! except that `kick` asks for kicks from a second one, `storm` has a third for its crowd, and some receivers of `chaos`
+//! are processes.
 //!
 //! | module | duty |
 //! |---|---|
@@ -11,11 +12,12 @@
 //! | `login` | brings a fleet online |
 //! | `control`, `view` | the server as seen from outside |
 //! | `aftermath` | what must be true after clients left |
-//! | `vanish`, `kick`, `churn`, `relay`, `keep`, `storm` | the scenarios |
+//! | `vanish`, `kick`, `churn`, `relay`, `keep`, `storm`, `chaos` | the scenarios |
 //! | `ways`, `stamp`, `seed` | how clients leave, what a chat says, chance that repeats |
 //! | `report`, `fault`, `progress` | what is told to people |
 
 mod aftermath;
+mod chaos;
 mod churn;
 mod client;
 mod control;
@@ -42,6 +44,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use chaos::ChaosArgs;
+pub use chaos::receive::ReceiveArgs;
 pub use fault::{Failure, StressError};
 pub use report::Verdict;
 
@@ -73,6 +77,11 @@ pub enum Scenario {
     Keep(KeepArgs),
     /// A crowd is lost at once while others chat, log in and are kicked.
     Storm(StormArgs),
+    /// Chats with confirmations on both ends, while a hand kills, kicks and takes over.
+    Chaos(ChaosArgs),
+    /// A receiver of `chaos` in a process of its own; started by it.
+    #[command(hide = true)]
+    Receive(ReceiveArgs),
 }
 
 /// What every scenario takes.
@@ -86,7 +95,7 @@ pub struct Common {
     #[arg(long, value_name = "DIR", env = "LINGER_DATA", default_value = "linger-data")]
     pub data: PathBuf,
 
-    /// How many clients [default: storm 10000, vanish and kick 1000, relay and keep 100, churn 50].
+    /// How many clients [default: storm 10000, vanish and kick 1000, relay and keep 100, churn 50, chaos 16].
     #[arg(long, value_name = "N")]
     pub clients: Option<NonZeroUsize>,
 
@@ -236,16 +245,19 @@ pub fn run(args: &Args) -> Result<Verdict, StressError> {
 fn examine(args: &Args) -> Result<Report, StressError> {
     let (name, common) = args.scenario.parts();
     let names = Names(format!("{}-{name}-", common.prefix));
-    let view = View::open(&common.data, &names.0)?;
+    let view = || View::open(&common.data, &names.0);
     let mut progress = Progress::new(common.json);
     let mut report = Report::new(name);
     match &args.scenario {
-        Scenario::Vanish(args) => vanish::run(args, &view, &names, &mut progress, &mut report),
-        Scenario::Churn(args) => churn::run(args, &view, &names, &mut progress, &mut report),
-        Scenario::Kick(args) => kick::run(args, &view, &names, &mut progress, &mut report),
-        Scenario::Relay(args) => relay::run(args, &view, &names, &mut progress, &mut report),
-        Scenario::Keep(args) => keep::run(args, &view, &names, &mut progress, &mut report),
-        Scenario::Storm(args) => storm::run(args, &view, &names, &mut progress, &mut report),
+        Scenario::Vanish(args) => vanish::run(args, &view()?, &names, &mut progress, &mut report),
+        Scenario::Churn(args) => churn::run(args, &view()?, &names, &mut progress, &mut report),
+        Scenario::Kick(args) => kick::run(args, &view()?, &names, &mut progress, &mut report),
+        Scenario::Relay(args) => relay::run(args, &view()?, &names, &mut progress, &mut report),
+        Scenario::Keep(args) => keep::run(args, &view()?, &names, &mut progress, &mut report),
+        Scenario::Storm(args) => storm::run(args, &view()?, &names, &mut progress, &mut report),
+        // It may have to start the server first, and looks at nothing but its clients.
+        Scenario::Chaos(args) => chaos::run(args, &names, &mut progress, &mut report),
+        Scenario::Receive(args) => chaos::receive::run(args),
     }?;
     Ok(report)
 }
@@ -259,6 +271,8 @@ impl Scenario {
             Self::Relay(args) => ("relay", &args.common),
             Self::Keep(args) => ("keep", &args.common),
             Self::Storm(args) => ("storm", &args.common),
+            Self::Chaos(args) => ("chaos", &args.common),
+            Self::Receive(args) => ("receive", &args.common),
         }
     }
 }
@@ -310,6 +324,13 @@ mod tests {
         args: Args,
     }
 
+    /// Without processes, for this program is not the one that they would be.
+    const CHAOS: &str = "chaos --seconds 1 --seed 5 --processes 0 --blow-ms 5 --slow-ms 5 --size 100";
+
+    /// The same with a hand that rests: a sender that is struck may forget the one chat that a fault meets.
+    const CALM_CHAOS: &str =
+        "chaos --seconds 1 --seed 5 --processes 0 --blow-ms 100000 --slow-ms 5 --size 100";
+
     /// Runs a scenario, without progress, against a server with one fault.
     fn stress(fault: Fault, command: &str) -> Report {
         let fake = Fake::start(fault);
@@ -336,6 +357,7 @@ mod tests {
             "keep --seconds 1 --window 4",
             "storm --seconds 1 --bound 10s",
             "storm --seconds 1 --bound 10s --how half --pairs 1",
+            CHAOS,
         ] {
             assert_eq!(failures(Fault::None, command), [], "{command}");
         }
@@ -415,6 +437,66 @@ mod tests {
     fn relay_finds_chats_out_of_order() {
         let failures = failures(Fault::SwapsTwoChats, "relay --seconds 1 --window 4");
         assert_eq!(failures, [Failure::Reordered(2)]);
+    }
+
+    /// What `chaos` says against a server with one fault: what chats did that no chat may do.
+    fn wrongs(fault: Fault, command: &str) -> Vec<&'static str> {
+        let wrong = |failure| match failure {
+            Failure::Ledger { wrong, .. } => Some(wrong),
+            _ => None,
+        };
+        failures(fault, command).into_iter().filter_map(wrong).collect()
+    }
+
+    #[test]
+    fn chaos_finds_a_lost_chat_and_tells_its_story_and_the_seed() {
+        let report = stress(Fault::LosesAChat, CALM_CHAOS);
+        let [Failure::Ledger { count: 1, seed: 5, example, .. }] = &report.failures[..] else {
+            panic!("{:?}", report.failures)
+        };
+        assert!(example.contains("never taken"), "{example}");
+        assert!(report.table().contains(example), "{}", report.table());
+    }
+
+    #[test]
+    fn chaos_finds_a_doubled_chat() {
+        assert_eq!(wrongs(Fault::DoublesAChat, CALM_CHAOS), ["received under two numbers"]);
+    }
+
+    #[test]
+    fn chaos_finds_a_repetition_that_is_taken_for_a_new_chat() {
+        assert_eq!(wrongs(Fault::ForgetsWhatItAccepted, CHAOS)[0], "received under two numbers");
+    }
+
+    #[test]
+    fn chaos_finds_swapped_chats() {
+        assert_eq!(wrongs(Fault::SwapsTwoChats, CALM_CHAOS), ["received out of order"]);
+    }
+
+    #[test]
+    fn chaos_finds_a_number_that_does_not_rise() {
+        let wrongs = wrongs(Fault::LowersANumber, CALM_CHAOS);
+        let lowered = "received under a number below one before";
+        assert_eq!(wrongs, ["confirmed to their senders and never received", lowered]);
+    }
+
+    #[test]
+    fn chaos_finds_repetitions_without_the_mark() {
+        assert_eq!(wrongs(Fault::ForgetsTheMark, CHAOS), ["received again without the mark"]);
+    }
+
+    #[test]
+    fn chaos_finds_confirmations_that_are_forgotten() {
+        assert_eq!(
+            wrongs(Fault::ForgetsConfirmations, CHAOS),
+            ["confirmed by their receivers and received once more"]
+        );
+    }
+
+    #[test]
+    fn chaos_finds_a_chat_that_is_never_answered() {
+        let failures = failures(Fault::AnswersNoChat, "chaos --seconds 4 --processes 0 --blow-ms 100000");
+        assert!(matches!(failures[..], [Failure::Errors { count: 1, .. }]), "{failures:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::RelayArgs;
 use super::aftermath;
-use super::client::{self, Heard};
+use super::client::{self, Heard, Letter};
 use super::fault::{Failure, StressError};
 use super::fleet::{Fleet, Leave, News, What};
 use super::login::{self, Names, told};
@@ -116,7 +116,7 @@ fn relay(
         fleet.turn(TURN, &mut news)?;
         for News { who, at, what } in news.drain(..) {
             match what {
-                What::Heard(Heard::Chat { msg }) => {
+                What::Heard(Heard::Chat(Letter { msg, .. })) => {
                     tally.chat(who ^ 1, &msg, at.saturating_duration_since(start));
                     refill.push(who ^ 1);
                     last = at;

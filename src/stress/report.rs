@@ -63,6 +63,7 @@ impl Latencies {
 pub(super) struct Report {
     scenario: &'static str,
     figures: Vec<(&'static str, Figure)>,
+    stories: Vec<String>,
     pub(super) failures: Vec<Failure>,
 }
 
@@ -77,7 +78,7 @@ enum Figure {
 
 impl Report {
     pub(super) fn new(scenario: &'static str) -> Self {
-        Self { scenario, figures: Vec::new(), failures: Vec::new() }
+        Self { scenario, figures: Vec::new(), stories: Vec::new(), failures: Vec::new() }
     }
 
     pub(super) fn count(&mut self, key: &'static str, count: u64) {
@@ -100,6 +101,11 @@ impl Report {
 
     pub(super) fn counts(&mut self, key: &'static str, counts: impl IntoIterator<Item = (String, u64)>) {
         self.figures.push((key, Figure::Counts(counts.into_iter().collect())));
+    }
+
+    /// How something came about; told before what failed.
+    pub(super) fn story(&mut self, story: String) {
+        self.stories.push(story);
     }
 
     pub(super) fn fail(&mut self, failure: Failure) {
@@ -128,6 +134,9 @@ impl Report {
         let mut table = String::new();
         for (key, figure) in &self.figures {
             let _ = writeln!(table, "  {:width$}  {}", label(key), figure.text());
+        }
+        for story in &self.stories {
+            let _ = writeln!(table, "  {story}");
         }
         for failure in &self.failures {
             let _ = writeln!(table, "  FAILED: {failure}");
@@ -223,6 +232,8 @@ mod tests {
 
         let mut bad = sample();
         bad.fail(Failure::FdsLeaked(7));
+        bad.story("it began on a Monday".to_owned());
+        assert!(bad.table().contains("  it began on a Monday\n  FAILED: "));
         assert!(bad.table().contains("FAILED: 7 fds leaked"));
         assert!(bad.table().ends_with("vanish: bad\n"));
         assert_eq!(bad.json()["failures"][0], "7 fds leaked");

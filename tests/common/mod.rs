@@ -58,7 +58,7 @@ use serde_json::Value;
 pub(crate) use client::{Client, numbers, unpack};
 pub(crate) use home::Home;
 pub(crate) use line_client::LineClient;
-pub(crate) use server::{Finished, LINES, RECONCILED, Server, linger, run, serve};
+pub(crate) use server::{Finished, LINES, RECONCILED, Server, linger, run, run_within, serve};
 
 /// How long any single condition may take before the test has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);

@@ -379,7 +379,12 @@ pub(crate) fn serve(home: &Home, flags: &[&str]) -> Finished {
 }
 
 /// Runs a command to its end, which must come within the deadline.
-pub(crate) fn run(mut command: Command) -> Finished {
+pub(crate) fn run(command: Command) -> Finished {
+    run_within(DEADLINE, command)
+}
+
+/// [`run`] with a deadline of its own.
+pub(crate) fn run_within(deadline: Duration, mut command: Command) -> Finished {
     let mut child = without_settings(&mut command)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -388,7 +393,7 @@ pub(crate) fn run(mut command: Command) -> Finished {
         .unwrap();
     let stdout = text_of(child.stdout.take().unwrap());
     let stderr = text_of(child.stderr.take().unwrap());
-    let status = wait(&mut child);
+    let status = wait_within(deadline, &mut child);
     let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
     let Some(status) = status else { panic!("{command:?} does not end: {stdout}{stderr}") };
     Finished { code: status.code(), stdout, stderr }
@@ -422,7 +427,12 @@ fn without_settings(command: &mut Command) -> &mut Command {
 
 /// The end of a process; none, after a kill, when it did not come in time.
 fn wait(child: &mut Child) -> Option<ExitStatus> {
-    let end = Instant::now() + DEADLINE;
+    wait_within(DEADLINE, child)
+}
+
+/// [`wait`] with a deadline of its own.
+fn wait_within(deadline: Duration, child: &mut Child) -> Option<ExitStatus> {
+    let end = Instant::now() + deadline;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);

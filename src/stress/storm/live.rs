@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use super::super::client::{self, Heard};
+use super::super::client::{self, Heard, Letter};
 use super::super::fault::StressError;
 use super::super::fleet::{Fleet, News, What};
 use super::super::login::{Names, told};
@@ -208,7 +208,7 @@ impl<'a> Live<'a> {
 
     fn hear_talker(&mut self, who: usize, at: Instant, what: What) {
         match what {
-            What::Heard(Heard::Chat { msg }) => {
+            What::Heard(Heard::Chat(Letter { msg, .. })) => {
                 let (start, expected) = (self.start, self.talkers[who].received);
                 self.talkers[who].received += 1;
                 let Some((_, sent)) = read_stamp(&msg).filter(|(serial, _)| *serial == expected) else {
