@@ -9,6 +9,7 @@
 
 mod directory;
 mod limits;
+mod signals;
 mod systemd;
 
 use crate::channel::{ChannelTable, Reason};
@@ -92,6 +93,7 @@ fn starting(what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
 /// When it cannot start (and then nothing is changed), or when the last writes failed.
 pub fn run(config: &Config) -> Result<(), ServerError> {
     end_process_on_panic();
+    signals::outlive_file_size_limit().map_err(starting("block SIGXFSZ"))?;
     let budget = FdBudget::raise(config)?;
     let mut listeners = Listeners::bind(config)?;
     let directory = DataDirectory::hold(&config.data)?;

@@ -9,6 +9,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Client, PASSWORD, Server, eventually, eventually_within, expect_error, unpack};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 /// SQLite's busy timeout in the server; a longer lock by somebody else makes a commit fail.
@@ -367,6 +368,28 @@ fn while_the_database_cannot_be_written_requests_are_errno_19_and_sessions_go_on
     alice.quiet();
     bob.quiet();
     assert_eq!(server.home.state(alice_id), "online");
+}
+
+#[test]
+fn at_the_file_size_limit_requests_are_errno_19_and_the_server_recovers_by_itself() {
+    let server = Server::start(&[]);
+    let (mut alice, _) = server.user("alice");
+    let (mut bob, bob_id) = server.user("bob");
+    let [absent_id] = server.absent(["absent"]);
+    let pid = Pid::from_raw(server.pid() as i32);
+    let unlimited = getrlimit(Resource::Fsize);
+    prlimit(pid, Resource::Fsize, Rlimit { current: Some(1), ..unlimited }).unwrap();
+
+    let answer = alice.ask(&json!({"msgid": 6, "toid": absent_id, "msg": "not kept", "seq": 1}));
+    refused(&answer, 19, 6);
+    alice.chat(bob_id, "meanwhile");
+    assert_eq!(bob.hear()["msg"], "meanwhile");
+
+    prlimit(pid, Resource::Fsize, unlimited).unwrap();
+    let answer = alice.ask(&json!({"msgid": 6, "toid": absent_id, "msg": "kept", "seq": 2}));
+    assert_eq!(answer["errno"], 0, "{answer}");
+    let kept = unpack(&Client::connect(&server).login(absent_id), "offlinemsg");
+    assert_eq!(kept.iter().map(|chat| &chat["msg"]).collect::<Vec<_>>(), ["kept"]);
 }
 
 #[test]
