@@ -46,7 +46,7 @@ pub(super) fn unban(args: Unban) -> Result<(), Failure> {
     let aimed_at = targets.iter().map(BanTarget::to_string).collect::<Vec<_>>().join(" ");
     let lifted: Unbanned = reach.ask(&Ask::Unban(UnbanAsk { targets }))?;
     if lifted.unbanned.is_empty() {
-        return Err(Failure::NoMatch(format!("no ban matched {aimed_at}")));
+        return reach.show_nothing(&lifted, format!("no ban matched {aimed_at}"));
     }
     reach.show(&lifted, |lifted| table(&lifted.unbanned))
 }

@@ -49,7 +49,7 @@ pub(super) fn run(args: Kick) -> Result<(), Failure> {
     let aimed_at = targets.iter().map(Target::to_string).collect::<Vec<_>>().join(" ");
     let kicked: Kicked = reach.ask(&Ask::Kick(KickAsk { targets, reason, wait, ban }))?;
     if kicked.kicked.is_empty() {
-        return Err(Failure::NoMatch(format!("nothing matched {aimed_at}")));
+        return reach.show_nothing(&kicked, format!("nothing matched {aimed_at}"));
     }
     reach.show(&kicked, |kicked| kicked.kicked.iter().map(line).collect())
 }

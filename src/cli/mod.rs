@@ -213,6 +213,14 @@ impl Reach {
         };
         print(&text)
     }
+
+    /// The targets matched nothing. As JSON that is an answer too, an empty list.
+    fn show_nothing<T: Serialize>(&self, answer: &T, why: String) -> Result<(), Failure> {
+        if self.json {
+            self.show(answer, |_| String::new())?;
+        }
+        Err(Failure::NoMatch(why))
+    }
 }
 
 /// Writes to stdout. A reader who has seen enough is no failure.

@@ -56,7 +56,7 @@ pub(super) fn run(args: Why) -> Result<(), Failure> {
     let Why { target, limit, reach } = args;
     let departures = ask(&reach, target.clone(), limit)?;
     if departures.departures.is_empty() {
-        return Err(Failure::NoMatch(format!("no departure matched {}", Target::from(target))));
+        return reach.show_nothing(&departures, format!("no departure matched {}", Target::from(target)));
     }
     reach.show(&departures, |answer| match answer.departures.as_slice() {
         [only] => story(only, Timestamp::now().as_millisecond()),

@@ -1,9 +1,12 @@
 //! The two reports of an end: the departure, by whoever took the step, and the settlement, by the owning worker.
 
-use crate::channel::{ChannelId, Reason, SessionNo};
+use crate::channel::{Advice, ChannelId, Reason, SessionNo};
 use crate::service::chat::Chat;
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
+
+/// When to come back after a goodbye that advises to wait and knows nothing better, in milliseconds.
+const RETRY_AFTER_MS: u64 = 3_000;
 
 /// Why somebody is sent away, and what is said to the client.
 #[derive(Clone, Debug)]
@@ -23,7 +26,8 @@ pub struct Parting {
 impl Parting {
     /// A parting with the reason's own sentence.
     pub fn new(reason: Reason) -> Self {
-        Parting { reason, text: sentence(reason).into(), retry_after_ms: None, errno: None, receipt: None }
+        let retry_after_ms = (reason.advice() == Advice::RetryAfter).then_some(RETRY_AFTER_MS);
+        Parting { reason, text: sentence(reason).into(), retry_after_ms, errno: None, receipt: None }
     }
 
     /// With a sentence of one's own.

@@ -55,7 +55,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             if late.is_none() || known.succeeded() {
                 self.let_go_on(&message.asker, false);
                 if let Some(asker) = late {
-                    self.batch.then(Effect::Safe { ticket: Ticket::new(asker, None) });
+                    self.batch.then(Effect::Safe { ticket: known.for_repetition(asker) });
                 }
                 return None;
             }

@@ -56,6 +56,14 @@ impl Ticket {
         })))
     }
 
+    /// A ticket for a repetition that came when the first was settled: the answer is the same.
+    pub fn for_repetition(&self, asker: Asker) -> Arc<Self> {
+        let full = self.0.lock().full.clone();
+        let ticket = Ticket::new(asker, None);
+        ticket.0.lock().full = full;
+        ticket
+    }
+
     /// A ticket of an earlier run of the server: settled, and every copy was safe.
     pub fn of_old() -> Arc<Self> {
         Arc::new(Ticket(Lock::new(State {
@@ -133,7 +141,7 @@ impl Ticket {
             return Vec::new();
         }
         state.settled = true;
-        let (failed, full) = (state.failed, std::mem::take(&mut state.full));
+        let (failed, full) = (state.failed, state.full.clone());
         std::mem::take(&mut state.askers)
             .into_iter()
             .filter_map(|asker| {

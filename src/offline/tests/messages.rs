@@ -92,6 +92,10 @@ fn a_group_chat_with_seq_lists_the_members_whose_box_is_full() {
     assert_eq!(desk.heard(ann.channel), [Said::Through], "not before every copy is safe");
     desk.take_over(safe);
     assert_eq!(desk.heard(ann.channel), [Said::DoneBut(vec![bob.user])]);
+    desk.group_chat(ann, group, "hello", Some("1"));
+    desk.finish();
+    let again = desk.heard(ann.channel);
+    assert!(again.contains(&Said::DoneBut(vec![bob.user])), "the same answer again: {again:?}");
 }
 
 #[test]
