@@ -114,7 +114,8 @@ impl Bench {
 
     /// Every worker ends its turn.
     pub(crate) fn finish(&mut self) {
-        self.cores.iter_mut().for_each(Core::finish);
+        let now_us = self.commons.clock.now().mono_us;
+        self.cores.iter_mut().for_each(|core| core.finish(now_us));
     }
 
     /// A whole turn of every worker. Answers whether the poller had anything.
