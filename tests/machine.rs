@@ -233,6 +233,13 @@ fn steps_of_the_clock_by_hours_end_nobody_and_the_history_keeps_its_order() {
     assert_eq!(told, at.into_iter().rev().collect::<Vec<_>>(), "newest first, whatever the clock said");
 }
 
+/// True when no thread of the server runs.
+fn stands_still(server: &Server) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    let state = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat")).unwrap();
+    tasks.map(|task| state(task.unwrap())).all(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+}
+
 #[test]
 fn whoever_spoke_in_time_stays_though_the_server_stood_still_and_who_was_silent_leaves() {
     const STOOD_STILL: Duration = Duration::from_secs(3);
@@ -251,6 +258,7 @@ fn whoever_spoke_in_time_stays_though_the_server_stood_still_and_who_was_silent_
     let mut late = Client::connect(&server);
     eventually("the server has it", || server.channel_with(&late).is_some());
     server.signal(Signal::STOP);
+    eventually("every thread stands still", || stands_still(&server));
     answers.say(&json!({"msgid": 23}));
     late.say(&login(ids[2]));
     thread::sleep(STOOD_STILL);
