@@ -457,7 +457,8 @@ fn end_process_on_panic() {
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
         // Not through the log, which may be what has panicked.
-        let _ = writeln!(io::stderr(), "linger: a thread panicked, so the server ends at once; start it again");
+        let _ =
+            writeln!(io::stderr(), "linger: a thread panicked, so the server ends at once; start it again");
         std::process::exit(1);
     }));
 }

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::scarce::LIES_ABOUT_READING;
-use common::{Client, Home, PASSWORD, Server, eventually, one_line, serve, unpack};
+use common::{Client, Home, PASSWORD, Server, eventually, eventually_within, one_line, serve, unpack};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -146,6 +146,32 @@ fn while_another_process_holds_the_database_logins_are_refused_chats_go_on_and_i
     expect_recovery(&server, &mut pair, gone_id, absent);
 }
 
+#[test]
+fn a_row_that_another_process_forbids_is_given_up_and_does_not_keep_anybody_online() {
+    let server = Server::start(&[]);
+    let [absent] = server.absent(["absent"]);
+    let (gone, gone_id) = server.user("gone");
+    let other = server.home.db_to_write();
+    let forbid =
+        "CREATE TRIGGER forbid BEFORE INSERT ON departure BEGIN SELECT RAISE(ABORT, 'forbidden'); END";
+    other.execute_batch(forbid).unwrap();
+    drop(gone);
+    eventually_within(Duration::from_secs(30), "who left is offline", || {
+        server.home.state(gone_id) == "offline"
+    });
+    assert!(server.home.departures(gone_id).is_empty());
+    assert_eq!(server.cli_json(&["stats"])["writes_set_aside"], 1);
+    let log = server.log();
+    let row = log.lines().find(|line| line.contains("given up")).unwrap();
+    assert!(
+        row.contains("forbidden") && row.contains("name: \"gone\""),
+        "the whole row is in the log: {row}"
+    );
+    other.execute_batch("DROP TRIGGER forbid").unwrap();
+    drop(server.back(absent));
+    eventually("the history goes on", || server.home.reasons(absent) == ["peer_closed"]);
+}
+
 /// A home with a database of many pages, whose users each have a long message waiting; and the users.
 fn well_used_home() -> (Home, Vec<i64>) {
     const USERS: usize = 60;
@@ -226,10 +252,12 @@ fn steps_of_the_clock_by_hours_end_nobody_and_the_history_keeps_its_order() {
     ann.quiet();
     assert_eq!(stranger.ask(&json!({"msgid": 3}))["errno"], 11, "nobody's login clock has jumped");
     let at: Vec<i64> = server.home.departures(bob_id).iter().map(|row| row.at).collect();
-    let steps: Vec<i64> = at.windows(2).map(|pair| (pair[1] - pair[0] + 1_800_000).div_euclid(3_600_000)).collect();
+    let steps: Vec<i64> =
+        at.windows(2).map(|pair| (pair[1] - pair[0] + 1_800_000).div_euclid(3_600_000)).collect();
     assert_eq!(steps, [5, -10, 5], "each row says what the clock said, in the order of the ends");
     let why = server.cli_json(&["why", "bob"]);
-    let told: Vec<i64> = why["departures"].as_array().unwrap().iter().map(|row| row["at"].as_i64().unwrap()).collect();
+    let told: Vec<i64> =
+        why["departures"].as_array().unwrap().iter().map(|row| row["at"].as_i64().unwrap()).collect();
     assert_eq!(told, at.into_iter().rev().collect::<Vec<_>>(), "newest first, whatever the clock said");
 }
 

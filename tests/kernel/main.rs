@@ -113,7 +113,8 @@ fn on_a_small_disk(bytes: &str) -> (Server, PathBuf) {
     let home = Home::new();
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount", "sh", "-c"]);
-    command.arg(format!("mkdir \"$0\" && mount -t tmpfs -o mode=0700,size={bytes} tmpfs \"$0\" && exec \"$@\""));
+    command
+        .arg(format!("mkdir \"$0\" && mount -t tmpfs -o mode=0700,size={bytes} tmpfs \"$0\" && exec \"$@\""));
     command.arg(home.data()).arg(env!("CARGO_BIN_EXE_linger"));
     command.args(["serve", "--data", &home.data_arg(), "--listen", "127.0.0.1:0", "--argon2", "8,1,1"]);
     let server = Server::launch(command, &home);
@@ -158,7 +159,8 @@ fn a_full_file_system_refuses_what_is_to_be_stored_and_with_room_again_all_is_wr
     let data = inside.to_str().unwrap();
     eventually("who left meanwhile is offline", || {
         let why = linger(&["why", &gone_id.to_string(), "--json", "--data", data]);
-        serde_json::from_str::<Value>(&why.stdout).is_ok_and(|why| why["departures"][0]["reason"] == "peer_closed")
+        serde_json::from_str::<Value>(&why.stdout)
+            .is_ok_and(|why| why["departures"][0]["reason"] == "peer_closed")
     });
     let answer = Client::connect(&server).login(absent);
     assert_eq!(common::unpack(&answer, "offlinemsg").len(), kept.min(32), "what was accepted, and no more");
