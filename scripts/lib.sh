@@ -11,6 +11,8 @@ find_linger() {
 # start_server [SERVE OPTION...]: the same, starts on free ports in a fresh directory, and sets $pid, $target and $data
 # as well. Cheap password hashes: thousands of users are registered for the show.
 #
+# $under, where it is set, is a command that runs the server, such as valgrind.
+#
 # Environment: LINGER, another binary than the one built here; LINGER_..., further options of `linger serve`.
 start_server() {
     find_linger
@@ -22,7 +24,8 @@ start_server() {
     trap 'exit 130' INT TERM HUP
 
     # In a session of its own: Ctrl-C ends the scenario, and the server is then stopped once, in order.
-    setsid "$linger" serve --data "$data" --listen 127.0.0.1:0 --argon2 8,1,1 --log warn "$@" >"$scratch/ready" &
+    # shellcheck disable=SC2086
+    setsid ${under-} "$linger" serve --data "$data" --listen 127.0.0.1:0 --argon2 8,1,1 --log warn "$@" >"$scratch/ready" &
     pid=$!
     tries=0
     until grep -q '^linger ready ' "$scratch/ready"; do

@@ -148,6 +148,8 @@ counters! {
     commits;
     /// Transactions that failed.
     commit_failures;
+    /// Writes that the database refused for so long that they were given up; the log has each.
+    writes_set_aside;
     /// Differences between what main knows and the table, the registry, the workers or the rows, found and repaired.
     reconciled;
     /// Times that all of it was compared.

@@ -458,6 +458,9 @@ fn end_process_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
+        // Not through the log, which may be what has panicked.
+        let _ =
+            writeln!(io::stderr(), "linger: a thread panicked, so the server ends at once; start it again");
         std::process::exit(1);
     }));
 }

@@ -58,6 +58,67 @@
 #![doc = include_str!("testing/models/mutations.txt")]
 //! ```
 //!
+//! # Faults
+//!
+//! The real server on a machine that fails. `tests/machine.rs` needs a C compiler only: a library that is preloaded makes
+//! calls of the C library fail or lie. `tests/kernel` has strace make system calls fail, and a file system of its own that
+//! is full. Each ends with the server stopped in order and its own comparison at 0.
+//!
+//! ```sh
+//! cargo test --test machine
+//! cargo test --features faults --test kernel    # needs strace, util-linux, and root or user namespaces
+//! ```
+//!
+//! | fault | what happens | test |
+//! |---|---|---|
+//! | `accept`: `EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS` | whoever knocks is told `resource_exhausted` with the spare fd, or waits; 100 ms of rest, one line in the log, no spinning | `kernel::who_knocks…`, `who_finds…`, `limits`, `reasons` |
+//! | `accept`: `ECONNABORTED`, `EINTR`, `EPROTO`, `ENETDOWN` | the next one is accepted at once | `kernel::connections_that_fail…` |
+//! | `epoll`: `EINTR` at every other wait | nothing | `kernel::waits_that_are_interrupted…` |
+//! | reads and writes of 3 bytes, every other one `EINTR` | nothing | `machine::calls_that_are_cut_short…` |
+//! | a read or write of a connection: `EIO` | that channel leaves with `read_error` or `write_error` | `reasons::every_way_to_leave…` |
+//! | a full file system | logins and messages for the absent get errno 19, those who are online chat on; with room again what was owed is written, once | `kernel::a_full_file_system…` |
+//! | the database's writes: `ENOSPC`, `EROFS`, `EIO`; its syncs: `EIO` | the same | `machine::while_the_disk_fails…` |
+//! | a stop meanwhile | exit 1 and one line; the next start sets everybody offline | `machine::a_server_that_is_stopped…` |
+//! | another process holds the database | the same errno 19 after 5 s; chats go on meanwhile; over by itself | `machine::while_another_process…` |
+//! | a data directory that cannot be written, at the start | exit 1 and one line | `operators::a_data_directory_that_cannot_be_written…` |
+//! | garbage in the users' pages, at the start | exit 1 and one line | `machine::a_database_whose_users_are_spoilt…` |
+//! | garbage in the boxes' pages | the owner's login gets errno 19, the log says that the file is damaged; the rest goes on | `machine::a_database_whose_boxes_are_spoilt…` |
+//! | a row that another process's constraint forbids | after 10 s it is given up: in the log whole, counted in `writes_set_aside`; the user is offline | `machine::a_row_that_another_process_forbids…` |
+//! | the wall clock jumps by 5 hours, forth and back | nobody leaves; the history keeps its order | `machine::steps_of_the_clock…` |
+//! | SIGSTOP for 3 s, SIGCONT | whoever spoke in time stays, whoever was silent leaves | `machine::whoever_spoke_in_time…` |
+//! | a worker panics | exit 1 at once, the panic and one line on stderr; the next start says `server_crash` for whoever was online; what was answered is there | `machine::a_worker_that_panics…` |
+//!
+//! What these have found: time limits were judged before the input that lay waiting was read, so that a server that had
+//! been stopped sent away those who had answered in time (`src/worker/hearing.rs`); and a write that the database itself
+//! refuses kept everything behind it from being committed (`src/offline/aside.rs`).
+//!
+//! What they leave out: a ping that is being written in the very moment of the stop counts from before it. A message that
+//! is given up after ten seconds is lost to its receiver: its text is in the log, which then holds what somebody wrote.
+//! A panic of main or of an auth thread takes the same way as a worker's, but is not caused for real.
+//!
+//! # Holding out
+//!
+//! `scripts/soak.sh` loads one server with everything at once, round after round, and compares what it holds after two
+//! thirds of the time and at the end: fds, channels, threads, memory, who is online, and what its own comparison has found.
+//! `scripts/leaks.sh` is a short load under valgrind's memcheck.
+//!
+//! ```sh
+//! scripts/soak.sh            # 10 minutes
+//! scripts/soak.sh 3600       # an hour
+//! scripts/leaks.sh
+//! ```
+//!
+//! A run of 310 s on 2 cores that others used too: 14 rounds, 225,101 connections, 3,791,100 chats delivered, 153,443
+//! kept, 6,442 kicks, 6,887 takeovers, 112,838 resets. Fds 27 before and after, threads 9, nobody online, no channel left,
+//! 0 differences. Memory was 21 MiB after the first round, 41 at half time, and between 47 and 51 in the last five rounds,
+//! 47 in the last: it stops growing when what is remembered is full, but 5 minutes are too short to hold it to 10 %.
+//!
+//! Under valgrind: no block definitely or indirectly lost, and no error. Its reports of values that are not initialised are
+//! switched off: in safe code the optimiser makes such branches itself, and memcheck shows one of them.
+//!
+//! The soak has found that a second run of `storm` or `keep` within minutes was taken for a repetition of the first: the
+//! scenarios used the same `seq` again.
+//!
 //! # Fuzzing
 //!
 //! For everything that reads bytes from outside there is a property: a function that takes any input and panics where

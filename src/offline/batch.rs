@@ -2,11 +2,13 @@
 //! it is committed.
 //!
 //! Owned by main. Owed writes (an end, its messages) outlive a failed commit and are tried again first. What was
-//! asked (a login, a message to keep) fails with its batch, and whoever asked is told.
+//! asked (a login, a message to keep) fails with its batch, and whoever asked is told. `aside` says what happens to an
+//! owed write that can never succeed.
 
+use super::aside::Patience;
 use super::mail::Mail;
 use super::queue::Ghost;
-use crate::channel::{ChannelId, Reason, SessionNo};
+use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::service::ask::{Asker, Login};
@@ -14,7 +16,6 @@ use crate::service::bans::{Ban, BanFault, Banned};
 use crate::service::chat::{Body, Chat, Custody};
 use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
 use crate::service::ticket::{Acceptance, Ticket};
-use crate::service::tokens::TOKEN_LIFE_MS;
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::collections::{HashMap, VecDeque};
@@ -25,11 +26,17 @@ pub(crate) type EndKey = (ChannelId, SessionNo);
 /// A write that must happen, however often it takes.
 #[derive(Debug)]
 pub(crate) enum Owed {
-    /// The user is offline, the history says so, and the session's token begins to run out; a ban ends all of them.
-    Departure { key: EndKey, epoch: Epoch, row: DepartureRow },
+    /// The user is offline.
+    Offline { user: UserId, epoch: Epoch },
+    /// The history says so.
+    Departure { key: EndKey, row: DepartureRow },
+    /// The session's token begins to run out.
+    EndTokens { user: UserId, upto: Epoch, expires_ms: i64 },
+    /// All tokens of a banned user end.
+    DropTokens { user: UserId },
     /// What is known of it later; after the last completion its row is forgotten.
     Completion { key: EndKey, completion: Completion, last: bool },
-    /// Somebody may not log in for a while, and no token of theirs survives that.
+    /// Somebody may not log in for a while.
     Ban(Ban),
     /// Somebody may log in again.
     Unban(Banned),
@@ -105,6 +112,9 @@ pub(crate) struct Batch<St> {
     effects: Vec<Effect>,
     open: bool,
     failed: Option<StorageError>,
+    /// The owed write for which it has failed, if it was one.
+    failed_at: Option<usize>,
+    patience: Patience,
     /// Counts batches, so that a session can tell whether letters to it still wait in this one.
     number: u64,
 }
@@ -114,6 +124,8 @@ pub(crate) struct Outcome {
     pub(crate) effects: Vec<Effect>,
     /// None when nothing had to be written.
     pub(crate) committed: Option<Result<(), StorageError>>,
+    /// True exactly when a write was given up.
+    pub(crate) set_aside: bool,
 }
 
 impl<St: Storage> Batch<St> {
@@ -126,6 +138,8 @@ impl<St: Storage> Batch<St> {
             effects: Vec::new(),
             open: false,
             failed: None,
+            failed_at: None,
+            patience: Patience::default(),
             number: 0,
         }
     }
@@ -189,19 +203,21 @@ impl<St: Storage> Batch<St> {
     }
 
     /// Commits what is open. The effects still have to be carried out.
-    pub(crate) fn finish(&mut self) -> Outcome {
+    pub(crate) fn finish(&mut self, now_us: u64) -> Outcome {
         self.catch_up();
         self.number += 1;
         let mut effects = std::mem::take(&mut self.effects);
         if !self.open && self.failed.is_none() {
-            return Outcome { effects, committed: None };
+            return Outcome { effects, committed: None, set_aside: false };
         }
         let result = match self.failed.take() {
             Some(error) => Err(error),
             None => self.store.commit(),
         };
+        let mut set_aside = false;
         match &result {
             Ok(()) => {
+                self.patience = Patience::default();
                 for write in self.owed.drain(..self.written) {
                     match write {
                         Owed::Completion { key, last: true, .. } => drop(self.rows.remove(&key)),
@@ -212,11 +228,30 @@ impl<St: Storage> Batch<St> {
                     }
                 }
             }
-            Err(_) => self.store.rollback(),
+            Err(error) => {
+                self.store.rollback();
+                set_aside = self.set_aside(error, now_us, &mut effects);
+            }
         }
         self.written = 0;
         self.open = false;
-        Outcome { effects, committed: Some(result) }
+        Outcome { effects, committed: Some(result), set_aside }
+    }
+
+    /// Gives the write up that the batch has failed for, if it has been refused for long enough.
+    fn set_aside(&mut self, error: &StorageError, now_us: u64, effects: &mut Vec<Effect>) -> bool {
+        let Some((place, write)) = self.failed_at.take().and_then(|at| Some((at, self.owed.get(at)?))) else {
+            return false;
+        };
+        if !error.refused || !write.can_be_set_aside() || !self.patience.ends(place, now_us) {
+            return false;
+        }
+        let Some(write) = self.owed.remove(place) else { return false };
+        tracing::error!(%error, ?write, "a write was refused again and again, and is given up");
+        if let Owed::Keep(keeping) = write {
+            effects.extend(keeping.ticket.map(|ticket| Effect::Failed { ticket, errno: Errno::NotStored }));
+        }
+        true
     }
 
     fn guarded<R>(&mut self, act: impl FnOnce(&mut St) -> Stored<R>) -> Option<R> {
@@ -244,7 +279,10 @@ impl<St: Storage> Batch<St> {
             self.open |= begun.is_ok();
             match begun.and_then(|()| carry_out(store, rows, write)) {
                 Ok(()) => self.written += 1,
-                Err(error) => self.failed = Some(error),
+                Err(error) => {
+                    self.failed = Some(error);
+                    self.failed_at = Some(self.written);
+                }
             }
         }
     }
@@ -256,26 +294,16 @@ fn carry_out<St: Storage>(
     write: &Owed,
 ) -> Stored<()> {
     match write {
-        Owed::Departure { key, epoch, row } => {
-            store.set_offline(row.user, *epoch)?;
-            rows.insert(*key, store.add_departure(row)?);
-            if row.reason == Reason::Banned {
-                store.drop_tokens(row.user)?;
-            } else {
-                store.end_tokens(row.user, *epoch, row.at_ms + TOKEN_LIFE_MS)?;
-            }
-        }
+        Owed::Offline { user, epoch } => store.set_offline(*user, *epoch)?,
+        Owed::Departure { key, row } => drop(rows.insert(*key, store.add_departure(row)?)),
+        Owed::EndTokens { user, upto, expires_ms } => store.end_tokens(*user, *upto, *expires_ms)?,
+        Owed::DropTokens { user } => store.drop_tokens(*user)?,
         Owed::Completion { key, completion, .. } => {
             if let Some(row) = rows.get(key) {
                 store.complete_departure(*row, completion)?;
             }
         }
-        Owed::Ban(ban) => {
-            store.put_ban(ban)?;
-            if let Banned::User(user) = ban.banned {
-                store.drop_tokens(user)?;
-            }
-        }
+        Owed::Ban(ban) => store.put_ban(ban)?,
         Owed::Unban(banned) => store.drop_ban(*banned)?,
         Owed::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
         Owed::Keep(keeping) => {

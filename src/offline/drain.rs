@@ -199,7 +199,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.expire();
         self.expire_accepted();
         self.close_due();
-        let outcome = self.batch.finish();
+        let outcome = self.batch.finish(self.now.mono_us);
+        self.around.metrics.writes_set_aside.add(u64::from(outcome.set_aside));
         self.now = clock();
         let committed = match &outcome.committed {
             None => true,

@@ -4,10 +4,11 @@ use super::batch::{EndKey, Keeping, Owed};
 use super::departure::{Departure, Milestone, Receipt, Settlement};
 use super::drain::Drain;
 use super::mail::Mail;
-use crate::channel::{ChannelId, SessionNo};
+use crate::channel::{ChannelId, Reason, SessionNo};
 use crate::ident::{Epoch, UserId};
 use crate::service::chat::{Body, Chat, Custody};
 use crate::service::storage::{Completion, DepartureRow, Storage};
+use crate::service::tokens::TOKEN_LIFE_MS;
 
 /// Lingering channels that one turn closes early at most.
 const EARLY_CLOSES_MAX: usize = 4096;
@@ -130,7 +131,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             errno: parting.errno,
             since_ms: Some(session.since_ms),
         };
-        self.batch.owe(Owed::Departure { key, epoch: session.epoch, row });
+        let expires_ms = at_ms + TOKEN_LIFE_MS;
+        // One transaction, but each by itself: what the database refuses of it must not keep the user online.
+        self.batch.owe(Owed::Offline { user, epoch: session.epoch });
+        self.batch.owe(Owed::Departure { key, row });
+        self.batch.owe(if parting.reason == Reason::Banned {
+            Owed::DropTokens { user }
+        } else {
+            Owed::EndTokens { user, upto: session.epoch, expires_ms }
+        });
         // Whoever asked whether this client is still there knows now.
         self.probed(user);
     }

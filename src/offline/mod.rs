@@ -1,5 +1,6 @@
 //! The offline queue and main's side of it: departures, the drain, the history, the grace.
 
+mod aside;
 pub(crate) mod batch;
 pub mod departure;
 pub mod drain;

@@ -161,6 +161,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             }
             self.around.metrics.bans.add(1);
             self.batch.owe(Owed::Ban(ban.clone()));
+            if let Banned::User(user) = ban.banned {
+                self.batch.owe(Owed::DropTokens { user });
+            }
             bans.push(ban);
         }
         self.batch.then(Effect::Bans { reply: ask.reply, bans });

@@ -14,8 +14,14 @@ pub type Stored<T> = Result<T, StorageError>;
 
 /// A store that could not do what it was asked. The transaction under way is void; [`Storage::rollback`] it.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StorageError(pub String);
+#[error("{text}")]
+pub struct StorageError {
+    /// Which operation, on what, and why not.
+    pub text: String,
+    /// True exactly when the database is there and refuses this very operation, as a constraint or a missing table does:
+    /// not for want of room, memory or a lock, and not for a disk that fails.
+    pub refused: bool,
+}
 
 /// A row of `user`, as far as a login needs it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -10,7 +10,18 @@ use crate::service::storage::StorageError;
 /// The error of an operation, `doing` being a phrase such as "marking a user online".
 #[cold]
 pub(super) fn storage_error(doing: &str, path: &Path, error: &rusqlite::Error) -> StorageError {
-    StorageError(format!("{doing} failed in {}: {}", path.display(), explain(error)))
+    let text = format!("{doing} failed in {}: {}", path.display(), explain(error));
+    let refused = matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch
+                | ErrorCode::TooBig
+                // What SQLite says of a table or column that is not there, and of a trigger's own refusal.
+                | ErrorCode::Unknown
+        )
+    );
+    StorageError { text, refused }
 }
 
 /// SQLite's own words, its code, and a hint where there is one.

@@ -141,7 +141,8 @@ impl SqliteStore {
             Transaction::None => "no transaction is open",
             Transaction::Void => "its transaction has failed before",
         };
-        Err(StorageError(format!("{doing} refused in {}: {state}", self.path.display())))
+        let text = format!("{doing} refused in {}: {state}", self.path.display());
+        Err(StorageError { text, refused: false })
     }
 }
 
@@ -158,10 +159,11 @@ impl Lookup for SqliteStore {
 impl Storage for SqliteStore {
     fn begin(&mut self) -> Stored<()> {
         if self.transaction != Transaction::None {
-            return Err(StorageError(format!(
+            let text = format!(
                 "beginning a transaction refused in {}: the last one is not over",
                 self.path.display()
-            )));
+            );
+            return Err(StorageError { text, refused: false });
         }
         // IMMEDIATE waits for another writer here, where nothing is lost yet, and never in the middle.
         self.run("beginning a transaction", |conn| conn.prepare_cached(sql::BEGIN)?.execute(()))?;

@@ -1,6 +1,6 @@
 //! `keep`: users write with `seq` to users who are away. An answer means that the message is on the disk.
 //!
-//! Runs in one thread. Each chat carries its serial as `seq`. Bad when one is not answered, is answered by an error, or
+//! Runs in one thread. Each chat carries a serial of its own as `seq`. Bad when one is not answered, is answered by an error, or
 //! is not in the database although it was answered.
 
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ use super::fleet::{Fleet, Leave, News, What};
 use super::login::{self, Names, told};
 use super::progress::Progress;
 use super::report::{Latencies, Report};
+use super::seed::first_seq;
 use super::view::View;
 
 /// How long the last answers are waited for.
@@ -92,7 +93,7 @@ fn keep(
     tally: &mut Tally,
 ) -> Result<Duration, StressError> {
     let (start, time) = (Instant::now(), Duration::from_secs(args.seconds));
-    let mut serial = 0;
+    let mut serial = first_seq();
     let mut last = start;
     let mut news = Vec::new();
     let mut refill: Vec<usize> = (0..receivers.len()).collect();

@@ -1,4 +1,12 @@
-//! Chance that repeats: the same seed gives the same run.
+//! Chance that repeats: the same seed gives the same run. And what must not repeat: the numbers of its chats.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where the `seq` of a run's chats begin. A server that has the same `seq` and text again from the same user within
+/// minutes takes it for the same chat, so runs that follow each other need their own.
+pub(super) fn first_seq() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
 
 /// A splitmix64 generator.
 #[derive(Clone, Debug)]

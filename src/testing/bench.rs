@@ -115,7 +115,8 @@ impl Bench {
     /// Every worker ends its turn.
     pub(crate) fn finish(&mut self) {
         let clock = self.commons.clock;
-        self.cores.iter_mut().for_each(|core| core.finish(&|| clock.now()));
+        let heard_us = clock.now().mono_us;
+        self.cores.iter_mut().for_each(|core| core.finish(heard_us, &|| clock.now()));
     }
 
     /// A whole turn of every worker. Answers whether the poller had anything.

@@ -26,6 +26,8 @@ struct Platter {
     /// Faults to come, each with how many such operations go well before it.
     faults: Vec<(Fault, usize)>,
     full: bool,
+    /// True exactly while the history's table takes no row.
+    refuses_history: bool,
 }
 
 /// An operation that can be made to fail.
@@ -125,6 +127,11 @@ impl Disk {
         self.0.lock().full = full;
     }
 
+    /// Another program has put a constraint on the history that no row meets, or taken it away.
+    pub(crate) fn set_refusing_history(&self, refuses: bool) {
+        self.0.lock().refuses_history = refuses;
+    }
+
     /// Another program changes a user's row.
     pub(crate) fn change_user(&self, user: UserId, change: impl FnOnce(&mut UserRow)) {
         change(self.0.lock().tables.users.get_mut(&user).expect("the user has a row"));
@@ -181,6 +188,9 @@ impl Disk {
         strikes
     }
 }
+
+/// Why a constraint keeps a row out.
+const REFUSES: &str = "a constraint";
 
 /// A message's body as text.
 pub(crate) fn text(body: &[u8]) -> String {
@@ -241,7 +251,7 @@ impl MemoryStore {
 }
 
 fn refusal(doing: &str, why: &str) -> StorageError {
-    StorageError(format!("{doing} refused in memory: {why}"))
+    StorageError { text: format!("{doing} refused in memory: {why}"), refused: why == REFUSES }
 }
 
 impl Lookup for MemoryLookup {
@@ -358,6 +368,9 @@ impl Storage for MemoryStore {
     }
 
     fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId> {
+        if self.disk.0.lock().refuses_history {
+            return Err(self.voided("recording a departure", REFUSES));
+        }
         self.write(|tables| Ok(tables.depart(row.clone())))
     }
 

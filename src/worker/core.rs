@@ -144,10 +144,12 @@ impl<T: Transport> Core<T> {
         self.ends <= ENDS_MAX
     }
 
-    /// Ends a turn: what has waited goes on, time limits are looked at, everything is written and told. `clock` is read
-    /// only where an end is told, for the stages of the offline queue.
-    pub fn finish(&mut self, clock: &dyn Fn() -> Now) {
-        self.turn_wheel();
+    /// Ends a turn: what has waited goes on, time limits are looked at, everything is written and told.
+    ///
+    /// `heard_us` is up to when everything is read that clients had sent; time limits are judged as of then. `clock` is
+    /// read only where an end is told, for the stages of the offline queue.
+    pub fn finish(&mut self, heard_us: u64, clock: &dyn Fn() -> Now) {
+        self.turn_wheel(heard_us);
         self.say_what_is_unsaid();
         // Telling may refuse what was asked, and that is written too. What a worker tells itself waits a turn.
         while self.has_work() {
@@ -161,6 +163,11 @@ impl<T: Transport> Core<T> {
                 self.tell(clock);
             }
         }
+    }
+
+    /// No more channels than that are watched.
+    pub fn places(&self) -> usize {
+        self.channels.len()
     }
 
     fn has_work(&self) -> bool {
@@ -381,11 +388,11 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    fn turn_wheel(&mut self) {
+    fn turn_wheel(&mut self, heard_us: u64) {
         let mut due = std::mem::take(&mut self.due);
-        self.wheel.turn(self.now.mono_us, &mut due);
+        self.wheel.turn(heard_us, &mut due);
         for id in due.drain(..) {
-            self.check_time_limits(id);
+            self.check_time_limits(id, heard_us);
         }
         self.due = due;
     }

@@ -100,11 +100,12 @@ enum Due {
 impl<T> Connection<T> {
     /// The channel's deadlines, and what each asks for.
     fn deadlines(&self, limits: &Limits, now_us: u64) -> impl Iterator<Item = (u64, Due)> {
-        // The login clock stands still while a login is on its way.
-        let asked_us = if self.logging_in { now_us.saturating_sub(self.asked_us) } else { 0 };
-        let login = self.user.is_none().then(|| {
-            (self.nobody_since_us + asked_us + limits.login_timeout_us, Due::Leave(Reason::LoginTimeout))
-        });
+        let mut login_us = self.nobody_since_us + limits.login_timeout_us;
+        if self.logging_in {
+            // The clock stands still then. What was asked in time may have been read late, and is not too late for that.
+            login_us = (login_us + now_us.saturating_sub(self.asked_us)).max(now_us + 1);
+        }
+        let login = self.user.is_none().then_some((login_us, Due::Leave(Reason::LoginTimeout)));
         let idle = limits.idle_us.map(|idle_us| (self.heard_us + idle_us, Due::Leave(Reason::IdleTimeout)));
         let blocked = self.blocked && !self.out.is_empty();
         let write =
@@ -126,9 +127,8 @@ impl<T> Connection<T> {
 }
 
 impl<T: Transport> Core<T> {
-    /// Looks at a channel whose entry in the wheel has come up.
-    pub(super) fn check_time_limits(&mut self, id: ChannelId) {
-        let now_us = self.now.mono_us;
+    /// Looks at a channel whose entry in the wheel has come up, as of a moment up to which its input is read.
+    pub(super) fn check_time_limits(&mut self, id: ChannelId, now_us: u64) {
         let shared = crate::sync::Arc::clone(&self.shared);
         let Some(connection) = self.connection(id) else { return };
         if connection.leaving.is_some() || connection.armed_us == 0 || now_us < connection.armed_us {

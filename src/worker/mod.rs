@@ -18,13 +18,14 @@
 //! | `strangers` | what the log says of those who never logged in |
 //! | `connection`, `outbuf` | one channel, and its unsent output |
 //! | `mailbox` | what others say |
-//! | `limits`, `wheel`, `addresses` | time limits, request rates, channels of one address |
+//! | `limits`, `wheel`, `hearing`, `addresses` | time limits and as of when they are judged, request rates, channels of one address |
 //! | `listener`, `socket`, `poller`, `watch` | the kernel's side |
 
 pub mod addresses;
 mod arrival;
 mod connection;
 pub mod core;
+mod hearing;
 mod leaving;
 mod letters;
 pub mod limits;

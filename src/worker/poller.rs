@@ -25,7 +25,7 @@ pub struct Poller {
 }
 
 /// Events that one wait takes at most.
-const EVENTS_MAX: usize = 1024;
+pub(super) const EVENTS_MAX: usize = 1024;
 
 /// The sources that a wait has found ready.
 pub type Events = Vec<Ready>;
@@ -71,11 +71,12 @@ impl Poller {
         Ok(poller)
     }
 
-    /// Waits until something is ready, somebody wakes it, or the time is over. May return for nothing.
+    /// Waits until something is ready, somebody wakes it, or the time is over. May return for nothing. Answers whether
+    /// that is all that is ready; if not, the next waits begin with the rest.
     ///
     /// # Errors
     /// As the kernel says; an interruption is none.
-    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<bool> {
         events.clear();
         let timeout = timeout.map(|limit| Timespec {
             tv_sec: limit.as_secs().min(i64::MAX as u64) as i64,
@@ -86,9 +87,10 @@ impl Poller {
             Ok((found, _)) => {
                 let sources = found.iter().filter(|event| event.data.u64() != WAKER_KEY);
                 events.extend(sources.map(Ready::new));
-                Ok(())
+                Ok(found.len() < EVENTS_MAX)
             }
-            Err(rustix::io::Errno::INTR) => Ok(()),
+            // Nothing has been looked at.
+            Err(rustix::io::Errno::INTR) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
     }

@@ -4,6 +4,7 @@
 
 use super::connection::Codec;
 use super::core::{Core, Shared};
+use super::hearing::Hearing;
 use super::listener;
 use super::mailbox::{Mailbox, Wake};
 use super::poller::{Events, MAX_KEY, Poller};
@@ -136,11 +137,14 @@ impl Worker {
     pub fn run(mut self) {
         let mut events = Events::new();
         let mut knocked = Vec::new();
+        let mut hearing = Hearing::default();
         while !self.core.is_exiting() {
-            if let Err(error) = self.poller.wait(&mut events, self.timeout()) {
+            let before_us = self.clock.now().mono_us;
+            let told_all = self.poller.wait(&mut events, self.timeout(before_us)).unwrap_or_else(|error| {
                 tracing::error!(%error, "waiting for events failed");
                 std::thread::sleep(REST);
-            }
+                false
+            });
             self.core.begin(self.clock.now());
             for event in &events {
                 match event.key.checked_sub(LISTENER_KEYS) {
@@ -151,16 +155,15 @@ impl Worker {
                 }
             }
             self.attend_listeners(&mut knocked);
-            let clock = self.clock;
-            self.core.finish(&|| clock.now());
+            let (heard_us, clock) = (hearing.waited(before_us, told_all, self.core.places()), self.clock);
+            self.core.finish(heard_us, &|| clock.now());
         }
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&self, now_us: u64) -> Option<Duration> {
         if self.core.has_mail() {
             return Some(Duration::ZERO);
         }
-        let now_us = self.clock.now().mono_us;
         let core = self.core.timeout_us(now_us);
         let rest = (self.rest_until_us > 0).then(|| self.rest_until_us.saturating_sub(now_us));
         [core, rest].into_iter().flatten().min().map(Duration::from_micros)

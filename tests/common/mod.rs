@@ -10,6 +10,8 @@
 //! | [`Server::start_at`] | the same on a home that is there already, for a second run |
 //! | [`Server::start_with_fds`] | the same under a lowered fd limit |
 //! | [`Server::start_faulty`] | the same, and reading or writing fails where the bytes say so |
+//! | [`Server::with_fault`] | the disk, the clock or the connections of such a server are broken for a while |
+//! | [`Server::expects_panic`] | the test makes the server panic |
 //! | [`Server::with_few_fds`] | the running server may open hardly any file more |
 //! | [`Server::stop`], [`Server::crash`] | an orderly stop by a signal; a kill -9. Both give the home back |
 //! | [`Server::user`] | a connection, registered and logged in: the usual first line of a test |

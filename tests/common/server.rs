@@ -44,6 +44,8 @@ pub(crate) struct Server {
     lines: Mutex<Receiver<String>>,
     /// True exactly when the test lets others write to the rows of a running server.
     expects_differences: AtomicBool,
+    /// True exactly when the test makes it panic.
+    expects_panic: AtomicBool,
     log: Arc<Mutex<String>>,
     /// Disconnected when the log has ended.
     log_end: Mutex<Receiver<()>>,
@@ -111,6 +113,7 @@ impl Server {
             pid,
             lines: Mutex::new(lines),
             expects_differences: AtomicBool::new(false),
+            expects_panic: AtomicBool::new(false),
             log,
             log_end,
         }
@@ -129,6 +132,11 @@ impl Server {
     /// The test itself makes the reconciler find something.
     pub(crate) fn expects_differences(&self) {
         self.expects_differences.store(true, Ordering::Relaxed);
+    }
+
+    /// The test itself makes it panic.
+    pub(crate) fn expects_panic(&self) {
+        self.expects_panic.store(true, Ordering::Relaxed);
     }
 
     /// All that it has logged so far.
@@ -359,7 +367,8 @@ impl Drop for Server {
         if thread::panicking() {
             eprintln!("--- the server's log ---\n{log}");
         } else {
-            assert!(!log.contains("panicked at"), "the server panicked:\n{log}");
+            let expected = self.expects_panic.load(Ordering::Relaxed);
+            assert!(expected || !log.contains("panicked at"), "the server panicked:\n{log}");
         }
     }
 }

@@ -160,6 +160,52 @@ fn an_end_is_written_when_a_full_disk_has_room_again() {
 }
 
 #[test]
+fn what_the_database_refuses_for_good_is_given_up_in_the_end_and_all_behind_it_is_written() {
+    let mut desk = Desk::new();
+    let (ann, bob) = (desk.online("ann"), desk.online("bob"));
+    desk.disk.set_refusing_history(true);
+    desk.send_away(bob, Reason::PeerReset);
+    desk.settle(bob, vec![accepted("unsent")]);
+    let given_up = |desk: &Desk| desk.commons.metrics.writes_set_aside.value();
+    for _ in 0..10 {
+        desk.finish();
+        assert!(desk.is_online(bob.user) && given_up(&desk) == 0, "somebody may mend it yet");
+        desk.commons.clock.advance(SECOND_US);
+    }
+    for _ in 0..2 {
+        desk.finish();
+        desk.commons.clock.advance(SECOND_US);
+    }
+    desk.finish_all();
+    assert!(!desk.is_online(bob.user) && desk.drain.is_settled());
+    assert_eq!((given_up(&desk), desk.disk.ends(bob.user)), (1, vec![]), "only the row of the history");
+    assert_eq!(desk.disk.texts(bob.user), ["unsent"]);
+    desk.disk.set_refusing_history(false);
+    desk.send_away(ann, Reason::PeerClosed);
+    desk.settle(ann, vec![]);
+    desk.finish_all();
+    assert_eq!(desk.disk.ends(ann.user), [Reason::PeerClosed]);
+}
+
+#[test]
+fn a_disk_that_stays_full_wears_no_patience_out() {
+    let mut desk = Desk::new();
+    let bob = desk.online("bob");
+    desk.disk.set_full(true);
+    desk.send_away(bob, Reason::PeerReset);
+    desk.settle(bob, vec![accepted("unsent")]);
+    for _ in 0..100 {
+        desk.finish();
+        desk.commons.clock.advance(SECOND_US);
+    }
+    desk.disk.set_full(false);
+    desk.finish_all();
+    assert_eq!(desk.disk.ends(bob.user), [Reason::PeerReset]);
+    assert_eq!(desk.disk.texts(bob.user), ["unsent"]);
+    assert_eq!(desk.commons.metrics.writes_set_aside.value(), 0);
+}
+
+#[test]
 fn numbers_of_an_epoch_that_was_not_committed_are_not_given_out() {
     let mut desk = Desk::new();
     let (ann, bob) = (desk.online("ann"), desk.user("bob"));

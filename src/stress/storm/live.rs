@@ -11,6 +11,7 @@ use super::super::fault::StressError;
 use super::super::fleet::{Fleet, News, What};
 use super::super::login::{Names, told};
 use super::super::report::Latencies;
+use super::super::seed::first_seq;
 use super::super::stamp::{read_stamp, stamp};
 use super::kicker::{Kicked, Order};
 use super::timeline::{Phase, Timeline};
@@ -92,6 +93,7 @@ pub(super) struct Live<'a> {
     order: Sender<Order>,
     answers: Receiver<Result<Kicked, StressError>>,
     start: Instant,
+    first_seq: u64,
     talkers: Vec<Talker>,
     visitors: Vec<Visitor>,
     seen: Seen,
@@ -119,6 +121,7 @@ impl<'a> Live<'a> {
             order,
             answers,
             start,
+            first_seq: first_seq(),
             talkers: (0..talkers).map(talker).collect(),
             visitors,
             seen: Seen::new(),
@@ -156,8 +159,9 @@ impl<'a> Live<'a> {
                 stamp(&mut msg, talker.sent, talker.due.saturating_duration_since(self.start), CHAT_BYTES);
                 let to = self.ids[who ^ 1];
                 if asks_for_answers(who) {
-                    self.fleet.send(who, &client::chat_with_seq(to, &msg, talker.sent));
-                    talker.unanswered.insert(talker.sent, talker.due);
+                    let seq = self.first_seq + talker.sent;
+                    self.fleet.send(who, &client::chat_with_seq(to, &msg, seq));
+                    talker.unanswered.insert(seq, talker.due);
                 } else {
                     self.fleet.send(who, &client::chat(to, &msg));
                 }

@@ -1,0 +1,143 @@
+#!/bin/sh
+# Shows that the server holds out: chats, messages for the absent, logins without end, takeovers, kicks, crowds that
+# vanish and storms, round after round. At the end it must have what it had after two thirds of the time: fds,
+# channels, threads, memory (within 10 %); nobody online, and no difference found by its own comparison. Ends with 0 then.
+#
+#   scripts/soak.sh [SECONDS]     how long, but rounds are finished; 600 by default
+#
+# Environment: SOAK_TRACE, where it is set, has each round's figures printed.
+#
+# Memory is RssAnon of /proc/PID/status, at rest: everybody gone, the grace over. The first two thirds are not counted,
+# for they fill what is filled once: SQLite's page caches, the chats that are remembered for ten minutes, the allocator's arenas.
+
+seconds=${1:-600}
+# What a round's concurrent part takes, in seconds.
+part=10
+# How long after a round the server may take to give everything back, in seconds.
+rest=30
+memory_percent=10
+# For how long rounds are not counted, in seconds.
+warm_up=$((seconds * 2 / 3))
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+start_server --grace 1s --box-messages 1000000 --box-bytes 1GiB
+failed=0
+began=$(date +%s)
+
+# stat NAME: one number of `linger stats`.
+stat() {
+    "$linger" stats --data "$data" --json | tr ',{}' '\n' | sed -n "s/^\"$1\"://p"
+}
+
+# judged NAME SCENARIO [OPTION...]: a scenario whose verdict counts.
+judged() {
+    name=$1
+    shift
+    stress "$@" --prefix "$name" >"$scratch/$name.out" 2>&1 || {
+        echo "round $round: $name failed" >>"$scratch/failures"
+        sed "s/^/    /" "$scratch/$name.out" >>"$scratch/failures"
+    }
+}
+
+# Two that log in as the same users, and so take each other's sessions over. Each sees logins end that it has not ended,
+# so their verdicts say nothing; what is judged is that nothing is left.
+rivals() {
+    for seed in 1 2; do
+        stress churn --prefix rival --seconds "$part" --clients 20 --seed "$seed" >/dev/null 2>&1 &
+    done
+    wait
+}
+
+one_round() {
+    round=$1
+    judged relay relay --seconds "$part" --clients 40 --window 4 &
+    a=$!
+    judged keep keep --seconds "$part" --clients 20 &
+    b=$!
+    judged churn churn --seconds "$part" --clients 20 &
+    c=$!
+    rivals &
+    d=$!
+    wait "$a" "$b" "$c" "$d"
+    # These count fds, so nobody else may come and go meanwhile.
+    judged kick kick --clients 100
+    judged vanish vanish --clients 1000
+    judged kick-bulk kick --clients 300 --bulk 100
+    judged storm storm --clients 1500 --seconds 1 --bound 1s
+}
+
+# measure FILE: what the server holds once everybody has gone and the grace is over.
+measure() {
+    tries=0
+    until [ "$("$linger" channels --data "$data" --json | tr -d ' ')" = '{"channels":[]}' ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt "$rest" ] || break
+        sleep 1
+    done
+    # What is put off until nobody is busy: checkpoints, and a whole round of the server's own comparison.
+    sleep 3
+    {
+        echo "fds $(stat fds)"
+        echo "channels $("$linger" channels --data "$data" --json | grep -o '"channel":"' | wc -l)"
+        echo "online $("$linger" who --data "$data" --json | grep -o '"id":' | wc -l)"
+        echo "threads $(sed -n 's/^Threads:[[:space:]]*//p' "/proc/$pid/status")"
+        echo "memory_kib $(sed -n 's/^RssAnon:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$pid/status")"
+    } >"$1"
+}
+
+# trace ROUND: what it holds after that round.
+trace() {
+    [ -n "${SOAK_TRACE-}" ] || return 0
+    measure "$scratch/now"
+    echo "round $1: $(tr '\n' ' ' <"$scratch/now")"
+}
+
+# held FILE NAME
+held() {
+    sed -n "s/^$2 //p" "$1"
+}
+
+# verdict NAME BEFORE AFTER MOST: one row of the table; more than the most is a failure.
+verdict() {
+    word=good
+    if [ "$3" -gt "$4" ]; then
+        word=BAD
+        failed=1
+    fi
+    printf '%-12s %12s %12s %12s  %s\n' "$1" "$2" "$3" "$4" "$word"
+}
+
+: >"$scratch/failures"
+rounds=0
+uncounted=0
+while [ "$uncounted" -eq 0 ] || [ $(($(date +%s) - began)) -lt "$warm_up" ]; do
+    uncounted=$((uncounted + 1))
+    one_round "$uncounted"
+    trace "$uncounted"
+done
+rounds=$uncounted
+measure "$scratch/before"
+until [ "$rounds" -gt "$uncounted" ] && [ $(($(date +%s) - began)) -ge "$seconds" ]; do
+    rounds=$((rounds + 1))
+    one_round "$rounds"
+    trace "$rounds"
+done
+measure "$scratch/after"
+
+echo "soak: $(($(date +%s) - began)) s, $rounds rounds, the first $uncounted of them not counted"
+for name in accepted logins chats_delivered chats_kept kicks left_replaced left_peer_reset commits; do
+    printf '  %-16s %s\n' "$name" "$(stat "$name")"
+done
+printf '%-12s %12s %12s %12s\n' '' before after most
+for name in fds channels online threads; do
+    before=$(held "$scratch/before" "$name")
+    verdict "$name" "$before" "$(held "$scratch/after" "$name")" "$before"
+done
+before=$(held "$scratch/before" memory_kib)
+verdict memory_kib "$before" "$(held "$scratch/after" memory_kib)" $((before + before * memory_percent / 100))
+verdict differences 0 "$(stat reconciled)" 0
+verdict failures 0 "$(grep -c '^round' "$scratch/failures")" 0
+[ "$(stat left_replaced)" -gt 0 ] || { echo "there was no takeover" && failed=1; }
+cat "$scratch/failures"
+[ "$failed" -eq 0 ]

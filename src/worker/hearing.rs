@@ -1,0 +1,67 @@
+//! Up to when a worker has heard everybody: what a client had sent by then has been read.
+//!
+//! Owned by one worker. Time limits are judged as of that moment and not as of now. Now may be long after the last look
+//! at the sockets, as when the process was stopped for a while or the machine slept: then nobody is sent away for what
+//! he has said in time.
+
+use super::poller::EVENTS_MAX;
+
+/// Sources that a wait tells of at least, when it does not tell of all: one event may be the waker's.
+const TOLD_MIN: usize = EVENTS_MAX - 1;
+
+/// How far a worker has heard.
+#[derive(Debug, Default)]
+pub(super) struct Hearing {
+    heard_us: u64,
+    /// Waits that did not tell of all, since the last time that everybody was heard.
+    waits: usize,
+    /// Before the first of them.
+    began_us: u64,
+}
+
+impl Hearing {
+    /// A wait that began at `before_us` is over, and what it told of is read. `places` is the most that can be ready.
+    /// Answers up to when everybody has been heard.
+    pub(super) fn waited(&mut self, before_us: u64, told_all: bool, places: usize) -> u64 {
+        if told_all {
+            (self.heard_us, self.waits) = (before_us, 0);
+            return self.heard_us;
+        }
+        if self.waits == 0 {
+            self.began_us = before_us;
+        }
+        self.waits += 1;
+        // Those who are ready take turns, so that even under load without end everybody is heard after so many.
+        if self.waits > places / TOLD_MIN + 1 {
+            (self.heard_us, self.waits) = (self.began_us, 0);
+        }
+        self.heard_us
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_had_spoken_before_a_wait_that_tells_all_has_been_heard() {
+        let mut hearing = Hearing::default();
+        assert_eq!(hearing.waited(7, true, 10), 7);
+        assert_eq!(hearing.waited(90, true, 10), 90);
+    }
+
+    #[test]
+    fn an_interrupted_wait_has_heard_nobody() {
+        let mut hearing = Hearing::default();
+        hearing.waited(7, true, 10);
+        assert_eq!(hearing.waited(90, false, 10), 7);
+        assert_eq!(hearing.waited(95, true, 10), 95);
+    }
+
+    #[test]
+    fn when_waits_never_tell_all_everybody_has_been_heard_after_enough_of_them() {
+        let mut hearing = Hearing::default();
+        let heard: Vec<u64> = (1..=8).map(|at| hearing.waited(at, false, 2 * TOLD_MIN)).collect();
+        assert_eq!(heard, [0, 0, 0, 1, 1, 1, 1, 5]);
+    }
+}
