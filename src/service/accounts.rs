@@ -328,6 +328,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// The login's batch failed: the session never was.
     pub(crate) fn undo_login(&mut self, user: UserId, key: EndKey) {
         self.sessions.remove(&key);
+        self.forget_end(key);
         self.around.registry.remove(user, key.0, key.1);
         self.presence.end_session(user, key);
         if self.around.table.end_session(key.0, key.1) {
