@@ -12,6 +12,8 @@ use crate::testing::words::SECOND_US;
 const BEYOND_MAX: usize = 200;
 /// Entries that may wait for main.
 const QUEUE_MAX: usize = 2000;
+/// How late a worker may look at the login clock, in milliseconds.
+const LATE_LOOK_MS: i64 = 1000;
 /// Looks into a box until it is empty.
 const LOOKS_MAX: usize = 400;
 
@@ -88,6 +90,8 @@ impl World {
             Reason::Replaced => self.people.get(&row.user).is_some_and(|person| person.logins > 1),
             // The kernel has little room for each.
             Reason::SlowConsumer => true,
+            // The login came when its time was over already, and main granted it before the worker had looked.
+            Reason::LoginTimeout => row.since_ms.is_some_and(|since_ms| since_ms + LATE_LOOK_MS >= row.at_ms),
             _ => false,
         }
     }

@@ -171,9 +171,6 @@ impl Line {
                 continue;
             }
             let heard = understood(&object);
-            if let Heard::Welcome { user, .. } = &heard {
-                self.user = Some(*user);
-            }
             self.unread.push_back((self.written, heard.clone()));
             whole.push((self.began, heard));
         }

@@ -345,6 +345,7 @@ impl World {
         match heard {
             Heard::Welcome { user, kept, .. } => {
                 let line = &mut self.lines[number];
+                line.user = Some(*user);
                 let token = line.asked.pop_front().flatten();
                 if let Some(token) = token
                     && line.can_speak()
