@@ -182,6 +182,28 @@ fn a_logout_that_races_a_kick_ends_once_and_loses_nothing() {
 }
 
 #[test]
+fn a_login_that_is_verified_before_main_hears_of_the_logout_waits_for_it() {
+    let mut server = Server::new();
+    let (ann, _, client) = server.online("ann");
+    let (_, _, sender) = server.online("cy");
+    client.take_only(0);
+    sender.send(&chat(ann, "unsent"));
+    server.run();
+    client.send(&format!(r#"{{"msgid":3}}{}"#, login(ann)));
+    server.bench.begin();
+    server.bench.poll();
+    // The worker's turn is not over.
+    server.verify();
+    server.main();
+    server.bench.finish();
+    client.take_only(usize::MAX);
+    server.run();
+    assert_eq!(server.disk.ends(ann), [Reason::ClientQuit]);
+    assert!(server.is_online(ann));
+    assert_eq!(brought(client.lines().last().unwrap()), ["unsent"]);
+}
+
+#[test]
 fn a_login_that_was_not_stored_leaves_no_row_though_its_channel_has_left_in_the_same_batch() {
     let mut server = Server::new();
     let ann = server.user("ann");
