@@ -65,6 +65,9 @@ impl World {
                 tally.ended + u64::from(row.online),
                 "{name}: every session has one row of the history, in the transaction in which it ends"
             );
+            if kept >= BOX_MESSAGES as usize {
+                self.shadow.overfull.insert(row.id);
+            }
             assert!(kept <= BOX_MESSAGES as usize + BEYOND_MAX, "the box of {name} is bounded");
         }
         for (number, row) in self.server.disk.departures_above(self.last_row) {
@@ -122,6 +125,9 @@ impl World {
         }
         self.let_grace_pass();
         self.shadow.is_kept();
+        if self.is_calm {
+            self.shadow.is_complete();
+        }
         for line in self.active.iter().map(|number| &self.lines[*number]) {
             assert!(line.channel.is_none() || line.client.is_closed(), "every fd is closed after the grace");
         }

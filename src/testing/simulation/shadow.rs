@@ -78,6 +78,8 @@ pub(super) struct Shadow {
     pub(super) messages: Vec<Message>,
     inboxes: BTreeMap<UserId, Inbox>,
     pub(super) confirming: BTreeSet<UserId>,
+    /// Users whose box was full at a time: what came then was refused, which a sender without `seq` may not hear.
+    pub(super) overfull: BTreeSet<UserId>,
     crashes: u64,
     promises: u64,
 }
@@ -226,29 +228,43 @@ impl Shadow {
 
     /// At the very end: every promise is kept.
     pub(super) fn is_kept(&self) {
-        let mut torn: BTreeMap<UserId, usize> = BTreeMap::new();
-        for (n, message) in self.messages.iter().enumerate() {
-            for user in &message.owed {
-                let inbox = self.inboxes.get(user);
-                if self.confirming.contains(user) {
-                    let read = inbox.is_some_and(|inbox| inbox.read.contains(&n));
-                    assert!(
-                        read,
-                        "m{n} from {} was promised and is lost to {user}, who confirms",
-                        message.from
-                    );
-                    continue;
-                }
-                let came = inbox.is_some_and(|i| i.written.contains_key(&n) || n < i.torn_below);
-                if !came {
-                    *torn.entry(*user).or_default() += 1;
-                    let pardoned = inbox.map_or(0, |inbox| inbox.torn);
-                    assert!(
-                        torn[user] <= pardoned,
-                        "m{n} from {} was promised and is lost to {user}",
-                        message.from
-                    );
-                }
+        let owed = |n: usize| self.messages[n].owed.iter().map(move |user| (n, *user));
+        self.all_came((0..self.messages.len()).flat_map(owed), "was promised");
+    }
+
+    /// At the end of a calm run: so did everything else that the server took. It takes what comes on a connection in
+    /// order, so it has taken what was said before something that came.
+    pub(super) fn is_complete(&self) {
+        let mut latest: BTreeMap<usize, usize> = BTreeMap::new();
+        let came = self.inboxes.values().flat_map(|inbox| inbox.written.keys().copied());
+        let promised = (0..self.messages.len()).filter(|n| self.messages[*n].is_promised);
+        for n in came.chain(promised).filter(|n| self.messages[*n].sent_on.len() == 1) {
+            let latest = latest.entry(self.messages[n].sent_on[0]).or_default();
+            *latest = n.max(*latest);
+        }
+        let taken = self.messages.iter().enumerate().filter_map(|(n, message)| {
+            let once = message.sent_on.len() == 1 && !message.is_refused;
+            let is_taken = once && latest.get(&message.sent_on[0]).is_some_and(|latest| n < *latest);
+            match message.to {
+                To::One(user) if is_taken && !self.overfull.contains(&user) => Some((n, user)),
+                _ => None,
+            }
+        });
+        self.all_came(taken, "was taken");
+    }
+
+    fn all_came(&self, messages: impl Iterator<Item = (usize, UserId)>, why: &str) {
+        let mut missing: BTreeMap<UserId, usize> = BTreeMap::new();
+        for (n, user) in messages {
+            let inbox = self.inboxes.get(&user);
+            if self.confirming.contains(&user) {
+                let read = inbox.is_some_and(|inbox| inbox.read.contains(&n));
+                assert!(read, "m{n} {why} and is lost to {user}, who confirms");
+            } else if !inbox.is_some_and(|i| i.written.contains_key(&n) || n < i.torn_below) {
+                let missing = missing.entry(user).or_default();
+                *missing += 1;
+                let torn = inbox.map_or(0, |inbox| inbox.torn);
+                assert!(*missing <= torn, "m{n} {why} and is lost to {user}");
             }
         }
     }
