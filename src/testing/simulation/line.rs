@@ -59,6 +59,7 @@ pub(super) enum Deed {
 
 /// One connection.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
 pub(super) struct Line {
     pub(super) client: Client,
     /// Whose device it is.

@@ -83,11 +83,7 @@ impl World {
                         self.shadow.read(user, &chat);
                     }
                 }
-                Heard::Ping => {
-                    if self.lines[number].can_speak() {
-                        self.lines[number].say(r#"{"msgid":23}"#);
-                    }
-                }
+                Heard::Ping if self.lines[number].can_speak() => self.lines[number].say(r#"{"msgid":23}"#),
                 _ => {}
             }
         }

@@ -23,7 +23,7 @@ use crate::testing::memory::Disk;
 use crate::testing::whole::{Server, verified};
 use crate::testing::wire::{Wire, connection};
 use crate::testing::words::SECOND_US;
-use crate::worker::Codec;
+use crate::worker::{Codec, Core};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -336,6 +336,7 @@ impl World {
 
     /// Hears what has been written to every connection.
     pub(super) fn note_output(&mut self) {
+        self.shadow.now_us = self.at_us();
         for at in 0..self.active.len() {
             let number = self.active[at];
             for (began, heard) in self.lines[number].note_written(&mut self.stamp) {
@@ -563,7 +564,7 @@ impl World {
             && commons.queue.is_empty()
             && !self.server.drain.batch.is_under_way()
             && self.server.drain.is_settled()
-            && !self.server.bench.cores.iter().any(|core| core.has_mail())
+            && !self.server.bench.cores.iter().any(Core::has_mail)
     }
 
     pub(super) fn stage(&self, channel: ChannelId) -> Stage {
