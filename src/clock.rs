@@ -45,13 +45,17 @@ impl Clock {
 /// A clock of a test: it stands still until it is moved, so that the test decides when things happen.
 #[cfg(any(test, fuzzing))]
 #[derive(Debug)]
-pub(crate) struct ByHand(AtomicU64);
+pub(crate) struct ByHand {
+    mono_us: AtomicU64,
+    /// Unix milliseconds at the start.
+    started_ms: i64,
+}
 
 #[cfg(any(test, fuzzing))]
 impl ByHand {
     fn now(&self) -> Now {
-        let mono_us = self.0.load(Ordering::Relaxed);
-        Now { mono_us, unix_ms: 1_700_000_000_000 + (mono_us / 1000) as i64 }
+        let mono_us = self.mono_us.load(Ordering::Relaxed);
+        Now { mono_us, unix_ms: self.started_ms + (mono_us / 1000) as i64 }
     }
 }
 
@@ -59,15 +63,20 @@ impl ByHand {
 impl Clock {
     /// A clock that [`Clock::advance`] moves, all copies of it together.
     pub(crate) fn by_hand() -> Self {
+        Clock::by_hand_from(1_700_000_000_000)
+    }
+
+    /// The same for a server that starts at that Unix time, in milliseconds.
+    pub(crate) fn by_hand_from(started_ms: i64) -> Self {
         // Copies of a clock have no owner; a test can spare the eight bytes.
-        let hand = Box::leak(Box::new(ByHand(AtomicU64::new(1))));
+        let hand = Box::leak(Box::new(ByHand { mono_us: AtomicU64::new(1), started_ms }));
         Clock { by_hand: Some(hand), ..Clock::start() }
     }
 
     /// Moves a clock by hand.
     pub(crate) fn advance(&self, us: u64) {
         let hand = self.by_hand.expect("only a clock of a test can be moved");
-        hand.0.fetch_add(us, Ordering::Relaxed);
+        hand.mono_us.fetch_add(us, Ordering::Relaxed);
     }
 }
 

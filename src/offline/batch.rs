@@ -193,6 +193,12 @@ impl<St: Storage> Batch<St> {
         self.catch_up();
     }
 
+    /// The end of a session that never was: its batch has failed, and with it the login.
+    pub(crate) fn forget_departure(&mut self, of: EndKey) {
+        debug_assert_eq!(self.written, 0, "only after a batch that failed");
+        self.owed.retain(|write| !matches!(write, Owed::Departure { key, .. } if *key == of));
+    }
+
     /// Says something when the batch is over.
     pub(crate) fn then(&mut self, effect: Effect) {
         self.effects.push(effect);

@@ -255,6 +255,27 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         !self.batch.is_in_debt()
     }
 
+    /// What is still remembered of channels and ends; nothing when everybody has gone and the grace is over.
+    #[cfg(test)]
+    pub(crate) fn left_over(&self) -> Vec<(&'static str, usize)> {
+        let counts = [
+            ("seats", self.seats.iter().flatten().count()),
+            ("seated", self.seated),
+            ("closing", self.closing),
+            ("lingering", self.lingering.len()),
+            ("sessions", self.sessions.len()),
+            ("endings", self.endings.len()),
+            ("committing", self.committing.len()),
+            ("refills", self.refills.len()),
+            ("people not at rest", self.people.count_busy()),
+            ("batch", usize::from(self.batch.is_under_way() || self.batch.is_in_debt())),
+            ("queue", self.around.queue.len()),
+            ("registry", self.around.registry.len()),
+            ("table", self.around.table.taken()),
+        ];
+        counts.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+
     fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Login(login) => self.log_in(*login),

@@ -289,6 +289,19 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
+    /// A login was not committed, and its session has ended in the same batch: history and friends never hear of it.
+    /// The rest of its end goes on.
+    pub(crate) fn forget_end(&mut self, key: EndKey) {
+        let now_us = self.now.mono_us;
+        let Some(ending) = self.endings.get_mut(&key) else { return };
+        ending.completion.offline_us = Some(now_us.saturating_sub(ending.noticed_us) as i64);
+        if let Some(receipt) = &ending.receipt {
+            receipt.report(now_us, Milestone::Offline);
+        }
+        self.committing.retain(|committing| *committing != key);
+        self.batch.forget_departure(key);
+    }
+
     /// Asks for every socket whose grace is over.
     pub(super) fn close_lingering(&mut self) {
         while let Some((at_us, channel)) = self.lingering.front().copied()

@@ -40,6 +40,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if !self.token_holds(&mut login) || self.keeps_out(&login) {
             return;
         }
+        self.note_logout_under_way(login.user, channel);
         let Some(person) = self.people.find(login.user) else { return };
         if person.holds_messages() {
             person.parked.push_back(login);
@@ -55,6 +56,20 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return self.meet_duplicate(login, present);
         }
         self.log_in_here(login);
+    }
+
+    /// A password may be verified before the worker's turn is over in which the same client has logged out: then the
+    /// end is on its way, and what comes for the user waits for it.
+    fn note_logout_under_way(&mut self, user: UserId, channel: ChannelId) {
+        let table = &self.around.table;
+        let session = self.people.find(user).and_then(|person| person.session.as_mut());
+        if let Some(session) = session
+            && session.channel == channel
+            && !table.is_live(channel, session.number)
+        {
+            session.gone = true;
+            self.recall_letters(user);
+        }
     }
 
     /// A line without a password: a guest, unless the name is registered.
@@ -329,6 +344,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// The login's batch failed: the session never was.
     pub(crate) fn undo_login(&mut self, user: UserId, key: EndKey) {
         self.sessions.remove(&key);
+        self.forget_end(key);
         self.around.registry.remove(user, key.0, key.1);
         self.presence.end_session(user, key);
         if self.around.table.end_session(key.0, key.1) {

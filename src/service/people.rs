@@ -183,6 +183,12 @@ impl People {
         self.known.get(&user).is_some_and(|person| person.session.is_some())
     }
 
+    /// Users with whom something goes on.
+    #[cfg(test)]
+    pub(crate) fn count_busy(&self) -> usize {
+        self.known.values().filter(|person| !person.is_idle() || person.unconfirmed.is_some()).count()
+    }
+
     /// Remembers a user whose row was just read.
     pub(crate) fn meet(&mut self, row: &UserRow) -> &mut Person {
         let met = &mut self.met;

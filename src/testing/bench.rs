@@ -40,7 +40,11 @@ impl Bench {
 
     /// With other limits than usual.
     pub(crate) fn limited(workers: usize, capacity: usize, limit: impl FnOnce(&mut Limits)) -> Self {
-        let commons = Commons::new(capacity);
+        Bench::among(Commons::new(capacity), workers, limit)
+    }
+
+    /// Around shared parts that the test has made.
+    pub(crate) fn among(commons: Commons, workers: usize, limit: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = commons.limits();
         limit(&mut limits);
         let mailboxes: Vec<_> = (0..workers).map(|_| Arc::new(Mailbox::new(Box::new(NoWake)))).collect();
@@ -80,16 +84,26 @@ impl Bench {
         peer: &str,
         worker: usize,
         codec: Codec,
-        (wire, client): (Wire, Client),
+        ends: (Wire, Client),
     ) -> (ChannelId, Client) {
+        self.try_accept(peer, worker, codec, ends).expect("a name is free")
+    }
+
+    /// A client connects, if a name is free for it.
+    pub(crate) fn try_accept(
+        &mut self,
+        peer: &str,
+        worker: usize,
+        codec: Codec,
+        (wire, client): (Wire, Client),
+    ) -> Result<(ChannelId, Client), Wire> {
         let before: Vec<ChannelId> = self.commons.table.occupants().collect();
-        let accepted = self.cores[worker].accept(wire, peer.parse().unwrap(), codec, |wire, _| wire);
-        assert!(accepted.is_ok(), "no name is free");
+        self.cores[worker].accept(wire, peer.parse().unwrap(), codec, |wire, _| wire)?;
         let mut present = self.commons.table.occupants();
         let channel = present.find(|channel| !before.contains(channel)).expect("it has a name now");
         self.clients.retain(|(known, _)| known.slot != channel.slot);
         self.clients.push((channel, client.clone()));
-        (channel, client)
+        Ok((channel, client))
     }
 
     /// Every worker takes its mailbox.

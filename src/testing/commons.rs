@@ -45,6 +45,11 @@ pub(crate) struct Commons {
 
 impl Commons {
     pub(crate) fn new(capacity: usize) -> Self {
+        Commons::at(capacity, Clock::by_hand())
+    }
+
+    /// The same with a clock of the test's own.
+    pub(crate) fn at(capacity: usize, clock: Clock) -> Self {
         let (auth, jobs) = Auth::new().unwrap();
         Commons {
             table: Arc::new(ChannelTable::new(capacity)),
@@ -53,7 +58,7 @@ impl Commons {
             auth: Arc::new(auth),
             jobs,
             metrics: Arc::default(),
-            clock: Clock::by_hand(),
+            clock,
         }
     }
 

@@ -47,6 +47,15 @@ pub(crate) struct Departed {
     pub(crate) completion: Option<Completion>,
 }
 
+/// What was ever written of a user's sessions, whatever has expired since.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Tally {
+    /// Sessions that began: each has an epoch of its own.
+    pub(crate) begun: u64,
+    /// Rows of the history.
+    pub(crate) ended: u64,
+}
+
 /// A message in a box.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Letter {
@@ -71,6 +80,7 @@ struct Tables {
     /// Each of one session, by user and epoch.
     tokens: BTreeMap<(UserId, Epoch), TokenRow>,
     last_departure: i64,
+    tallies: BTreeMap<UserId, Tally>,
     /// Oldest first.
     accepted: Vec<(i64, Acceptance)>,
 }
@@ -168,6 +178,31 @@ impl Disk {
     /// The history as committed, oldest first.
     pub(crate) fn departures(&self) -> Vec<Departed> {
         self.0.lock().tables.departures.values().cloned().collect()
+    }
+
+    /// The rows of the history above that number, with their numbers, as committed.
+    pub(crate) fn departures_above(&self, number: i64) -> Vec<(i64, DepartureRow)> {
+        let platter = self.0.lock();
+        let newer = platter.tables.departures.range(number + 1..);
+        newer.map(|(number, departed)| (*number, departed.row.clone())).collect()
+    }
+
+    /// Every user as committed, with what was written of their sessions and how many messages their box holds.
+    pub(crate) fn standing(&self) -> Vec<(UserRow, Tally, usize)> {
+        let platter = self.0.lock();
+        let tables = &platter.tables;
+        let of = |row: &UserRow| {
+            let tally = tables.tallies.get(&row.id).copied().unwrap_or_default();
+            (row.clone(), tally, tables.boxes.get(&row.id).map_or(0, BTreeMap::len))
+        };
+        tables.users.values().map(of).collect()
+    }
+
+    /// Forgets faults that have not struck.
+    pub(crate) fn heal(&self) {
+        let mut platter = self.0.lock();
+        platter.faults.clear();
+        platter.full = false;
     }
 
     /// How a user's sessions ended, oldest first.
@@ -328,7 +363,9 @@ impl Storage for MemoryStore {
             if epoch < row.epoch || epoch == row.epoch && !row.online {
                 return Err("an epoch that does not rise");
             }
+            let begins = epoch > row.epoch;
             (row.online, row.epoch) = (true, epoch);
+            tables.tallies.entry(user).or_default().begun += u64::from(begins);
             Ok(())
         })
     }
@@ -654,6 +691,7 @@ impl Tables {
 
     fn depart(&mut self, row: DepartureRow) -> DepartureId {
         self.last_departure += 1;
+        self.tallies.entry(row.user).or_default().ended += 1;
         self.departures.insert(self.last_departure, Departed { row, completion: None });
         DepartureId(self.last_departure)
     }

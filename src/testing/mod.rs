@@ -11,6 +11,7 @@
 //! | `whole` | main and workers together, passwords verified at once |
 //! | `models` | chance: small pieces in every order of their threads |
 //! | `properties` | chance: what holds for every input, for fuzzing and for every test run |
+//! | `simulation` | chance: a whole server, its clients, network, clock and disk, by seeds |
 //! | `words` | nobody: the few words that tests compare |
 
 pub(crate) mod bench;
@@ -21,6 +22,8 @@ pub(crate) mod memory;
 #[cfg(test)]
 mod models;
 pub(crate) mod properties;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod whole;
 pub(crate) mod wire;
 pub(crate) mod words;

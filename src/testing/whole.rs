@@ -39,7 +39,11 @@ impl Server {
     }
 
     fn on(disk: Disk, policy: Policy, workers: usize) -> Self {
-        let bench = Bench::with(workers, CAPACITY);
+        Server::over(disk, policy, Bench::with(workers, CAPACITY))
+    }
+
+    /// Around workers that the test has made.
+    pub(crate) fn over(disk: Disk, policy: Policy, bench: Bench) -> Self {
         let now_ms = bench.commons.clock.now().unix_ms;
         let (store, accepted) = (disk.open(now_ms), disk.accepted(now_ms));
         let drain = Drain::new(store, policy, bench.commons.surroundings(&bench.outlet));
@@ -173,7 +177,7 @@ pub(crate) fn chat(to: UserId, text: &str) -> String {
     format!(r#"{{"msgid":6,"toid":{to},"msg":"{text}","time":"now"}}"#)
 }
 
-fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
+pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
     let Job { asker, task } = job;
     match task {
         Task::Register { name, password } => Ok(Ask::Register { asker, name, password }),

@@ -13,6 +13,9 @@ pub(crate) const EPIPE: i32 = 32;
 /// The same for a read.
 pub(crate) const ECONNRESET: i32 = 104;
 
+/// The same for a client of which nothing was heard for too long.
+pub(crate) const ETIMEDOUT: i32 = 110;
+
 /// The same where the poller takes nothing more.
 pub(crate) const ENOSPC: i32 = 28;
 
@@ -35,6 +38,8 @@ struct Line {
     output: Vec<u8>,
     /// Bytes that the kernel still takes.
     room: usize,
+    /// Bytes that it takes with the next write, whatever room there is.
+    next_write: usize,
     /// The error of every write from now on.
     write_error: Option<i32>,
     /// True exactly when the poller has no memory for the connection.
@@ -52,6 +57,7 @@ pub(crate) fn connection() -> (Wire, Client) {
         input: VecDeque::new(),
         output: Vec::new(),
         room: usize::MAX,
+        next_write: usize::MAX,
         write_error: None,
         unwatchable: false,
         user_timeout: None,
@@ -92,6 +98,30 @@ impl Client {
         self.0.borrow_mut().room = room;
     }
 
+    /// Has read so many bytes, which makes room for more.
+    pub(crate) fn make_room(&self, bytes: usize) {
+        let mut line = self.0.borrow_mut();
+        line.room = line.room.saturating_add(bytes);
+    }
+
+    /// The kernel takes no more than so many bytes with the server's next write.
+    pub(crate) fn shorten_next_write(&self, bytes: usize) {
+        self.0.borrow_mut().next_write = bytes.max(1);
+    }
+
+    /// Resets the connection, and what the server has not read is gone.
+    pub(crate) fn reset_at_once(&self) {
+        self.0.borrow_mut().input.clear();
+        self.reset();
+    }
+
+    /// The kernel gives the connection up: nothing was heard of the client for too long.
+    pub(crate) fn time_out(&self) {
+        let mut line = self.0.borrow_mut();
+        line.input.push_back(Err(ETIMEDOUT));
+        line.write_error = Some(ETIMEDOUT);
+    }
+
     /// The user timeout that the server has set last, in seconds.
     pub(crate) fn user_timeout_s(&self) -> Option<u64> {
         self.0.borrow().user_timeout.map(|limit| limit.as_secs())
@@ -104,7 +134,12 @@ impl Client {
 
     /// Everything the server has written since the last look.
     pub(crate) fn heard(&self) -> String {
-        String::from_utf8(std::mem::take(&mut self.0.borrow_mut().output)).unwrap()
+        String::from_utf8(self.heard_bytes()).unwrap()
+    }
+
+    /// The same, which may end within a character.
+    pub(crate) fn heard_bytes(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.borrow_mut().output)
     }
 
     /// The same by lines.
@@ -154,7 +189,7 @@ impl Transport for Wire {
         if let Some(errno) = line.write_error {
             return Err(io::Error::from_raw_os_error(errno));
         }
-        let count = bytes.len().min(line.room);
+        let count = bytes.len().min(line.room).min(std::mem::replace(&mut line.next_write, usize::MAX));
         if count == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }

@@ -4,6 +4,7 @@ use super::*;
 use crate::channel::{Reason, Stage};
 use crate::ident::GroupId;
 use crate::offline::Entry;
+use crate::testing::commons::GRACE_US;
 use crate::testing::memory::Fault;
 
 fn with_grace(grace_us: u64) -> Server {
@@ -195,6 +196,50 @@ fn a_logout_that_races_a_kick_ends_once_and_loses_nothing() {
         server.run();
         assert_eq!(brought(&again.heard()), ["unsent", "late"], "kicked first: {kick_first}");
     }
+}
+
+#[test]
+fn a_login_that_is_verified_before_main_hears_of_the_logout_waits_for_it() {
+    let mut server = Server::new();
+    let (ann, _, client) = server.online("ann");
+    let (_, _, sender) = server.online("cy");
+    client.take_only(0);
+    sender.send(&chat(ann, "unsent"));
+    server.run();
+    client.send(&format!(r#"{{"msgid":3}}{}"#, login(ann)));
+    server.bench.begin();
+    server.bench.poll();
+    // The worker's turn is not over.
+    server.verify();
+    server.main();
+    server.bench.finish();
+    client.take_only(usize::MAX);
+    server.run();
+    assert_eq!(server.disk.ends(ann), [Reason::ClientQuit]);
+    assert!(server.is_online(ann));
+    assert_eq!(brought(client.lines().last().unwrap()), ["unsent"]);
+}
+
+#[test]
+fn a_login_that_was_not_stored_leaves_no_row_though_its_channel_has_left_in_the_same_batch() {
+    let mut server = Server::new();
+    let ann = server.user("ann");
+    let (channel, client) = server.bench.accept();
+    client.send(&login(ann));
+    server.bench.turn();
+    server.verify();
+    for entry in server.bench.entries() {
+        server.drain.take(entry, server.bench.commons.clock.now());
+    }
+    assert!(server.bench.kicker.kick(channel, Reason::Kicked));
+    server.disk.fail_next(Fault::Commit);
+    server.run();
+    assert_eq!(server.disk.ends(ann), [], "there was no session");
+    server.pass(GRACE_US / SECOND_US + 1);
+    assert!(client.is_closed());
+    assert_eq!(server.drain.left_over(), []);
+    server.enter(ann);
+    assert!(server.is_online(ann));
 }
 
 #[test]

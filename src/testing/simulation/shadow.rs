@@ -1,0 +1,276 @@
+//! What must hold, kept by somebody who saw everything that was sent and written, and knows nothing of the server.
+//!
+//! Each text is one message. A message is promised to its receivers when its sender is told so; it is theirs when it
+//! is written to one who does not confirm, and when one who confirms has read it.
+
+use super::line::Seen;
+use crate::ident::UserId;
+use crate::service::repetitions::WINDOW_US;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who gets a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum To {
+    One(UserId),
+    /// Members of the group besides the sender.
+    Group(Vec<UserId>),
+}
+
+impl To {
+    fn users(&self) -> Vec<UserId> {
+        match self {
+            To::One(user) => vec![*user],
+            To::Group(users) => users.clone(),
+        }
+    }
+}
+
+/// Something that somebody has said.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) from: UserId,
+    pub(super) to: To,
+    /// The request, to be repeated.
+    pub(super) request: Option<String>,
+    /// The connections that it was sent on, by number.
+    pub(super) sent_on: Vec<usize>,
+    pub(super) sent_us: u64,
+    /// Crashes before it was said.
+    crashes: u64,
+    /// True exactly when its sender was told that it succeeded.
+    pub(super) is_promised: bool,
+    /// True exactly when its sender was told that nothing was accepted.
+    is_refused: bool,
+    owed: BTreeSet<UserId>,
+}
+
+/// How a message came first.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    mid: Option<i64>,
+    /// When its first byte did. What begins first may be whole last.
+    began: u64,
+    /// Crashes before it.
+    crashes: u64,
+}
+
+/// What one user has been written.
+#[derive(Debug, Default)]
+struct Inbox {
+    /// What came, by message.
+    written: BTreeMap<usize, Written>,
+    /// The numbers of what came for the first time, by when.
+    firsts: BTreeMap<(u64, usize), i64>,
+    by_mid: BTreeMap<i64, usize>,
+    /// What the client has read, where it confirms; and the highest number of it.
+    read: BTreeSet<usize>,
+    highest_read: i64,
+    /// First bytes in order, by sender and by the connection of the sender.
+    order: BTreeMap<(UserId, usize), BTreeMap<(u64, usize), usize>>,
+    /// Messages whose beginning was all that came.
+    torn: usize,
+    /// The numbers of the messages that a torn login answer may have brought.
+    torn_below: usize,
+}
+
+/// The shadow of a whole run, crashes included.
+#[derive(Debug, Default)]
+pub(super) struct Shadow {
+    pub(super) messages: Vec<Message>,
+    inboxes: BTreeMap<UserId, Inbox>,
+    pub(super) confirming: BTreeSet<UserId>,
+    /// Users whose box was full at a time: what came then was refused, which a sender without `seq` may not hear.
+    pub(super) overfull: BTreeSet<UserId>,
+    /// The simulated time.
+    pub(super) now_us: u64,
+    crashes: u64,
+    promises: u64,
+}
+
+/// What the texts of this simulation look like.
+pub(super) fn text(number: usize) -> String {
+    format!("m{number}")
+}
+
+fn number(text: &str) -> usize {
+    text[1..].parse().expect("a text of ours")
+}
+
+impl Shadow {
+    pub(super) fn crashed(&mut self) {
+        self.crashes += 1;
+    }
+
+    pub(super) fn promises(&self) -> u64 {
+        self.promises
+    }
+
+    /// Somebody says something new.
+    pub(super) fn said(&mut self, from: UserId, to: To, on: usize, at_us: u64) -> usize {
+        self.messages.push(Message {
+            from,
+            to,
+            request: None,
+            sent_on: vec![on],
+            sent_us: at_us,
+            crashes: self.crashes,
+            is_promised: false,
+            is_refused: false,
+            owed: BTreeSet::new(),
+        });
+        self.messages.len() - 1
+    }
+
+    /// The same is said once more.
+    pub(super) fn repeated(&mut self, n: usize, on: usize) {
+        let message = &mut self.messages[n];
+        message.sent_on.push(on);
+        message.is_refused = false;
+    }
+
+    /// The server has answered a chat with `seq`.
+    pub(super) fn answered(&mut self, seq: i64, errno: i64, full: &[UserId]) {
+        let Some(message) = self.messages.get_mut(seq as usize) else { return };
+        let once = message.sent_on.len() == 1;
+        if errno == 0 {
+            assert!(!(once && (message.is_promised || message.is_refused)), "m{seq} is answered once");
+            message.is_promised = true;
+            self.promises += 1;
+            let users = message.to.users().into_iter().filter(|user| !full.contains(user));
+            message.owed.extend(users);
+            return;
+        }
+        assert!(!(once && (message.is_promised || message.is_refused)), "m{seq} is answered once");
+        if once && matches!(message.to, To::One(_)) {
+            message.is_refused = true;
+            for user in message.to.users() {
+                let written =
+                    self.inboxes.get(&user).is_some_and(|i| i.written.contains_key(&(seq as usize)));
+                assert!(!written, "m{seq} is refused with {errno} and yet was written to {user}");
+            }
+        }
+    }
+
+    /// The server has written a chat to a user; its first byte came then.
+    pub(super) fn written(&mut self, user: UserId, chat: &Seen, began: u64) {
+        let n = number(&chat.text);
+        let message = &self.messages[n];
+        let what = &chat.text;
+        assert_eq!(chat.from, message.from, "{what} carries its true sender");
+        assert!(message.to.users().contains(&user), "{what} is not for {user}");
+        assert!(!message.is_refused, "{what} was refused and comes all the same");
+        let confirms = self.confirming.contains(&user);
+        assert_eq!(confirms, chat.mid.is_some(), "{what} has a number for those who confirm");
+        let inbox = self.inboxes.entry(user).or_default();
+        let known = inbox.written.get(&n).copied();
+        if let Some(first) = known {
+            // A repetition that was long under way is not known as one any more.
+            let is_late = self.now_us > message.sent_us + WINDOW_US;
+            let is_new = message.sent_on.len() > 1 && is_late;
+            if confirms {
+                let (one, other) = (first.mid, chat.mid);
+                assert!(is_new || one == other, "{what} comes under {one:?} and {other:?}");
+                // That it was sent from the box is committed behind it, so a crash may come between.
+                let is_excused = began < first.began || first.crashes < self.crashes || is_new;
+                assert!(chat.again || is_excused, "{what} is marked when it comes again");
+            } else {
+                let excused = is_new || first.crashes < self.crashes;
+                assert!(excused, "{what} is written to {user} a second time");
+            }
+        } else if let Some(mid) = chat.mid {
+            let place = (began, inbox.firsts.len());
+            let before = inbox.firsts.range(..place).next_back().is_none_or(|(_, before)| *before < mid);
+            let after = inbox.firsts.range(place..).next().is_none_or(|(_, after)| *after > mid);
+            assert!(before && after, "{what} to {user}: number {mid} does not rise");
+            inbox.firsts.insert(place, mid);
+        }
+        if let Some(mid) = chat.mid {
+            let other = *inbox.by_mid.entry(mid).or_insert(n);
+            assert_eq!(other, n, "two messages are both {mid}");
+        }
+        let (began_first, crashes) =
+            known.map_or((began, self.crashes), |first| (first.began.min(began), self.crashes));
+        let written = Written { mid: chat.mid, began: began_first, crashes };
+        if inbox.written.insert(n, written).is_none()
+            && message.sent_on.len() == 1
+            && message.crashes == self.crashes
+        {
+            let order = inbox.order.entry((message.from, message.sent_on[0])).or_default();
+            // One login answer brings several.
+            let place = (began, order.len());
+            let before = order.range(..place).next_back().map(|(_, n)| *n);
+            let after = order.range(place..).next().map(|(_, n)| *n);
+            assert!(before.is_none_or(|before| before < n), "{what} to {user} comes behind m{before:?}");
+            assert!(after.is_none_or(|after| after > n), "{what} to {user} comes before m{after:?}");
+            order.insert(place, n);
+        }
+    }
+
+    /// A client that confirms has read a chat.
+    pub(super) fn read(&mut self, user: UserId, chat: &Seen) {
+        let inbox = self.inboxes.entry(user).or_default();
+        inbox.read.insert(number(&chat.text));
+        inbox.highest_read = inbox.highest_read.max(chat.mid.unwrap_or(0));
+    }
+
+    /// The highest number that a user's client has read.
+    pub(super) fn highest_read(&self, user: UserId) -> i64 {
+        self.inboxes.get(&user).map_or(0, |inbox| inbox.highest_read)
+    }
+
+    /// A connection of a user is gone with the beginning of an object on it: to one who does not confirm it counts as
+    /// handed over.
+    pub(super) fn torn(&mut self, user: UserId, beginning: &[u8]) {
+        let said = self.messages.len();
+        let inbox = self.inboxes.entry(user).or_default();
+        // Too little of it to tell may be either.
+        if beginning.starts_with(br#"{"msgid":2,"#) || beginning.len() <= 10 {
+            inbox.torn_below = said;
+        } else {
+            inbox.torn += 1;
+        }
+    }
+
+    /// At the very end: every promise is kept.
+    pub(super) fn is_kept(&self) {
+        let owed = |n: usize| self.messages[n].owed.iter().map(move |user| (n, *user));
+        self.all_came((0..self.messages.len()).flat_map(owed), "was promised");
+    }
+
+    /// At the end of a calm run: so did everything else that the server took. It takes what comes on a connection in
+    /// order, so it has taken what was said before something that came.
+    pub(super) fn is_complete(&self) {
+        let mut latest: BTreeMap<usize, usize> = BTreeMap::new();
+        let came = self.inboxes.values().flat_map(|inbox| inbox.written.keys().copied());
+        let promised = (0..self.messages.len()).filter(|n| self.messages[*n].is_promised);
+        for n in came.chain(promised).filter(|n| self.messages[*n].sent_on.len() == 1) {
+            let latest = latest.entry(self.messages[n].sent_on[0]).or_default();
+            *latest = n.max(*latest);
+        }
+        let taken = self.messages.iter().enumerate().filter_map(|(n, message)| {
+            let once = message.sent_on.len() == 1 && !message.is_refused;
+            let is_taken = once && latest.get(&message.sent_on[0]).is_some_and(|latest| n < *latest);
+            match message.to {
+                To::One(user) if is_taken && !self.overfull.contains(&user) => Some((n, user)),
+                _ => None,
+            }
+        });
+        self.all_came(taken, "was taken");
+    }
+
+    fn all_came(&self, messages: impl Iterator<Item = (usize, UserId)>, why: &str) {
+        let mut missing: BTreeMap<UserId, usize> = BTreeMap::new();
+        for (n, user) in messages {
+            let inbox = self.inboxes.get(&user);
+            if self.confirming.contains(&user) {
+                let read = inbox.is_some_and(|inbox| inbox.read.contains(&n));
+                assert!(read, "m{n} {why} and is lost to {user}, who confirms");
+            } else if !inbox.is_some_and(|i| i.written.contains_key(&n) || n < i.torn_below) {
+                let missing = missing.entry(user).or_default();
+                *missing += 1;
+                let torn = inbox.map_or(0, |inbox| inbox.torn);
+                assert!(*missing <= torn, "m{n} {why} and is lost to {user}");
+            }
+        }
+    }
+}

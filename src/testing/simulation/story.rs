@@ -1,0 +1,79 @@
+//! What happened in a run, told as it goes on. Nobody listens unless a seed is replayed.
+
+use super::line::{Heard, Seen};
+use crate::offline::Entry;
+use crate::service::ask::Ask;
+use std::fmt::Display;
+
+/// The lines of a story. Told again from the same seed, it is the same story.
+#[derive(Debug, Default)]
+pub(super) struct Story {
+    lines: Vec<String>,
+    is_told: bool,
+}
+
+impl Story {
+    pub(super) fn new(is_told: bool) -> Self {
+        Story { lines: Vec::new(), is_told }
+    }
+
+    /// Tells what happened at that moment of the simulated time.
+    pub(super) fn tell<T: Display>(&mut self, at_us: u64, what: impl FnOnce() -> T) {
+        if self.is_told {
+            let (seconds, us) = (at_us / 1_000_000, at_us % 1_000_000);
+            self.lines.push(format!("{seconds:>6}.{us:06} s  {}", what()));
+        }
+    }
+
+    pub(super) fn lines(&self) -> &[String] {
+        &self.lines
+    }
+}
+
+/// What main takes, in a few words.
+pub(super) fn entry<S>(entry: &Entry<S>) -> String {
+    match entry {
+        Entry::Departure(departure) => {
+            let what = if departure.stays { "the end of a session on" } else { "the departure of" };
+            format!("{what} {}: {}", departure.channel, departure.parting.reason.word())
+        }
+        Entry::Settlement(settlement) => {
+            format!("the settlement of {} with {} unsent", settlement.channel, settlement.unsent.len())
+        }
+        Entry::HandBack { channel, .. } => format!("the socket of {channel}, and closes it"),
+        Entry::Ask(ask) => {
+            let what = match ask {
+                Ask::Login(login) if login.proven => "a proven login",
+                Ask::Login(_) => "a login",
+                Ask::Resume(_) => "a login by token",
+                Ask::Chat(_) => "a chat",
+                Ask::Nothing { .. } => "a placeholder",
+                _ => "a request",
+            };
+            format!("{what} of {}", ask.asker().channel)
+        }
+        Entry::TakenOver { user, upto, .. } => format!("that {user} has taken over all up to {upto:?}"),
+        Entry::Confirmed { user, .. } => format!("a confirmation of {user}"),
+        Entry::Handed { .. } => "that a copy is in the kernel".into(),
+        Entry::Audited { worker, .. } => format!("what worker {worker} holds"),
+        Entry::Short { worker } => format!("that worker {worker} has no names left"),
+        _ => "a word".into(),
+    }
+}
+
+/// What the server has written, in a few words. Tokens are left out: they differ from run to run.
+pub(super) fn heard(heard: &Heard) -> String {
+    let chat = |chat: &Seen| {
+        let again = if chat.again { " again" } else { "" };
+        let number = chat.mid.map_or(String::new(), |mid| format!(" under {mid}"));
+        format!("{} of {}{number}{again}", chat.text, chat.from)
+    };
+    match heard {
+        Heard::Welcome { user, kept, .. } => {
+            let kept: Vec<String> = kept.iter().map(chat).collect();
+            format!("welcome {user} [{}]", kept.join(", "))
+        }
+        Heard::Chat(seen) => chat(seen),
+        other => format!("{other:?}"),
+    }
+}

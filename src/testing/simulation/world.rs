@@ -1,0 +1,581 @@
+//! The world of one seed: who acts next, how time passes, what every connection brings.
+//!
+//! A step is the smallest thing that one thread does without the others being able to tell what came between: a worker
+//! takes its mailbox, serves one channel, or ends its turn; main takes some entries, or commits; an auth thread verifies
+//! one password; the network carries some bytes one way; a client does one thing; time passes.
+
+use super::chance::Chance;
+use super::line::{Deed, Heard, Line};
+use super::people::Person;
+use super::shadow::Shadow;
+use super::story::Story;
+use crate::channel::{ChannelId, Stage};
+use crate::clock::{Clock, Now};
+use crate::ident::{GroupId, UserId};
+use crate::offline::drain::Policy;
+use crate::protocol::framing::Framer;
+use crate::service::ask::{Ask, Login};
+use crate::service::auth::Job;
+use crate::service::storage::Storage;
+use crate::testing::bench::Bench;
+use crate::testing::commons::{Commons, policy};
+use crate::testing::memory::Disk;
+use crate::testing::whole::{Server, verified};
+use crate::testing::wire::{Wire, connection};
+use crate::testing::words::SECOND_US;
+use crate::worker::{Codec, Core};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Names of the server's channels: few, so that they run short.
+pub(super) const NAMES: usize = 14;
+/// Channels that may be there at once; the other names are for those that linger.
+const CHANNELS: usize = 9;
+/// How long a thread that has something to do is kept from it at most.
+const PATIENCE_US: u64 = 300_000;
+/// Rounds without anything to do after which everybody rests, and rounds after which nobody ever will.
+const QUIET_ROUNDS: usize = 3;
+const ROUNDS_MAX: usize = 5000;
+const NAMES_OF_USERS: [&str; 6] = ["ann", "bob", "cy", "dan", "eve", "fay"];
+/// The members of the group, counted from the first user.
+const MEMBERS: usize = 4;
+
+pub(super) struct World {
+    pub(super) server: Server,
+    pub(super) chance: Chance,
+    pub(super) story: Story,
+    pub(super) shadow: Shadow,
+    /// Every connection there ever was, by number, and those that something may still happen to.
+    pub(super) lines: Vec<Line>,
+    pub(super) active: Vec<usize>,
+    /// Who waits to be accepted, by worker.
+    pub(super) listening: Vec<VecDeque<(usize, Wire)>>,
+    pub(super) users: Vec<UserId>,
+    pub(super) people: BTreeMap<UserId, Person>,
+    pub(super) group: GroupId,
+    /// True exactly when a worker is between the mailbox and the end of its turn.
+    in_turn: Vec<bool>,
+    /// Since when a worker has had something to do; main always may.
+    waiting_since_us: Vec<Option<u64>>,
+    main_rested_us: u64,
+    pub(super) jobs: Vec<Job>,
+    /// Names that this run of the server has given out, and whose they were.
+    pub(super) names: BTreeMap<String, usize>,
+    accepted: u64,
+    pub(super) last_row: i64,
+    /// The simulated time before this run of the server.
+    before_us: u64,
+    pub(super) stamp: u64,
+    pub(super) steps: u64,
+    pub(super) used_tokens: BTreeSet<String>,
+    /// True exactly when the server is never killed and its disk is always well.
+    pub(super) is_calm: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, is_told: bool) -> Self {
+        let mut chance = Chance::new(seed);
+        let workers = 1 + chance.below(3);
+        let is_calm = chance.one_in(3);
+        let disk = Disk::default();
+        let mut store = disk.beside();
+        store.begin().expect("no fault is ordered");
+        let mut users = Vec::new();
+        for name in NAMES_OF_USERS {
+            let hash = Some(crate::testing::words::HASH);
+            users.push(store.add_user(name, hash).expect("no fault").expect("the name is free"));
+        }
+        let group = store.add_group(users[0], "all", "those who talk").expect("no fault");
+        for user in &users[1..MEMBERS] {
+            store.join_group(group, *user).expect("no fault");
+        }
+        store.commit().expect("no fault");
+        let mut shadow = Shadow::default();
+        shadow.confirming.extend(users.iter().step_by(2));
+        let people =
+            users.iter().map(|user| (*user, Person::new(&mut chance, shadow.confirming.contains(user))));
+        let people = people.collect();
+        let clock = Clock::by_hand();
+        World {
+            server: server(disk, clock, workers),
+            chance,
+            story: Story::new(is_told),
+            shadow,
+            lines: Vec::new(),
+            active: Vec::new(),
+            listening: (0..workers).map(|_| VecDeque::new()).collect(),
+            users,
+            people,
+            group,
+            in_turn: vec![false; workers],
+            waiting_since_us: vec![None; workers],
+            main_rested_us: 0,
+            jobs: Vec::new(),
+            names: BTreeMap::new(),
+            accepted: 0,
+            last_row: 0,
+            before_us: 0,
+            stamp: 0,
+            steps: 0,
+            used_tokens: BTreeSet::new(),
+            is_calm,
+        }
+    }
+
+    pub(super) fn members(&self) -> &[UserId] {
+        &self.users[..MEMBERS]
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.server.bench.commons.clock.now()
+    }
+
+    /// The simulated time since the beginning.
+    pub(super) fn at_us(&self) -> u64 {
+        self.before_us + self.now().mono_us
+    }
+
+    pub(super) fn tell(&mut self, what: impl FnOnce() -> String) {
+        let at_us = self.at_us();
+        self.story.tell(at_us, what);
+    }
+
+    /// The next thing happens.
+    pub(super) fn step(&mut self) {
+        self.steps += 1;
+        //              worker main auth carry read  act time leap kick fault crash
+        let mut weights = [2600, 1300, 300, 1400, 1200, 1500, 500, 12, 25, 30, 4];
+        if self.is_calm {
+            weights[9..].fill(0);
+        }
+        match self.chance.weighted(&weights) {
+            0 => {
+                let worker = self.chance.below(self.in_turn.len());
+                self.worker_acts(worker);
+            }
+            1 => self.main_acts(),
+            2 => self.auth_acts(),
+            3 => self.network_carries(),
+            4 => self.somebody_reads(),
+            5 => self.somebody_acts(),
+            6 => {
+                let us = self.chance.between(1, 20_000);
+                self.pass_a_little(us);
+            }
+            7 => self.leap(),
+            8 => self.somebody_is_kicked(),
+            9 => self.store_changes(),
+            _ => self.crash(),
+        }
+        self.check_invariants();
+    }
+
+    /// A worker does one thing.
+    pub(super) fn worker_acts(&mut self, worker: usize) {
+        if !self.in_turn[worker] {
+            return self.worker_begins(worker);
+        }
+        if self.chance.one_in(3) && self.worker_accepts(worker) {
+            return;
+        }
+        let ready: Vec<usize> = self.ready_lines(worker);
+        match self.chance.pick(&ready) {
+            Some(line) if !self.chance.one_in(4) => self.worker_serves(worker, line),
+            _ => self.worker_finishes(worker),
+        }
+    }
+
+    fn worker_begins(&mut self, worker: usize) {
+        self.tell(|| format!("worker {worker} takes its mailbox"));
+        let now = self.now();
+        self.server.bench.cores[worker].begin(now);
+        self.in_turn[worker] = true;
+        self.note_output();
+    }
+
+    fn worker_serves(&mut self, worker: usize, line: usize) {
+        let Some(channel) = self.lines[line].channel else { return };
+        if self.chance.one_in(6) {
+            let bytes = 1 + self.chance.below(60);
+            self.lines[line].client.shorten_next_write(bytes);
+        }
+        let (readable, writable) = self.lines[line].client.events();
+        let what = if readable { "reads" } else { "may write" };
+        self.tell(|| format!("worker {worker}: {channel} {what}"));
+        self.server.bench.cores[worker].ready(channel.slot as usize, readable, writable);
+        self.note_output();
+    }
+
+    fn worker_finishes(&mut self, worker: usize) {
+        self.tell(|| format!("worker {worker} ends its turn"));
+        self.server.bench.cores[worker].finish();
+        self.in_turn[worker] = false;
+        self.waiting_since_us[worker] = None;
+        self.note_output();
+    }
+
+    fn ready_lines(&self, worker: usize) -> Vec<usize> {
+        let is_ready = |n: &usize| {
+            let line = &self.lines[*n];
+            line.worker == worker && line.channel.is_some() && line.client.events() != (false, false)
+        };
+        self.active.iter().copied().filter(is_ready).collect()
+    }
+
+    fn worker_accepts(&mut self, worker: usize) -> bool {
+        if !self.server.bench.cores[worker].is_accepting() {
+            return false;
+        }
+        let Some((number, wire)) = self.listening[worker].pop_front() else { return false };
+        let line = &self.lines[number];
+        let peer = format!("10.0.0.{}:{}", line.owner, 1024 + number % 60_000);
+        let ends = (wire, line.client.clone());
+        match self.server.bench.try_accept(&peer, worker, Codec::Json(Framer::default()), ends) {
+            Ok((channel, _)) => {
+                self.tell(|| format!("worker {worker} accepts #{number} as {channel}"));
+                let known = self.names.insert(channel.to_string(), number);
+                assert!(known.is_none(), "{channel} is a name that was given before");
+                self.lines[number].channel = Some(channel);
+                self.accepted += 1;
+            }
+            Err(wire) => {
+                self.tell(|| format!("worker {worker} has no name for #{number}"));
+                self.listening[worker].push_front((number, wire));
+                self.server.bench.cores[worker].pause_accepting();
+            }
+        }
+        self.note_output();
+        true
+    }
+
+    fn main_acts(&mut self) {
+        let waiting = self.server.bench.commons.queue.len();
+        if waiting == 0 || self.chance.one_in(3) {
+            return self.main_finishes();
+        }
+        let count = 1 + self.chance.below(6);
+        self.main_takes(count);
+    }
+
+    fn main_takes(&mut self, count: usize) -> usize {
+        let mut entries = Vec::new();
+        self.server.bench.commons.queue.take(count, &mut entries);
+        let taken = entries.len();
+        for entry in entries {
+            self.tell(|| format!("main takes {}", super::story::entry(&entry)));
+            let now = self.now();
+            self.server.drain.take(entry, now);
+        }
+        taken
+    }
+
+    /// Main commits, which may take its time: others go on between the commit and what main says then.
+    fn main_finishes(&mut self) {
+        let slow_us = if self.chance.one_in(8) { self.chance.between(1, PATIENCE_US / 3) } else { 0 };
+        let meanwhile =
+            if self.chance.one_in(4) { Some(self.chance.below(self.in_turn.len())) } else { None };
+        let kicked = if self.chance.one_in(200) { self.somebody_present() } else { None };
+        self.finish(slow_us, meanwhile, kicked);
+    }
+
+    fn finish(&mut self, slow_us: u64, meanwhile: Option<usize>, kicked: Option<ChannelId>) {
+        if let Some(channel) = kicked {
+            self.note_kick(channel);
+        }
+        self.tell(|| {
+            let worker = meanwhile.map_or(String::new(), |worker| format!(", while worker {worker} goes on"));
+            format!("main commits in {slow_us} us{worker}")
+        });
+        let Server { bench, drain, .. } = &mut self.server;
+        let clock = bench.commons.clock;
+        let others = RefCell::new((bench, &mut self.in_turn));
+        drain.finish(&|| {
+            clock.advance(slow_us);
+            let (bench, in_turn) = &mut *others.borrow_mut();
+            if let Some(channel) = kicked {
+                bench.kicker.kick(channel, crate::channel::Reason::Kicked);
+            }
+            if let Some(worker) = meanwhile {
+                if in_turn[worker] {
+                    bench.cores[worker].finish();
+                } else {
+                    bench.cores[worker].begin(clock.now());
+                }
+                in_turn[worker] = !in_turn[worker];
+            }
+            clock.now()
+        });
+        self.main_rested_us = self.now().mono_us;
+        self.note_output();
+        self.check_rows();
+    }
+
+    fn auth_acts(&mut self) {
+        self.jobs.extend(self.server.bench.commons.jobs.try_iter());
+        if self.jobs.is_empty() {
+            return;
+        }
+        let at = self.chance.below(self.jobs.len());
+        let job = self.jobs.remove(at);
+        let channel = job.asker.channel;
+        self.tell(|| format!("a password of {channel} is verified"));
+        let now_us = self.now().mono_us;
+        let bench = &mut self.server.bench;
+        match verified(&self.server.disk, job) {
+            Ok(ask) => {
+                if let Ask::Login(login) = &ask
+                    && let Login { user, again: Some((who, password)), verified: Some(hash), .. } = &**login
+                {
+                    bench.commons.auth.remember(who, password, *user, hash, now_us);
+                }
+                bench.commons.queue.ask(ask).expect("there is room");
+            }
+            Err(refusal) => bench.post(*refusal),
+        }
+    }
+
+    /// Hears what has been written to every connection.
+    pub(super) fn note_output(&mut self) {
+        self.shadow.now_us = self.at_us();
+        for at in 0..self.active.len() {
+            let number = self.active[at];
+            for (began, heard) in self.lines[number].note_written(&mut self.stamp) {
+                self.note_heard(number, began, &heard);
+            }
+            let line = &mut self.lines[number];
+            if !line.closed && line.client.is_closed() {
+                line.closed = true;
+                self.note_torn(number);
+            }
+        }
+    }
+
+    fn note_heard(&mut self, number: usize, began: u64, heard: &Heard) {
+        self.tell(|| format!("  to #{number}: {}", super::story::heard(heard)));
+        match heard {
+            Heard::Welcome { user, kept, .. } => {
+                let line = &mut self.lines[number];
+                line.user = Some(*user);
+                let token = line.asked.pop_front().flatten();
+                if let Some(token) = token
+                    && line.can_speak()
+                {
+                    assert!(self.used_tokens.insert(token), "a token has logged in twice");
+                }
+                for chat in kept {
+                    self.shadow.written(*user, chat, began);
+                }
+            }
+            Heard::Refused => drop(self.lines[number].asked.pop_front()),
+            Heard::Chat(chat) => {
+                let user = self.lines[number].user.expect("a chat comes to somebody who is logged in");
+                self.shadow.written(user, chat, began);
+            }
+            Heard::Answer { seq, errno, full } => self.shadow.answered(*seq, *errno, full),
+            Heard::Presence { of, epoch } => {
+                let latest = self.lines[number].epochs.entry(*of).or_insert(*epoch);
+                assert!(*latest <= *epoch, "what is told of {of} is not told in order");
+                *latest = *epoch;
+            }
+            Heard::Ping | Heard::Goodbye | Heard::Other => {}
+        }
+    }
+
+    /// Nothing more is written to a connection: what is torn is not completed.
+    pub(super) fn note_torn(&mut self, number: usize) {
+        let line = &self.lines[number];
+        if line.torn().is_empty() {
+            return;
+        }
+        let users: Vec<UserId> = line.user.into_iter().chain(line.asked_for).collect();
+        for user in users {
+            self.shadow.torn(user, self.lines[number].torn());
+        }
+    }
+
+    /// Time passes, unless somebody has been kept waiting for too long.
+    pub(super) fn pass_a_little(&mut self, us: u64) {
+        let now_us = self.now().mono_us;
+        for worker in 0..self.in_turn.len() {
+            if !self.has_work(worker) {
+                self.waiting_since_us[worker] = None;
+                continue;
+            }
+            let since_us = *self.waiting_since_us[worker].get_or_insert(now_us);
+            if now_us + us > since_us + PATIENCE_US {
+                return self.whole_turn(worker);
+            }
+        }
+        if now_us + us > self.main_rested_us + PATIENCE_US {
+            self.main_takes(usize::MAX);
+            return self.finish(0, None, None);
+        }
+        self.server.bench.commons.clock.advance(us);
+    }
+
+    fn has_work(&self, worker: usize) -> bool {
+        let core = &self.server.bench.cores[worker];
+        self.in_turn[worker]
+            || core.has_mail()
+            || core.timeout_us(self.now().mono_us) == Some(0)
+            || !self.ready_lines(worker).is_empty()
+    }
+
+    fn whole_turn(&mut self, worker: usize) {
+        if self.in_turn[worker] {
+            self.worker_finishes(worker);
+        }
+        self.worker_begins(worker);
+        for line in self.ready_lines(worker) {
+            self.worker_serves(worker, line);
+        }
+        while self.worker_accepts(worker) {
+            if !self.server.bench.cores[worker].is_accepting() {
+                break;
+            }
+        }
+        self.worker_finishes(worker);
+    }
+
+    /// Everybody works until there is nothing to do at once. The network and the clients stand still.
+    pub(super) fn rest(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..ROUNDS_MAX {
+            let mut any = false;
+            for worker in 0..self.in_turn.len() {
+                any |= self.has_work(worker);
+                self.whole_turn(worker);
+            }
+            self.jobs.extend(self.server.bench.commons.jobs.try_iter());
+            any |= !self.jobs.is_empty();
+            while !self.jobs.is_empty() {
+                self.auth_acts();
+            }
+            any |= self.main_takes(usize::MAX) > 0 || self.server.drain.batch.is_under_way();
+            self.finish(0, None, None);
+            quiet = if any { 0 } else { quiet + 1 };
+            if quiet == QUIET_ROUNDS {
+                return self.check_at_rest();
+            }
+        }
+        panic!("the server is never at rest");
+    }
+
+    /// Everybody rests, and much time passes.
+    pub(super) fn leap(&mut self) {
+        self.rest();
+        let most_s = if self.chance.one_in(10) { 900 } else { 60 };
+        let us = self.chance.between(SECOND_US, most_s * SECOND_US);
+        self.pass(us);
+        self.silent_lines_time_out();
+    }
+
+    pub(super) fn pass(&mut self, us: u64) {
+        self.server.bench.commons.clock.advance(us);
+        self.tell(|| format!("{:.1} s have passed", us as f64 / SECOND_US as f64));
+        let now_us = self.now().mono_us;
+        self.main_rested_us = now_us;
+        self.waiting_since_us.fill(None);
+    }
+
+    fn silent_lines_time_out(&mut self) {
+        for number in self.active.clone() {
+            if self.lines[number].silent && !self.lines[number].dead && self.chance.one_in(3) {
+                self.tell(|| format!("the kernel gives #{number} up"));
+                self.lines[number].deeds.insert(Deed::TimedOut);
+                self.lines[number].client.time_out();
+                self.note_death(number);
+            }
+        }
+    }
+
+    /// Somebody connects.
+    pub(super) fn connect(&mut self, owner: UserId, room: usize) -> usize {
+        let worker = self.chance.below(self.in_turn.len());
+        let (wire, client) = connection();
+        client.take_only(room);
+        let number = self.lines.len();
+        self.lines.push(Line::new(client, owner, worker));
+        self.active.push(number);
+        self.listening[worker].push_back((number, wire));
+        self.tell(|| format!("#{number} of {owner} connects to worker {worker}"));
+        number
+    }
+
+    /// The client's end of a connection is gone.
+    pub(super) fn note_death(&mut self, number: usize) {
+        self.lines[number].dead = true;
+        self.lines[number].outgoing.clear();
+        self.note_torn(number);
+    }
+
+    /// The server is killed and starts again.
+    pub(super) fn crash(&mut self) {
+        self.tell(|| "the server is killed, and starts again".into());
+        for number in std::mem::take(&mut self.active) {
+            if !self.lines[number].dead && !self.lines[number].closed {
+                self.note_torn(number);
+            }
+            self.lines[number].dead = true;
+        }
+        self.shadow.crashed();
+        let workers = self.in_turn.len();
+        self.before_us = self.at_us();
+        let clock = Clock::by_hand_from(self.now().unix_ms + 1);
+        let disk = self.server.disk.clone();
+        self.server = server(disk, clock, workers);
+        self.in_turn.fill(false);
+        self.waiting_since_us.fill(None);
+        self.main_rested_us = 0;
+        self.listening.iter_mut().for_each(VecDeque::clear);
+        self.jobs.clear();
+        self.names.clear();
+        self.accepted = 0;
+        self.check_rows();
+    }
+
+    fn somebody_present(&mut self) -> Option<ChannelId> {
+        let table = &self.server.bench.commons.table;
+        let present: Vec<ChannelId> = table.occupants().collect();
+        self.chance.pick(&present)
+    }
+
+    fn somebody_is_kicked(&mut self) {
+        let Some(channel) = self.somebody_present() else { return };
+        self.note_kick(channel);
+        self.server.bench.kicker.kick(channel, crate::channel::Reason::Kicked);
+    }
+
+    fn note_kick(&mut self, channel: ChannelId) {
+        self.tell(|| format!("{channel} is kicked"));
+        if let Some(number) = self.names.get(&channel.to_string()) {
+            self.lines[*number].deeds.insert(Deed::Kicked);
+        }
+    }
+
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// True exactly when no thread is in the middle of anything, and nothing waits for main.
+    pub(super) fn is_quiet(&self) -> bool {
+        let commons = &self.server.bench.commons;
+        !self.in_turn.contains(&true)
+            && commons.queue.is_empty()
+            && !self.server.drain.batch.is_under_way()
+            && self.server.drain.is_settled()
+            && !self.server.bench.cores.iter().any(Core::has_mail)
+    }
+
+    pub(super) fn stage(&self, channel: ChannelId) -> Stage {
+        self.server.bench.stage(channel)
+    }
+}
+
+fn server(disk: Disk, clock: Clock, workers: usize) -> Server {
+    let bench = Bench::among(Commons::at(NAMES, clock), workers, |limits| {
+        (limits.out_limit, limits.max_channels) = (4096, CHANNELS);
+    });
+    let policy = Policy { box_age_ms: 30 * 24 * 3600 * 1000, history_rows: 500, ..policy() };
+    Server::over(disk, policy, bench)
+}
