@@ -445,7 +445,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.close_lingering();
         let limit = self.around.table.capacity() * EARLY_CLOSE_PERCENT / 100;
         self.close_early(limit);
-        if !self.short.is_empty() {
+        // Told too early, a worker and main would go on asking each other.
+        let has_names = self.around.table.taken() < self.around.table.capacity();
+        if has_names {
             for worker in std::mem::take(&mut self.short) {
                 self.batch.then(Effect::Post { worker, letter: Mail::Accept });
             }

@@ -352,8 +352,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         if let Some(person) = self.people.find(user) {
             person.session.take_if(|session| (session.channel, session.number) == key);
-            person.unconfirmed = None;
             person.forget_numbers();
+            self.hold_unconfirmed(user);
             self.release(user);
         }
     }

@@ -207,6 +207,17 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         Some(account)
     }
 
+    /// A login that could not be committed never was: what was on its way to its client waits with the rest.
+    pub(crate) fn hold_unconfirmed(&mut self, user: UserId) {
+        let Some(person) = self.people.find(user) else { return };
+        for Flight { body, .. } in person.unconfirmed.take().into_iter().flat_map(|sent| sent.under_way) {
+            // Without a body it lies in the box, or its batch has failed with the login's.
+            if let Some(body) = body {
+                person.hold(Chat::accepted(body, None));
+            }
+        }
+    }
+
     /// Sends more of the box to a client that has room. `None` when the store cannot be read.
     pub(crate) fn refill_window(&mut self, user: UserId, sent: Mid) -> Option<()> {
         let window = self.policy.ack_window;
@@ -229,12 +240,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         session.backlog = more.then(|| last.unwrap_or(sent));
         unconfirmed.send_kept(&kept);
         let (key, worker) = ((session.channel, session.number), session.worker);
-        let mut letters: Vec<Mail> =
-            kept.into_iter().map(|kept| letter(user, key, numbered_kept(kept))).collect();
+        session.addressed = Some(self.batch.number());
+        // They go out behind the commit of their mark: a crash in between would have them come again without it.
         if let Some(upto) = last {
             self.batch.owe(Owed::MarkSent { user, upto });
         }
-        self.post_now(worker, &mut letters);
+        for kept in kept {
+            self.batch.then(Effect::Post { worker, letter: letter(user, key, numbered_kept(kept)) });
+        }
         Some(())
     }
 }

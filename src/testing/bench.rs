@@ -126,11 +126,15 @@ impl Bench {
         any
     }
 
+    /// One worker ends its turn.
+    pub(crate) fn finish_one(&mut self, worker: usize) {
+        let clock = self.commons.clock;
+        self.cores[worker].finish(clock.now().mono_us, &|| clock.now());
+    }
+
     /// Every worker ends its turn.
     pub(crate) fn finish(&mut self) {
-        let clock = self.commons.clock;
-        let heard_us = clock.now().mono_us;
-        self.cores.iter_mut().for_each(|core| core.finish(heard_us, &|| clock.now()));
+        (0..self.cores.len()).for_each(|worker| self.finish_one(worker));
     }
 
     /// A whole turn of every worker. Answers whether the poller had anything.

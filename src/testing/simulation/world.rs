@@ -208,7 +208,7 @@ impl World {
 
     fn worker_finishes(&mut self, worker: usize) {
         self.tell(|| format!("worker {worker} ends its turn"));
-        self.server.bench.cores[worker].finish();
+        self.server.bench.finish_one(worker);
         self.in_turn[worker] = false;
         self.waiting_since_us[worker] = None;
         self.note_output();
@@ -297,7 +297,7 @@ impl World {
             }
             if let Some(worker) = meanwhile {
                 if in_turn[worker] {
-                    bench.cores[worker].finish();
+                    bench.finish_one(worker);
                 } else {
                     bench.cores[worker].begin(clock.now());
                 }

@@ -310,3 +310,44 @@ fn a_client_that_no_longer_confirms_gets_what_is_left_without_numbers() {
     assert!(answer.contains("one") && !answer.contains("mid"), "{answer}");
     assert_eq!(server.disk.texts(ann), [""; 0]);
 }
+
+#[test]
+fn a_chat_to_a_session_whose_login_could_not_be_committed_waits_for_the_next() {
+    let mut server = Server::new();
+    let ann = server.user("ann");
+    let (_, _, bob) = server.online("bob");
+    let (_, client) = server.bench.accept();
+    client.send(&login_with(ann, "ack"));
+    server.bench.turn();
+    server.verify();
+    // The login and the chat are in one batch.
+    bob.send(&chat(ann, "early"));
+    server.bench.turn();
+    server.disk.fail_next(Fault::Commit);
+    server.main();
+    server.run();
+    assert!(client.heard().contains(r#""errno":19"#));
+    let (_, _, kept) = server.confirming(ann);
+    assert_eq!(said(&kept), ["early"]);
+}
+
+#[test]
+fn what_came_from_the_box_behind_a_confirmation_is_marked_before_it_is_sent() {
+    let mut server = Server::new();
+    let ann = server.user("ann");
+    let (_, _, bob) = server.online("bob");
+    let (_, client, _) = server.confirming(ann);
+    for number in 0..ACK_WINDOW + 2 {
+        bob.send(&chat(ann, &number.to_string()));
+    }
+    server.run();
+    confirm(&client, live(&client)[1].0);
+    while live(&client).is_empty() {
+        server.bench.turn();
+        server.main();
+    }
+    // The client has more, and the server is killed.
+    let mut server = server.restarted();
+    let (_, _, again) = server.confirming(ann);
+    assert!(again.iter().all(|seen| seen.2), "{again:?}");
+}
