@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use linger::ident::{GroupId, Mid, UserId};
-use linger::protocol::answer::{self, LoginAnswer, json_string};
+use linger::protocol::answer::{self, LoginAnswer};
 use linger::protocol::chat::{Delivered, To, chat_object, read_delivered};
 use linger::protocol::framing::{Framed, Framer};
 use linger::protocol::request::{
@@ -87,6 +87,11 @@ fn any_text() -> impl Strategy<Value = String> {
 
 fn any_separators() -> impl Strategy<Value = Vec<u8>> {
     vec(prop::sample::select(b"\0\n\r \t".to_vec()), 0..4)
+}
+
+/// A text as a JSON string, quotes included.
+fn json_string(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 /// A key, plain or with its first character spelled as an escape.
@@ -222,7 +227,7 @@ proptest! {
         let mut out = Vec::new();
         let chat = chat_of(&frame);
         prop_assert_eq!(&*chat.text(), &*msg);
-        chat.deliver(UserId(13), &json_string(&my_name), || "now".to_owned(), &mut out);
+        chat.deliver(UserId(13), &my_name, || "now".to_owned(), &mut out);
         prop_assert!(!out.contains(&b'\n') && !out.contains(&b'\r'), "one line");
 
         let object: Value = serde_json::from_slice(&out).unwrap();

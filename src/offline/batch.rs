@@ -7,6 +7,7 @@
 use super::mail::Mail;
 use super::queue::Ghost;
 use crate::channel::{ChannelId, Reason, SessionNo};
+use crate::hashing::IdMap;
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::service::ask::{Asker, Login};
@@ -17,7 +18,7 @@ use crate::service::ticket::{Acceptance, Ticket};
 use crate::service::tokens::TOKEN_LIFE_MS;
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Names the end of one session.
 pub(crate) type EndKey = (ChannelId, SessionNo);
@@ -101,7 +102,7 @@ pub(crate) struct Batch<St> {
     /// How many of them are in the transaction under way.
     written: usize,
     /// Rows of the history that wait for their completion.
-    rows: HashMap<EndKey, DepartureId>,
+    rows: IdMap<EndKey, DepartureId>,
     effects: Vec<Effect>,
     open: bool,
     failed: Option<StorageError>,
@@ -122,7 +123,7 @@ impl<St: Storage> Batch<St> {
             store,
             owed: VecDeque::new(),
             written: 0,
-            rows: HashMap::new(),
+            rows: IdMap::default(),
             effects: Vec::new(),
             open: false,
             failed: None,
@@ -250,11 +251,7 @@ impl<St: Storage> Batch<St> {
     }
 }
 
-fn carry_out<St: Storage>(
-    store: &mut St,
-    rows: &mut HashMap<EndKey, DepartureId>,
-    write: &Owed,
-) -> Stored<()> {
+fn carry_out<St: Storage>(store: &mut St, rows: &mut IdMap<EndKey, DepartureId>, write: &Owed) -> Stored<()> {
     match write {
         Owed::Departure { key, epoch, row } => {
             store.set_offline(row.user, *epoch)?;

@@ -187,7 +187,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         while let Some(person) = self.people.find(user)
             && person.session.is_none()
             && person.leaving.is_none()
-            && let Some(login) = person.parked.pop_front()
+            && let Some(login) = person.take_first_parked()
         {
             self.log_in(login);
         }
@@ -195,7 +195,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(person) = self.people.find(user)
             && person.session.is_some()
         {
-            for login in std::mem::take(&mut person.parked) {
+            for login in person.take_parked() {
                 self.log_in(login);
             }
         }
