@@ -98,7 +98,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         person.leaving = Some(key);
         let name = person.name.to_string();
         tracing::info!(
-            channel = %channel, user = %user, name, peer = %session.peer, reason = parting.reason.word(),
+            channel = %channel, user = %user, name, peer = %session.peer.addr(), reason = parting.reason.word(),
             errno = parting.errno, "offline"
         );
         self.around.registry.remove(user, channel, number);
@@ -124,7 +124,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             channel: Some(channel.to_string()),
             user,
             name,
-            peer: Some(session.peer.to_string()),
+            peer: Some(session.peer.addr().to_string()),
             reason: parting.reason,
             errno: parting.errno,
             since_ms: Some(session.since_ms),

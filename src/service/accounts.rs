@@ -232,7 +232,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             number,
             worker,
             epoch,
-            peer: login.peer,
+            peer: login.peer.into(),
             lines: login.lines,
             caps: login.caps,
             since_ms: self.now.unix_ms,

@@ -6,13 +6,13 @@ use super::ask::Login;
 use super::chat::Chat;
 use super::storage::{BoxUsage, UserRow};
 use super::unconfirmed::Unconfirmed;
+use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::IdMap;
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 /// Users who are remembered although nothing goes on with them.
 const IDLE_MAX: usize = 65_536;
@@ -66,7 +66,7 @@ pub(crate) struct Session {
     pub(crate) number: SessionNo,
     pub(crate) worker: usize,
     pub(crate) epoch: Epoch,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) since_ms: i64,
     /// True exactly when the client speaks lines.
     pub(crate) lines: bool,

@@ -5,6 +5,8 @@ use super::limits::Allowance;
 use super::news::News;
 use super::outbuf::OutBuf;
 use super::routing::Route;
+use super::watch::Watched;
+use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
 use crate::offline::Parting;
 use crate::protocol::framing::Framer;
@@ -12,7 +14,7 @@ use crate::protocol::line::LineFramer;
 use crate::protocol::request::Caps;
 use crate::service::chat::{Chat, Sender};
 use crate::sync::Arc;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 
 /// What a connection speaks, and how far its input is understood.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ pub enum Codec {
 pub(super) struct Connection<T> {
     pub(super) id: ChannelId,
     pub(super) io: T,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) codec: Codec,
     /// Bytes that are read and not yet understood.
     pub(super) input: Vec<u8>,
@@ -90,6 +92,9 @@ pub(super) struct Connection<T> {
     pub(super) bytes_out: u64,
 }
 
+// There is one for each client, and most are idle.
+const _: () = assert!(size_of::<Connection<Watched<TcpStream>>>() <= 280);
+
 /// Who is logged in.
 #[derive(Debug)]
 pub(super) struct User {
@@ -144,7 +149,7 @@ impl<T> Connection<T> {
         Connection {
             id,
             io,
-            peer,
+            peer: peer.into(),
             codec,
             input: Vec::new(),
             out: OutBuf::default(),

@@ -168,7 +168,7 @@ impl<T: Transport> Core<T> {
                 },
                 worker: self.index,
                 user: c.user.as_ref().map(|user| (user.sender.id, user.sender.name.to_string())),
-                peer: c.peer,
+                peer: c.peer.addr(),
                 bytes_in: c.bytes_in,
                 bytes_out: c.bytes_out,
                 queued: c.out.len(),

@@ -95,6 +95,7 @@ pub struct Written {
 /// Rooms for output that no channel needs now. So a channel with nothing to write has none, and one that writes seldom
 /// asks the allocator for some. Owned by one worker.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "a room changes hands as it is")]
 pub struct Shelf(Vec<Box<Room>>);
 
 /// A channel's unsent output. Empty it is without heap, once its room is on the shelf.
