@@ -114,7 +114,7 @@ fn chat_of(frame: &str) -> ChatObject<'_> {
 fn delivered(frame: &str) -> String {
     let mut out = b"before ".to_vec();
     let now = || "2026-01-02 03:04:05".to_owned();
-    chat_of(frame).deliver(UserId(13), "\"zhang san\"", now, &mut out);
+    chat_of(frame).deliver(UserId(13), "zhang san", now, &mut out);
     assert!(out.starts_with(b"before "), "it only appends");
     String::from_utf8_lossy(&out[7..]).into_owned()
 }
