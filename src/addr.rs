@@ -1,9 +1,9 @@
-//! Blocks of addresses: what `ip:10.0.0.0/8` means, for targets and for bans.
+//! Addresses: blocks of them, as `ip:10.0.0.0/8` names one for targets and for bans, and those of clients, kept small.
 //!
 //! Plain values, owned by nobody.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::str::FromStr;
 
 /// An address, or all that begin with the same bits. IPv4 inside IPv6 counts as IPv4.
@@ -13,6 +13,36 @@ pub struct AddrBlock {
     ip: IpAddr,
     /// At most the width of `ip`.
     prefix_len: u8,
+}
+
+/// A client's address, as it is kept for each of them: half as large as a [`SocketAddr`], for most are IPv4.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Peer {
+    /// IPv4.
+    V4(SocketAddrV4),
+    /// IPv6.
+    V6(Box<SocketAddrV6>),
+}
+
+const _: () = assert!(size_of::<Peer>() <= size_of::<SocketAddr>() / 2);
+
+impl Peer {
+    /// The address itself.
+    pub fn addr(&self) -> SocketAddr {
+        match self {
+            Peer::V4(addr) => SocketAddr::V4(*addr),
+            Peer::V6(addr) => SocketAddr::V6(**addr),
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(addr: SocketAddr) -> Self {
+        match addr {
+            SocketAddr::V4(addr) => Peer::V4(addr),
+            SocketAddr::V6(addr) => Peer::V6(Box::new(addr)),
+        }
+    }
 }
 
 /// Why a text is no block of addresses.
@@ -95,6 +125,14 @@ fn first_of_block(ip: IpAddr, prefix_len: u8) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clients_address_is_kept_whole() {
+        for text in ["192.0.2.7:6000", "[2001:db8::1]:6000", "[::ffff:192.0.2.7]:1", "[fe80::1%3]:6000"] {
+            let addr: SocketAddr = text.parse().unwrap();
+            assert_eq!(Peer::from(addr).addr(), addr);
+        }
+    }
 
     fn block(ip: &str, len: u8) -> AddrBlock {
         AddrBlock::new(ip.parse().unwrap(), len).unwrap()

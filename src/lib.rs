@@ -75,7 +75,7 @@
 //! | [`cli`] | one file for each subcommand |
 //! | [`chat`] | the terminal client: a session, its connection, a screen or a filter |
 //! | [`stress`] | load and faults from outside; shares no protocol code with the server |
-//! | [`ident`], [`addr`], [`clock`], [`metrics`], [`shown`], [`sync`] | names, blocks of addresses, time as an argument, counters, text made harmless, the only locks and atomics |
+//! | [`ident`], [`addr`], [`clock`], [`hashing`], [`metrics`], [`shown`], [`sync`] | names, blocks of addresses, time as an argument, maps by number, counters, text made harmless, the only locks and atomics |
 //!
 //! How all of it is tested, and how to run that, is in [`tested`].
 //!
@@ -116,6 +116,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod hashing;
 pub mod ident;
 pub mod metrics;
 pub mod offline;

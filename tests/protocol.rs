@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use linger::ident::{GroupId, Mid, UserId};
-use linger::protocol::answer::{self, LoginAnswer, json_string};
+use linger::protocol::answer::{self, LoginAnswer};
 use linger::protocol::chat::{Delivered, To, chat_object, read_delivered};
 use linger::protocol::framing::{Framed, Framer};
 use linger::protocol::request::{
@@ -89,6 +89,11 @@ fn any_separators() -> impl Strategy<Value = Vec<u8>> {
     vec(prop::sample::select(b"\0\n\r \t".to_vec()), 0..4)
 }
 
+/// A text as a JSON string, quotes included.
+fn json_string(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
 /// A key, plain or with its first character spelled as an escape.
 fn spell(key: &str, escaped: bool) -> String {
     match key.chars().next() {
@@ -109,7 +114,7 @@ fn chat_of(frame: &str) -> ChatObject<'_> {
 fn delivered(frame: &str) -> String {
     let mut out = b"before ".to_vec();
     let now = || "2026-01-02 03:04:05".to_owned();
-    chat_of(frame).deliver(UserId(13), "\"zhang san\"", now, &mut out);
+    chat_of(frame).deliver(UserId(13), "zhang san", now, &mut out);
     assert!(out.starts_with(b"before "), "it only appends");
     String::from_utf8_lossy(&out[7..]).into_owned()
 }
@@ -222,7 +227,7 @@ proptest! {
         let mut out = Vec::new();
         let chat = chat_of(&frame);
         prop_assert_eq!(&*chat.text(), &*msg);
-        chat.deliver(UserId(13), &json_string(&my_name), || "now".to_owned(), &mut out);
+        chat.deliver(UserId(13), &my_name, || "now".to_owned(), &mut out);
         prop_assert!(!out.contains(&b'\n') && !out.contains(&b'\r'), "one line");
 
         let object: Value = serde_json::from_slice(&out).unwrap();

@@ -9,6 +9,7 @@ use super::aside::Patience;
 use super::mail::Mail;
 use super::queue::Ghost;
 use crate::channel::{ChannelId, SessionNo};
+use crate::hashing::IdMap;
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::service::ask::{Asker, Login};
@@ -18,7 +19,7 @@ use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, St
 use crate::service::ticket::{Acceptance, Ticket};
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Names the end of one session.
 pub(crate) type EndKey = (ChannelId, SessionNo);
@@ -108,7 +109,7 @@ pub(crate) struct Batch<St> {
     /// How many of them are in the transaction under way.
     written: usize,
     /// Rows of the history that wait for their completion.
-    rows: HashMap<EndKey, DepartureId>,
+    rows: IdMap<EndKey, DepartureId>,
     effects: Vec<Effect>,
     open: bool,
     failed: Option<StorageError>,
@@ -134,7 +135,7 @@ impl<St: Storage> Batch<St> {
             store,
             owed: VecDeque::new(),
             written: 0,
-            rows: HashMap::new(),
+            rows: IdMap::default(),
             effects: Vec::new(),
             open: false,
             failed: None,
@@ -294,11 +295,7 @@ impl<St: Storage> Batch<St> {
     }
 }
 
-fn carry_out<St: Storage>(
-    store: &mut St,
-    rows: &mut HashMap<EndKey, DepartureId>,
-    write: &Owed,
-) -> Stored<()> {
+fn carry_out<St: Storage>(store: &mut St, rows: &mut IdMap<EndKey, DepartureId>, write: &Owed) -> Stored<()> {
     match write {
         Owed::Offline { user, epoch } => store.set_offline(*user, *epoch)?,
         Owed::Departure { key, row } => drop(rows.insert(*key, store.add_departure(row)?)),

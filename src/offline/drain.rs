@@ -19,6 +19,7 @@ use super::stages::Stages;
 use super::stop::{LOOK_US, Stop};
 use crate::channel::{ChannelId, ChannelTable, Reason};
 use crate::clock::Now;
+use crate::hashing::IdMap;
 use crate::ident::{GroupId, UserId};
 use crate::metrics::Metrics;
 use crate::protocol::errno::Errno;
@@ -34,7 +35,7 @@ use crate::service::repetitions::Repetitions;
 use crate::service::storage::Storage;
 use crate::service::ticket::Owed as OwedAnswers;
 use crate::sync::Arc;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Entries that one batch takes at most.
 pub const BATCH_MAX: usize = 1024;
@@ -98,7 +99,7 @@ pub struct Drain<St, S> {
     pub(crate) people: People,
     pub(crate) presence: Presence,
     pub(crate) bans: Bans,
-    pub(crate) groups: HashMap<GroupId, Arc<KnownGroup>>,
+    pub(crate) groups: IdMap<GroupId, Arc<KnownGroup>>,
     pub(crate) repetitions: Repetitions,
     pub(crate) now: Now,
     /// Channels that have left and still have their fd, by slot.
@@ -106,8 +107,8 @@ pub struct Drain<St, S> {
     /// When their grace is over, in order.
     pub(super) lingering: VecDeque<(u64, ChannelId)>,
     /// Whose session is on which channel.
-    pub(crate) sessions: HashMap<EndKey, UserId>,
-    pub(super) endings: HashMap<EndKey, Ending>,
+    pub(crate) sessions: IdMap<EndKey, UserId>,
+    pub(super) endings: IdMap<EndKey, Ending>,
     /// Channels whose grace is over and that still have their fd.
     pub(super) closing: usize,
     /// Channels that have left and still have their fd.
@@ -138,13 +139,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             people: People::default(),
             presence: Presence::default(),
             bans: Bans::default(),
-            groups: HashMap::new(),
+            groups: IdMap::default(),
             repetitions: Repetitions::default(),
             now: Now::default(),
             seats: Vec::new(),
             lingering: VecDeque::new(),
-            sessions: HashMap::new(),
-            endings: HashMap::new(),
+            sessions: IdMap::default(),
+            endings: IdMap::default(),
             closing: 0,
             seated: 0,
             committing: Vec::new(),

@@ -100,7 +100,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         person.leaving = Some(key);
         let name = person.name.to_string();
         tracing::info!(
-            channel = %channel, user = %user, name, peer = %session.peer, reason = parting.reason.word(),
+            channel = %channel, user = %user, name, peer = %session.peer.addr(), reason = parting.reason.word(),
             errno = parting.errno, "offline"
         );
         self.around.registry.remove(user, channel, number);
@@ -126,7 +126,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             channel: Some(channel.to_string()),
             user,
             name,
-            peer: Some(session.peer.to_string()),
+            peer: Some(session.peer.addr().to_string()),
             reason: parting.reason,
             errno: parting.errno,
             since_ms: Some(session.since_ms),
@@ -197,7 +197,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         while let Some(person) = self.people.find(user)
             && person.session.is_none()
             && person.leaving.is_none()
-            && let Some(login) = person.parked.pop_front()
+            && let Some(login) = person.take_first_parked()
         {
             self.log_in(login);
         }
@@ -205,7 +205,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(person) = self.people.find(user)
             && person.session.is_some()
         {
-            for login in std::mem::take(&mut person.parked) {
+            for login in person.take_parked() {
                 self.log_in(login);
             }
         }

@@ -173,11 +173,6 @@ pub fn presence(out: &mut Vec<u8>, id: UserId, name: &str, online: bool, epoch: 
         .finish();
 }
 
-/// A text as a JSON string, quotes included.
-pub fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 fn push_friend(out: &mut Vec<u8>, friend: &FriendState<'_>) {
     ObjectWriter::new(out)
         .integer("id", friend.id.0)

@@ -41,24 +41,23 @@ impl ChatObject<'_> {
     /// Appends the object as delivered: the sender's true id and name, a `time` if it has none, and without the
     /// fields that are the server's own; every other field passes through. It is one line, without terminator.
     ///
-    /// `name_json` is the sender's name as JSON text, quotes included. `now` gives `YYYY-MM-DD HH:MM:SS` and is
-    /// called only where the time is missing.
-    pub fn deliver(&self, from: UserId, name_json: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
+    /// `name` is the sender's. `now` gives `YYYY-MM-DD HH:MM:SS` and is called only where the time is missing.
+    pub fn deliver(&self, from: UserId, name: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
         let begin = out.len();
         let as_it_is = self.claimed == Some(from)
-            && self.raw_name == Some(name_json)
+            && self.raw_name.is_some_and(|raw| is_plainly(raw, name))
             && self.has_time
             && !self.has_forbidden;
         if as_it_is {
             out.extend_from_slice(self.frame.as_bytes());
         } else {
-            self.rebuild(from, name_json, now, out);
+            self.rebuild(from, name, now, out);
         }
         join_lines(out, begin);
     }
 
     /// Writes the object anew, in the sender's order; what is missing comes last.
-    fn rebuild(&self, from: UserId, name_json: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
+    fn rebuild(&self, from: UserId, name: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
         let mut object = ObjectWriter::new(out);
         let (mut has_id, mut has_name) = (false, false);
         read_object(self.frame, |key, raw| match &*key {
@@ -68,7 +67,7 @@ impl ChatObject<'_> {
             }
             "name" => {
                 has_name = true;
-                object.raw("name", name_json);
+                object.text("name", name);
             }
             key if is_forbidden(key) => {}
             key => {
@@ -80,13 +79,19 @@ impl ChatObject<'_> {
             object.integer("id", from.0);
         }
         if !has_name {
-            object.raw("name", name_json);
+            object.text("name", name);
         }
         if !self.has_time {
             object.text("time", &now());
         }
         object.finish();
     }
+}
+
+/// True exactly when a JSON string reads so, quotes aside. One with escapes reads otherwise.
+fn is_plainly(raw: &str, text: &str) -> bool {
+    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+    inner == Some(text) && memchr::memchr(b'\\', text.as_bytes()).is_none()
 }
 
 /// Where a chat goes.
@@ -183,6 +188,16 @@ fn join_lines(out: &mut Vec<u8>, begin: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_passed_through_only_where_its_json_is_the_name_itself() {
+        assert!(is_plainly("\"zhang san\"", "zhang san"));
+        assert!(!is_plainly("\"ann\"", "bob"));
+        assert!(!is_plainly("\"\\u0061nn\"", "ann"), "the name in other words");
+        assert!(!is_plainly("\"a\\b\"", "a\\b"), "a control character under a name with a backslash");
+        assert!(!is_plainly("\"", ""));
+        assert!(!is_plainly("7", "7"));
+    }
 
     fn numbered(body: &str, again: bool) -> String {
         let mut out = b"before".to_vec();

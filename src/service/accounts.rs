@@ -4,7 +4,7 @@
 
 use super::answer::{Answer, FriendNow, GroupNow, LoggedIn, MemberNow};
 use super::ask::{Asker, Login};
-use super::auth::{Job, NAME_TAKEN, Task};
+use super::auth::{Job, NAME_TAKEN, Task, Verified};
 use super::people::Session;
 use super::registry::Online;
 use super::storage::{Kept, Storage, UserRow};
@@ -43,7 +43,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.note_logout_under_way(login.user, channel);
         let Some(person) = self.people.find(login.user) else { return };
         if person.holds_messages() {
-            person.parked.push_back(login);
+            person.park(login);
             return;
         }
         let present = person.session.as_ref().map(|session| (session.channel, session.number));
@@ -107,7 +107,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if !self.policy.reject_duplicates {
             let Some(login) = self.prove(login, user) else { return };
             let Some(person) = self.people.find(user) else { return };
-            person.parked.push_back(login);
+            person.park(login);
             if let Some(session) = person.session.as_mut() {
                 // Nobody may write to it any more; what comes for the user waits for the settlement.
                 session.gone = true;
@@ -118,8 +118,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         // The client may be gone without the worker having read so: then its place is free.
         let Some(person) = self.people.find(user) else { return };
-        person.probing.push(login);
-        if person.probing.len() == 1 {
+        if person.wait_for_look(login) {
             self.batch.then(Effect::Post { worker, letter: Mail::Probe { channel: other, user } });
         }
     }
@@ -127,7 +126,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// The present session's client has been looked at, or the session has ended.
     pub(crate) fn probed(&mut self, user: UserId) {
         let Some(person) = self.people.find(user) else { return };
-        let waiting = std::mem::take(&mut person.probing);
+        let waiting = person.take_probing();
         let table = &self.around.table;
         let stays = person
             .session
@@ -143,7 +142,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             if stays {
                 self.refuse(&login.asker, Errno::AlreadyOnline);
             } else if let Some(person) = self.people.find(user) {
-                person.parked.push_back(login);
+                person.park(login);
             }
         }
         if self.people.find(user).is_some_and(|person| !person.holds_messages()) {
@@ -167,7 +166,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.end_previous(channel, number);
             if self.people.find(login.user).is_some_and(|person| person.holds_messages()) {
                 if let Some(person) = self.people.find(login.user) {
-                    person.parked.push_back(login);
+                    person.park(login);
                 }
                 return;
             }
@@ -220,7 +219,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.refuse(&login.asker, Errno::Refused);
             return None;
         };
-        if row.password.as_deref() == login.verified.as_deref() {
+        if row.password.as_deref().map(Verified::of) == login.verified {
             return Some(row);
         }
         let Some((who, password)) = login.again.as_ref().filter(|_| row.password.is_some()) else {
@@ -249,7 +248,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             number,
             worker,
             epoch,
-            peer: login.peer,
+            peer: login.peer.into(),
             lines: login.lines,
             caps: login.caps,
             since_ms: self.now.unix_ms,

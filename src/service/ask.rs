@@ -1,12 +1,11 @@
 //! What workers and auth threads ask of main: each ask comes back to the channel exactly once.
 
-use super::auth::Who;
+use super::auth::{Verified, Who};
 use super::chat::Body;
 use super::tokens::TokenHash;
 use crate::channel::ChannelId;
 use crate::ident::{GroupId, UserId};
 use crate::protocol::request::Caps;
-use crate::sync::Arc;
 use std::net::SocketAddr;
 
 /// Who asked, and what the answer must repeat.
@@ -33,7 +32,7 @@ pub struct Login {
     pub token: Option<TokenHash>,
     /// The hash that the password was verified against, or that the token goes with; none for a guest. Main compares it
     /// with the row's once more, for another process may have changed the password meanwhile.
-    pub verified: Option<Arc<str>>,
+    pub verified: Option<Verified>,
     /// A stronger hash of the same password, where the stored one is weaker than the server's setting.
     pub renewed: Option<Box<str>>,
     /// What to verify once more should the row's hash be another by now; none for a guest or a token.

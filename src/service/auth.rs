@@ -7,7 +7,9 @@ use super::answer::Answer;
 use super::ask::{Ask, Asker, Login};
 use super::attempts::{Account, Attempts, TOO_MANY_FAILURES};
 use super::storage::{Lookup, UserRow};
+use super::tokens::PasswordMark;
 use crate::clock::Clock;
+use crate::hashing::IdMap;
 use crate::ident::UserId;
 use crate::offline::{Mail, OfflineQueue, Outlet, Settles};
 use crate::protocol::errno::Errno;
@@ -19,7 +21,6 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use blake2::Blake2sMac256;
 use blake2::digest::{KeyInit, Mac};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
 /// Jobs that may wait at once. Past it, clients get errno 18.
@@ -99,13 +100,29 @@ pub struct Job {
 pub struct Auth {
     jobs: Sender<Job>,
     key: [u8; 32],
-    recalled: Lock<HashMap<[u8; 32], Recalled>>,
+    recalled: Lock<IdMap<Recall, Recalled>>,
 }
+
+/// What who and password hash to, under a key that nobody knows.
+type Recall = [u64; 2];
 
 struct Recalled {
     user: UserId,
-    verified: Arc<str>,
+    verified: Verified,
     until_us: u64,
+}
+
+/// Tells a stored hash from any other, in far fewer bytes. Whoever could write one that collides could write
+/// any other just as well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verified(u64);
+
+impl Verified {
+    /// The mark of a stored hash.
+    pub fn of(stored: &str) -> Self {
+        let PasswordMark(mark) = PasswordMark::of(stored);
+        Verified(u64::from_le_bytes(std::array::from_fn(|at| mark[at])))
+    }
 }
 
 impl Auth {
@@ -117,7 +134,7 @@ impl Auth {
         let (jobs, taken) = crossbeam_channel::bounded(JOBS_MAX);
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
-        Ok((Auth { jobs, key, recalled: Lock::new(HashMap::new()) }, taken))
+        Ok((Auth { jobs, key, recalled: Lock::default() }, taken))
     }
 
     /// Queues a job.
@@ -141,7 +158,7 @@ impl Auth {
             peer: *peer,
             user: known.user,
             token: None,
-            verified: Some(Arc::clone(&known.verified)),
+            verified: Some(known.verified),
             renewed: None,
             again: Some((who.clone(), password.clone())),
             caps: *caps,
@@ -157,7 +174,7 @@ impl Auth {
     }
 
     /// Remembers a password that was verified just now.
-    pub(crate) fn remember(&self, who: &Who, password: &str, user: UserId, verified: &Arc<str>, now_us: u64) {
+    pub(crate) fn remember(&self, who: &Who, password: &str, user: UserId, verified: Verified, now_us: u64) {
         let name = self.name_of(who, password);
         let mut recalled = self.recalled.lock();
         if recalled.len() >= RECALL_MAX {
@@ -167,11 +184,11 @@ impl Auth {
             recalled.clear();
         }
         let until_us = now_us + RECALL_US;
-        recalled.insert(name, Recalled { user, verified: Arc::clone(verified), until_us });
+        recalled.insert(name, Recalled { user, verified, until_us });
     }
 
     /// A keyed hash of who and password: what is remembered reveals neither.
-    fn name_of(&self, who: &Who, password: &str) -> [u8; 32] {
+    fn name_of(&self, who: &Who, password: &str) -> Recall {
         let mut mac = Blake2sMac256::new(&self.key.into());
         match who {
             Who::Id(user) => {
@@ -185,7 +202,9 @@ impl Auth {
             }
         }
         mac.update(password.as_bytes());
-        mac.finalize().into_bytes().into()
+        let hash: [u8; 32] = mac.finalize().into_bytes().into();
+        let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| hash[at + i]));
+        [half(0), half(8)]
     }
 }
 
@@ -280,14 +299,14 @@ impl<S> Verifier<S> {
             .then(|| hasher.hash_password(password.as_bytes()).ok())
             .flatten()
             .map(|hash| hash.to_string());
-        let current: Arc<str> = renewed.as_deref().unwrap_or(&stored).into();
-        self.auth.remember(who, password, id, &current, self.clock.now().mono_us);
+        let current = Verified::of(renewed.as_deref().unwrap_or(&stored));
+        self.auth.remember(who, password, id, current, self.clock.now().mono_us);
         Ok(Ask::Login(Box::new(Login {
             asker: asker.clone(),
             peer,
             user: id,
             token: None,
-            verified: Some(stored.into()),
+            verified: Some(Verified::of(&stored)),
             renewed: renewed.map(Into::into),
             again: Some((who.clone(), password.into())),
             caps,
@@ -387,7 +406,7 @@ mod tests {
                 lines: false,
             },
         };
-        auth.remember(&Who::Id(UserId(1)), "secret", UserId(1), &"hash".into(), 0);
+        auth.remember(&Who::Id(UserId(1)), "secret", UserId(1), Verified::of("hash"), 0);
         assert!(auth.recall(&job("secret"), 1).is_some());
         assert!(auth.recall(&job("guess"), 1).is_none());
         assert!(auth.recall(&job("secret"), RECALL_US).is_none(), "it expires");

@@ -64,8 +64,6 @@ pub struct Sender {
     pub id: UserId,
     /// The user's name.
     pub name: Arc<str>,
-    /// The name as JSON text, quotes included.
-    pub json: Box<str>,
 }
 
 /// Who hears of a copy that cannot be kept.
@@ -161,7 +159,7 @@ mod tests {
     use super::*;
 
     fn text(text: &str) -> Body {
-        let sender = Sender { id: UserId(1), name: "ann".into(), json: "\"ann\"".into() };
+        let sender = Sender { id: UserId(1), name: "ann".into() };
         Body::Text { sender: Arc::new(sender), to: UserId(2), at_ms: 0, text: text.into() }
     }
 

@@ -6,12 +6,13 @@ use super::ask::Login;
 use super::chat::Chat;
 use super::storage::{BoxUsage, UserRow};
 use super::unconfirmed::Unconfirmed;
+use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
+use crate::hashing::IdMap;
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::request::Caps;
 use crate::sync::Arc;
-use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::VecDeque;
 
 /// Users who are remembered although nothing goes on with them.
 const IDLE_MAX: usize = 65_536;
@@ -35,20 +36,27 @@ pub(crate) struct Person {
     /// The session whose departure is drained and whose settlement is not. Until it comes, messages are held and
     /// logins parked.
     pub(crate) leaving: Option<(ChannelId, SessionNo)>,
-    /// Logins that wait for a settlement, oldest first.
-    pub(crate) parked: VecDeque<Login>,
-    /// Logins that wait to hear whether the present session's client is still there.
-    pub(crate) probing: Vec<Login>,
-    /// Messages that wait for a settlement, oldest first.
-    pub(crate) held: VecDeque<Chat>,
-    /// Bytes of their bodies.
-    held_bytes: usize,
+    /// What waits for a settlement or a look; seldom anything.
+    waiting: Option<Box<Waiting>>,
     /// What the session's client has to confirm, until the session has settled; none where the client does not.
     pub(crate) unconfirmed: Option<Box<Unconfirmed>>,
     /// What the box holds, once it has been looked at.
     pub(crate) usage: Option<BoxUsage>,
     /// The next message's number; none before an epoch has been begun for it in this run of the server.
     next: Option<Mid>,
+}
+
+/// What waits for one user.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Logins that wait for a settlement, oldest first.
+    parked: VecDeque<Login>,
+    /// Logins that wait to hear whether the present session's client is still there.
+    probing: Vec<Login>,
+    /// Messages that wait for a settlement, oldest first.
+    held: VecDeque<Chat>,
+    /// Bytes of their bodies.
+    held_bytes: usize,
 }
 
 /// A user's session, as main sees it.
@@ -58,7 +66,7 @@ pub(crate) struct Session {
     pub(crate) number: SessionNo,
     pub(crate) worker: usize,
     pub(crate) epoch: Epoch,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) since_ms: i64,
     /// True exactly when the client speaks lines.
     pub(crate) lines: bool,
@@ -79,10 +87,7 @@ impl Person {
             epoch: row.epoch,
             session: None,
             leaving: None,
-            parked: VecDeque::new(),
-            probing: Vec::new(),
-            held: VecDeque::new(),
-            held_bytes: 0,
+            waiting: None,
             unconfirmed: None,
             usage: None,
             next: None,
@@ -126,19 +131,64 @@ impl Person {
 
     /// Has a message wait for a settlement.
     pub(crate) fn hold(&mut self, chat: Chat) {
-        self.held_bytes += chat.body.size();
-        self.held.push_back(chat);
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.held_bytes += chat.body.size();
+        waiting.held.push_back(chat);
     }
 
     /// True exactly when no more messages may wait.
     pub(crate) fn holds_too_many(&self) -> bool {
-        self.held.len() >= HELD_MAX || self.held_bytes >= HELD_BYTES_MAX
+        let waiting = self.waiting.as_deref();
+        waiting.is_some_and(|waiting| waiting.held.len() >= HELD_MAX || waiting.held_bytes >= HELD_BYTES_MAX)
     }
 
-    /// Takes what has waited.
+    /// Takes the messages that have waited.
     pub(crate) fn take_held(&mut self) -> VecDeque<Chat> {
-        self.held_bytes = 0;
-        std::mem::take(&mut self.held)
+        self.take_waiting(|waiting| {
+            waiting.held_bytes = 0;
+            std::mem::take(&mut waiting.held)
+        })
+    }
+
+    /// Has a login wait for a settlement.
+    pub(crate) fn park(&mut self, login: Login) {
+        self.waiting.get_or_insert_default().parked.push_back(login);
+    }
+
+    /// True exactly when logins wait for a settlement.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.waiting.as_deref().is_some_and(|waiting| !waiting.parked.is_empty())
+    }
+
+    /// Takes the login that has waited longest for a settlement.
+    pub(crate) fn take_first_parked(&mut self) -> Option<Login> {
+        self.take_waiting(|waiting| waiting.parked.pop_front())
+    }
+
+    /// Takes all logins that have waited for a settlement.
+    pub(crate) fn take_parked(&mut self) -> VecDeque<Login> {
+        self.take_waiting(|waiting| std::mem::take(&mut waiting.parked))
+    }
+
+    /// Has a login wait for a look at the present session's client. True exactly when it is the first.
+    pub(crate) fn wait_for_look(&mut self, login: Login) -> bool {
+        let probing = &mut self.waiting.get_or_insert_default().probing;
+        probing.push(login);
+        probing.len() == 1
+    }
+
+    /// Takes the logins that have waited for that look.
+    pub(crate) fn take_probing(&mut self) -> Vec<Login> {
+        self.take_waiting(|waiting| std::mem::take(&mut waiting.probing))
+    }
+
+    fn take_waiting<R: Default>(&mut self, take: impl FnOnce(&mut Waiting) -> R) -> R {
+        let Some(waiting) = self.waiting.as_deref_mut() else { return R::default() };
+        let taken = take(waiting);
+        if waiting.is_empty() {
+            self.waiting = None;
+        }
+        taken
     }
 
     /// True exactly when messages have to wait for a settlement.
@@ -149,9 +199,7 @@ impl Person {
     /// True exactly when nothing is under way: no end, no login, no message that waits.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.leaving.is_none()
-            && self.parked.is_empty()
-            && self.probing.is_empty()
-            && self.held.is_empty()
+            && self.waiting.is_none()
             && self.session.as_ref().is_none_or(|session| !session.gone)
     }
 
@@ -160,10 +208,17 @@ impl Person {
     }
 }
 
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.parked.is_empty() && self.probing.is_empty() && self.held.is_empty()
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct People {
-    known: HashMap<UserId, Person>,
+    /// Boxed, for a map has room for up to twice as many as it holds.
+    known: IdMap<UserId, Box<Person>>,
     /// Users who were met in the batch under way: their rows may have been added in it.
     met: Vec<UserId>,
     online: usize,
@@ -171,12 +226,12 @@ pub(crate) struct People {
 
 impl People {
     pub(crate) fn find(&mut self, user: UserId) -> Option<&mut Person> {
-        self.known.get_mut(&user)
+        self.known.get_mut(&user).map(|person| &mut **person)
     }
 
     /// The same, only to look.
     pub(crate) fn look(&self, user: UserId) -> Option<&Person> {
-        self.known.get(&user)
+        self.known.get(&user).map(|person| &**person)
     }
 
     pub(crate) fn is_online(&self, user: UserId) -> bool {
@@ -194,7 +249,7 @@ impl People {
         let met = &mut self.met;
         let person = self.known.entry(row.id).or_insert_with(|| {
             met.push(row.id);
-            Person::new(row)
+            Box::new(Person::new(row))
         });
         // Another process may have raised it, never lowered.
         person.epoch = person.epoch.max(row.epoch);
@@ -222,7 +277,7 @@ impl People {
     /// Forgets those of these users with whom nothing goes on: their rows may never have been.
     pub(crate) fn unmeet(&mut self, met: &[UserId]) {
         for user in met {
-            if self.known.get(user).is_some_and(Person::is_idle) {
+            if self.look(*user).is_some_and(Person::is_idle) {
                 self.known.remove(user);
             }
         }

@@ -6,10 +6,11 @@
 //! Nobody is known here who has no watcher online.
 
 use crate::channel::{ChannelId, SessionNo};
+use crate::hashing::IdMap;
 use crate::ident::{Epoch, UserId};
 use crate::offline::batch::EndKey;
 use crate::sync::{Arc, AtomicUsize, Ordering};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// Friends of one session of whom it is told; a login answer names the others too.
@@ -99,8 +100,8 @@ struct Watcher {
 /// All who watch and all who are watched.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
-    watchers: HashMap<UserId, Watcher>,
-    watched: HashMap<UserId, Watched>,
+    watchers: IdMap<UserId, Watcher>,
+    watched: IdMap<UserId, Watched>,
     /// Those who are held back, by when that ends.
     held: BTreeSet<(u64, UserId)>,
     /// Those whose watchers have to be looked at, and from which watcher on.

@@ -4,6 +4,7 @@
 //! a detour through main.
 
 use crate::channel::{ChannelId, SessionNo};
+use crate::hashing::IdMap;
 use crate::ident::{Epoch, UserId};
 use crate::sync::{Arc, Shared};
 use std::collections::HashMap;
@@ -33,14 +34,14 @@ pub struct Online {
 /// All sessions, by user and by name.
 #[derive(Debug)]
 pub struct Registry {
-    users: Box<[Shared<HashMap<UserId, Online>>]>,
+    users: Box<[Shared<IdMap<UserId, Online>>]>,
     names: Shared<HashMap<Arc<str>, UserId>>,
 }
 
 impl Default for Registry {
     fn default() -> Self {
         Registry {
-            users: (0..SHARDS).map(|_| Shared::new(HashMap::new())).collect(),
+            users: (0..SHARDS).map(|_| Shared::default()).collect(),
             names: Shared::new(HashMap::new()),
         }
     }
@@ -101,7 +102,7 @@ impl Registry {
 
     /// Every entry, by user. For when the numbers do not agree.
     pub fn all(&self) -> Vec<(UserId, ChannelId, SessionNo)> {
-        let of = |shard: &Shared<HashMap<UserId, Online>>| -> Vec<_> {
+        let of = |shard: &Shared<IdMap<UserId, Online>>| -> Vec<_> {
             shard.read().iter().map(|(user, online)| (*user, online.channel, online.session)).collect()
         };
         self.users.iter().flat_map(of).collect()
@@ -134,7 +135,7 @@ impl Registry {
         }
     }
 
-    fn shard(&self, user: UserId) -> &Shared<HashMap<UserId, Online>> {
+    fn shard(&self, user: UserId) -> &Shared<IdMap<UserId, Online>> {
         &self.users[user.0 as usize & (SHARDS - 1)]
     }
 }

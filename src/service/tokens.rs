@@ -6,6 +6,7 @@
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
 use super::ask::{Asker, Login, Resume};
+use super::auth::Verified;
 use super::storage::{Storage, UserRow};
 use crate::ident::{Epoch, UserId};
 use crate::offline::batch::Effect;
@@ -132,7 +133,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.refuse_token(&login.asker);
             return false;
         };
-        login.verified = Some(stored.into());
+        login.verified = Some(Verified::of(&stored));
         true
     }
 

@@ -70,7 +70,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             let Some(user) = self.presence.take_due(now_us) else { break };
             let person = self.people.find(user);
             // Whoever takes a place over, or waits for the settlement before, is not gone.
-            let is_back = person.is_some_and(|person| person.session.is_some() || !person.parked.is_empty());
+            let is_back = person.is_some_and(|person| person.session.is_some() || person.has_parked());
             self.presence.decide(user, is_back.then_some(now_us + AGAIN_US));
         }
         for (worker, bulletin) in self.presence.bulletins() {

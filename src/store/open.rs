@@ -145,6 +145,7 @@ pub(super) fn open_store(data_dir: &Path, durability: Durability, now_ms: i64) -
     conn.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed("setting up"))?;
     conn.pragma_update(None, "journal_size_limit", LOG_SOFT_BOUND_BYTES).map_err(failed("setting up"))?;
     conn.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(failed("setting up"))?;
+    keep_plans(&conn).map_err(failed("setting up"))?;
     let recovered = recover(&mut conn, now_ms).map_err(failed("setting users offline in"))?;
     let mut store = SqliteStore::new(conn, path.clone()).map_err(failed("reading the tables of"))?;
     let bans = store.bans(now_ms).map_err(failed("reading the bans of"))?;
@@ -177,10 +178,17 @@ fn open_present(data_dir: &Path, flags: OpenFlags) -> Result<(Connection, PathBu
         return Err(OpenError::Missing { path });
     }
     let conn = connect(&path, flags)?;
+    keep_plans(&conn).map_err(|error| failure("setting up", &path, &error))?;
     match identify(&conn, &path)? {
         Identity::Empty => Err(OpenError::Missing { path }),
         Identity::Ours(_) => Ok((conn, path)),
     }
+}
+
+/// Has statements stay prepared. Otherwise SQLite plans some of them anew for each value that they are given, which
+/// costs more than running them.
+fn keep_plans(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {

@@ -444,6 +444,7 @@ fn usage(row: &rusqlite::Row<'_>) -> rusqlite::Result<BoxUsage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rusqlite::StatementStatus;
 
     fn opened() -> (tempfile::TempDir, SqliteStore) {
         let dir = tempfile::tempdir().unwrap();
@@ -477,6 +478,29 @@ mod tests {
         assert_eq!(pragma(&store, "wal_autocheckpoint"), 0);
         assert_eq!(pragma(&store, "foreign_keys"), 0);
         assert_eq!(pragma(&store, "busy_timeout"), 5_000);
+    }
+
+    #[test]
+    fn a_statement_is_planned_once_whatever_values_it_is_given() {
+        let (_dir, mut store) = opened();
+        store.begin().unwrap();
+        for user in (1..5).map(UserId) {
+            store.add_user(&user.to_string(), None).unwrap();
+            store.set_online(user, Epoch(user.0)).unwrap();
+            store.user(user).unwrap();
+            store.friends(user).unwrap();
+            store.groups_of(user).unwrap();
+            store.box_usage(user).unwrap();
+            store.kept(user, Mid(0), 4 + user.0 as usize, 1024).unwrap();
+            store.user_marks(user, 4 + user.0 as usize).unwrap();
+            store.set_offline(user, Epoch(user.0)).unwrap();
+            store.end_tokens(user, Epoch(user.0), user.0).unwrap();
+        }
+        store.commit().unwrap();
+        for statement in sql::ALL {
+            let again = store.conn.prepare_cached(statement).unwrap().get_status(StatementStatus::RePrepare);
+            assert_eq!(again, 0, "{statement}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::offline::{Mail, Settles};
 use crate::protocol::errno::Errno;
 use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker, Login};
-use crate::service::auth::{Job, Task, Who};
+use crate::service::auth::{Job, Task, Verified, Who};
 use crate::service::storage::{Lookup, Storage, UserRow};
 
 /// Rounds without anything to do after which a server is at rest: what is said in one is heard in the next.
@@ -190,7 +190,7 @@ pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
             match found.unwrap() {
                 Some(UserRow { id: user, password: Some(stored), .. }) if stored == *password => {
                     let again = Some((who, password));
-                    let verified = Some(stored.into());
+                    let verified = Some(Verified::of(&stored));
                     Ok(Ask::Login(Box::new(Login {
                         asker,
                         peer,

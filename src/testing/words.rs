@@ -8,7 +8,7 @@ use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
 use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker, Destination, Login, Message};
-use crate::service::auth::Who;
+use crate::service::auth::{Verified, Who};
 use crate::service::chat::{Body, Chat};
 use crate::service::fingerprint;
 
@@ -113,7 +113,7 @@ pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
         peer: ([127, 0, 0, 1], 1).into(),
         user,
         token: None,
-        verified: Some(HASH.into()),
+        verified: Some(Verified::of(HASH)),
         renewed: None,
         again: Some((Who::Id(user), "password".into())),
         caps: Caps::default(),

@@ -5,6 +5,8 @@ use super::limits::Allowance;
 use super::news::News;
 use super::outbuf::OutBuf;
 use super::routing::Route;
+use super::watch::Watched;
+use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
 use crate::offline::Parting;
 use crate::protocol::framing::Framer;
@@ -12,7 +14,7 @@ use crate::protocol::line::LineFramer;
 use crate::protocol::request::Caps;
 use crate::service::chat::{Chat, Sender};
 use crate::sync::Arc;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 
 /// What a connection speaks, and how far its input is understood.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ pub enum Codec {
 pub(super) struct Connection<T> {
     pub(super) id: ChannelId,
     pub(super) io: T,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) codec: Codec,
     /// Bytes that are read and not yet understood.
     pub(super) input: Vec<u8>,
@@ -78,21 +80,20 @@ pub(super) struct Connection<T> {
     pub(super) moved_us: u64,
     /// True exactly while the kernel has the user timeout of a connection with output under way.
     pub(super) hurried: bool,
-    /// When the latest ping was sent, or the login before the first.
-    pub(super) pinged_us: u64,
-    /// The first of this session's pings behind which, when the latest was sent, nothing had been heard.
-    pub(super) first_ping_us: Option<u64>,
     /// Extensions that the login under way asks for.
     pub(super) asked_caps: Caps,
     /// True exactly while a login by token is on its way.
     pub(super) resuming: bool,
-    /// What the request rate leaves.
-    pub(super) allowance: Allowance,
+    /// What the request rate leaves, where there is one.
+    pub(super) allowance: Option<Box<Allowance>>,
     /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
     pub(super) armed_us: u64,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
 }
+
+// There is one for each client, and most are idle.
+const _: () = assert!(size_of::<Connection<Watched<TcpStream>>>() <= 280);
 
 /// Who is logged in.
 #[derive(Debug)]
@@ -105,6 +106,17 @@ pub(super) struct User {
     /// Chats handed to the kernel in this session.
     pub(super) delivered: u64,
     pub(super) since_us: u64,
+    /// Pings of this session, where the client answers them.
+    pub(super) pings: Option<Box<Pings>>,
+}
+
+/// How a client stands with its pings.
+#[derive(Debug)]
+pub(super) struct Pings {
+    /// When the latest was sent, or the login before the first.
+    pub(super) latest_us: u64,
+    /// The first of this session's pings behind which, when the latest was sent, nothing had been heard.
+    pub(super) first_us: Option<u64>,
 }
 
 /// What has to be reported about a session that has ended.
@@ -137,7 +149,7 @@ impl<T> Connection<T> {
         Connection {
             id,
             io,
-            peer,
+            peer: peer.into(),
             codec,
             input: Vec::new(),
             out: OutBuf::default(),
@@ -163,11 +175,9 @@ impl<T> Connection<T> {
             counted_in: false,
             moved_us: now_us,
             hurried: false,
-            pinged_us: now_us,
-            first_ping_us: None,
             asked_caps: Caps::default(),
             resuming: false,
-            allowance: Allowance::default(),
+            allowance: None,
             armed_us: 0,
             bytes_in: 0,
             bytes_out: 0,

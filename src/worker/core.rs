@@ -6,7 +6,7 @@ use super::addresses::Addresses;
 use super::connection::Connection;
 use super::limits::Limits;
 use super::mailbox::Mailbox;
-use super::outbuf::Written;
+use super::outbuf::{Shelf, Written};
 use super::socket::Transport;
 use super::strangers::Strangers;
 use super::wheel::Wheel;
@@ -74,6 +74,8 @@ pub struct Core<T: Transport> {
     /// What the log has said of those whom nobody knew.
     pub(super) strangers: Strangers,
     pub(super) scratch: Box<[u8]>,
+    /// Room for output, for the next channel that needs some.
+    shelf: Shelf,
     /// True exactly while the listeners are watched.
     pub(super) accepting: bool,
     /// True exactly when the server stops: nobody new is accepted after those who are queued.
@@ -103,6 +105,7 @@ impl<T: Transport> Core<T> {
             wheel: Wheel::new(now.mono_us),
             strangers: Strangers::new(now.mono_us),
             scratch: vec![0; READ_BUDGET].into_boxed_slice(),
+            shelf: Shelf::default(),
             accepting: true,
             stopping: false,
             exiting: false,
@@ -153,12 +156,18 @@ impl<T: Transport> Core<T> {
         self.say_what_is_unsaid();
         // Telling may refuse what was asked, and that is written too. What a worker tells itself waits a turn.
         while self.has_work() {
-            for id in std::mem::take(&mut self.unblocked) {
-                self.go_on(id);
-            }
-            for id in std::mem::take(&mut self.dirty) {
+            let mut unblocked = std::mem::take(&mut self.unblocked);
+            unblocked.drain(..).for_each(|id| self.go_on(id));
+            // The list is kept for its room; what came in meanwhile is on another.
+            unblocked.append(&mut self.unblocked);
+            self.unblocked = unblocked;
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for id in dirty.drain(..) {
                 self.flush(id);
+                self.return_room(id);
             }
+            dirty.append(&mut self.dirty);
+            self.dirty = dirty;
             if self.unblocked.is_empty() && self.dirty.is_empty() {
                 self.tell(clock);
             }
@@ -214,6 +223,19 @@ impl<T: Transport> Core<T> {
         {
             connection.dirty = true;
             self.dirty.push(id);
+        }
+    }
+
+    /// A channel is about to get something to write.
+    pub(super) fn lend_room(&mut self, id: ChannelId) {
+        if let Some(Some(connection)) = self.channels.get_mut(id.slot as usize) {
+            connection.out.borrow_room(&mut self.shelf);
+        }
+    }
+
+    fn return_room(&mut self, id: ChannelId) {
+        if let Some(Some(connection)) = self.channels.get_mut(id.slot as usize) {
+            connection.out.return_room(&mut self.shelf);
         }
     }
 

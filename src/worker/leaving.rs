@@ -125,7 +125,7 @@ impl<T: Transport> Core<T> {
             connection.settling.push(Settling { session, unsent: Vec::new(), delivered: 0 });
         }
         if std::mem::take(&mut connection.counted_in) {
-            let address = connection.peer.ip();
+            let address = connection.peer.addr().ip();
             self.shared.addresses.leave(address);
         }
         self.log_departure(id, session.is_some(), &parting);

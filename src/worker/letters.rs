@@ -1,11 +1,10 @@
 //! What each letter in a worker's mailbox means.
 
-use super::connection::User;
+use super::connection::{Pings, User};
 use super::core::Core;
 use super::socket::Transport;
 use crate::channel::{ChannelId, SessionNo};
 use crate::offline::{ChannelReport, Entry, Mail, Parting, Settles};
-use crate::protocol::answer;
 use crate::service::answer::{Answer, LoggedIn};
 use crate::service::chat::{Chat, Custody, Sender};
 use crate::sync::Arc;
@@ -53,7 +52,10 @@ impl<T: Transport> Core<T> {
             }
             return;
         }
-        connection.take_chat(&chat);
+        self.lend_room(to);
+        if let Some(connection) = self.connection(to) {
+            connection.take_chat(&chat);
+        }
         self.mark_dirty(to);
     }
 
@@ -77,6 +79,7 @@ impl<T: Transport> Core<T> {
             Settles::Nothing => {}
         }
         if let Some(answer) = answer {
+            self.lend_room(id);
             self.tell_client(id, answer);
         }
         if self.connection(id).and_then(|c| c.leaving.as_ref()).is_some_and(|leaving| leaving.close_asked) {
@@ -117,16 +120,15 @@ impl<T: Transport> Core<T> {
             return;
         }
         let (id_of_user, name) = (login.user, login.name.clone());
-        let json = answer::json_string(&name).into();
+        let caps = std::mem::take(&mut connection.asked_caps);
         connection.user = Some(Box::new(User {
-            sender: Arc::new(Sender { id: id_of_user, name, json }),
+            sender: Arc::new(Sender { id: id_of_user, name }),
             session: login.session,
-            caps: std::mem::take(&mut connection.asked_caps),
+            caps,
             delivered: 0,
             since_us: now_us,
+            pings: caps.ping.then(|| Box::new(Pings { latest_us: now_us, first_us: None })),
         }));
-        connection.pinged_us = now_us;
-        connection.first_ping_us = None;
         connection.resuming = false;
         connection.say_welcome(login);
         self.arm(id);
@@ -166,7 +168,7 @@ impl<T: Transport> Core<T> {
                 },
                 worker: self.index,
                 user: c.user.as_ref().map(|user| (user.sender.id, user.sender.name.to_string())),
-                peer: c.peer,
+                peer: c.peer.addr(),
                 bytes_in: c.bytes_in,
                 bytes_out: c.bytes_out,
                 queued: c.out.len(),

@@ -3,7 +3,7 @@
 //! Part of the core. A channel has one entry in the wheel, at the earliest of its deadlines; looking at it costs
 //! nothing while the deadlines move on.
 
-use super::connection::{Codec, Connection};
+use super::connection::{Codec, Connection, Pings};
 use super::core::Core;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
@@ -110,11 +110,10 @@ impl<T> Connection<T> {
         let blocked = self.blocked && !self.out.is_empty();
         let write =
             blocked.then(|| (self.moved_us + limits.write_timeout_us, Due::Leave(Reason::SlowConsumer)));
-        let pings = self.user.as_ref().is_some_and(|user| user.caps.ping);
-        let ping = pings.then(|| (self.pinged_us + limits.ping_interval_us, Due::Ping));
-        let unanswered = self.unanswered_us().filter(|_| pings);
-        let pong =
-            unanswered.map(|at_us| (at_us + limits.ping_timeout_us, Due::Leave(Reason::KeepaliveTimeout)));
+        let ping = self.pings().map(|pings| (pings.latest_us + limits.ping_interval_us, Due::Ping));
+        let pong = self
+            .unanswered_us()
+            .map(|at_us| (at_us + limits.ping_timeout_us, Due::Leave(Reason::KeepaliveTimeout)));
         // By then what was written is acknowledged, or the kernel has given up.
         let calm = self.hurried.then(|| (self.moved_us + limits.user_timeout_us + REPETITION_US, Due::Calm));
         [login, idle, write, pong, ping, calm].into_iter().flatten()
@@ -122,7 +121,11 @@ impl<T> Connection<T> {
 
     /// When the first ping was sent behind which nothing has been heard. Later pings do not move it.
     fn unanswered_us(&self) -> Option<u64> {
-        self.first_ping_us.filter(|&at_us| self.heard_us <= at_us)
+        self.pings()?.first_us.filter(|&at_us| self.heard_us <= at_us)
+    }
+
+    fn pings(&self) -> Option<&Pings> {
+        self.user.as_deref()?.pings.as_deref()
     }
 }
 
@@ -174,8 +177,10 @@ impl<T: Transport> Core<T> {
     fn ping(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
-        connection.first_ping_us = connection.unanswered_us().or(Some(now_us));
-        connection.pinged_us = now_us;
+        let first_us = connection.unanswered_us().or(Some(now_us));
+        if let Some(user) = &mut connection.user {
+            user.pings = Some(Box::new(Pings { latest_us: now_us, first_us }));
+        }
         if let Codec::Json(_) = connection.codec {
             connection.say_object(answer::ping);
         }

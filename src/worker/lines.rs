@@ -36,7 +36,7 @@ impl<T: Transport> Core<T> {
             Err(fault) => return self.refuse_login(id, 2, Errno::Refused, fault, None),
         };
         let Some(connection) = self.connection(id) else { return };
-        let peer = connection.peer;
+        let peer = connection.peer.addr();
         let asker = Asker { channel: id, re: LOGIN, seq: None };
         let name: Box<str> = opening.name.into();
         match opening.password {
@@ -83,7 +83,7 @@ impl<T: Transport> Core<T> {
         let only_try = connection.speaks_lines();
         // A password that failed was counted where it was verified; a token names nobody.
         let by_token = std::mem::take(&mut connection.resuming);
-        let address = connection.peer.ip();
+        let address = connection.peer.addr().ip();
         if wrong || only_try {
             connection.refused_logins += 1;
         }

@@ -10,8 +10,11 @@ use crate::service::ticket::Ticket;
 use crate::sync::Arc;
 use std::collections::VecDeque;
 
-/// A buffer that is larger than this is given back once it is empty, in bytes.
-const KEEP_CAPACITY: usize = 4096;
+/// Room that is larger than this is freed rather than lent to the next channel, in bytes.
+const KEEP_CAPACITY: usize = 16 * 1024;
+
+/// Rooms that a worker keeps to lend.
+const SHELF_MAX: usize = 64;
 
 /// Written bytes at the start of the buffer past which the rest is moved to the front, in bytes.
 const COMPACT_AT: usize = 65_536;
@@ -89,9 +92,117 @@ pub struct Written {
     pub tickets: Vec<Arc<Ticket>>,
 }
 
-/// A channel's unsent output.
+/// Rooms for output that no channel needs now. So a channel with nothing to write has none, and one that writes seldom
+/// asks the allocator for some. Owned by one worker.
 #[derive(Debug, Default)]
-pub struct OutBuf {
+#[expect(clippy::vec_box, reason = "a room changes hands as it is")]
+pub struct Shelf(Vec<Box<Room>>);
+
+/// A channel's unsent output. Empty it is without heap, once its room is on the shelf.
+#[derive(Debug, Default)]
+pub struct OutBuf(Option<Box<Room>>);
+
+impl OutBuf {
+    /// True exactly when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.as_deref().is_none_or(Room::is_empty)
+    }
+
+    /// Unsent bytes.
+    pub fn len(&self) -> usize {
+        self.0.as_deref().map_or(0, Room::len)
+    }
+
+    /// Unsent bytes that count against the out-limit: all but what somebody else has, which is bounded there.
+    pub fn charged(&self) -> usize {
+        self.0.as_deref().map_or(0, |room| room.charged)
+    }
+
+    /// The unsent bytes.
+    pub fn unsent(&self) -> &[u8] {
+        self.0.as_deref().map_or(&[], |room| &room.bytes[room.head..])
+    }
+
+    /// Appends an answer; `write` gets the buffer's end.
+    pub fn plain(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.room().plain(write);
+    }
+
+    /// Appends a chat that is nowhere else.
+    pub fn live(&mut self, ticket: Option<Arc<Ticket>>, source: Source, write: impl FnOnce(&mut Vec<u8>)) {
+        let room = self.room();
+        let len = room.append(write);
+        room.charged += len;
+        room.pieces.push_back(Piece { kind: Kind::Live { ticket, source }, len });
+    }
+
+    /// Appends so many chats that somebody else has: they lie in the box, up to and including `upto`, or main has
+    /// them until they are confirmed.
+    pub fn kept(&mut self, upto: Option<Mid>, chats: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        self.room().uncharged(Kind::Kept { upto, chats }, write);
+    }
+
+    /// Appends a login answer without chats.
+    pub fn greeting(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.room().uncharged(Kind::Greeting, write);
+    }
+
+    /// Appends an event of a friend.
+    pub fn news(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.room().uncharged(Kind::News, write);
+    }
+
+    /// Notes that the kernel has taken `count` bytes.
+    pub fn advance(&mut self, count: usize, written: &mut Written) {
+        if let Some(room) = &mut self.0 {
+            room.advance(count, written);
+        }
+    }
+
+    /// Takes every message out of which nothing is written, and leaves the rest of a torn one and the answers.
+    /// What somebody else has is dropped, and so is news.
+    pub fn cut(&mut self) -> Vec<Chat> {
+        self.0.as_deref_mut().map(Room::cut).unwrap_or_default()
+    }
+
+    /// Drops everything; for a connection that takes nothing any more.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// Takes room from the shelf, unless there is some.
+    pub fn borrow_room(&mut self, shelf: &mut Shelf) {
+        if self.0.is_none() {
+            self.0 = shelf.0.pop();
+        }
+    }
+
+    /// Puts the room onto the shelf, if nothing waits in it.
+    pub fn return_room(&mut self, shelf: &mut Shelf) {
+        if let Some(room) = self.0.take_if(|room| room.is_empty())
+            && room.fits_the_shelf()
+            && shelf.0.len() < SHELF_MAX
+        {
+            shelf.0.push(room);
+        }
+    }
+
+    fn room(&mut self) -> &mut Room {
+        self.0.get_or_insert_default()
+    }
+
+    /// Panics when the parts disagree; for tests.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        if let Some(room) = &self.0 {
+            room.check_invariants();
+        }
+    }
+}
+
+/// Output and its boundaries.
+#[derive(Debug, Default)]
+struct Room {
     bytes: Vec<u8>,
     /// Bytes at the start of `bytes` that are written.
     head: usize,
@@ -102,29 +213,16 @@ pub struct OutBuf {
     charged: usize,
 }
 
-impl OutBuf {
-    /// True exactly when nothing waits.
-    pub fn is_empty(&self) -> bool {
+impl Room {
+    fn is_empty(&self) -> bool {
         self.head == self.bytes.len()
     }
 
-    /// Unsent bytes.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.bytes.len() - self.head
     }
 
-    /// Unsent bytes that count against the out-limit: all but what somebody else has, which is bounded there.
-    pub fn charged(&self) -> usize {
-        self.charged
-    }
-
-    /// The unsent bytes.
-    pub fn unsent(&self) -> &[u8] {
-        &self.bytes[self.head..]
-    }
-
-    /// Appends an answer; `write` gets the buffer's end.
-    pub fn plain(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    fn plain(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let len = self.append(write);
         self.charged += len;
         if len == 0 {
@@ -137,30 +235,9 @@ impl OutBuf {
         }
     }
 
-    /// Appends a chat that is nowhere else.
-    pub fn live(&mut self, ticket: Option<Arc<Ticket>>, source: Source, write: impl FnOnce(&mut Vec<u8>)) {
+    fn uncharged(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
         let len = self.append(write);
-        self.charged += len;
-        self.pieces.push_back(Piece { kind: Kind::Live { ticket, source }, len });
-    }
-
-    /// Appends so many chats that somebody else has: they lie in the box, up to and including `upto`, or main has
-    /// them until they are confirmed.
-    pub fn kept(&mut self, upto: Option<Mid>, chats: u64, write: impl FnOnce(&mut Vec<u8>)) {
-        let len = self.append(write);
-        self.pieces.push_back(Piece { kind: Kind::Kept { upto, chats }, len });
-    }
-
-    /// Appends a login answer without chats.
-    pub fn greeting(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let len = self.append(write);
-        self.pieces.push_back(Piece { kind: Kind::Greeting, len });
-    }
-
-    /// Appends an event of a friend.
-    pub fn news(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let len = self.append(write);
-        self.pieces.push_back(Piece { kind: Kind::News, len });
+        self.pieces.push_back(Piece { kind, len });
     }
 
     fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
@@ -176,8 +253,7 @@ impl OutBuf {
         self.bytes.len() - before
     }
 
-    /// Notes that the kernel has taken `count` bytes.
-    pub fn advance(&mut self, mut count: usize, written: &mut Written) {
+    fn advance(&mut self, mut count: usize, written: &mut Written) {
         self.head += count;
         while count > 0 {
             let Some(piece) = self.pieces.front_mut() else { break };
@@ -208,13 +284,10 @@ impl OutBuf {
         if self.is_empty() {
             self.bytes.clear();
             self.head = 0;
-            self.give_back();
         }
     }
 
-    /// Takes every message out of which nothing is written, and leaves the rest of a torn one and the answers.
-    /// What somebody else has is dropped, and so is news.
-    pub fn cut(&mut self) -> Vec<Chat> {
+    fn cut(&mut self) -> Vec<Chat> {
         let mut unsent = Vec::new();
         let mut rest = Vec::new();
         let mut pieces = VecDeque::new();
@@ -242,21 +315,10 @@ impl OutBuf {
         unsent
     }
 
-    /// Drops everything; for a connection that takes nothing any more.
-    pub fn clear(&mut self) {
-        *self = OutBuf::default();
+    fn fits_the_shelf(&self) -> bool {
+        self.bytes.capacity() <= KEEP_CAPACITY && self.pieces.capacity() <= KEEP_CAPACITY / size_of::<Piece>()
     }
 
-    fn give_back(&mut self) {
-        if self.bytes.capacity() > KEEP_CAPACITY {
-            self.bytes = Vec::new();
-        }
-        if self.pieces.capacity() > KEEP_CAPACITY / size_of::<Piece>() {
-            self.pieces = VecDeque::new();
-        }
-    }
-
-    /// Panics when the parts disagree; for tests.
     #[cfg(test)]
     fn check_invariants(&self) {
         let pieces: usize = self.pieces.iter().map(|p| p.len).sum();
@@ -343,11 +405,38 @@ mod tests {
         out.check_invariants();
     }
 
-    #[test]
-    fn a_large_buffer_is_given_back_when_it_is_empty() {
+    fn written_out(len: usize, shelf: &mut Shelf) -> OutBuf {
         let mut out = OutBuf::default();
-        out.plain(|b| b.resize(KEEP_CAPACITY * 2, b'x'));
-        out.advance(KEEP_CAPACITY * 2, &mut Written::default());
-        assert_eq!(out.bytes.capacity(), 0);
+        out.borrow_room(shelf);
+        out.plain(|b| b.resize(len, b'x'));
+        out.return_room(shelf);
+        assert_eq!(out.len(), len, "room in use stays");
+        out.advance(len, &mut Written::default());
+        out.return_room(shelf);
+        assert!(out.0.is_none());
+        out
+    }
+
+    #[test]
+    fn the_room_of_a_channel_without_output_serves_the_next() {
+        let mut shelf = Shelf::default();
+        let _quiet = written_out(100, &mut shelf);
+        assert_eq!(shelf.0.len(), 1);
+        let mut next = OutBuf::default();
+        next.borrow_room(&mut shelf);
+        assert!(next.room().bytes.capacity() >= 100 && next.is_empty() && shelf.0.is_empty());
+        next.plain(|b| b.extend(b"y"));
+        assert_eq!(next.unsent(), b"y");
+        next.check_invariants();
+    }
+
+    #[test]
+    fn large_rooms_and_too_many_rooms_are_freed() {
+        let mut shelf = Shelf::default();
+        written_out(KEEP_CAPACITY * 2, &mut shelf);
+        assert!(shelf.0.is_empty());
+        let full = (0..=SHELF_MAX).map(|_| OutBuf(Some(Box::default())));
+        full.for_each(|mut out| out.return_room(&mut shelf));
+        assert_eq!(shelf.0.len(), SHELF_MAX);
     }
 }

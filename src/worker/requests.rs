@@ -158,7 +158,7 @@ impl<T: Transport> Core<T> {
         let Some(rate) = self.shared.limits.request_rate else { return false };
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return false };
-        let pace = connection.allowance.take(rate, now_us);
+        let pace = connection.allowance.get_or_insert_default().take(rate, now_us);
         if pace == Pace::FarTooFast {
             self.step(id, Parting::new(Reason::RateExceeded));
         }
@@ -198,14 +198,14 @@ impl<T: Transport> Core<T> {
                     request::Who::Id(user) => Who::Id(*user),
                     request::Who::Name(name) => Who::Name(name.as_ref().into()),
                 };
-                let peer = connection.peer;
+                let peer = connection.peer.addr();
                 let password = password.as_ref().into();
                 let task = Task::Login { peer, who, password, caps: *caps, lines: false };
                 self.send_to_auth(asked.asker(), task);
             }
             Body::Resume { token, caps } => {
                 connection.asked_caps = *caps;
-                let (peer, token) = (connection.peer, TokenHash::of(token));
+                let (peer, token) = (connection.peer.addr(), TokenHash::of(token));
                 self.resume(Resume { asker: asked.asker(), peer, token, caps: *caps });
             }
             Body::Register { name, password } => {

@@ -46,7 +46,7 @@ impl Saying<'_> {
         match self {
             Saying::Object(object) => {
                 let mut out = Vec::new();
-                object.deliver(sender.id, &sender.json, || local_time(unix_ms), &mut out);
+                object.deliver(sender.id, &sender.name, || local_time(unix_ms), &mut out);
                 Body::Object(out.into())
             }
             Saying::Text(text) => {
@@ -163,12 +163,14 @@ impl<T: Transport> Core<T> {
         if receiver.leaving.is_some() || receiver.session() != Some(route.session) {
             return false;
         }
+        self.lend_room(route.channel);
+        let Some(receiver) = self.connection(route.channel) else { return false };
         let sender = &speaker.sender;
         match (saying, &receiver.codec) {
             (Saying::Object(object), Codec::Json(framer)) => {
                 let end = framer.terminator();
                 receiver.out.live(None, Source::Bytes, |out| {
-                    object.deliver(sender.id, &sender.json, || local_time(unix_ms), out);
+                    object.deliver(sender.id, &sender.name, || local_time(unix_ms), out);
                     out.push(end);
                 });
             }

@@ -69,7 +69,7 @@ impl Strangers {
 impl<T: Transport> Core<T> {
     /// Says that a channel has left. Where somebody was logged in, main says so too, with the user.
     pub(super) fn log_departure(&mut self, id: ChannelId, had_session: bool, parting: &Parting) {
-        let Some(peer) = self.connection(id).map(|connection| connection.peer) else { return };
+        let Some(peer) = self.connection(id).map(|connection| connection.peer.addr()) else { return };
         let (reason, errno) = (parting.reason.word(), parting.errno);
         if !had_session && self.strangers.note(parting.reason, self.now.mono_us) {
             tracing::info!(channel = %id, %peer, reason, errno, "left; nobody was logged in");

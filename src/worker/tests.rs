@@ -7,7 +7,7 @@ use crate::offline::queue::ASKS_MAX;
 use crate::offline::{Entry, Mail, Settles};
 use crate::service::answer::Answer;
 use crate::service::ask::Ask;
-use crate::service::auth::{JOBS_MAX, Job, Task, Who};
+use crate::service::auth::{JOBS_MAX, Job, Task, Verified, Who};
 use crate::testing::bench::Bench;
 use crate::testing::whole::{chat, login};
 use crate::testing::wire::{Client, ENOSPC, connection};
@@ -213,7 +213,7 @@ fn a_chat_that_finds_mains_queue_full_is_errno_18_and_leaves_nothing_counted() {
 fn a_login_that_finds_mains_queue_full_is_errno_18_and_what_is_behind_it_goes_on() {
     let mut bench = Bench::new();
     let (channel, client) = bench.accept();
-    bench.commons.auth.remember(&Who::Id(ANN), HASH, ANN, &HASH.into(), 1);
+    bench.commons.auth.remember(&Who::Id(ANN), HASH, ANN, Verified::of(HASH), 1);
     fill_queue(&bench, channel);
     client.send(&format!(r#"{}{{"msgid":22}}"#, login(ANN)));
     bench.turn();

@@ -110,7 +110,7 @@ fn the_history_keeps_as_many_rows_and_as_long_as_it_is_told() {
 
 #[test]
 fn a_line_that_comes_back_counts_with_the_bytes_that_it_takes_in_the_box() {
-    let sender = Sender { id: UserId(9), name: "cy".into(), json: "\"cy\"".into() };
+    let sender = Sender { id: UserId(9), name: "cy".into() };
     let text = Body::Text { sender: Arc::new(sender), to: UserId(2), at_ms: 0, text: "hi".into() };
     let bytes = text.object().len() as u64;
     let policy = Policy { box_bytes: bytes + 3, ..policy() };

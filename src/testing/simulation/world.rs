@@ -326,7 +326,7 @@ impl World {
                 if let Ask::Login(login) = &ask
                     && let Login { user, again: Some((who, password)), verified: Some(hash), .. } = &**login
                 {
-                    bench.commons.auth.remember(who, password, *user, hash, now_us);
+                    bench.commons.auth.remember(who, password, *user, *hash, now_us);
                 }
                 bench.commons.queue.ask(ask).expect("there is room");
             }
