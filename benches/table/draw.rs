@@ -85,7 +85,8 @@ fn growth(area: &Area<'_>, curves: &[Curve]) -> Result<(), Box<dyn std::error::E
 /// A bar for each row: Linger's figure in units of the floor's, and where the goal is.
 fn ratios(area: &Area<'_>, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>> {
     let rows: Vec<_> = rows.iter().filter(|row| row.ratio().is_some()).collect();
-    let area = area.titled("linger in units of the floor; the mark is the goal", ("sans-serif", 14))?;
+    let area =
+        area.titled("linger in units of the floor; green meets its goal, the mark", ("sans-serif", 14))?;
     let (width, height) = area.dim_in_pixel();
     let (margin, step) = (10, (height as i32 - 10) / rows.len().max(1) as i32);
     let scale =
@@ -97,7 +98,7 @@ fn ratios(area: &Area<'_>, rows: &[Row]) -> Result<(), Box<dyn std::error::Error
         area.draw(&Text::new(row.what, (margin, top + 2), text.clone()))?;
         let (above, below) = (top + 18, top + step.min(40) - 2);
         area.draw(&Rectangle::new([(margin, above), (scale(ratio), below)], color.filled()))?;
-        area.draw(&Text::new(short(ratio), (scale(ratio) + 6, above), text.clone()))?;
+        area.draw(&Text::new(short(ratio), (margin + 6, above + 3), text.color(&WHITE)))?;
         if let super::rows::Goal::TimesFloor(times) = row.goal {
             let mark = [(scale(times), above - 2), (scale(times), below + 2)];
             area.draw(&PathElement::new(mark, BLACK.stroke_width(2)))?;

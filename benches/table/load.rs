@@ -188,6 +188,10 @@ impl Crowd {
                     under_way -= 1;
                     continue;
                 }
+                if tongue == Tongue::Line {
+                    // A relay may hold a name until it has seen the end of its last owner.
+                    self.who[who].name = format!("bench{who}x{cycles}");
+                }
                 self.fleet.connect(who)?;
                 let hello = tongue.hello(&self.who[who], false);
                 self.fleet.say(who, |out| out.extend_from_slice(hello.as_bytes()));

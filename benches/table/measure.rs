@@ -99,6 +99,7 @@ impl Measure {
         let mut rows = Vec::new();
         let line = Subject::LingerLine;
         let json = Subject::LingerJson(Login::Password);
+        // Peers speak no JSON: the figures of their own protocol stand beside both.
         for (what, linger, clients, window, goal, is_p50) in [
             ("line relay, 1 under way", line, self.sizes.some, 1, Goal::TimesFloor(1.2), false),
             ("line relay, 32 under way", line, self.sizes.some, 32, Goal::TimesFloor(2.0), false),
@@ -107,7 +108,8 @@ impl Measure {
             ("one pair, p50", line, 2, 1, Goal::TimesFloor(1.1), true),
         ] {
             if wanted(what) {
-                rows.push(self.compared(what, "µs", goal, linger, |server, crowd| {
+                let known = known(&rows, &what.replace("JSON", "line"));
+                rows.push(self.compared((what, "µs", goal), linger, known, |server, crowd| {
                     crowd.grow(clients, true)?;
                     let relayed = crowd.relay(server, window, self.sizes.relay)?;
                     Ok(if is_p50 { relayed.p50_us } else { relayed.cpu_us })
@@ -118,24 +120,25 @@ impl Measure {
         {
             if wanted(what) {
                 let linger = Subject::LingerJson(login);
-                rows.push(self.compared(what, "µs", Goal::TimesFloor(2.5), linger, |server, crowd| {
+                let (goal, known) = (Goal::TimesFloor(2.5), known(&rows, "cycle, password known"));
+                rows.push(self.compared((what, "µs", goal), linger, known, |server, crowd| {
                     crowd.cycle(server, self.sizes.some / 2, self.sizes.relay)
                 }));
             }
         }
         if wanted("idle client") {
-            let linger = Subject::LingerJson(Login::Password);
-            rows.push(self.compared("idle client", "bytes", Goal::AtMost(700.0), linger, |server, crowd| {
-                let before = server.resident_bytes()?;
-                crowd.grow(self.sizes.many, true)?;
-                server.calm()?;
-                let grown = server.resident_bytes()?.saturating_sub(before);
-                Ok(grown as f64 / self.sizes.many as f64)
-            }));
+            let (what, goal) = ("idle client", Goal::AtMost(700.0));
+            let linger = self.attempt(&format!("{what}, linger"), || self.known_and_idle());
+            let peers = PEERS.map(|peer| {
+                self.at(&format!("{what}, {}", peer.name), Subject::Peer(peer), &|server, crowd| {
+                    self.idle(server, |size| crowd.grow(size, false))
+                })
+            });
+            rows.push(Row { what, unit: "bytes", goal, linger, peers });
         }
         if wanted("clients vanish") {
             let what = "clients vanish, each";
-            rows.push(self.compared(what, "µs", Goal::AtMost(20.0), json, |server, crowd| {
+            rows.push(self.compared((what, "µs", Goal::AtMost(20.0)), json, None, |server, crowd| {
                 crowd.grow(self.sizes.many, true)?;
                 server.calm()?;
                 crowd.leave(server)
@@ -215,28 +218,52 @@ impl Measure {
         curves
     }
 
-    /// The same at Linger and at each peer.
+    /// The same at Linger and at each peer whose figure is not known.
     fn compared(
         &self,
-        what: &'static str,
-        unit: &'static str,
-        goal: Goal,
+        (what, unit, goal): (&'static str, &'static str, Goal),
         linger: Subject,
+        known: Option<[Option<f64>; 3]>,
         measure: impl Fn(&Process, &mut Crowd) -> Result<f64>,
     ) -> Row {
-        let at = |name: &str, subject| {
-            let (mut found, name) = (None, format!("{what}, {name}"));
-            let figure = self.attempt(&name, || {
-                let Some((server, mut crowd)) = self.start(subject)? else { return Ok(f64::NAN) };
-                measure(&server.process, &mut crowd)
-            });
-            if let Some(figure) = figure.filter(|figure| !figure.is_nan()) {
-                found = Some(figure);
-            }
-            found
-        };
+        let at = |name, subject| self.at(&format!("{what}, {name}"), subject, &measure);
         let linger = at("linger", linger);
-        Row { what, unit, goal, linger, peers: PEERS.map(|peer| at(peer.name, Subject::Peer(peer))) }
+        let peers = known.unwrap_or_else(|| PEERS.map(|peer| at(peer.name, Subject::Peer(peer))));
+        Row { what, unit, goal, linger, peers }
+    }
+
+    /// A measurement at a fresh server; `None` where it failed, or where there is no such server.
+    fn at(
+        &self,
+        what: &str,
+        subject: Subject,
+        measure: &dyn Fn(&Process, &mut Crowd) -> Result<f64>,
+    ) -> Option<f64> {
+        let figure = self.attempt(what, || {
+            let Some((server, mut crowd)) = self.start(subject)? else { return Ok(f64::NAN) };
+            measure(&server.process, &mut crowd)
+        });
+        figure.filter(|figure| !figure.is_nan())
+    }
+
+    /// What a server's memory has grown by for each client that `enter` brings in.
+    fn idle(&self, server: &Process, enter: impl FnOnce(usize) -> Result<()>) -> Result<f64> {
+        let before = server.resident_bytes()?;
+        enter(self.sizes.many)?;
+        server.calm()?;
+        let grown = server.resident_bytes()?.saturating_sub(before);
+        Ok(grown as f64 / self.sizes.many as f64)
+    }
+
+    /// The same for users whom the server knows from its last run: registering leaves its own traces.
+    fn known_and_idle(&self) -> Result<f64> {
+        let home = tempfile::tempdir_in(scratch())?;
+        let server = start_linger(home.path(), self.threads)?;
+        let mut crowd = Crowd::new(server.json, Tongue::Json(Login::Password))?;
+        crowd.grow(self.sizes.many, true)?;
+        server.stop()?;
+        let server = start_linger(home.path(), self.threads)?;
+        self.idle(&server, |_| crowd.come_back(server.json))
     }
 
     /// From the server's return to the last login by token.
@@ -300,6 +327,11 @@ impl Measure {
             }
         }
     }
+}
+
+/// What the peers came to in an earlier row.
+fn known(rows: &[Row], what: &str) -> Option<[Option<f64>; 3]> {
+    rows.iter().find(|row| row.what == what).map(|row| row.peers)
 }
 
 /// A running server and its directory, which goes after it.
