@@ -85,8 +85,7 @@ fn growth(area: &Area<'_>, curves: &[Curve]) -> Result<(), Box<dyn std::error::E
 /// A bar for each row: Linger's figure in units of the floor's, and where the goal is.
 fn ratios(area: &Area<'_>, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>> {
     let rows: Vec<_> = rows.iter().filter(|row| row.ratio().is_some()).collect();
-    let area =
-        area.titled("linger in units of the floor; green meets its goal, the mark", ("sans-serif", 14))?;
+    let area = area.titled("linger in units of the floor; the mark is the goal", ("sans-serif", 14))?;
     let (width, height) = area.dim_in_pixel();
     let (margin, step) = (10, (height as i32 - 10) / rows.len().max(1) as i32);
     let scale =
