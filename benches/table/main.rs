@@ -61,25 +61,24 @@ fn main() -> Result<()> {
     let rows = measure.rows(args.only.as_deref());
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{}", rows::markdown(&rows))?;
-    if args.only.is_some() {
-        return Ok(());
-    }
-    let curves = measure.curves();
-    for curve in &curves {
-        let points = curve.points.iter().map(|(channels, us)| format!("{channels}: {us:.2}"));
-        writeln!(
-            stdout,
-            "{}, µs per chat by channels: {}",
-            curve.name,
-            points.collect::<Vec<_>>().join(", ")
-        )?;
-    }
-    // A short run shows that it can draw, too, and spoils no picture.
-    let file = if is_short { Some(measure::scratch().join("bench.svg")) } else { args.svg };
-    if let Some(file) = &file {
-        let date = jiff::Zoned::now().strftime("%Y-%m-%d").to_string();
-        draw::draw(file, &format!("Linger, {date}, {cores} cores"), &curves, &rows)?;
-        writeln!(stdout, "drawn: {}", file.display())?;
+    if args.only.is_none() {
+        let curves = measure.curves();
+        for curve in &curves {
+            let points = curve.points.iter().map(|(channels, us)| format!("{channels}: {us:.2}"));
+            writeln!(
+                stdout,
+                "{}, µs per chat by channels: {}",
+                curve.name,
+                points.collect::<Vec<_>>().join(", ")
+            )?;
+        }
+        // A short run shows that it can draw, too, and spoils no picture.
+        let file = if is_short { Some(measure::scratch().join("bench.svg")) } else { args.svg };
+        if let Some(file) = &file {
+            let date = jiff::Zoned::now().strftime("%Y-%m-%d").to_string();
+            draw::draw(file, &format!("Linger, {date}, {cores} cores"), &curves, &rows)?;
+            writeln!(stdout, "drawn: {}", file.display())?;
+        }
     }
     // What fails in a short run is a fault of the program, not of the machine.
     let failures = measure.failures();
