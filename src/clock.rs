@@ -2,6 +2,7 @@
 
 #[cfg(any(test, fuzzing))]
 use crate::sync::{AtomicU64, Ordering};
+use std::cell::RefCell;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment, on both clocks.
@@ -80,15 +81,35 @@ impl Clock {
     }
 }
 
+thread_local! {
+    /// The latest second that was asked for, and its text: most chats of a turn are of the same second, and looking
+    /// up the time zone costs more than all else that is done for a chat.
+    static LATEST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+}
+
 /// The server's local time as chats carry it: `YYYY-MM-DD HH:MM:SS`.
 pub fn local_time(unix_ms: i64) -> String {
-    let at = jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    let second = unix_ms.div_euclid(1000);
+    LATEST.with_borrow_mut(|(latest, text)| {
+        if *latest != second {
+            let at = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+            *text = at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+            *latest = second;
+        }
+        text.clone()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_second_has_its_own_text_in_whatever_order_they_are_asked_for() {
+        let texts: Vec<String> = [1_000, 1_999, 2_000, 1_000].into_iter().map(local_time).collect();
+        assert_eq!((&texts[0], &texts[0]), (&texts[1], &texts[3]));
+        assert_ne!(texts[0], texts[2]);
+    }
 
     #[test]
     fn local_time_has_the_shape_that_clients_expect() {

@@ -1,0 +1,186 @@
+//! Many clients in one thread: connects, writes, reads and tells what was heard. It decides nothing.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use linger::worker::poller::{Events, Poller};
+use linger::worker::watch::Watched;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::tongue::{Heard, Tongue};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Source addresses on loopback: the ports of a minute's closed connections do not run out.
+const SOURCES: u32 = 4_000;
+
+/// The clients, by number; each has at most one connection.
+pub(crate) struct Fleet {
+    target: SocketAddr,
+    tongue: Tongue,
+    poller: Arc<Poller>,
+    events: Events,
+    clients: Vec<Option<Client>>,
+    dirty: Vec<usize>,
+    connects: u32,
+    buffer: Vec<u8>,
+}
+
+struct Client {
+    stream: Watched<TcpStream>,
+    /// The beginning of a line whose end has not come.
+    partial: Vec<u8>,
+    out: Vec<u8>,
+    awaits_writable: bool,
+}
+
+impl Fleet {
+    pub(crate) fn new(target: SocketAddr, tongue: Tongue) -> Result<Self> {
+        Ok(Self {
+            target,
+            tongue,
+            poller: Arc::new(Poller::new().context("cannot make a poller")?),
+            events: Events::new(),
+            clients: Vec::new(),
+            dirty: Vec::new(),
+            connects: 0,
+            buffer: vec![0; READ_BYTES],
+        })
+    }
+
+    pub(crate) fn tongue(&self) -> Tongue {
+        self.tongue
+    }
+
+    pub(crate) fn connect(&mut self, who: usize) -> Result<()> {
+        self.connects = self.connects.wrapping_add(1);
+        let stream = open(self.target, self.connects).context("cannot open a socket")?;
+        let stream = Watched::new(Arc::clone(&self.poller), stream, who, true, true)
+            .context("cannot watch a socket")?;
+        if self.clients.len() <= who {
+            self.clients.resize_with(who + 1, || None);
+        }
+        self.clients[who] =
+            Some(Client { stream, partial: Vec::new(), out: Vec::new(), awaits_writable: true });
+        Ok(())
+    }
+
+    /// An ordinary close. The place can be connected again.
+    pub(crate) fn close(&mut self, who: usize) {
+        self.clients[who] = None;
+    }
+
+    pub(crate) fn close_all(&mut self) {
+        self.clients.clear();
+    }
+
+    /// Has something written at the next turn.
+    pub(crate) fn say(&mut self, who: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(client) = &mut self.clients[who] else { return };
+        if client.out.is_empty() {
+            self.dirty.push(who);
+        }
+        write(&mut client.out);
+    }
+
+    /// Writes, waits up to `timeout`, reads once from each that is ready, and hands out what they heard.
+    pub(crate) fn turn(&mut self, timeout: Duration, mut hear: impl FnMut(usize, Heard<'_>)) -> Result<()> {
+        for who in std::mem::take(&mut self.dirty) {
+            // One that still connects writes when it is connected.
+            if let Some(client) = &mut self.clients[who]
+                && !client.awaits_writable
+            {
+                client.write()?;
+            }
+        }
+        let mut events = std::mem::take(&mut self.events);
+        self.poller.wait(&mut events, Some(timeout)).context("cannot wait")?;
+        for event in &events {
+            let Some(client) = &mut self.clients[event.key] else { continue };
+            if event.writable && client.awaits_writable {
+                client.write().with_context(|| format!("client {}", event.key))?;
+            }
+            if event.readable {
+                let tongue = self.tongue;
+                client
+                    .read(&mut self.buffer, |line| hear(event.key, tongue.hear(line)))
+                    .with_context(|| format!("client {}", event.key))?;
+            }
+        }
+        self.events = events;
+        Ok(())
+    }
+}
+
+impl Client {
+    fn write(&mut self) -> Result<()> {
+        let Some(mut stream) = self.stream.source() else { return Ok(()) };
+        let mut written = 0;
+        while written < self.out.len() {
+            match stream.write(&self.out[written..]) {
+                Ok(count) => written += count,
+                Err(error) if waits(&error) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.out.drain(..written);
+        let blocked = !self.out.is_empty();
+        if blocked != self.awaits_writable {
+            self.stream.set_interest(true, blocked)?;
+            self.awaits_writable = blocked;
+        }
+        if !blocked && self.out.capacity() > READ_BYTES {
+            self.out = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, buffer: &mut [u8], mut hear: impl FnMut(&str)) -> Result<()> {
+        let Some(mut stream) = self.stream.source() else { return Ok(()) };
+        let count = match stream.read(buffer) {
+            Ok(0) => bail!("the server has ended the connection"),
+            Ok(count) => count,
+            Err(error) if waits(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for piece in buffer[..count].split_inclusive(|&byte| byte == b'\n') {
+            if !piece.ends_with(b"\n") {
+                self.partial.extend_from_slice(piece);
+            } else if self.partial.is_empty() {
+                hear(text(piece));
+            } else {
+                self.partial.extend_from_slice(piece);
+                hear(text(&self.partial));
+                self.partial = Vec::new();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text(line: &[u8]) -> &str {
+    std::str::from_utf8(line).unwrap_or_default().trim_end_matches('\n')
+}
+
+fn waits(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected)
+}
+
+/// A socket that is on its way to the target, from its own source address.
+fn open(target: SocketAddr, count: u32) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    let source = Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + count % SOURCES);
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    match socket.connect(&target.into()) {
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+            Err(error)
+        }
+        _ => Ok(socket.into()),
+    }
+}
