@@ -62,7 +62,7 @@ wanted=${1:-}
 
 rm -rf "$copy/src"
 mkdir -p "$copy"
-cp -r Cargo.toml Cargo.lock README.md src tests "$copy"
+cp -r Cargo.toml Cargo.lock README.md src tests benches "$copy"
 # By another version Cargo tells the copy from the original: they share a directory, and one must not pass for the other.
 sed -i '0,/^version = .*/s//version = "0.0.0-mutant"/' "$copy/Cargo.toml"
 

@@ -229,7 +229,8 @@ fn what_matches_nothing_is_an_empty_list_and_3() {
         let answer = server.control(&json!({"cmd": "why", "target": target}));
         assert_eq!(answer, json!({"ok": true, "departures": []}), "{target}");
         one_line(&server.cli(&["why", target]), 3);
-        one_line(&server.cli(&["why", target, "--json"]), 3);
+        let done = server.cli(&["why", target, "--json"]);
+        assert_eq!((done.code, done.stdout.as_str()), (Some(3), "{\"departures\":[]}\n"), "{done:?}");
     }
     assert_eq!(server.cli_json(&["channels", "--departed"]), json!({"departures": []}));
     drop(alice);

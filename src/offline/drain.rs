@@ -183,7 +183,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             }
             Entry::Confirmed { user, channel, session } => self.confirmed(user, (channel, session)),
             Entry::Handed { ticket } => self.handed(ticket),
-            Entry::Probed { user } => self.probed(user),
+            Entry::Probed { channel, user } => self.looked_at(user, channel),
             Entry::Audited { worker, held } => self.audited(worker, &held),
             Entry::Short { worker } => self.short.push(worker),
             Entry::Control(ask) => self.control(ask),

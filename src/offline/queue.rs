@@ -69,6 +69,8 @@ pub enum Entry<S> {
     },
     /// The channel that stood in the way of a login has been looked at.
     Probed {
+        /// Which channel.
+        channel: ChannelId,
         /// Who wants to log in.
         user: UserId,
     },

@@ -123,6 +123,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
+    /// A channel that stood in the way has been looked at. It may have gone meanwhile; of the session that has come after
+    /// it that says nothing.
+    pub(crate) fn looked_at(&mut self, user: UserId, channel: ChannelId) {
+        let session = self.people.find(user).and_then(|person| person.session.as_ref());
+        if session.is_none_or(|session| session.channel == channel) {
+            self.probed(user);
+        }
+    }
+
     /// The present session's client has been looked at, or the session has ended.
     pub(crate) fn probed(&mut self, user: UserId) {
         let Some(person) = self.people.find(user) else { return };

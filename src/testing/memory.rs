@@ -81,6 +81,8 @@ struct Tables {
     tokens: BTreeMap<(UserId, Epoch), TokenRow>,
     last_departure: i64,
     tallies: BTreeMap<UserId, Tally>,
+    /// The most messages that each box has held.
+    fullest: BTreeMap<UserId, usize>,
     /// Oldest first.
     accepted: Vec<(i64, Acceptance)>,
 }
@@ -187,13 +189,14 @@ impl Disk {
         newer.map(|(number, departed)| (*number, departed.row.clone())).collect()
     }
 
-    /// Every user as committed, with what was written of their sessions and how many messages their box holds.
+    /// Every user as committed, with what was written of their sessions and the most that their box has held, also
+    /// within a transaction.
     pub(crate) fn standing(&self) -> Vec<(UserRow, Tally, usize)> {
         let platter = self.0.lock();
         let tables = &platter.tables;
         let of = |row: &UserRow| {
             let tally = tables.tallies.get(&row.id).copied().unwrap_or_default();
-            (row.clone(), tally, tables.boxes.get(&row.id).map_or(0, BTreeMap::len))
+            (row.clone(), tally, tables.fullest.get(&row.id).copied().unwrap_or(0))
         };
         tables.users.values().map(of).collect()
     }
@@ -583,7 +586,11 @@ impl Storage for MemoryStore {
             let highest = tables.highest.entry(user).or_insert(mid);
             *highest = mid.max(*highest);
             let body = body.into();
-            match tables.boxes.entry(user).or_default().insert(mid, Letter { at_ms, body, sent }) {
+            let messages = tables.boxes.entry(user).or_default();
+            let taken = messages.insert(mid, Letter { at_ms, body, sent });
+            let fullest = tables.fullest.entry(user).or_default();
+            *fullest = messages.len().max(*fullest);
+            match taken {
                 Some(_) => Err("a message number that is taken"),
                 None => Ok(()),
             }

@@ -28,7 +28,7 @@ impl<T: Transport> Core<T> {
             Mail::Close { channel } => self.hand_back(channel),
             Mail::Probe { channel, user } => {
                 self.probe(channel);
-                self.to_main.push(Entry::Probed { user });
+                self.to_main.push(Entry::Probed { channel, user });
             }
             Mail::Report(reply) => {
                 // Whoever asked may have given up.

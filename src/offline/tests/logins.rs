@@ -125,7 +125,7 @@ fn a_second_login_is_refused_while_the_first_client_is_there() {
     desk.finish();
     assert_eq!(desk.heard(ann.channel), [Said::Probe], "its worker looks once for all who wait");
     assert_eq!(desk.heard(others[0]), []);
-    desk.take(Entry::Probed { user: ann.user });
+    desk.take(Entry::Probed { channel: ann.channel, user: ann.user });
     desk.finish();
     for other in others {
         assert_eq!(desk.heard(other), [Said::Refused(Errno::AlreadyOnline)]);
@@ -142,7 +142,7 @@ fn a_second_login_takes_the_place_of_a_client_that_is_found_gone() {
     desk.finish();
     // The worker reads the reset while it looks: its departure lies before its answer.
     desk.send_away(ann, Reason::PeerReset);
-    desk.take(Entry::Probed { user: ann.user });
+    desk.take(Entry::Probed { channel: ann.channel, user: ann.user });
     desk.finish_all();
     assert_eq!(desk.heard(other), []);
     desk.settle(ann, vec![accepted("unsent")]);
@@ -160,11 +160,15 @@ fn of_two_logins_for_a_client_that_is_gone_one_is_granted_and_one_refused() {
     desk.log_in(ann.user, second);
     desk.finish();
     desk.send_away(ann, Reason::PeerReset);
-    desk.take(Entry::Probed { user: ann.user });
+    desk.take(Entry::Probed { channel: ann.channel, user: ann.user });
     desk.settle(ann, vec![]);
     desk.finish_all();
     assert_eq!(desk.heard(first), [Said::welcome(ann.user, &[]), Said::Probe]);
-    desk.take(Entry::Probed { user: ann.user });
+    // A late look at the one before says nothing of this one.
+    desk.take(Entry::Probed { channel: ann.channel, user: ann.user });
+    desk.finish_all();
+    assert_eq!(desk.heard(second), []);
+    desk.take(Entry::Probed { channel: first, user: ann.user });
     desk.finish_all();
     assert_eq!(desk.heard(second), [Said::Refused(Errno::AlreadyOnline)]);
 }
@@ -179,7 +183,7 @@ fn a_login_that_waits_for_a_look_is_answered_when_the_session_in_its_way_never_w
     desk.disk.fail_next(Fault::Commit);
     desk.finish();
     assert_eq!(desk.heard(first), [Said::Refused(Errno::NotStored), Said::Probe]);
-    desk.take(Entry::Probed { user });
+    desk.take(Entry::Probed { channel: first, user });
     desk.finish_all();
     assert_eq!(desk.heard(second), [Said::welcome(user, &[])]);
 }

@@ -249,7 +249,7 @@ fn a_login_that_the_policy_refuses_leaves_the_token_good() {
     let other = desk.connect();
     resume(&mut desk, &token, other);
     desk.finish_all();
-    desk.take(Entry::Probed { user });
+    desk.take(Entry::Probed { channel: who.channel, user });
     desk.finish_all();
     assert_eq!(desk.heard(other), [Said::Refused(Errno::AlreadyOnline)]);
     leave(&mut desk, who, Reason::PeerClosed);

@@ -170,8 +170,7 @@ impl Shadow {
             if confirms {
                 let (one, other) = (first.mid, chat.mid);
                 assert!(is_new || one == other, "{what} comes under {one:?} and {other:?}");
-                // That it was sent from the box is committed behind it, so a crash may come between.
-                let is_excused = began < first.began || first.crashes < self.crashes || is_new;
+                let is_excused = began < first.began || is_new;
                 assert!(chat.again || is_excused, "{what} is marked when it comes again");
             } else {
                 let excused = is_new || first.crashes < self.crashes;
