@@ -105,8 +105,11 @@ fn a_server_on_which_people_come_and_go_for_rounds_counts_nothing() {
             });
         }
     });
+    // A busy server compares seldom: what differs by now is believed when it has been looked at twice more.
+    eventually("it has been looked at", || {
+        server.cli_json(&["stats"])["reconcile_rounds"].as_u64().is_some_and(|rounds| rounds >= 4)
+    });
     let stats = server.cli_json(&["stats"]);
-    assert!(stats["reconcile_rounds"].as_u64().unwrap() >= 4, "{stats}");
     assert!(stats["logins"].as_u64().unwrap() > 50, "{stats}");
     assert_eq!(stats["reconciled"], 0, "{}", server.log());
 }
