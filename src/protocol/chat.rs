@@ -8,6 +8,9 @@ use super::json::{ObjectWriter, decode_integer, decode_string, read_object};
 use super::request::is_forbidden;
 use crate::ident::{GroupId, Mid, UserId};
 
+/// Room for what a delivered chat has beyond what was sent, in bytes: a true name, a time, a terminator.
+const ADDED_BYTES: usize = 64;
+
 /// The object of a chat request, borrowed from its frame. Only [`super::request::parse`] makes one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChatObject<'a> {
@@ -44,6 +47,7 @@ impl ChatObject<'_> {
     /// `name` is the sender's. `now` gives `YYYY-MM-DD HH:MM:SS` and is called only where the time is missing.
     pub fn deliver(&self, from: UserId, name: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
         let begin = out.len();
+        out.reserve(self.frame.len() + ADDED_BYTES);
         let as_it_is = self.claimed == Some(from)
             && self.raw_name.is_some_and(|raw| is_plainly(raw, name))
             && self.has_time

@@ -4,11 +4,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Write;
 
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+/// Room that an object gets at once, in bytes: most answers need no more.
+const OBJECT_BYTES: usize = 80;
 
 /// Hands every field of one JSON object to `each`, in order: its key, decoded, and its value as raw text.
 ///
@@ -75,13 +77,13 @@ pub(super) struct ObjectWriter<'o> {
 
 impl<'o> ObjectWriter<'o> {
     pub(super) fn new(out: &'o mut Vec<u8>) -> Self {
+        out.reserve(OBJECT_BYTES);
         out.push(b'{');
         Self { out, empty: true }
     }
 
     pub(super) fn integer(&mut self, key: &str, value: impl Into<i128>) -> &mut Self {
-        let value = value.into();
-        write!(self.begin(key), "{value}").expect("a Vec takes every byte");
+        serde_json::to_writer(self.begin(key), &value.into()).expect("a Vec takes every byte");
         self
     }
 
@@ -132,8 +134,14 @@ impl<'o> ObjectWriter<'o> {
             self.out.push(b',');
         }
         self.empty = false;
-        push_string(self.out, key);
-        self.out.push(b':');
+        if key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            self.out.push(b'"');
+            self.out.extend_from_slice(key.as_bytes());
+            self.out.extend_from_slice(b"\":");
+        } else {
+            push_string(self.out, key);
+            self.out.push(b':');
+        }
         self.out
     }
 }

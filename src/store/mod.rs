@@ -11,9 +11,12 @@
 //! is in WAL mode: readers and the one writer never wait for each other, two writers do, for at most
 //! [`BUSY_TIMEOUT`]. Other processes may be either.
 //!
+//! What the boxes hold lies in two tables, so that a commit with messages for many users writes few pages (`boxes`).
+//!
 //! Deliberately absent: exclusive locking, and automatic checkpoints, which would stretch one of main's commits
 //! at random. Nothing here decides what a request means; that is [`crate::service`].
 
+mod boxes;
 mod checkpoint;
 mod fault;
 mod history;

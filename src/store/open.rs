@@ -27,6 +27,9 @@ pub const DATABASE_FILE: &str = "linger.db";
 /// How long an operation waits for another process that writes.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often main asks for the write lock meanwhile.
+const LOCK_POLL: Duration = Duration::from_millis(1);
+
 /// Pages that main's connection keeps in memory, in KiB.
 const PAGE_CACHE_KIB: i64 = 16 * 1024;
 
@@ -145,13 +148,26 @@ pub(super) fn open_store(data_dir: &Path, durability: Durability, now_ms: i64) -
     conn.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed("setting up"))?;
     conn.pragma_update(None, "journal_size_limit", LOG_SOFT_BOUND_BYTES).map_err(failed("setting up"))?;
     conn.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(failed("setting up"))?;
+    // What a statement that changes many rows keeps for undoing it is small, and no file beside the database.
+    conn.pragma_update(None, "temp_store", "MEMORY").map_err(failed("setting up"))?;
     keep_plans(&conn).map_err(failed("setting up"))?;
     let recovered = recover(&mut conn, now_ms).map_err(failed("setting users offline in"))?;
+    conn.busy_handler(Some(wait_for_the_lock)).map_err(failed("setting up"))?;
     let mut store = SqliteStore::new(conn, path.clone()).map_err(failed("reading the tables of"))?;
     let bans = store.bans(now_ms).map_err(failed("reading the bans of"))?;
     let since_ms = now_ms - (WINDOW_US / 1000) as i64;
     let accepted = store.accepted(since_ms, now_ms).map_err(failed("reading the latest chats of"))?;
     Ok(Opened { store, recovered, bans, accepted })
+}
+
+/// Asks again soon: the checkpointer holds the lock for some milliseconds only, and all of main waits. SQLite's own
+/// handler would sleep for longer and longer.
+fn wait_for_the_lock(asked: i32) -> bool {
+    let again = LOCK_POLL * asked.unsigned_abs() < BUSY_TIMEOUT;
+    if again {
+        std::thread::sleep(LOCK_POLL);
+    }
+    again
 }
 
 /// Opens a connection that cannot write, to a database that is there.

@@ -18,7 +18,7 @@ pub const APPLICATION_ID: i32 = 0x4C4E_4752;
 pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that has been released never changes.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 /// Bans, each of one user or one block of addresses. Databases of version 1 from before there were bans lack it, so it
 /// is created wherever it is missing.
@@ -120,4 +120,30 @@ CREATE TABLE token (
     PRIMARY KEY (user, epoch)
 ) WITHOUT ROWID;
 CREATE INDEX token_by_expires ON token (expires) WHERE expires IS NOT NULL;
+";
+
+/// Short messages on their way to `box`, in the order in which they came: no index, so that a thousand for a thousand
+/// users lie on few pages. `kept` shows every message once, wherever it lies.
+const VERSION_4: &str = "
+CREATE TABLE intake (
+    id   INTEGER PRIMARY KEY,
+    user INTEGER NOT NULL CHECK (typeof(user) = 'integer'),
+    mid  INTEGER NOT NULL CHECK (typeof(mid) = 'integer'),
+    at   INTEGER NOT NULL,                          -- Unix milliseconds
+    body BLOB NOT NULL CHECK (typeof(body) IN ('blob', 'text')),
+    sent INTEGER NOT NULL
+);
+
+-- One row. What has moved on to `box` already, and only waits to be removed: up to that row, of users up to that one.
+CREATE TABLE settled (
+    rows  INTEGER NOT NULL,
+    users INTEGER NOT NULL
+);
+INSERT INTO settled VALUES (0, -9223372036854775808);
+
+CREATE VIEW kept AS
+    SELECT user, mid, at, body, sent FROM box
+    UNION ALL
+    SELECT i.user, i.mid, i.at, i.body, i.sent FROM intake AS i, settled AS s
+        WHERE i.id > s.rows OR i.user > s.users;
 ";

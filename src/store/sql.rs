@@ -65,6 +65,20 @@ statements! {
         WHERE m.groupid = ?1 ORDER BY m.user";
 
     KEEP "INSERT INTO box (user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5)";
+    /// A short message; it moves on to `box` with many others.
+    TAKE_IN "INSERT INTO intake (id, user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    ALL_TAKEN_IN "SELECT i.user, i.mid, i.id, octet_length(i.body) FROM intake AS i, settled AS s
+        WHERE i.id > s.rows OR i.user > s.users ORDER BY i.user, i.mid";
+    LAST_TAKEN_IN "SELECT coalesce(max(id), 0) FROM intake";
+    TAKEN_IN "SELECT mid, body, sent FROM intake WHERE id = ?1";
+    MARK_TAKEN_IN "UPDATE intake SET sent = 1 WHERE id = ?1 AND sent = 0";
+    DROP_TAKEN_IN "DELETE FROM intake WHERE id = ?1";
+    MOVING "SELECT at, body, sent FROM intake WHERE id = ?1";
+    /// Replaces what an outsider may have put in that place.
+    MOVED "INSERT OR REPLACE INTO box (user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5)";
+    CLEAR_INTAKE "DELETE FROM intake WHERE id IN (SELECT id FROM intake WHERE id <= ?1 ORDER BY id LIMIT ?2)";
+    SETTLED "SELECT coalesce(max(rows), 0), coalesce(max(users), 0) FROM settled";
+    SET_SETTLED "UPDATE settled SET rows = ?1, users = ?2";
     MARK_SENT "UPDATE box SET sent = 1 WHERE user = ?1 AND mid <= ?2 AND sent = 0";
     BOX_USAGE "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM box WHERE user = ?1";
     BOX_USAGE_UPTO "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM box

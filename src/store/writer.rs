@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Params};
 
+use super::boxes::Boxes;
 use super::fault::storage_error;
 use super::open::{Durability, OpenError, Opened, open_store};
 use super::reader::find_user;
@@ -33,6 +34,7 @@ pub struct SqliteStore {
     conn: Connection,
     path: PathBuf,
     transaction: Transaction,
+    boxes: Boxes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +66,7 @@ impl SqliteStore {
         for statement in sql::ALL {
             conn.prepare_cached(statement)?;
         }
-        Ok(SqliteStore { conn, path, transaction: Transaction::None })
+        Ok(SqliteStore { conn, path, transaction: Transaction::None, boxes: Boxes::new() })
     }
 
     /// The chats with `seq` that were accepted after `since_ms`, oldest first, each with its age in milliseconds at
@@ -110,10 +112,21 @@ impl SqliteStore {
         doing: &'static str,
         operation: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Stored<T> {
-        operation(&self.conn).map_err(|error| {
+        self.in_boxes(doing, |_, conn| operation(conn))
+    }
+
+    /// The same, for what concerns the boxes.
+    fn in_boxes<T>(
+        &mut self,
+        doing: &'static str,
+        operation: impl FnOnce(&mut Boxes, &Connection) -> rusqlite::Result<T>,
+    ) -> Stored<T> {
+        operation(&mut self.boxes, &self.conn).map_err(|error| {
             if self.transaction == Transaction::Open {
                 self.transaction = Transaction::Void;
             }
+            // SQLite may have undone the transaction by itself.
+            self.boxes.forget();
             storage_error(doing, &self.path, &error)
         })
     }
@@ -180,6 +193,7 @@ impl Storage for SqliteStore {
 
     fn rollback(&mut self) {
         self.transaction = Transaction::None;
+        self.boxes.forget();
         // SQLite may have ended it already.
         if self.conn.is_autocommit() {
             return;
@@ -347,78 +361,36 @@ impl Storage for SqliteStore {
     }
 
     fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()> {
-        self.write("keeping a message", sql::KEEP, (user.0, mid.0, at_ms, body, sent)).map(drop)
+        let doing = "keeping a message";
+        self.expect_open(doing)?;
+        self.in_boxes(doing, |boxes, conn| boxes.keep(conn, user, mid, at_ms, body, sent))
     }
 
     fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()> {
-        self.write("marking messages as sent", sql::MARK_SENT, (user.0, upto.0)).map(drop)
+        let doing = "marking messages as sent";
+        self.expect_open(doing)?;
+        self.in_boxes(doing, |boxes, conn| boxes.mark_sent(conn, user, upto))
     }
 
     fn box_usage(&mut self, user: UserId) -> Stored<BoxUsage> {
-        self.run("measuring a box", |conn| conn.prepare_cached(sql::BOX_USAGE)?.query_row((user.0,), usage))
+        self.in_boxes("measuring a box", |boxes, conn| boxes.usage(conn, user))
     }
 
     fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>> {
-        let limit = i64::try_from(max_count.max(1)).unwrap_or(i64::MAX);
-        self.run("reading a box", |conn| {
-            let mut statement = conn.prepare_cached(sql::KEPT)?;
-            let mut rows = statement.query((user.0, after.0, limit))?;
-            let mut kept = Vec::new();
-            let mut room = max_bytes;
-            while let Some(row) = rows.next()? {
-                let body = row::bytes(row, 1)?;
-                if body.len() > room && !kept.is_empty() {
-                    break;
-                }
-                room = room.saturating_sub(body.len());
-                let sent = row::optional_integer(row, 2)?.unwrap_or(0) != 0;
-                kept.push(Kept { mid: Mid(row.get(0)?), body, sent });
-            }
-            Ok(kept)
-        })
+        let max_count = max_count.max(1);
+        self.in_boxes("reading a box", |boxes, conn| boxes.kept(conn, user, after, max_count, max_bytes))
     }
 
     fn drop_kept(&mut self, user: UserId, upto: Mid) -> Stored<BoxUsage> {
         let doing = "dropping messages";
         self.expect_open(doing)?;
-        let dropped = self.run(doing, |conn| {
-            conn.prepare_cached(sql::BOX_USAGE_UPTO)?.query_row((user.0, upto.0), usage)
-        })?;
-        // Most confirmations are of messages that were never in the box.
-        if dropped.count > 0 {
-            self.write(doing, sql::DROP_KEPT, (user.0, upto.0))?;
-        }
-        Ok(dropped)
+        self.in_boxes(doing, |boxes, conn| boxes.drop_kept(conn, user, upto))
     }
 
     fn expire_kept(&mut self, before_ms: i64, from: Option<UserId>, max: u64) -> Stored<ExpiredKept> {
         let doing = "expiring messages";
         self.expect_open(doing)?;
-        let mut expired = ExpiredKept::default();
-        let mut from = from.map_or(i64::MIN, |user| user.0);
-        for _ in 0..EXPIRE_BATCH {
-            let next = self.run(doing, |conn| {
-                let mut statement = conn.prepare_cached(sql::NEXT_BOX)?;
-                let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?));
-                statement.query_row((from, before_ms), read).optional()
-            })?;
-            let Some((user, is_old)) = next else { return Ok(expired) };
-            if is_old {
-                let room = max - expired.messages;
-                let columns = (user, i64::try_from(room).unwrap_or(i64::MAX), before_ms);
-                let removed = self.write(doing, sql::EXPIRE_BOX, columns)? as u64;
-                expired.messages += removed;
-                expired.users.push(UserId(user));
-                if removed == room {
-                    return Ok(ExpiredKept { next: Some(UserId(user)), ..expired });
-                }
-            }
-            match user.checked_add(1) {
-                Some(next) => from = next,
-                None => return Ok(expired),
-            }
-        }
-        Ok(ExpiredKept { next: Some(UserId(from)), ..expired })
+        self.in_boxes(doing, |boxes, conn| boxes.expire(conn, before_ms, from, max, EXPIRE_BATCH))
     }
 
     fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()> {
@@ -435,10 +407,6 @@ impl Storage for SqliteStore {
 
 fn group_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<GroupRow> {
     Ok(GroupRow { id: GroupId(row.get(0)?), name: row::text(row, 1)?, desc: row::text(row, 2)? })
-}
-
-fn usage(row: &rusqlite::Row<'_>) -> rusqlite::Result<BoxUsage> {
-    Ok(BoxUsage { count: row.get::<_, i64>(0)? as u64, bytes: row.get::<_, i64>(1)? as u64 })
 }
 
 #[cfg(test)]
@@ -477,7 +445,6 @@ mod tests {
         let (_dir, store) = opened();
         assert_eq!(pragma(&store, "wal_autocheckpoint"), 0);
         assert_eq!(pragma(&store, "foreign_keys"), 0);
-        assert_eq!(pragma(&store, "busy_timeout"), 5_000);
     }
 
     #[test]

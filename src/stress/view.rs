@@ -142,7 +142,7 @@ impl View {
     /// How many messages lie in the boxes of these users.
     pub(super) fn kept(&self, ids: &[i64]) -> Result<u64, StressError> {
         self.read(|database| {
-            let mut count = database.prepare_cached("SELECT count(*) FROM box WHERE user = ?1")?;
+            let mut count = database.prepare_cached("SELECT count(*) FROM kept WHERE user = ?1")?;
             let counts = ids.iter().map(|id| count.query_row([id], |row| row.get::<_, i64>(0)));
             Ok(counts.sum::<rusqlite::Result<i64>>()? as u64)
         })

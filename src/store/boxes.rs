@@ -1,0 +1,389 @@
+//! Where the messages of the boxes lie: short ones go to the end of `intake` first, and move on to `box`, in its order,
+//! when there are many.
+//!
+//! A box's place in `box` is a page that few others share, and a commit writes whole pages. A thousand messages for a
+//! thousand users would write a thousand pages; at the end of `intake` they are thirty. Whoever confirms at once is
+//! never written to `box` at all.
+//!
+//! They move as a generation: all rows up to a number, user by user, some with each message that comes, so that no turn
+//! of main's is long. A row that has moved is not removed at once, for that would touch a page too; the table `settled`
+//! says which have, and when all have they are removed from the front.
+//!
+//! Owned by main, beside its connection. [`Boxes`] remembers which rows of `intake` are whose, for the table has no
+//! index. What it remembers follows the transaction under way; after a rollback it is read again.
+
+use std::collections::BTreeMap;
+
+use rusqlite::types::ToSqlOutput;
+use rusqlite::{Connection, OptionalExtension, Result, ffi};
+
+use super::{row, sql};
+use crate::ident::{Mid, UserId};
+use crate::service::storage::{BoxUsage, ExpiredKept, Kept};
+
+/// How fast messages move on, unless told.
+const PACE: Pace = Pace { generation: 32_768, stride: 64, moves: 256 };
+
+/// The longest body that goes through `intake`, in bytes. A longer one fills a good part of a page wherever it lies.
+pub(super) const INTAKE_BODY_BYTES: usize = 512;
+
+/// Rows that one call of [`Boxes::expire`] moves or removes.
+const EXPIRE_MOVES: usize = 2_000;
+
+// Each row is moved once and removed once. More than two moves a message, and a generation ends.
+const _: () = assert!(PACE.moves > 2 * PACE.stride);
+
+/// When messages of `intake` move on, and how many at a time.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Messages at which a generation begins.
+    generation: usize,
+    /// Messages kept between two moves.
+    stride: usize,
+    /// Rows that one move moves or removes.
+    moves: usize,
+}
+
+/// Both tables, and whose the rows of `intake` are.
+#[derive(Debug)]
+pub(super) struct Boxes {
+    /// What has not moved, by mid, lowest first; nobody has none.
+    taken_in: BTreeMap<UserId, Vec<TakenIn>>,
+    /// How many they are together.
+    count: usize,
+    /// The next row's number. None that was below [`Settled::rows`] is given out again.
+    next_row: i64,
+    settled: Settled,
+    /// Messages kept since the last move.
+    since: usize,
+    pace: Pace,
+    /// True exactly when the above is what the connection sees.
+    known: bool,
+}
+
+/// A row of `intake`.
+#[derive(Clone, Copy, Debug)]
+struct TakenIn {
+    mid: Mid,
+    row: i64,
+    bytes: u64,
+}
+
+/// The row of `settled`: those rows of `intake` up to `rows` have moved whose user is not above `users`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Settled {
+    /// The generation's last row; 0 when none is on its way.
+    rows: i64,
+    users: i64,
+}
+
+impl Settled {
+    const NONE: Settled = Settled { rows: 0, users: i64::MIN };
+}
+
+/// The start of what one of the tables holds for a user, by mid.
+struct Part {
+    kept: Vec<Kept>,
+    /// True exactly when the table may hold more.
+    cut: bool,
+}
+
+impl Boxes {
+    pub(super) fn new() -> Self {
+        Boxes::with_pace(PACE)
+    }
+
+    fn with_pace(pace: Pace) -> Self {
+        Boxes {
+            taken_in: BTreeMap::new(),
+            count: 0,
+            next_row: 1,
+            settled: Settled::NONE,
+            since: 0,
+            pace,
+            known: false,
+        }
+    }
+
+    /// Forgets what the rows of `intake` are: the transaction has failed or been undone.
+    pub(super) fn forget(&mut self) {
+        self.known = false;
+    }
+
+    /// Puts a message into a box.
+    pub(super) fn keep(
+        &mut self,
+        conn: &Connection,
+        user: UserId,
+        mid: Mid,
+        at_ms: i64,
+        body: &[u8],
+        sent: bool,
+    ) -> Result<()> {
+        if body.len() > INTAKE_BODY_BYTES {
+            return conn.prepare_cached(sql::KEEP)?.execute((user.0, mid.0, at_ms, body, sent)).map(drop);
+        }
+        if self.of(conn, user)?.binary_search_by_key(&mid, |taken_in| taken_in.mid).is_ok() {
+            return Err(taken(user, mid));
+        }
+        let row = self.next_row;
+        conn.prepare_cached(sql::TAKE_IN)?.execute((row, user.0, mid.0, at_ms, body, sent))?;
+        self.next_row += 1;
+        self.add(user, TakenIn { mid, row, bytes: body.len() as u64 });
+        self.since += 1;
+        if self.since < self.pace.stride {
+            return Ok(());
+        }
+        self.since = 0;
+        if self.settled == Settled::NONE && self.count < self.pace.generation {
+            return Ok(());
+        }
+        self.move_on(conn, self.pace.moves)
+    }
+
+    /// Marks the messages up to and including `upto` as sent.
+    pub(super) fn mark_sent(&mut self, conn: &Connection, user: UserId, upto: Mid) -> Result<()> {
+        for taken_in in self.up_to(conn, user, upto)? {
+            conn.prepare_cached(sql::MARK_TAKEN_IN)?.execute((taken_in.row,))?;
+        }
+        conn.prepare_cached(sql::MARK_SENT)?.execute((user.0, upto.0)).map(drop)
+    }
+
+    /// How much a box holds.
+    pub(super) fn usage(&mut self, conn: &Connection, user: UserId) -> Result<BoxUsage> {
+        let boxed = conn.prepare_cached(sql::BOX_USAGE)?.query_row((user.0,), usage)?;
+        Ok(sum(boxed, self.up_to(conn, user, Mid(i64::MAX))?))
+    }
+
+    /// The oldest messages above `after`: at most `max_count`, and at most `max_bytes` of bodies, but at least one.
+    pub(super) fn kept(
+        &mut self,
+        conn: &Connection,
+        user: UserId,
+        after: Mid,
+        max_count: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Kept>> {
+        let limit = i64::try_from(max_count).unwrap_or(i64::MAX);
+        let mut statement = conn.prepare_cached(sql::KEPT)?;
+        let boxed = statement.query_map((user.0, after.0, limit), kept)?;
+        let boxed = Part::read(boxed, max_count, max_bytes)?;
+
+        let mut statement = conn.prepare_cached(sql::TAKEN_IN)?;
+        let rows = self.of(conn, user)?.iter().filter(|taken_in| taken_in.mid > after);
+        let taken_in = rows.map(|taken_in| statement.query_row((taken_in.row,), kept));
+        let taken_in = Part::read(taken_in, max_count, max_bytes)?;
+        if taken_in.kept.is_empty() {
+            return Ok(boxed.kept);
+        }
+        merge(boxed, taken_in, max_count, max_bytes)
+    }
+
+    /// Removes the messages up to and including `upto`; answers what they held.
+    pub(super) fn drop_kept(&mut self, conn: &Connection, user: UserId, upto: Mid) -> Result<BoxUsage> {
+        let boxed = conn.prepare_cached(sql::BOX_USAGE_UPTO)?.query_row((user.0, upto.0), usage)?;
+        // Most confirmations are of messages that never came so far.
+        if boxed.count > 0 {
+            conn.prepare_cached(sql::DROP_KEPT)?.execute((user.0, upto.0))?;
+        }
+        let gone = self.up_to(conn, user, upto)?;
+        for taken_in in gone {
+            conn.prepare_cached(sql::DROP_TAKEN_IN)?.execute((taken_in.row,))?;
+        }
+        let (dropped, gone) = (sum(boxed, gone), gone.len());
+        if let Some(rows) = self.taken_in.get_mut(&user) {
+            rows.drain(..gone);
+            if rows.is_empty() {
+                self.taken_in.remove(&user);
+            }
+        }
+        self.count -= gone;
+        Ok(dropped)
+    }
+
+    /// Removes messages as [`Storage::expire_kept`](crate::service::storage::Storage::expire_kept) says, and looks at no
+    /// more than `boxes` boxes.
+    pub(super) fn expire(
+        &mut self,
+        conn: &Connection,
+        before_ms: i64,
+        from: Option<UserId>,
+        max: u64,
+        boxes: u64,
+    ) -> Result<ExpiredKept> {
+        // Nothing stays in `intake` for long: nobody looks at its age there.
+        self.know(conn)?;
+        self.move_on(conn, EXPIRE_MOVES)?;
+        let mut expired = ExpiredKept::default();
+        let mut from = from.map_or(i64::MIN, |user| user.0);
+        for _ in 0..boxes {
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?));
+            let next = conn.prepare_cached(sql::NEXT_BOX)?.query_row((from, before_ms), read).optional()?;
+            let Some((user, is_old)) = next else { return Ok(expired) };
+            if is_old {
+                let room = max - expired.messages;
+                let columns = (user, i64::try_from(room).unwrap_or(i64::MAX), before_ms);
+                let removed = conn.prepare_cached(sql::EXPIRE_BOX)?.execute(columns)? as u64;
+                expired.messages += removed;
+                expired.users.push(UserId(user));
+                if removed == room {
+                    return Ok(ExpiredKept { next: Some(UserId(user)), ..expired });
+                }
+            }
+            match user.checked_add(1) {
+                Some(next) => from = next,
+                None => return Ok(expired),
+            }
+        }
+        Ok(ExpiredKept { next: Some(UserId(from)), ..expired })
+    }
+
+    /// Moves or removes about `most` rows of `intake`; the last user's may be some more.
+    fn move_on(&mut self, conn: &Connection, most: usize) -> Result<()> {
+        let before = self.settled;
+        let mut left = most;
+        if before == Settled::NONE && self.count > 0 {
+            self.settled.rows = self.next_row - 1;
+        }
+        while left > 0 && self.settled.users < i64::MAX && self.settled.rows > 0 {
+            let moved = self.move_next_user(conn)?;
+            left = left.saturating_sub(moved);
+        }
+        if left > 0 && self.settled.rows > 0 {
+            let removed =
+                conn.prepare_cached(sql::CLEAR_INTAKE)?.execute((self.settled.rows, left as i64))?;
+            if removed < left {
+                self.settled = Settled::NONE;
+            }
+        }
+        if self.settled != before {
+            let Settled { rows, users } = self.settled;
+            conn.prepare_cached(sql::SET_SETTLED)?.execute((rows, users))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the generation's rows of the next user; answers how many.
+    fn move_next_user(&mut self, conn: &Connection) -> Result<usize> {
+        let above = (std::ops::Bound::Excluded(UserId(self.settled.users)), std::ops::Bound::Unbounded);
+        let Some((&user, rows)) = self.taken_in.range_mut(above).next() else {
+            self.settled.users = i64::MAX;
+            return Ok(0);
+        };
+        let generation = self.settled.rows;
+        let before = rows.len();
+        // Two statements a row: one that does both would prepare for being undone halfway each time.
+        let (mut read, mut write) = (conn.prepare_cached(sql::MOVING)?, conn.prepare_cached(sql::MOVED)?);
+        for taken_in in rows.iter().filter(|taken_in| taken_in.row <= generation) {
+            read.query_row((taken_in.row,), |row| {
+                let column = |index| row.get_ref(index).map(ToSqlOutput::Borrowed);
+                write.execute((user.0, taken_in.mid.0, column(0)?, column(1)?, column(2)?))
+            })?;
+        }
+        rows.retain(|taken_in| taken_in.row > generation);
+        let moved = before - rows.len();
+        if rows.is_empty() {
+            self.taken_in.remove(&user);
+        }
+        self.settled.users = user.0;
+        self.count -= moved;
+        Ok(moved)
+    }
+
+    fn know(&mut self, conn: &Connection) -> Result<()> {
+        if self.known {
+            return Ok(());
+        }
+        *self = Boxes::with_pace(self.pace);
+        let settled = |row: &rusqlite::Row<'_>| Ok(Settled { rows: row.get(0)?, users: row.get(1)? });
+        self.settled = conn.prepare_cached(sql::SETTLED)?.query_row((), settled)?;
+        let mut statement = conn.prepare_cached(sql::ALL_TAKEN_IN)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let (mid, bytes) = (Mid(row.get(1)?), row.get::<_, i64>(3)? as u64);
+            self.add(UserId(row.get(0)?), TakenIn { mid, row: row.get(2)?, bytes });
+        }
+        let highest: i64 = conn.prepare_cached(sql::LAST_TAKEN_IN)?.query_row((), |row| row.get(0))?;
+        self.next_row = highest.max(self.settled.rows) + 1;
+        self.known = true;
+        Ok(())
+    }
+
+    fn add(&mut self, user: UserId, taken_in: TakenIn) {
+        let rows = self.taken_in.entry(user).or_default();
+        let place = rows.partition_point(|other| other.mid <= taken_in.mid);
+        rows.insert(place, taken_in);
+        self.count += 1;
+    }
+
+    fn of(&mut self, conn: &Connection, user: UserId) -> Result<&[TakenIn]> {
+        self.know(conn)?;
+        Ok(self.taken_in.get(&user).map_or(&[], Vec::as_slice))
+    }
+
+    fn up_to(&mut self, conn: &Connection, user: UserId, upto: Mid) -> Result<&[TakenIn]> {
+        let rows = self.of(conn, user)?;
+        Ok(&rows[..rows.partition_point(|taken_in| taken_in.mid <= upto)])
+    }
+}
+
+impl Part {
+    /// Reads until a limit is reached.
+    fn read(rows: impl Iterator<Item = Result<Kept>>, max_count: usize, max_bytes: usize) -> Result<Part> {
+        let mut part = Part { kept: Vec::new(), cut: false };
+        let mut room = max_bytes;
+        for kept in rows {
+            let kept = kept?;
+            part.cut = part.kept.len() >= max_count || (kept.body.len() > room && !part.kept.is_empty());
+            if part.cut {
+                return Ok(part);
+            }
+            room = room.saturating_sub(kept.body.len());
+            part.kept.push(kept);
+        }
+        // The statement itself may have stopped at its limit.
+        part.cut = part.kept.len() >= max_count;
+        Ok(part)
+    }
+
+    /// The highest number up to which nothing is missing here.
+    fn complete_up_to(&self) -> Mid {
+        match self.kept.last() {
+            Some(last) if self.cut => last.mid,
+            _ => Mid(i64::MAX),
+        }
+    }
+}
+
+/// What both parts hold, by mid, under the same limits as each: no further than both are complete.
+fn merge(one: Part, other: Part, max_count: usize, max_bytes: usize) -> Result<Vec<Kept>> {
+    let complete = one.complete_up_to().min(other.complete_up_to());
+    let mut both = one.kept;
+    both.extend(other.kept);
+    both.sort_by_key(|kept| kept.mid);
+    both.retain(|kept| kept.mid <= complete);
+    Ok(Part::read(both.into_iter().map(Ok), max_count, max_bytes)?.kept)
+}
+
+fn kept(row: &rusqlite::Row<'_>) -> Result<Kept> {
+    let sent = row::optional_integer(row, 2)?.unwrap_or(0) != 0;
+    Ok(Kept { mid: Mid(row.get(0)?), body: row::bytes(row, 1)?, sent })
+}
+
+/// What the key of `box` says by itself.
+fn taken(user: UserId, mid: Mid) -> rusqlite::Error {
+    let text = format!("user {user} has a message with the number {} already", mid.0);
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CONSTRAINT_PRIMARYKEY), Some(text))
+}
+
+fn usage(row: &rusqlite::Row<'_>) -> Result<BoxUsage> {
+    Ok(BoxUsage { count: row.get::<_, i64>(0)? as u64, bytes: row.get::<_, i64>(1)? as u64 })
+}
+
+fn sum(boxed: BoxUsage, taken_in: &[TakenIn]) -> BoxUsage {
+    let bytes = taken_in.iter().map(|taken_in| taken_in.bytes).sum::<u64>();
+    BoxUsage { count: boxed.count + taken_in.len() as u64, bytes: boxed.bytes + bytes }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! Boxes beside plain maps, with generations so small that every step of theirs falls between every two operations.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+use super::*;
+use crate::store::{Durability, SqliteStore};
+
+/// Small enough that a handful of messages are a generation, and so slow that everything else happens while it moves.
+const SLOW: Pace = Pace { generation: 8, stride: 2, moves: 3 };
+
+/// What a box should hold: its messages and whether each was sent.
+type Model = BTreeMap<(i64, i64), (Vec<u8>, bool)>;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// With a number above those that the box has, or in between.
+    Keep {
+        user: i64,
+        mid: i64,
+        long: bool,
+        sent: bool,
+    },
+    MarkSent {
+        user: i64,
+        upto: i64,
+    },
+    Drop {
+        user: i64,
+        upto: i64,
+    },
+    Expire,
+    Commit,
+    Rollback,
+    /// As after a crash: what is remembered is gone, what is committed is there.
+    Restart,
+}
+
+const USERS: i64 = 5;
+const MIDS: i64 = 40;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let user = || 1..=USERS;
+    let mid = || 1..=MIDS;
+    let step = prop_oneof![
+        12 => (user(), mid(), prop::bool::weighted(0.1), any::<bool>())
+            .prop_map(|(user, mid, long, sent)| Step::Keep { user, mid, long, sent }),
+        2 => (user(), mid()).prop_map(|(user, upto)| Step::MarkSent { user, upto }),
+        4 => (user(), mid()).prop_map(|(user, upto)| Step::Drop { user, upto }),
+        1 => Just(Step::Expire),
+        4 => Just(Step::Commit),
+        1 => Just(Step::Rollback),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+fn database() -> (tempfile::TempDir, Connection) {
+    let dir = tempfile::tempdir().unwrap();
+    SqliteStore::open(dir.path(), Durability::Normal, 0).unwrap().store.close().unwrap();
+    let conn = Connection::open(dir.path().join(crate::store::DATABASE_FILE)).unwrap();
+    (dir, conn)
+}
+
+fn rows_in(conn: &Connection, table: &str) -> i64 {
+    conn.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get(0)).unwrap()
+}
+
+/// What others see through the view.
+fn seen(conn: &Connection) -> Model {
+    let mut statement = conn.prepare_cached("SELECT user, mid, body, sent FROM kept").unwrap();
+    let rows = statement
+        .query_map((), |row| Ok(((row.get(0)?, row.get(1)?), (row.get(2)?, row.get::<_, i64>(3)? != 0))))
+        .unwrap();
+    let rows: Vec<_> = rows.map(Result::unwrap).collect();
+    let model: Model = rows.iter().cloned().collect();
+    assert_eq!(model.len(), rows.len(), "the view shows a message twice");
+    model
+}
+
+fn hold_the_same(boxes: &mut Boxes, conn: &Connection, model: &Model) {
+    assert_eq!(&seen(conn), model);
+    for user in 1..=USERS {
+        let expected: Vec<Kept> = model
+            .range((user, i64::MIN)..=(user, i64::MAX))
+            .map(|((_, mid), (body, sent))| Kept { mid: Mid(*mid), body: body.clone(), sent: *sent })
+            .collect();
+        let bytes = expected.iter().map(|kept| kept.body.len() as u64).sum();
+        let usage = BoxUsage { count: expected.len() as u64, bytes };
+        assert_eq!(boxes.usage(conn, UserId(user)).unwrap(), usage);
+        // In pieces, each as long as the limits let it be.
+        for (max_count, max_bytes) in [(1_000, 1_000_000), (3, 1_000_000), (1_000, 600)] {
+            let (mut pieces, mut after) = (Vec::new(), Mid(0));
+            loop {
+                let piece = boxes.kept(conn, UserId(user), after, max_count, max_bytes).unwrap();
+                let Some(last) = piece.last() else { break };
+                assert!(piece.len() <= max_count);
+                assert!(
+                    piece.len() == 1 || piece.iter().map(|kept| kept.body.len()).sum::<usize>() <= max_bytes
+                );
+                after = last.mid;
+                pieces.extend(piece);
+            }
+            assert_eq!(pieces, expected);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn wherever_messages_lie_a_box_holds_what_was_put_into_it(steps in steps()) {
+        let (_dir, conn) = database();
+        conn.execute_batch("BEGIN").unwrap();
+        let mut boxes = Boxes::with_pace(SLOW);
+        let (mut model, mut committed) = (Model::new(), Model::new());
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Keep { user, mid, .. } if model.contains_key(&(user, mid)) => {}
+                Step::Keep { user, mid, long, sent } => {
+                    let mut body = format!("{number} for {user}").into_bytes();
+                    body.resize(if long { INTAKE_BODY_BYTES + 1 } else { body.len() }, b' ');
+                    boxes.keep(&conn, UserId(user), Mid(mid), 100, &body, sent).unwrap();
+                    model.insert((user, mid), (body, sent));
+                }
+                Step::MarkSent { user, upto } => {
+                    boxes.mark_sent(&conn, UserId(user), Mid(upto)).unwrap();
+                    model.range_mut((user, 0)..=(user, upto)).for_each(|(_, message)| message.1 = true);
+                }
+                Step::Drop { user, upto } => {
+                    let before = model.len();
+                    model.retain(|(of, mid), _| *of != user || *mid > upto);
+                    let dropped = boxes.drop_kept(&conn, UserId(user), Mid(upto)).unwrap();
+                    prop_assert_eq!(dropped.count as usize, before - model.len());
+                }
+                Step::Expire => {
+                    let expired = boxes.expire(&conn, 100, None, 1_000, 1_000).unwrap();
+                    prop_assert_eq!(expired, ExpiredKept::default(), "none is older");
+                }
+                Step::Commit => {
+                    conn.execute_batch("COMMIT; BEGIN").unwrap();
+                    committed.clone_from(&model);
+                }
+                Step::Rollback => {
+                    conn.execute_batch("ROLLBACK; BEGIN").unwrap();
+                    boxes.forget();
+                    model.clone_from(&committed);
+                }
+                Step::Restart => {
+                    conn.execute_batch("ROLLBACK; BEGIN").unwrap();
+                    boxes = Boxes::with_pace(SLOW);
+                    model.clone_from(&committed);
+                }
+            }
+            hold_the_same(&mut boxes, &conn, &model);
+        }
+    }
+}
+
+#[test]
+fn a_new_message_never_gets_the_number_of_one_that_has_moved_on() {
+    let (_dir, conn) = database();
+    let mut boxes = Boxes::with_pace(Pace { generation: 3, stride: 3, moves: 1 });
+    // The third begins a generation of all three, and the first user's has moved on.
+    for user in 1..=3 {
+        boxes.keep(&conn, UserId(user), Mid(1), 0, b"first", false).unwrap();
+    }
+    assert_eq!(boxes.settled, Settled { rows: 3, users: 1 });
+    // The highest number is free now, and a new start does not know it.
+    boxes.drop_kept(&conn, UserId(3), Mid(1)).unwrap();
+    boxes.forget();
+    boxes.keep(&conn, UserId(1), Mid(2), 0, b"second", false).unwrap();
+    boxes.forget();
+    let kept = boxes.kept(&conn, UserId(1), Mid(0), 10, 1_000).unwrap();
+    assert_eq!(kept.iter().map(|kept| kept.mid).collect::<Vec<_>>(), [Mid(1), Mid(2)]);
+}
+
+#[test]
+fn messages_for_many_users_share_pages_until_they_move_on() {
+    const MESSAGES: i64 = 1_000;
+    // Each in a page of its own would be a thousand.
+    const PAGES_MOST: i64 = 60;
+    let (_dir, conn) = database();
+    let mut boxes = Boxes::new();
+    let body = [b'x'; 100];
+    // All have a page in `box`, as after weeks.
+    conn.execute_batch("BEGIN").unwrap();
+    for user in 1..=MESSAGES {
+        for mid in 1..=40 {
+            conn.execute(sql::KEEP, (user, mid, 0, &body, false)).unwrap();
+        }
+    }
+    conn.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE); BEGIN").unwrap();
+    for user in 1..=MESSAGES {
+        boxes.keep(&conn, UserId(user), Mid(41), 0, &body, false).unwrap();
+    }
+    conn.execute_batch("COMMIT").unwrap();
+    let pages: i64 = conn.query_row("PRAGMA wal_checkpoint(NOOP)", (), |row| row.get(1)).unwrap();
+    assert!(pages <= PAGES_MOST, "{pages} pages for {MESSAGES} messages");
+}
+
+#[test]
+fn a_flood_moves_on_as_fast_as_it_comes() {
+    const SMALL: Pace = Pace { generation: 128, ..PACE };
+    let (_dir, conn) = database();
+    let mut boxes = Boxes::with_pace(SMALL);
+    conn.execute_batch("BEGIN").unwrap();
+    for mid in 1..=5_000 {
+        boxes.keep(&conn, UserId(mid % 37), Mid(mid), 0, b"{}", false).unwrap();
+        let rows = rows_in(&conn, "intake");
+        assert!(rows <= 3 * SMALL.generation as i64, "{rows} rows after {mid} messages");
+    }
+    assert_eq!(rows_in(&conn, "kept"), 5_000);
+}
+
+#[test]
+fn what_expires_may_lie_in_the_intake() {
+    let (_dir, conn) = database();
+    let mut boxes = Boxes::new();
+    boxes.keep(&conn, UserId(1), Mid(1), 10, b"old", false).unwrap();
+    boxes.keep(&conn, UserId(1), Mid(2), 30, b"new", false).unwrap();
+    let expired = boxes.expire(&conn, 20, None, 1_000, 1_000).unwrap();
+    assert_eq!(expired, ExpiredKept { messages: 1, users: vec![UserId(1)], next: None });
+    let left = boxes.kept(&conn, UserId(1), Mid(0), 10, 1_000).unwrap();
+    assert_eq!(left, [Kept { mid: Mid(2), body: b"new".to_vec(), sent: false }]);
+    assert_eq!(rows_in(&conn, "intake"), 0, "all has moved on");
+}
