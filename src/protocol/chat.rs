@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::json::{ObjectWriter, decode_integer, decode_string, read_object};
+use super::json::{ObjectWriter, decode_integer, decode_string, push_integer, push_string, read_object};
 use super::request::is_forbidden;
 use crate::ident::{GroupId, Mid, UserId};
 
@@ -22,6 +22,8 @@ pub struct ChatObject<'a> {
     pub(super) text: Cow<'a, str>,
     /// The value of `id`.
     pub(super) claimed: Option<UserId>,
+    /// The raw value of `id`.
+    pub(super) raw_id: Option<&'a str>,
     /// The raw value of `name`.
     pub(super) raw_name: Option<&'a str>,
     /// True exactly when there is a `time`.
@@ -48,41 +50,53 @@ impl ChatObject<'_> {
     pub fn deliver(&self, from: UserId, name: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
         let begin = out.len();
         out.reserve(self.frame.len() + ADDED_BYTES);
-        let as_it_is = self.claimed == Some(from)
-            && self.raw_name.is_some_and(|raw| is_plainly(raw, name))
-            && self.has_time
-            && !self.has_forbidden;
-        if as_it_is {
-            out.extend_from_slice(self.frame.as_bytes());
-        } else {
+        if self.has_forbidden {
             self.rebuild(from, name, now, out);
+        } else {
+            self.mend(from, name, now, out);
         }
         join_lines(out, begin);
     }
 
-    /// Writes the object anew, in the sender's order; what is missing comes last.
-    fn rebuild(&self, from: UserId, name: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
-        let mut object = ObjectWriter::new(out);
-        let (mut has_id, mut has_name) = (false, false);
-        read_object(self.frame, |key, raw| match &*key {
-            "id" => {
-                has_id = true;
-                object.integer("id", from.0);
+    /// Copies the object and mends what is wrong or missing: most need nothing.
+    fn mend(&self, from: UserId, name: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
+        let frame = self.frame.as_bytes();
+        let wrong_id = self.raw_id.filter(|_| self.claimed != Some(from));
+        let wrong_name = self.raw_name.filter(|raw| !is_plainly(raw, name));
+        let mut wrong = [wrong_id.map(|raw| (raw, Wrong::Id)), wrong_name.map(|raw| (raw, Wrong::Name))];
+        wrong.sort_by_key(|wrong| wrong.map(|(raw, _)| place_in(self.frame, raw)));
+        let mut copied = 0;
+        for (raw, what) in wrong.into_iter().flatten() {
+            let place = place_in(self.frame, raw);
+            out.extend_from_slice(&frame[copied..place]);
+            match what {
+                Wrong::Id => push_integer(out, from.0),
+                Wrong::Name => push_string(out, name),
             }
-            "name" => {
-                has_name = true;
-                object.text("name", name);
-            }
-            key if is_forbidden(key) => {}
-            key => {
-                object.raw(key, raw);
-            }
-        })
-        .expect("the same text was read before");
-        if !has_id {
+            copied = place + raw.len();
+        }
+        if self.raw_id.is_some() && self.raw_name.is_some() && self.has_time {
+            out.extend_from_slice(&frame[copied..]);
+            return;
+        }
+        out.extend_from_slice(&frame[copied..frame.len() - 1]);
+        // There is a `msg`, so it is not empty.
+        let mut object = ObjectWriter::going_on(out);
+        self.add_missing(&mut object, from, name, now);
+    }
+
+    /// Writes what the sender left out, and the end.
+    fn add_missing(
+        &self,
+        object: &mut ObjectWriter<'_>,
+        from: UserId,
+        name: &str,
+        now: impl FnOnce() -> String,
+    ) {
+        if self.raw_id.is_none() {
             object.integer("id", from.0);
         }
-        if !has_name {
+        if self.raw_name.is_none() {
             object.text("name", name);
         }
         if !self.has_time {
@@ -90,6 +104,31 @@ impl ChatObject<'_> {
         }
         object.finish();
     }
+
+    /// Writes the object anew, without the fields that are the server's own.
+    fn rebuild(&self, from: UserId, name: &str, now: impl FnOnce() -> String, out: &mut Vec<u8>) {
+        let mut object = ObjectWriter::new(out);
+        read_object(self.frame, |key, raw| match &*key {
+            "id" => drop(object.integer("id", from.0)),
+            "name" => drop(object.text("name", name)),
+            key if is_forbidden(key) => {}
+            key => drop(object.raw(key, raw)),
+        })
+        .expect("the same text was read before");
+        self.add_missing(&mut object, from, name, now);
+    }
+}
+
+/// What of a sender's object is not as it should be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wrong {
+    Id,
+    Name,
+}
+
+/// Where a part of a text begins in it, in bytes.
+fn place_in(text: &str, part: &str) -> usize {
+    part.as_ptr() as usize - text.as_ptr() as usize
 }
 
 /// True exactly when a JSON string reads so, quotes aside. One with escapes reads otherwise.

@@ -68,6 +68,11 @@ pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a Vec takes every byte");
 }
 
+/// Appends a number.
+pub(super) fn push_integer(out: &mut Vec<u8>, number: impl Into<i128>) {
+    serde_json::to_writer(out, &number.into()).expect("a Vec takes every byte");
+}
+
 /// Writes one JSON object at the end of a buffer, field by field.
 pub(super) struct ObjectWriter<'o> {
     out: &'o mut Vec<u8>,
@@ -82,8 +87,13 @@ impl<'o> ObjectWriter<'o> {
         Self { out, empty: true }
     }
 
+    /// Goes on with an object that has fields and no end yet.
+    pub(super) fn going_on(out: &'o mut Vec<u8>) -> Self {
+        Self { out, empty: false }
+    }
+
     pub(super) fn integer(&mut self, key: &str, value: impl Into<i128>) -> &mut Self {
-        serde_json::to_writer(self.begin(key), &value.into()).expect("a Vec takes every byte");
+        push_integer(self.begin(key), value);
         self
     }
 

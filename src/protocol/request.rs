@@ -364,6 +364,7 @@ impl<'a> Fields<'a> {
             raw_text: self.raw(Key::Msg).unwrap_or_default(),
             text,
             claimed,
+            raw_id: self.raw(Key::Id),
             raw_name: self.raw(Key::Name),
             has_time: self.raw(Key::Time).is_some(),
             has_forbidden: FORBIDDEN.iter().any(|&key| self.raw(key).is_some()),
