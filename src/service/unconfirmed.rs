@@ -125,6 +125,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.fail(user, chat, Errno::Busy);
             return None;
         }
+        // In the words of the box from here on: what is counted is what the box holds, or would.
+        let chat = Chat { body: Body::Object(chat.body.object()), ..chat };
         if chat.ticket.is_some() {
             self.keep_and_send(user, chat, key, worker);
             return None;

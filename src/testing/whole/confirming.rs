@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::channel::Reason;
+use crate::protocol::line::LineFramer;
 use crate::testing::commons::{ACK_WINDOW, BOX_MESSAGES};
 use crate::testing::memory::Fault;
+use crate::worker::Codec;
 
 /// A chat as its receiver saw it: number, text, whether it was marked as sent again.
 type Seen = (i64, String, bool);
@@ -45,6 +47,13 @@ impl Server {
 
     fn commits(&self) -> u64 {
         self.bench.commons.metrics.commits.value()
+    }
+
+    /// What main believes that a box holds is what it holds.
+    fn expect_usage_of_the_box(&mut self, user: UserId) {
+        let held = self.disk.beside().box_usage(user).unwrap();
+        let believed = self.drain.people.look(user).and_then(|person| person.usage);
+        assert_eq!(believed, Some(held));
     }
 }
 
@@ -293,6 +302,31 @@ fn a_full_box_behind_the_window_is_errno_20() {
     bob.send(&chat(ann, "fits"));
     server.run();
     assert_eq!(answers(&bob), [""; 0], "there is room again");
+}
+
+#[test]
+fn what_a_line_sender_says_counts_in_the_box_as_what_the_box_holds() {
+    let mut server = Server::new();
+    let ann = server.user("ann");
+    let (_, line) = server.bench.accept_speaking(0, Codec::Line(LineFramer::default()));
+    line.send("bob\n");
+    server.run();
+    for texts in [["one", "two"], ["three", "four"]] {
+        let (_, client, _) = server.confirming(ann);
+        for text in texts {
+            line.send(&format!("ann: {text}\n"));
+        }
+        server.run();
+        client.reset();
+        server.run();
+        server.expect_usage_of_the_box(ann);
+    }
+    let (_, client, again) = server.confirming(ann);
+    assert_eq!(said(&again), ["one", "two", "three", "four"]);
+    confirm(&client, again[2].0);
+    server.run();
+    server.expect_usage_of_the_box(ann);
+    assert_eq!(server.disk.texts(ann).len(), 1);
 }
 
 #[test]
