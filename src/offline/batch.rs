@@ -7,7 +7,7 @@
 
 use super::aside::Patience;
 use super::mail::Mail;
-use super::queue::Ghost;
+use super::queue::{Ghost, GhostFault};
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::IdMap;
 use crate::ident::{Epoch, Mid, UserId};
@@ -95,7 +95,7 @@ pub(crate) enum Effect {
     /// Sends a session away whose user logs in elsewhere, once all its letters are posted.
     Replace { key: EndKey },
     /// Somebody waits to hear that a ghost's is.
-    Ghost { reply: Sender<Option<Ghost>>, ghost: Ghost, asked_us: u64 },
+    Ghost { reply: Sender<Result<Option<Ghost>, GhostFault>>, ghost: Ghost, asked_us: u64 },
     /// Somebody waits to hear that bans are put or lifted.
     Bans { reply: Sender<Result<Vec<Ban>, BanFault>>, bans: Vec<Ban> },
 }

@@ -18,4 +18,4 @@ mod tests;
 pub use departure::{Departure, Milestone, Parting, Receipt, Settlement};
 pub use kicker::Kicker;
 pub use mail::{ChannelReport, Mail, Origin, Outlet, Settles};
-pub use queue::{ControlAsk, DrainAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
+pub use queue::{ControlAsk, DrainAsk, Entry, Ghost, GhostFault, GhostName, OfflineQueue, QueueReport};

@@ -13,6 +13,7 @@ use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Mid, UserId};
 use crate::service::ask::Ask;
 use crate::service::bans::{Ban, BanAsk, BanFault, BanName};
+use crate::service::storage::StorageError;
 use crate::service::ticket::Ticket;
 use crate::sync::{Arc, Condvar, Lock};
 use crossbeam_channel::{Receiver, Sender};
@@ -104,7 +105,7 @@ pub enum ControlAsk {
         /// By number or name.
         who: GhostName,
         /// The answer.
-        reply: Sender<Option<Ghost>>,
+        reply: Sender<Result<Option<Ghost>, GhostFault>>,
     },
     /// Send everyone away at a pace, then end the server.
     Drain(DrainAsk),
@@ -152,6 +153,17 @@ pub struct Ghost {
     pub name: String,
     /// From the ask to the commit, in microseconds.
     pub offline_us: u64,
+}
+
+/// Why a user may still be marked online without a live channel.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum GhostFault {
+    /// Nobody knows: the row could not be read.
+    #[error("could not be looked up: {0}")]
+    Unread(StorageError),
+    /// It is so: the change could not be committed.
+    #[error("is still marked online, for this could not be stored: {0}")]
+    NotStored(StorageError),
 }
 
 /// How main's side of the queue stands.
