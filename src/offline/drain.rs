@@ -172,10 +172,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         match entry {
             Entry::Departure(departure) => self.depart(departure),
             Entry::Settlement(settlement) => self.settle(settlement),
-            Entry::HandBack { channel, socket } => {
+            Entry::HandBack { channel, socket, torn } => {
                 // The only place where a client's fd is closed.
                 drop(socket);
-                self.closed(channel);
+                self.closed(channel, torn);
             }
             Entry::Ask(ask) => self.answer(ask),
             Entry::TakenOver { user, channel, session, upto } => {

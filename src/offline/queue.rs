@@ -8,7 +8,7 @@
 //! settlements and sockets have their place reserved, for a channel has at most one of each; asks are refused
 //! past a bound.
 
-use super::departure::{Departure, Settlement};
+use super::departure::{Departure, Settlement, Torn};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Mid, UserId};
 use crate::service::ask::Ask;
@@ -40,6 +40,8 @@ pub enum Entry<S> {
         channel: ChannelId,
         /// The socket; dropping it closes the fd. None where the worker could never watch it.
         socket: Option<S>,
+        /// What has not gone out whole.
+        torn: Option<Torn>,
     },
     /// A client or an auth thread wants something.
     Ask(Ask),
@@ -396,7 +398,7 @@ mod tests {
     }
 
     fn end(socket: u32) -> Entry<u32> {
-        Entry::HandBack { channel: ChannelId { slot: 0, generation: 1 }, socket: Some(socket) }
+        Entry::HandBack { channel: ChannelId { slot: 0, generation: 1 }, socket: Some(socket), torn: None }
     }
 
     /// What is taken, in order: ends by number, requests as `None`.
@@ -470,7 +472,7 @@ mod tests {
         let queue = OfflineQueue::<u8>::default();
         let channel = ChannelId { slot: 0, generation: 1 };
         for socket in 0..3 {
-            queue.push(Entry::HandBack { channel, socket: Some(socket) });
+            queue.push(Entry::HandBack { channel, socket: Some(socket), torn: None });
         }
         let mut taken = Vec::new();
         queue.take(2, &mut taken);
