@@ -207,7 +207,7 @@ impl Desk {
     /// What the worker does when the grace, which is none here, is over.
     fn hand_back(&mut self, channel: ChannelId) {
         self.table.note_gone();
-        self.take(Entry::HandBack { channel, socket: None });
+        self.take(Entry::HandBack { channel, socket: None, torn: None });
     }
 }
 

@@ -126,8 +126,10 @@ counters! {
     chats_direct;
     /// Chats that went through main.
     chats_via_main;
-    /// Chats handed to the kernel.
+    /// Chats handed to the kernel, from the first byte on.
     chats_delivered;
+    /// Chats among them of which the kernel never took the rest.
+    chats_lost;
     /// Chats put into a box.
     chats_kept;
     /// Chats that came back unsent from a channel that left, and were put into the box.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Client, Server, eventually, numbers, unpack};
+use common::{Client, Server, eventually, numbers, one_line, unpack};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -383,6 +383,32 @@ fn a_user_marked_online_without_a_channel_is_set_offline_by_a_kick() {
     assert_eq!(done.code, Some(0), "a match: {done:?}");
     assert_eq!(server.home.state(ghost), "offline");
     server.back(ghost).quiet();
+}
+
+#[test]
+fn a_kick_of_a_user_who_cannot_be_set_offline_fails_and_takes_the_others_offline_all_the_same() {
+    let server = Server::start(&[]);
+    let [ghost] = server.absent(["ghost"]);
+    let (mut alice, _) = server.user("alice");
+    let (mut bob, _) = server.user("bob");
+    let other_process = server.home.db_to_write();
+    let forbid = format!(
+        "CREATE TRIGGER forbid BEFORE UPDATE OF state ON user WHEN NEW.id = {ghost} AND NEW.state = 'offline'
+         BEGIN SELECT RAISE(ABORT, 'forbidden'); END"
+    );
+    other_process.execute("UPDATE user SET state = 'online' WHERE id = ?1", [ghost]).unwrap();
+    other_process.execute_batch(&forbid).unwrap();
+    let failed = server.cli(&["kick", "alice", "ghost", "bob"]);
+    one_line(&failed, 1);
+    for part in ["ghost has no channel", "still marked online", "linger.db: forbidden", "kick again"] {
+        assert!(failed.stderr.contains(part), "{part}: {failed:?}");
+    }
+    alice.expect_goodbye("kicked");
+    bob.expect_goodbye("kicked");
+    assert_eq!(server.home.state(ghost), "online");
+    other_process.execute_batch("DROP TRIGGER forbid").unwrap();
+    assert_eq!(server.cli(&["kick", "ghost"]).code, Some(0));
+    assert_eq!(server.home.state(ghost), "offline");
 }
 
 #[test]

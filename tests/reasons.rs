@@ -371,7 +371,8 @@ fn a_client_that_never_reads_is_offline_at_once_and_closed_after_the_grace() {
     eventually("closed_us is completed", || server.home.departures(id)[0].closed_us.is_some());
     let left = server.home.departures(id)[0].clone();
     assert!(left.closed_us.is_some_and(|us| (GRACE_US..5_000_000).contains(&us)), "{left:?}");
-    assert!(left.saved.is_some_and(|saved| saved > 0) && left.lost == Some(0), "{left:?}");
+    assert!(left.saved.is_some_and(|saved| saved > 0), "{left:?}");
+    assert!(left.lost.is_some_and(|lost| lost <= 1), "only what the kernel has in part: {left:?}");
 }
 
 /// The last that the client hears is that goodbye, and then the end without a reset.

@@ -171,10 +171,12 @@ fn the_newest_come_first_and_no_more_than_the_limit() {
     }
 }
 
-#[test]
-fn what_the_client_did_not_read_is_counted_as_saved() {
-    const CHATS: i64 = 100;
-    let server = Server::start(&ENDLESS_GRACE);
+/// Chats to somebody who does not read, and is kicked.
+const CHATS: i64 = 100;
+
+/// A server on which alice is kicked before she has read them; and her window.
+fn kicked_while_not_reading(flags: &[&str]) -> (Server, Client) {
+    let server = Server::start(flags);
     let [alice_id] = server.absent(["alice"]);
     let mut alice = Client::with_small_window(&server);
     alice.login(alice_id);
@@ -186,10 +188,34 @@ fn what_the_client_did_not_read_is_counted_as_saved() {
     eventually("alice's kernel takes no more", || server.has_output_for(alice_id));
     assert!(server.kick("alice"));
     left(&server.home, alice_id, 1);
-    let row = &why(&server, "alice")[0];
-    let [delivered, saved, lost] = ["delivered", "saved", "lost"].map(|key| row[key].as_i64().unwrap());
-    assert!(delivered > 0 && saved > 0, "{row}");
-    assert_eq!((delivered + saved, lost), (CHATS, 0), "{row}");
+    (server, alice)
+}
+
+/// What became of alice's messages: delivered, saved, lost.
+fn account(server: &Server) -> [i64; 3] {
+    let row = &why(server, "alice")[0];
+    ["delivered", "saved", "lost"].map(|key| row[key].as_i64().unwrap())
+}
+
+#[test]
+fn what_the_client_did_not_read_is_counted_as_saved() {
+    let (server, _alice) = kicked_while_not_reading(&ENDLESS_GRACE);
+    let [delivered, saved, lost] = account(&server);
+    assert!(delivered > 0 && saved > 0, "{delivered} and {saved}");
+    assert_eq!((delivered + saved, lost), (CHATS, 0));
+}
+
+#[test]
+fn when_the_grace_is_over_delivered_is_what_can_be_read_whole() {
+    let (server, mut alice) = kicked_while_not_reading(&NO_GRACE);
+    eventually("the fd is closed", || why(&server, "alice")[0]["closed_us"].is_i64());
+    let [delivered, saved, lost] = account(&server);
+    // Where the kernel stopped may be between two messages.
+    assert!(lost <= 1, "{lost}");
+    assert_eq!(delivered + saved + lost, CHATS);
+    for _ in 0..delivered {
+        assert_eq!(alice.hear()["msgid"], 6);
+    }
 }
 
 #[test]

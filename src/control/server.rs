@@ -16,8 +16,8 @@ use crate::clock::Clock;
 use crate::ident::UserId;
 use crate::metrics::Metrics;
 use crate::offline::{
-    ChannelReport, ControlAsk, DrainAsk, Entry, GhostName, Kicker, Mail, Milestone, OfflineQueue, Outlet,
-    Parting, QueueReport, Receipt,
+    ChannelReport, ControlAsk, DrainAsk, Entry, Ghost, GhostFault, GhostName, Kicker, Mail, Milestone,
+    OfflineQueue, Outlet, Parting, QueueReport, Receipt,
 };
 use crate::service::bans::{Ban, BanFault, BanName, Banned};
 use crate::service::registry::Registry;
@@ -74,6 +74,8 @@ pub(super) enum Refusal {
     Json(#[from] serde_json::Error),
     #[error("bans: {0}")]
     Bans(#[from] BanFault),
+    #[error("{target} has no channel, but {fault}; mend that and kick again")]
+    Ghost { target: Target, fault: GhostFault },
     #[error("an ask may have {MAX_ASK_BYTES} bytes at most")]
     TooLong,
 }
@@ -291,12 +293,16 @@ impl<S: Send + 'static> ControlServer<S> {
             kicked: Vec::new(),
             waited: Vec::new(),
             missed: Vec::new(),
+            fault: None,
         };
         let reports = kick.wait.then_some(reports);
         for target in &kick.targets {
             let hits = self.hits_of_banned(target, bans.as_mut())?;
             if hits.is_empty() {
-                tally.kicked.extend(self.ghost(target)?);
+                match self.ghost(target)? {
+                    Ok(ghost) => tally.kicked.extend(ghost),
+                    Err(fault) => drop(tally.fault.get_or_insert((target.clone(), fault))),
+                }
                 if let Target::Addr(block) = target {
                     tally.missed.push(*block);
                 }
@@ -311,8 +317,11 @@ impl<S: Send + 'static> ControlServer<S> {
             }
         }
         drop(reports);
-        let Tally { mut kicked, waited, .. } = tally;
+        let Tally { mut kicked, waited, fault, .. } = tally;
         self.metrics.kicks.add(waited.len() as u64);
+        if let Some((target, fault)) = fault {
+            return Err(Refusal::Ghost { target, fault });
+        }
         if kick.wait {
             let stages = await_stages(&waited, &milestones)?;
             for row in &mut kicked {
@@ -421,19 +430,20 @@ impl<S: Send + 'static> ControlServer<S> {
     }
 
     /// A user who is marked online without a live channel is set offline, and that counts.
-    fn ghost(&self, target: &Target) -> Result<Option<KickedRow>, Refusal> {
+    fn ghost(&self, target: &Target) -> Result<Result<Option<KickedRow>, GhostFault>, Refusal> {
         let who = match target {
             Target::User(user) => GhostName::Id(*user),
             Target::Name(name) => GhostName::Name(name.clone()),
-            _ => return Ok(None),
+            _ => return Ok(Ok(None)),
         };
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.queue.push(Entry::Control(ControlAsk::Ghost { who, reply }));
         let ghost = answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))?;
-        Ok(ghost.map(|ghost| KickedRow {
+        let row = |ghost: Ghost| KickedRow {
             offline_us: Some(ghost.offline_us),
             ..KickedRow::new(None, Some(ghost.user.0), Some(ghost.name))
-        }))
+        };
+        Ok(ghost.map(|ghost| ghost.map(row)))
     }
 }
 
@@ -449,6 +459,8 @@ struct Tally {
     waited: Vec<ChannelId>,
     /// Addresses from which nobody is here.
     missed: Vec<AddrBlock>,
+    /// The first target whose state could not be put right. The others are sent away all the same.
+    fault: Option<(Target, GhostFault)>,
 }
 
 /// What those hear whom a kick sends away.

@@ -7,7 +7,7 @@
 
 use super::aside::Patience;
 use super::mail::Mail;
-use super::queue::Ghost;
+use super::queue::{Ghost, GhostFault};
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::IdMap;
 use crate::ident::{Epoch, Mid, UserId};
@@ -45,8 +45,6 @@ pub(crate) enum Owed {
     Epoch { user: UserId, epoch: Epoch },
     /// An accepted message goes to the box.
     Keep(Box<Keeping>),
-    /// Messages of the box were sent to a client that confirms.
-    MarkSent { user: UserId, upto: Mid },
     /// Messages of the box were taken over by the client's connection, or confirmed by the client.
     DropKept { user: UserId, upto: Mid },
 }
@@ -73,8 +71,8 @@ pub(crate) enum Effect {
     Post { worker: usize, letter: Mail },
     /// A letter if it is committed, another if not.
     Commit { worker: usize, letter: Mail, otherwise: Mail },
-    /// A chat that was put into the box goes to the client that has to confirm it, if it is committed; else it was
-    /// never sent.
+    /// A chat that was put into the box, or marked there, goes to the client that has to confirm it, if that is
+    /// committed; else it was never sent.
     Deliver { worker: usize, letter: Mail, user: UserId, key: EndKey, mid: Mid },
     /// A request of a channel is through; an error besides if it is not committed.
     GoOn { asker: Asker },
@@ -95,7 +93,7 @@ pub(crate) enum Effect {
     /// Sends a session away whose user logs in elsewhere, once all its letters are posted.
     Replace { key: EndKey },
     /// Somebody waits to hear that a ghost's is.
-    Ghost { reply: Sender<Option<Ghost>>, ghost: Ghost, asked_us: u64 },
+    Ghost { reply: Sender<Result<Option<Ghost>, GhostFault>>, ghost: Ghost, asked_us: u64 },
     /// Somebody waits to hear that bans are put or lifted.
     Bans { reply: Sender<Result<Vec<Ban>, BanFault>>, bans: Vec<Ban> },
 }
@@ -316,7 +314,6 @@ fn carry_out<St: Storage>(store: &mut St, rows: &mut IdMap<EndKey, DepartureId>,
                 store.accept(*acceptance, *at_ms)?;
             }
         }
-        Owed::MarkSent { user, upto } => store.mark_sent(*user, *upto)?,
         Owed::DropKept { user, upto } => {
             store.drop_kept(*user, *upto)?;
         }

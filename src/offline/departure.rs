@@ -147,3 +147,13 @@ pub struct Settlement {
     /// How many were, during the session.
     pub delivered: u64,
 }
+
+/// Chats of a session that went out in part only. From their first byte on they counted as delivered, for their rest
+/// was to go out before anything else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Torn {
+    /// Which session's.
+    pub session: SessionNo,
+    /// How many: a login answer brings several.
+    pub chats: u64,
+}

@@ -13,7 +13,7 @@ use super::ending::{Ending, Seat};
 use super::expiry::Expiry;
 use super::kicker::Kicker;
 use super::mail::{Mail, Outlet, Settles};
-use super::queue::{ControlAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
+use super::queue::{ControlAsk, Entry, Ghost, GhostFault, GhostName, OfflineQueue, QueueReport};
 use super::reconcile::Reconciler;
 use super::stages::Stages;
 use super::stop::{LOOK_US, Stop};
@@ -32,7 +32,7 @@ use crate::service::people::{People, Person};
 use crate::service::presence::Presence;
 use crate::service::registry::Registry;
 use crate::service::repetitions::Repetitions;
-use crate::service::storage::Storage;
+use crate::service::storage::{Storage, StorageError, Stored, UserRow};
 use crate::service::ticket::Owed as OwedAnswers;
 use crate::sync::Arc;
 use std::collections::VecDeque;
@@ -172,10 +172,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         match entry {
             Entry::Departure(departure) => self.depart(departure),
             Entry::Settlement(settlement) => self.settle(settlement),
-            Entry::HandBack { channel, socket } => {
+            Entry::HandBack { channel, socket, torn } => {
                 // The only place where a client's fd is closed.
                 drop(socket);
-                self.closed(channel);
+                self.closed(channel, torn);
             }
             Entry::Ask(ask) => self.answer(ask),
             Entry::TakenOver { user, channel, session, upto } => {
@@ -203,26 +203,27 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let outcome = self.batch.finish(self.now.mono_us);
         self.around.metrics.writes_set_aside.add(u64::from(outcome.set_aside));
         self.now = clock();
-        let committed = match &outcome.committed {
-            None => true,
+        let failure = match outcome.committed {
+            None => None,
             Some(Ok(())) => {
                 self.around.metrics.commits.add(1);
-                true
+                None
             }
             Some(Err(error)) => {
                 self.around.metrics.commit_failures.add(1);
                 tracing::error!(%error, "a transaction failed; what was asked is refused, ends are tried again");
                 self.people.doubt();
                 self.groups.clear();
-                false
+                Some(error)
             }
         };
+        let committed = failure.is_none();
         self.count_expired(committed);
         if committed {
             self.note_committed();
         }
         let met = self.people.take_met();
-        self.carry_out(outcome.effects, committed);
+        self.carry_out(outcome.effects, failure.as_ref());
         if !committed {
             self.people.unmeet(&met);
         }
@@ -312,7 +313,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Carries out what hangs on a batch. Letters that bring messages go before those that let senders go on,
     /// to every worker: a sender that goes on may write to the receiver's worker directly. Sockets are asked for
     /// last, when everything for them is on its way.
-    fn carry_out(&mut self, effects: Vec<Effect>, committed: bool) {
+    fn carry_out(&mut self, effects: Vec<Effect>, failure: Option<&StorageError>) {
+        let committed = failure.is_none();
         let workers = self.around.outlet.workers();
         let mut first: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
         let mut second: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
@@ -376,7 +378,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 Effect::Ghost { reply, mut ghost, asked_us } => {
                     ghost.offline_us = self.now.mono_us.saturating_sub(asked_us);
                     // Whoever asked may have given up.
-                    let _ = reply.send(committed.then_some(ghost));
+                    let _ = reply.send(match failure {
+                        None => Ok(Some(ghost)),
+                        Some(error) => Err(GhostFault::NotStored(error.clone())),
+                    });
                 }
                 Effect::Bans { reply, bans } => {
                     let _ = reply.send(if committed { Ok(bans) } else { Err(BanFault::NotStored) });
@@ -412,14 +417,16 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 // Whoever asked may have given up.
                 let _ = reply.send(report);
             }
-            ControlAsk::Ghost { who, reply } => {
-                if let Some(ghost) = self.lay_ghost(&who) {
-                    let asked_us = self.now.mono_us;
+            ControlAsk::Ghost { who, reply } => match self.find_ghost(&who) {
+                Ok(Some(UserRow { id: user, name, epoch, .. })) => {
+                    // Should it fail, the batch has failed, and says so.
+                    self.batch.attempt(|store| store.set_offline(user, epoch));
+                    let (ghost, asked_us) = (Ghost { user, name, offline_us: 0 }, self.now.mono_us);
                     self.batch.then(Effect::Ghost { reply, ghost, asked_us });
-                } else {
-                    let _ = reply.send(None);
                 }
-            }
+                Ok(None) => drop(reply.send(Ok(None))),
+                Err(error) => drop(reply.send(Err(GhostFault::Unread(error)))),
+            },
             ControlAsk::Ban(ask) => self.ban(ask),
             ControlAsk::Bans(reply) => {
                 let _ = reply.send(self.list_bans());
@@ -428,17 +435,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    /// Sets a user offline who is marked online and has no session.
-    fn lay_ghost(&mut self, who: &GhostName) -> Option<Ghost> {
-        let row = self.batch.attempt(|store| match who {
+    /// A user who is marked online and has no session. Looked up without a transaction, for most are none, and that is
+    /// known also while nothing can be written.
+    fn find_ghost(&mut self, who: &GhostName) -> Stored<Option<UserRow>> {
+        let row = self.batch.look(|store| match who {
             GhostName::Id(user) => store.user(*user),
             GhostName::Name(name) => store.user_named(name),
-        })??;
-        if !row.online || self.people.is_online(row.id) {
-            return None;
-        }
-        self.batch.attempt(|store| store.set_offline(row.id, row.epoch))?;
-        Some(Ghost { user: row.id, name: row.name, offline_us: 0 })
+        })?;
+        Ok(row.filter(|row| row.online && !self.people.is_online(row.id)))
     }
 
     /// Lets workers accept again once there is room, and closes lingering channels early when there is little.

@@ -1,7 +1,7 @@
 //! Main's side of an end: departure, settlement, the grace, the close, and what the history says of it.
 
 use super::batch::{EndKey, Keeping, Owed};
-use super::departure::{Departure, Milestone, Receipt, Settlement};
+use super::departure::{Departure, Milestone, Receipt, Settlement, Torn};
 use super::drain::Drain;
 use super::mail::Mail;
 use crate::channel::{ChannelId, Reason, SessionNo};
@@ -345,15 +345,27 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    /// The fd is closed: the name is free.
-    pub(super) fn closed(&mut self, channel: ChannelId) {
+    /// The fd is closed: the name is free. What went out in part only will never be whole.
+    pub(super) fn closed(&mut self, channel: ChannelId, torn: Option<Torn>) {
         if !self.has_seat(channel) {
             tracing::error!(%channel, "a socket came back that nobody asked for");
             return;
         }
         self.around.metrics.closed.add(1);
         self.around.table.free(channel);
+        if let Some(Torn { session, chats }) = torn {
+            self.lose((channel, session), chats);
+        }
         self.unseat(channel);
+    }
+
+    /// Chats that counted as delivered, because their rest was to go out first, have never gone out whole.
+    fn lose(&mut self, key: EndKey, chats: u64) {
+        self.around.metrics.chats_lost.add(chats);
+        if let Some(ending) = self.endings.get_mut(&key) {
+            ending.completion.delivered -= chats as i64;
+            ending.completion.lost += chats as i64;
+        }
     }
 
     fn has_seat(&self, channel: ChannelId) -> bool {

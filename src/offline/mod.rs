@@ -15,7 +15,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-pub use departure::{Departure, Milestone, Parting, Receipt, Settlement};
+pub use departure::{Departure, Milestone, Parting, Receipt, Settlement, Torn};
 pub use kicker::Kicker;
 pub use mail::{ChannelReport, Mail, Origin, Outlet, Settles};
-pub use queue::{ControlAsk, DrainAsk, Entry, Ghost, GhostName, OfflineQueue, QueueReport};
+pub use queue::{ControlAsk, DrainAsk, Entry, Ghost, GhostFault, GhostName, OfflineQueue, QueueReport};

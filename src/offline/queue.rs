@@ -8,11 +8,12 @@
 //! settlements and sockets have their place reserved, for a channel has at most one of each; asks are refused
 //! past a bound.
 
-use super::departure::{Departure, Settlement};
+use super::departure::{Departure, Settlement, Torn};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Mid, UserId};
 use crate::service::ask::Ask;
 use crate::service::bans::{Ban, BanAsk, BanFault, BanName};
+use crate::service::storage::StorageError;
 use crate::service::ticket::Ticket;
 use crate::sync::{Arc, Condvar, Lock};
 use crossbeam_channel::{Receiver, Sender};
@@ -39,6 +40,8 @@ pub enum Entry<S> {
         channel: ChannelId,
         /// The socket; dropping it closes the fd. None where the worker could never watch it.
         socket: Option<S>,
+        /// What has not gone out whole.
+        torn: Option<Torn>,
     },
     /// A client or an auth thread wants something.
     Ask(Ask),
@@ -104,7 +107,7 @@ pub enum ControlAsk {
         /// By number or name.
         who: GhostName,
         /// The answer.
-        reply: Sender<Option<Ghost>>,
+        reply: Sender<Result<Option<Ghost>, GhostFault>>,
     },
     /// Send everyone away at a pace, then end the server.
     Drain(DrainAsk),
@@ -152,6 +155,17 @@ pub struct Ghost {
     pub name: String,
     /// From the ask to the commit, in microseconds.
     pub offline_us: u64,
+}
+
+/// Why a user may still be marked online without a live channel.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum GhostFault {
+    /// Nobody knows: the row could not be read.
+    #[error("could not be looked up: {0}")]
+    Unread(StorageError),
+    /// It is so: the change could not be committed.
+    #[error("is still marked online, for this could not be stored: {0}")]
+    NotStored(StorageError),
 }
 
 /// How main's side of the queue stands.
@@ -384,7 +398,7 @@ mod tests {
     }
 
     fn end(socket: u32) -> Entry<u32> {
-        Entry::HandBack { channel: ChannelId { slot: 0, generation: 1 }, socket: Some(socket) }
+        Entry::HandBack { channel: ChannelId { slot: 0, generation: 1 }, socket: Some(socket), torn: None }
     }
 
     /// What is taken, in order: ends by number, requests as `None`.
@@ -458,7 +472,7 @@ mod tests {
         let queue = OfflineQueue::<u8>::default();
         let channel = ChannelId { slot: 0, generation: 1 };
         for socket in 0..3 {
-            queue.push(Entry::HandBack { channel, socket: Some(socket) });
+            queue.push(Entry::HandBack { channel, socket: Some(socket), torn: None });
         }
         let mut taken = Vec::new();
         queue.take(2, &mut taken);

@@ -13,7 +13,7 @@ use crate::ident::{Epoch, GroupId, Mid, UserId};
 pub type Stored<T> = Result<T, StorageError>;
 
 /// A store that could not do what it was asked. The transaction under way is void; [`Storage::rollback`] it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct StorageError {
     /// Which operation, on what, and why not.

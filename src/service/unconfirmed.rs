@@ -73,8 +73,9 @@ impl Unconfirmed {
         }
     }
 
-    /// Takes a message back that could not be put into the box after all.
+    /// Takes a message back that was not sent after all. Its number may still be.
     fn unsend(&mut self, mid: Mid) {
+        self.sent = self.sent.min(Mid(mid.0 - 1));
         if let Some(at) = self.under_way.iter().position(|flight| flight.mid == mid)
             && let Some(flight) = self.under_way.remove(at)
         {
@@ -125,6 +126,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.fail(user, chat, Errno::Busy);
             return None;
         }
+        // In the words of the box from here on: what is counted is what the box holds, or would.
+        let chat = Chat { body: Body::Object(chat.body.object()), ..chat };
         if chat.ticket.is_some() {
             self.keep_and_send(user, chat, key, worker);
             return None;
@@ -156,11 +159,19 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.batch.then(Effect::Deliver { worker, letter, user, key, mid });
     }
 
-    /// The batch that was to put a message into the box has failed: it was never sent.
+    /// The batch that was to put a message into the box, or to mark it there, has failed: it was never sent. If it is in
+    /// the box, it goes from there before anything newer.
     pub(crate) fn unsend(&mut self, user: UserId, key: EndKey, mid: Mid) {
-        let unconfirmed = self.people.find(user).and_then(|person| person.unconfirmed.as_mut());
-        if let Some(unconfirmed) = unconfirmed.filter(|unconfirmed| unconfirmed.key == key) {
-            unconfirmed.unsend(mid);
+        let Some(person) = self.people.find(user) else { return };
+        let Some(unconfirmed) = person.unconfirmed.as_mut().filter(|unconfirmed| unconfirmed.key == key)
+        else {
+            return;
+        };
+        unconfirmed.unsend(mid);
+        if let Some(session) = person.session.as_mut() {
+            let before = unconfirmed.sent;
+            session.backlog = Some(session.backlog.map_or(before, |sent| sent.min(before)));
+            self.refills.push(user);
         }
     }
 
@@ -231,22 +242,23 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let kept = self.batch.attempt(|store| store.kept(user, sent, count, bytes))?;
         let last = kept.last().map(|kept| kept.mid);
-        let more = match last {
-            Some(last) => !self.batch.attempt(|store| store.kept(user, last, 1, 0))?.is_empty(),
-            None => false,
-        };
+        if let Some(upto) = last {
+            self.batch.attempt(|store| store.mark_sent(user, upto))?;
+            // Whether there is more is looked up when these have gone. Until then, what is newer waits behind them.
+            self.refills.push(user);
+        }
+        let batch = self.batch.number();
         let person = self.people.find(user)?;
         let (session, unconfirmed) = (person.session.as_mut()?, person.unconfirmed.as_mut()?);
-        session.backlog = more.then(|| last.unwrap_or(sent));
+        session.backlog = last;
+        session.addressed = Some(batch);
         unconfirmed.send_kept(&kept);
         let (key, worker) = ((session.channel, session.number), session.worker);
-        session.addressed = Some(self.batch.number());
         // They go out behind the commit of their mark: a crash in between would have them come again without it.
-        if let Some(upto) = last {
-            self.batch.owe(Owed::MarkSent { user, upto });
-        }
         for kept in kept {
-            self.batch.then(Effect::Post { worker, letter: letter(user, key, numbered_kept(kept)) });
+            let mid = kept.mid;
+            let letter = letter(user, key, numbered_kept(kept));
+            self.batch.then(Effect::Deliver { worker, letter, user, key, mid });
         }
         Some(())
     }

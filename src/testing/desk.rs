@@ -223,7 +223,7 @@ impl Desk {
     /// The worker hands the socket back.
     pub(crate) fn hand_back(&mut self, channel: ChannelId) {
         self.commons.table.note_gone();
-        self.take(Entry::HandBack { channel, socket: None });
+        self.take(Entry::HandBack { channel, socket: None, torn: None });
     }
 
     /// What was said about a channel since the last look.

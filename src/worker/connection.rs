@@ -8,7 +8,7 @@ use super::routing::Route;
 use super::watch::Watched;
 use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
-use crate::offline::Parting;
+use crate::offline::{Parting, Torn};
 use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::protocol::request::Caps;
@@ -142,6 +142,8 @@ pub(super) struct Leaving {
     pub(super) told: bool,
     /// True exactly when main wants the socket and answers that main owes come first.
     pub(super) close_asked: bool,
+    /// What had not gone out whole when the connection broke.
+    pub(super) torn: Option<Torn>,
 }
 
 impl<T> Connection<T> {

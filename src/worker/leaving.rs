@@ -97,7 +97,10 @@ impl<T: Transport> Core<T> {
                 receipt.report(now_us, |_| Milestone::Lost);
             }
         }
-        connection.out.clear();
+        let torn = connection.out.clear();
+        if let Some(leaving) = &mut connection.leaving {
+            leaving.torn = leaving.torn.or(torn);
+        }
         connection.input = Vec::new();
         // Deregistering an fd cannot fail in a way that matters: the socket is about to be closed.
         let _ = connection.io.watch(false, false);
@@ -139,6 +142,7 @@ impl<T: Transport> Core<T> {
             gone: broken || connection.ended && connection.out.is_empty() && !waits,
             told: false,
             close_asked: false,
+            torn: None,
         }));
         if broken {
             self.give_up(id);
@@ -176,7 +180,7 @@ impl<T: Transport> Core<T> {
         self.note_written(id, written);
         let Some(connection) = self.connection(id) else { return };
         connection.news = None;
-        let unsent = connection.out.cut();
+        let unsent = connection.out.cut(session);
         // The user stays for what the channel report says of it, but the session is over.
         let delivered = connection.user.as_mut().map_or(0, |user| {
             user.session = None;
@@ -253,7 +257,7 @@ impl<T: Transport> Core<T> {
         self.flush(id);
         let Some(connection) = self.connection(id) else {
             // It never could be watched.
-            return self.to_main.push(Entry::HandBack { channel: id, socket: None });
+            return self.to_main.push(Entry::HandBack { channel: id, socket: None, torn: None });
         };
         let asks = connection.in_main > 0;
         if let Some(leaving) = &mut connection.leaving
@@ -272,7 +276,8 @@ impl<T: Transport> Core<T> {
             self.shared.table.note_gone();
         }
         debug_assert!(connection.settling.is_empty(), "a channel is settled before it is closed");
+        let torn = connection.leaving.and_then(|leaving| leaving.torn).or(connection.out.clear());
         let socket = connection.io.into_socket();
-        self.to_main.push(Entry::HandBack { channel: id, socket });
+        self.to_main.push(Entry::HandBack { channel: id, socket, torn });
     }
 }

@@ -3,7 +3,9 @@
 //! Owned by the channel's worker. The boundaries are what lets a channel leave without tearing or losing a
 //! message: one whose first byte is in the kernel goes out whole, every other one goes back whole.
 
+use crate::channel::SessionNo;
 use crate::ident::{Mid, UserId};
+use crate::offline::Torn;
 use crate::protocol::line;
 use crate::service::chat::{Body, Chat, Sender};
 use crate::service::ticket::Ticket;
@@ -65,12 +67,24 @@ enum Kind {
     Greeting,
     /// An event of a friend: not charged, for its channel bounds it, and worth nothing to a later session.
     News,
+    /// The rest of a stretch that a cut has found torn, and the chats that are whole with it.
+    Rest { torn: Torn, is_charged: bool },
 }
 
 impl Kind {
     /// True exactly when its bytes count against the out-limit.
     fn is_charged(&self) -> bool {
-        matches!(self, Kind::Plain | Kind::Live { .. })
+        matches!(self, Kind::Plain | Kind::Live { .. } | Kind::Rest { is_charged: true, .. })
+    }
+
+    /// How many chats are nowhere but here once they are begun: the box gives them up with their first byte, and main
+    /// keeps those that are confirmed.
+    fn chats_only_here(&self) -> u64 {
+        match self {
+            Kind::Live { .. } => 1,
+            Kind::Kept { upto: Some(_), chats } => *chats,
+            _ => 0,
+        }
     }
 }
 
@@ -159,15 +173,15 @@ impl OutBuf {
         }
     }
 
-    /// Takes every message out of which nothing is written, and leaves the rest of a torn one and the answers.
-    /// What somebody else has is dropped, and so is news.
-    pub fn cut(&mut self) -> Vec<Chat> {
-        self.0.as_deref_mut().map(Room::cut).unwrap_or_default()
+    /// Takes every message of a session out of which nothing is written, and leaves the rest of a torn one and the
+    /// answers. What somebody else has is dropped, and so is news.
+    pub fn cut(&mut self, session: SessionNo) -> Vec<Chat> {
+        self.0.as_deref_mut().map(|room| room.cut(session)).unwrap_or_default()
     }
 
-    /// Drops everything; for a connection that takes nothing any more.
-    pub fn clear(&mut self) {
-        self.0 = None;
+    /// Drops everything; for a connection that takes nothing any more. Answers which chats are torn for good by that.
+    pub fn clear(&mut self) -> Option<Torn> {
+        self.0.take()?.torn()
     }
 
     /// Takes room from the shelf, unless there is some.
@@ -259,7 +273,7 @@ impl Room {
             let Some(piece) = self.pieces.front_mut() else { break };
             if self.front == 0 {
                 match &mut piece.kind {
-                    Kind::Plain | Kind::Greeting | Kind::News => {}
+                    Kind::Plain | Kind::Greeting | Kind::News | Kind::Rest { .. } => {}
                     Kind::Live { ticket, .. } => {
                         written.delivered += 1;
                         written.tickets.extend(ticket.take());
@@ -287,7 +301,7 @@ impl Room {
         }
     }
 
-    fn cut(&mut self) -> Vec<Chat> {
+    fn cut(&mut self, session: SessionNo) -> Vec<Chat> {
         let mut unsent = Vec::new();
         let mut rest = Vec::new();
         let mut pieces = VecDeque::new();
@@ -303,8 +317,14 @@ impl Room {
                 Kind::Kept { .. } | Kind::News if torn == 0 => {}
                 kind => {
                     rest.extend_from_slice(&self.bytes[at..end]);
-                    let kind = if kind.is_charged() { Kind::Plain } else { Kind::Greeting };
-                    self.charged += if kind.is_charged() { end - at } else { 0 };
+                    let (chats, is_charged) = (kind.chats_only_here(), kind.is_charged());
+                    let kind = match kind {
+                        Kind::Rest { .. } => kind,
+                        _ if chats > 0 => Kind::Rest { torn: Torn { session, chats }, is_charged },
+                        _ if is_charged => Kind::Plain,
+                        _ => Kind::Greeting,
+                    };
+                    self.charged += if is_charged { end - at } else { 0 };
                     pieces.push_back(Piece { kind, len: end - at });
                 }
             }
@@ -313,6 +333,14 @@ impl Room {
         }
         (self.bytes, self.head, self.front, self.pieces) = (rest, 0, 0, pieces);
         unsent
+    }
+
+    /// The chats of which a cut has left the rest.
+    fn torn(&self) -> Option<Torn> {
+        match self.pieces.front()?.kind {
+            Kind::Rest { torn, .. } => Some(torn),
+            _ => None,
+        }
     }
 
     fn fits_the_shelf(&self) -> bool {
@@ -335,6 +363,9 @@ fn without_terminator(bytes: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SESSION: SessionNo = SessionNo(7);
+    const TORN_ANSWER: Option<Torn> = Some(Torn { session: SESSION, chats: 3 });
 
     fn filled() -> OutBuf {
         let mut out = OutBuf::default();
@@ -367,9 +398,9 @@ mod tests {
     fn a_cut_gives_back_whole_messages_and_keeps_torn_ones_and_answers() {
         let mut out = filled();
         out.advance(7, &mut Written::default());
-        let unsent = out.cut();
+        let unsent = out.cut(SESSION);
         assert_eq!(bodies(&unsent), [b"two"]);
-        assert_eq!(out.unsent(), b"ne\nanswer\n");
+        assert_eq!((out.unsent(), out.charged()), (&b"ne\nanswer\n"[..], 10));
         out.check_invariants();
     }
 
@@ -377,9 +408,36 @@ mod tests {
     fn a_cut_between_two_messages_tears_neither() {
         let mut out = filled();
         out.advance(6, &mut Written::default());
-        assert_eq!(bodies(&out.cut()), [&b"one"[..], b"two"]);
+        assert_eq!(bodies(&out.cut(SESSION)), [&b"one"[..], b"two"]);
         assert_eq!(out.unsent(), b"answer\n");
         out.check_invariants();
+    }
+
+    #[test]
+    fn what_is_lost_with_the_output_are_the_chats_whose_rest_has_not_gone_out() {
+        let lost = |begun: usize, gone: usize| {
+            let mut out = OutBuf::default();
+            out.kept(Some(Mid(4)), 3, |b| b.extend(b"login\n"));
+            out.live(None, Source::Bytes, |b| b.extend(b"one\n"));
+            out.kept(None, 1, |b| b.extend(b"mid\n"));
+            out.plain(|b| b.extend(b"answer\n"));
+            out.advance(begun, &mut Written::default());
+            out.cut(SESSION);
+            // Another session on the same channel ends before the rest is out.
+            out.live(None, Source::Bytes, |b| b.extend(b"other\n"));
+            assert_eq!(out.cut(SessionNo(8)).len(), 1);
+            out.advance(gone, &mut Written::default());
+            out.check_invariants();
+            out.clear()
+        };
+        assert_eq!(lost(0, 0), None, "nothing is begun");
+        assert_eq!(lost(2, 0), TORN_ANSWER, "the messages of the login answer");
+        assert_eq!(lost(2, 3), TORN_ANSWER);
+        assert_eq!(lost(2, 4), None, "all of it is out");
+        assert_eq!(lost(6, 0), None, "between two");
+        assert_eq!(lost(7, 0), Some(Torn { session: SESSION, chats: 1 }));
+        assert_eq!(lost(11, 0), None, "main has it until it is confirmed");
+        assert_eq!(lost(15, 0), None, "an answer is no chat");
     }
 
     #[test]
@@ -400,7 +458,7 @@ mod tests {
         let mut written = Written::default();
         out.advance(1, &mut written);
         assert_eq!(written.delivered, 0);
-        assert!(out.cut().is_empty());
+        assert!(out.cut(SESSION).is_empty());
         assert_eq!((out.unsent(), out.charged()), (&b"ame\n"[..], 0));
         out.check_invariants();
     }

@@ -203,7 +203,7 @@ fn a_connection_whose_name_is_not_its_own_is_closed() {
     assert_eq!(count(&desk), 0);
     steps(&mut desk, STEPS, &[], &[stale]);
     assert_eq!((count(&desk), desk.heard(stale)), (1, vec![Said::Close]));
-    desk.take(Entry::HandBack { channel: stale, socket: None });
+    desk.take(Entry::HandBack { channel: stale, socket: None, torn: None });
     assert_eq!(desk.session(ann.channel), Some(ann.session), "its namesake is not touched");
 }
 

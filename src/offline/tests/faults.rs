@@ -2,6 +2,7 @@
 
 use crate::channel::{Reason, Stage};
 use crate::ident::{GroupId, UserId};
+use crate::offline::{ControlAsk, Entry, GhostFault, GhostName};
 use crate::protocol::errno::Errno;
 use crate::service::ask::Ask;
 use crate::testing::desk::{Desk, Online};
@@ -333,4 +334,36 @@ fn a_login_on_the_same_channel_in_a_batch_that_has_failed_changes_nothing() {
     desk.finish_all();
     assert!(desk.heard(ann.channel).contains(&Said::Refused(Errno::NotStored)));
     assert_eq!(desk.session(ann.channel), Some(ann.session));
+}
+
+#[test]
+fn a_kick_of_a_user_marked_online_without_a_channel_says_why_the_mark_stays() {
+    let kick = |desk: &mut Desk, user: UserId| {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        desk.take(Entry::Control(ControlAsk::Ghost { who: GhostName::Id(user), reply }));
+        desk.finish();
+        let ghost = answer.try_recv().expect("main answers in the same turn");
+        ghost.map(|ghost| ghost.map(|ghost| ghost.user))
+    };
+    let mut desk = Desk::new();
+    let (ghost, away, here) = (desk.user("ghost"), desk.user("away"), desk.online("here").user);
+    desk.disk.change_user(ghost, |row| row.online = true);
+    for fault in [Fault::Begin, Fault::Write, Fault::Commit] {
+        desk.disk.fail_next(fault);
+        let failed = kick(&mut desk, ghost);
+        assert!(matches!(failed, Err(GhostFault::NotStored(_))), "{fault:?}: {failed:?}");
+        assert!(desk.is_online(ghost), "{fault:?}");
+    }
+    desk.disk.fail_next(Fault::Read);
+    let unread = kick(&mut desk, ghost);
+    assert!(matches!(unread, Err(GhostFault::Unread(_))), "{unread:?}");
+    // Another process holds the lock: nothing has to be written for these.
+    desk.disk.fail_next(Fault::Begin);
+    for user in [away, here] {
+        assert_eq!(kick(&mut desk, user), Ok(None));
+    }
+    desk.disk.heal();
+    assert_eq!(kick(&mut desk, ghost), Ok(Some(ghost)));
+    assert!(!desk.is_online(ghost));
+    assert_eq!(kick(&mut desk, ghost), Ok(None), "once");
 }

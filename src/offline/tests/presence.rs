@@ -343,7 +343,7 @@ fn a_stop_tells_nobody_that_others_go_and_does_not_wait_for_a_delay() {
         desk.finish_all();
         assert_eq!(desk.told(), []);
         for channel in desk.commons.table.occupants().collect::<Vec<_>>() {
-            desk.take(Entry::HandBack { channel, socket: None });
+            desk.take(Entry::HandBack { channel, socket: None, torn: None });
         }
         desk.finish_all();
         assert_eq!(desk.told(), []);

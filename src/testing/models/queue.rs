@@ -17,7 +17,7 @@ const CHANNEL: ChannelId = ChannelId { slot: 0, generation: 1 };
 type Queue = Arc<OfflineQueue<u8>>;
 
 fn socket(number: u8) -> Entry<u8> {
-    Entry::HandBack { channel: CHANNEL, socket: Some(number) }
+    Entry::HandBack { channel: CHANNEL, socket: Some(number), torn: None }
 }
 
 fn ask() -> Ask {

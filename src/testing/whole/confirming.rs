@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::channel::Reason;
+use crate::protocol::line::LineFramer;
 use crate::testing::commons::{ACK_WINDOW, BOX_MESSAGES};
 use crate::testing::memory::Fault;
+use crate::worker::Codec;
 
 /// A chat as its receiver saw it: number, text, whether it was marked as sent again.
 type Seen = (i64, String, bool);
@@ -45,6 +47,13 @@ impl Server {
 
     fn commits(&self) -> u64 {
         self.bench.commons.metrics.commits.value()
+    }
+
+    /// What main believes that a box holds is what it holds.
+    fn expect_usage_of_the_box(&mut self, user: UserId) {
+        let held = self.disk.beside().box_usage(user).unwrap();
+        let believed = self.drain.people.look(user).and_then(|person| person.usage);
+        assert_eq!(believed, Some(held));
     }
 }
 
@@ -296,6 +305,31 @@ fn a_full_box_behind_the_window_is_errno_20() {
 }
 
 #[test]
+fn what_a_line_sender_says_counts_in_the_box_as_what_the_box_holds() {
+    let mut server = Server::new();
+    let ann = server.user("ann");
+    let (_, line) = server.bench.accept_speaking(0, Codec::Line(LineFramer::default()));
+    line.send("bob\n");
+    server.run();
+    for texts in [["one", "two"], ["three", "four"]] {
+        let (_, client, _) = server.confirming(ann);
+        for text in texts {
+            line.send(&format!("ann: {text}\n"));
+        }
+        server.run();
+        client.reset();
+        server.run();
+        server.expect_usage_of_the_box(ann);
+    }
+    let (_, client, again) = server.confirming(ann);
+    assert_eq!(said(&again), ["one", "two", "three", "four"]);
+    confirm(&client, again[2].0);
+    server.run();
+    server.expect_usage_of_the_box(ann);
+    assert_eq!(server.disk.texts(ann).len(), 1);
+}
+
+#[test]
 fn a_client_that_no_longer_confirms_gets_what_is_left_without_numbers() {
     let mut server = Server::new();
     let ann = server.user("ann");
@@ -333,21 +367,67 @@ fn a_chat_to_a_session_whose_login_could_not_be_committed_waits_for_the_next() {
 
 #[test]
 fn what_came_from_the_box_behind_a_confirmation_is_marked_before_it_is_sent() {
-    let mut server = Server::new();
-    let ann = server.user("ann");
-    let (_, _, bob) = server.online("bob");
-    let (_, client, _) = server.confirming(ann);
-    for number in 0..ACK_WINDOW + 2 {
-        bob.send(&chat(ann, &number.to_string()));
+    for commits_before_the_fault in [None, Some(0), Some(1), Some(2)] {
+        let mut server = Server::new();
+        let ann = server.user("ann");
+        let (_, _, bob) = server.online("bob");
+        let (_, client, _) = server.confirming(ann);
+        for number in 0..ACK_WINDOW + 2 {
+            bob.send(&chat(ann, &number.to_string()));
+        }
+        server.run();
+        confirm(&client, live(&client)[1].0);
+        if let Some(good) = commits_before_the_fault {
+            server.disk.fail_after(good, Fault::Commit);
+        }
+        // Looked at before main may commit again: what the client has then must be marked already.
+        let round = |_| {
+            server.main();
+            server.bench.turn();
+            Some(live(&client)).filter(|seen| !seen.is_empty())
+        };
+        let first = (0..ROUNDS_MAX).find_map(round).expect("a confirmation brings more");
+        assert!(first.iter().all(|seen| !seen.2), "it has not been sent before: {first:?}");
+        server.disk.heal();
+        let mut server = server.restarted();
+        let (_, _, again) = server.confirming(ann);
+        assert!(again.iter().all(|seen| seen.2), "{commits_before_the_fault:?}: {again:?}");
     }
-    server.run();
-    confirm(&client, live(&client)[1].0);
-    while live(&client).is_empty() {
+}
+
+#[test]
+fn what_could_not_be_marked_waits_and_nothing_newer_goes_before_it() {
+    for good in 0..4 {
+        let mut server = Server::new();
+        let ann = server.user("ann");
+        let (_, _, bob) = server.online("bob");
+        let (_, client, _) = server.confirming(ann);
+        for number in 0..ACK_WINDOW + 2 {
+            bob.send(&chat(ann, &number.to_string()));
+        }
+        server.run();
+        let mut all = live(&client);
+        confirm(&client, all[3].0);
+        server.disk.fail_after(good, Fault::Commit);
         server.bench.turn();
         server.main();
+        // The window has room: with nothing left in the box, these would go past it.
+        bob.send(&chat(ann, "newer"));
+        bob.send(&chat_with_seq(ann, "newest", 1));
+        server.run();
+        server.disk.heal();
+        server.pass(1);
+        all.extend(live(&client));
+        let mut seen = said(&all);
+        // What could not be kept was refused, and its sender knows.
+        seen.retain(|text| !text.starts_with("new"));
+        assert_eq!(seen, ["0", "1", "2", "3", "4", "5"], "{good} good commits");
+        assert!(all.is_sorted_by(|a, b| a.0 < b.0) && all.iter().all(|seen| !seen.2), "{all:?}");
+        let refused = answers(&bob).iter().filter(|line| line.contains(r#""errno":19"#)).count();
+        assert_eq!(all.len() + refused, 8, "{good} good commits: {all:?}");
+        bob.send(&chat(ann, "at last"));
+        confirm(&client, all.last().unwrap().0);
+        server.run();
+        assert_eq!(said(&live(&client)), ["at last"], "{good} good commits");
     }
-    // The client has more, and the server is killed.
-    let mut server = server.restarted();
-    let (_, _, again) = server.confirming(ann);
-    assert!(again.iter().all(|seen| seen.2), "{again:?}");
 }

@@ -170,6 +170,62 @@ fn the_fd_stays_open_for_the_grace_and_what_is_under_way_still_goes_out() {
     assert!(client.is_closed());
 }
 
+/// What became of the messages of the latest session that ended: delivered, saved, lost.
+fn account(server: &Server) -> (i64, i64, i64) {
+    let account = server.disk.departures().pop().and_then(|departed| departed.completion).unwrap();
+    (account.delivered, account.saved, account.lost)
+}
+
+#[test]
+fn a_message_of_which_the_kernel_never_took_the_rest_is_lost_and_not_delivered() {
+    let stalls: fn(&Client) = |_| ();
+    let reads_on: fn(&Client) = |client| client.take_only(usize::MAX);
+    for (what, then, lost) in [("stalls", stalls, 1), ("reads on", reads_on, 0), ("resets", Client::reset, 1)]
+    {
+        let mut server = Server::new();
+        let (ann, channel, client) = server.online("ann");
+        let (_, _, sender) = server.online("cy");
+        sender.send(&chat(ann, "whole"));
+        server.run();
+        client.take_only(10);
+        for text in ["torn", "not begun"] {
+            sender.send(&chat(ann, text));
+        }
+        server.run();
+        assert!(server.bench.kicker.kick(channel, Reason::Kicked));
+        server.run();
+        assert_eq!(account(&server), (2, 1, 0), "the rest goes out first, if the client reads on");
+        then(&client);
+        server.pass(GRACE_US / SECOND_US + 1);
+        assert!(client.is_closed());
+        assert_eq!(account(&server), (2 - lost, 1, lost), "{what}");
+        assert_eq!(server.bench.commons.metrics.chats_lost.value(), lost as u64);
+    }
+}
+
+#[test]
+fn what_a_torn_login_answer_brought_is_lost_but_for_a_client_that_confirms() {
+    for confirms in [false, true] {
+        let mut server = Server::new();
+        let ann = server.user("ann");
+        let (_, _, sender) = server.online("cy");
+        for text in ["one", "two"] {
+            sender.send(&chat(ann, text));
+        }
+        server.run();
+        let (channel, client) = server.bench.accept();
+        client.take_only(10);
+        client.send(&if confirms { login_with(ann, "ack") } else { login(ann) });
+        server.run();
+        assert!(server.bench.kicker.kick(channel, Reason::Kicked));
+        server.pass(GRACE_US / SECOND_US + 1);
+        assert!(client.is_closed());
+        let kept = server.disk.texts(ann).len();
+        let expected = if confirms { ((0, 2, 0), 2) } else { ((0, 0, 2), 0) };
+        assert_eq!((account(&server), kept), expected, "confirms: {confirms}");
+    }
+}
+
 #[test]
 fn a_logout_that_races_a_kick_ends_once_and_loses_nothing() {
     for kick_first in [false, true] {
