@@ -126,7 +126,7 @@ counters! {
     chats_direct;
     /// Chats that went through main.
     chats_via_main;
-    /// Chats handed to the kernel, from the first byte on.
+    /// Chats handed to the kernel.
     chats_delivered;
     /// Chats among them of which the kernel never took the rest.
     chats_lost;

@@ -148,8 +148,8 @@ pub struct Settlement {
     pub delivered: u64,
 }
 
-/// Chats of a session that went out in part only. From their first byte on they counted as delivered, for their rest
-/// was to go out before anything else.
+/// Chats of a session that went out in part only. They counted as delivered when the session ended, for their rest was
+/// to go out before anything else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Torn {
     /// Which session's.

@@ -28,7 +28,7 @@ pub struct Chat {
 pub enum Custody {
     /// Nowhere: this copy is given back.
     Here,
-    /// In the receiver's box under that number, until its first byte is in the kernel.
+    /// In the receiver's box under that number, until it is in the kernel.
     Box(Mid),
     /// With main under that number, until the client confirms it.
     Unconfirmed {

@@ -1,6 +1,6 @@
 //! The promise behind a `seq`: the answer goes out once every copy of the chat is safe.
 //!
-//! A copy is safe when its first byte is in the kernel or when it is committed to a box. Main counts copies off;
+//! A copy is safe when it is in the kernel or when it is committed to a box. Main counts copies off;
 //! whoever counts the last one off sends the answers. That it was accepted is stored with the last copy, in one
 //! transaction, so that a repetition is known after a restart too.
 

@@ -96,7 +96,7 @@ impl Fake {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
                  CREATE TABLE user (id INTEGER PRIMARY KEY, name TEXT UNIQUE, state TEXT DEFAULT 'offline');
                  CREATE TABLE departure (name TEXT, reason TEXT, offline_us INTEGER, delivered INTEGER);
-                 CREATE TABLE box (user INTEGER, body TEXT);",
+                 CREATE TABLE kept (user INTEGER, body TEXT);",
             )
             .unwrap();
         let state = Arc::new(Mutex::new(State {
@@ -267,7 +267,7 @@ impl State {
             _ => {}
         }
         let Some(receiver) = self.live(to) else {
-            self.database.execute("INSERT INTO box VALUES (?1, ?2)", (to, body)).unwrap();
+            self.database.execute("INSERT INTO kept VALUES (?1, ?2)", (to, body)).unwrap();
             return;
         };
         say(&self.channels[&receiver].stream, body);

@@ -177,10 +177,10 @@ impl<T: Transport> Core<T> {
                 connection.out.advance(count, &mut written);
             }
         }
+        connection.news = None;
+        let unsent = connection.out.cut(session, broken, &mut written);
         self.note_written(id, written);
         let Some(connection) = self.connection(id) else { return };
-        connection.news = None;
-        let unsent = connection.out.cut(session);
         // The user stays for what the channel report says of it, but the session is over.
         let delivered = connection.user.as_mut().map_or(0, |user| {
             user.session = None;

@@ -1,7 +1,8 @@
 //! What waits to be written to one channel: bytes, and where each message in them ends.
 //!
 //! Owned by the channel's worker. The boundaries are what lets a channel leave without tearing or losing a
-//! message: one whose first byte is in the kernel goes out whole, every other one goes back whole.
+//! message: one whose first byte is in the kernel goes out whole as long as the connection lasts, every other one goes
+//! back whole.
 
 use crate::channel::SessionNo;
 use crate::ident::{Mid, UserId};
@@ -77,8 +78,8 @@ impl Kind {
         matches!(self, Kind::Plain | Kind::Live { .. } | Kind::Rest { is_charged: true, .. })
     }
 
-    /// How many chats are nowhere but here once they are begun: the box gives them up with their first byte, and main
-    /// keeps those that are confirmed.
+    /// How many chats are nowhere but here once a cut has found them begun: the box gives them up then, and main keeps
+    /// those that are confirmed.
     fn chats_only_here(&self) -> u64 {
         match self {
             Kind::Live { .. } => 1,
@@ -98,12 +99,29 @@ struct Piece {
 /// What a write has accomplished.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// Chats whose first byte went out.
+    /// Chats that went out.
     pub delivered: u64,
-    /// The newest message of the box whose first byte went out.
+    /// The newest message of the box that went out.
     pub taken_over: Option<Mid>,
-    /// Tickets of chats whose first byte went out.
+    /// Tickets of chats that went out.
     pub tickets: Vec<Arc<Ticket>>,
+}
+
+impl Written {
+    /// A stretch has gone out, or its rest is about to.
+    fn note(&mut self, kind: &mut Kind) {
+        match kind {
+            Kind::Plain | Kind::Greeting | Kind::News | Kind::Rest { .. } => {}
+            Kind::Live { ticket, .. } => {
+                self.delivered += 1;
+                self.tickets.extend(ticket.take());
+            }
+            Kind::Kept { upto, chats } => {
+                self.delivered += *chats;
+                self.taken_over = upto.or(self.taken_over);
+            }
+        }
+    }
 }
 
 /// Rooms for output that no channel needs now. So a channel with nothing to write has none, and one that writes seldom
@@ -174,9 +192,10 @@ impl OutBuf {
     }
 
     /// Takes every message of a session out of which nothing is written, and leaves the rest of a torn one and the
-    /// answers. What somebody else has is dropped, and so is news.
-    pub fn cut(&mut self, session: SessionNo) -> Vec<Chat> {
-        self.0.as_deref_mut().map(|room| room.cut(session)).unwrap_or_default()
+    /// answers. What somebody else has is dropped, and so is news. A torn message counts as written, except on a
+    /// connection that is `broken`: there its rest can never go out, so it goes back too.
+    pub fn cut(&mut self, session: SessionNo, broken: bool, written: &mut Written) -> Vec<Chat> {
+        self.0.as_deref_mut().map(|room| room.cut(session, broken, written)).unwrap_or_default()
     }
 
     /// Drops everything; for a connection that takes nothing any more. Answers which chats are torn for good by that.
@@ -258,9 +277,12 @@ impl Room {
         if self.is_empty() {
             self.bytes.clear();
             self.head = 0;
-        } else if self.head > COMPACT_AT && self.head > self.bytes.len() / 2 {
-            self.bytes.drain(..self.head);
-            self.head = 0;
+        }
+        // The first piece stays whole: it may have to go back.
+        let done = self.head - self.front;
+        if done > COMPACT_AT && done > self.bytes.len() / 2 {
+            self.bytes.drain(..done);
+            self.head -= done;
         }
         let before = self.bytes.len();
         write(&mut self.bytes);
@@ -271,19 +293,6 @@ impl Room {
         self.head += count;
         while count > 0 {
             let Some(piece) = self.pieces.front_mut() else { break };
-            if self.front == 0 {
-                match &mut piece.kind {
-                    Kind::Plain | Kind::Greeting | Kind::News | Kind::Rest { .. } => {}
-                    Kind::Live { ticket, .. } => {
-                        written.delivered += 1;
-                        written.tickets.extend(ticket.take());
-                    }
-                    Kind::Kept { upto, chats } => {
-                        written.delivered += *chats;
-                        written.taken_over = upto.or(written.taken_over);
-                    }
-                }
-            }
             let step = count.min(piece.len - self.front);
             if piece.kind.is_charged() {
                 self.charged -= step;
@@ -291,6 +300,7 @@ impl Room {
             count -= step;
             self.front += step;
             if self.front == piece.len {
+                written.note(&mut piece.kind);
                 self.pieces.pop_front();
                 self.front = 0;
             }
@@ -301,7 +311,7 @@ impl Room {
         }
     }
 
-    fn cut(&mut self, session: SessionNo) -> Vec<Chat> {
+    fn cut(&mut self, session: SessionNo, broken: bool, written: &mut Written) -> Vec<Chat> {
         let mut unsent = Vec::new();
         let mut rest = Vec::new();
         let mut pieces = VecDeque::new();
@@ -310,12 +320,14 @@ impl Room {
         self.charged = 0;
         for piece in self.pieces.drain(..) {
             let end = at + piece.len - torn;
+            let goes_back = torn == 0 || broken;
             match piece.kind {
-                Kind::Live { ticket, source } if torn == 0 => {
-                    unsent.push(Chat::accepted(source.body(&self.bytes[at..end]), ticket));
+                Kind::Live { ticket, source } if goes_back => {
+                    unsent.push(Chat::accepted(source.body(&self.bytes[end - piece.len..end]), ticket));
                 }
-                Kind::Kept { .. } | Kind::News if torn == 0 => {}
-                kind => {
+                Kind::Kept { .. } | Kind::News if goes_back => {}
+                mut kind => {
+                    written.note(&mut kind);
                     rest.extend_from_slice(&self.bytes[at..end]);
                     let (chats, is_charged) = (kind.chats_only_here(), kind.is_charged());
                     let kind = match kind {
@@ -382,23 +394,63 @@ mod tests {
     }
 
     #[test]
-    fn the_first_byte_of_a_message_hands_it_over() {
+    fn the_last_byte_of_a_message_hands_it_over() {
         let mut out = filled();
         let mut written = Written::default();
+        out.advance(5, &mut written);
+        assert_eq!((written.delivered, written.taken_over), (0, None));
         out.advance(1, &mut written);
         assert_eq!((written.delivered, written.taken_over), (1, Some(Mid(4))));
-        out.advance(5, &mut written);
-        assert_eq!(written.delivered, 1, "nothing of the next one");
+        out.advance(3, &mut written);
+        assert_eq!(written.delivered, 1, "not all of the next one");
         out.advance(1, &mut written);
         assert_eq!(written.delivered, 2);
         out.check_invariants();
     }
 
     #[test]
+    fn a_cut_hands_over_what_is_torn_while_the_connection_lasts() {
+        let mut out = filled();
+        let mut written = Written::default();
+        out.advance(1, &mut written);
+        out.cut(SESSION, false, &mut written);
+        assert_eq!((written.delivered, written.taken_over), (1, Some(Mid(4))));
+        out.advance(5, &mut written);
+        assert_eq!(written.delivered, 1, "counted already");
+        out.check_invariants();
+    }
+
+    #[test]
+    fn a_cut_of_a_broken_connection_gives_back_what_is_torn() {
+        let mut out = filled();
+        let mut written = Written::default();
+        out.advance(1, &mut written);
+        assert_eq!(bodies(&out.cut(SESSION, true, &mut written)), [&b"one"[..], b"two"]);
+        assert_eq!((written.delivered, written.taken_over), (0, None), "the box still has it");
+
+        let mut out = filled();
+        out.advance(7, &mut written);
+        assert_eq!(bodies(&out.cut(SESSION, true, &mut written)), [&b"one"[..], b"two"], "whole");
+        assert_eq!(written.taken_over, Some(Mid(4)));
+        out.check_invariants();
+    }
+
+    #[test]
+    fn a_torn_message_is_whole_in_the_buffer_however_much_was_written_before_it() {
+        let mut out = OutBuf::default();
+        out.plain(|b| b.resize(2 * COMPACT_AT, b' '));
+        out.live(None, Source::Bytes, |b| b.extend(b"torn\n"));
+        out.advance(2 * COMPACT_AT + 2, &mut Written::default());
+        out.live(None, Source::Bytes, |b| b.extend(b"next\n"));
+        out.check_invariants();
+        assert_eq!(bodies(&out.cut(SESSION, true, &mut Written::default())), [&b"torn"[..], b"next"]);
+    }
+
+    #[test]
     fn a_cut_gives_back_whole_messages_and_keeps_torn_ones_and_answers() {
         let mut out = filled();
         out.advance(7, &mut Written::default());
-        let unsent = out.cut(SESSION);
+        let unsent = out.cut(SESSION, false, &mut Written::default());
         assert_eq!(bodies(&unsent), [b"two"]);
         assert_eq!((out.unsent(), out.charged()), (&b"ne\nanswer\n"[..], 10));
         out.check_invariants();
@@ -408,7 +460,7 @@ mod tests {
     fn a_cut_between_two_messages_tears_neither() {
         let mut out = filled();
         out.advance(6, &mut Written::default());
-        assert_eq!(bodies(&out.cut(SESSION)), [&b"one"[..], b"two"]);
+        assert_eq!(bodies(&out.cut(SESSION, false, &mut Written::default())), [&b"one"[..], b"two"]);
         assert_eq!(out.unsent(), b"answer\n");
         out.check_invariants();
     }
@@ -422,10 +474,10 @@ mod tests {
             out.kept(None, 1, |b| b.extend(b"mid\n"));
             out.plain(|b| b.extend(b"answer\n"));
             out.advance(begun, &mut Written::default());
-            out.cut(SESSION);
+            out.cut(SESSION, false, &mut Written::default());
             // Another session on the same channel ends before the rest is out.
             out.live(None, Source::Bytes, |b| b.extend(b"other\n"));
-            assert_eq!(out.cut(SessionNo(8)).len(), 1);
+            assert_eq!(out.cut(SessionNo(8), false, &mut Written::default()).len(), 1);
             out.advance(gone, &mut Written::default());
             out.check_invariants();
             out.clear()
@@ -458,7 +510,7 @@ mod tests {
         let mut written = Written::default();
         out.advance(1, &mut written);
         assert_eq!(written.delivered, 0);
-        assert!(out.cut(SESSION).is_empty());
+        assert!(out.cut(SESSION, false, &mut Written::default()).is_empty());
         assert_eq!((out.unsent(), out.charged()), (&b"ame\n"[..], 0));
         out.check_invariants();
     }

@@ -227,6 +227,35 @@ fn what_a_torn_login_answer_brought_is_lost_but_for_a_client_that_confirms() {
 }
 
 #[test]
+fn what_a_broken_connection_has_torn_goes_back_with_the_rest() {
+    let mut server = Server::new();
+    let ann = server.user("ann");
+    let (_, _, sender) = server.online("cy");
+    let (_, client) = server.bench.accept();
+    client.send(&login(ann));
+    server.run();
+    client.take_only(10);
+    for text in ["torn", "not begun"] {
+        sender.send(&chat(ann, text));
+    }
+    server.run();
+    client.reset();
+    server.run();
+    assert_eq!(account(&server), (0, 2, 0));
+    assert_eq!(texts(&server.disk.texts(ann)), ["torn", "not begun"]);
+
+    // The login answer that brings them is torn as well.
+    let (_, client) = server.bench.accept();
+    client.take_only(10);
+    client.send(&login(ann));
+    server.run();
+    client.reset();
+    server.run();
+    assert_eq!(account(&server), (0, 0, 0));
+    assert_eq!(texts(&server.disk.texts(ann)), ["torn", "not begun"], "the box has kept them");
+}
+
+#[test]
 fn a_logout_that_races_a_kick_ends_once_and_loses_nothing() {
     for kick_first in [false, true] {
         let mut server = with_grace(0);
