@@ -45,8 +45,6 @@ pub(crate) enum Owed {
     Epoch { user: UserId, epoch: Epoch },
     /// An accepted message goes to the box.
     Keep(Box<Keeping>),
-    /// Messages of the box were sent to a client that confirms.
-    MarkSent { user: UserId, upto: Mid },
     /// Messages of the box were taken over by the client's connection, or confirmed by the client.
     DropKept { user: UserId, upto: Mid },
 }
@@ -76,6 +74,9 @@ pub(crate) enum Effect {
     /// A chat that was put into the box goes to the client that has to confirm it, if it is committed; else it was
     /// never sent.
     Deliver { worker: usize, letter: Mail, user: UserId, key: EndKey, mid: Mid },
+    /// Messages of the box go to the client that has to confirm them and then perhaps more, if their mark is committed;
+    /// else none was sent since that one.
+    Refill { worker: usize, letters: Vec<Mail>, user: UserId, key: EndKey, sent: Mid },
     /// A request of a channel is through; an error besides if it is not committed.
     GoOn { asker: Asker },
     /// A login's letter if it is committed; else the session never was.
@@ -166,7 +167,7 @@ impl<St: Storage> Batch<St> {
                 }
                 false
             }
-            Effect::Deliver { key: other, .. } => *other != key,
+            Effect::Deliver { key: other, .. } | Effect::Refill { key: other, .. } => *other != key,
             _ => true,
         });
         taken
@@ -316,7 +317,6 @@ fn carry_out<St: Storage>(store: &mut St, rows: &mut IdMap<EndKey, DepartureId>,
                 store.accept(*acceptance, *at_ms)?;
             }
         }
-        Owed::MarkSent { user, upto } => store.mark_sent(*user, *upto)?,
         Owed::DropKept { user, upto } => {
             store.drop_kept(*user, *upto)?;
         }

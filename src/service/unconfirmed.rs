@@ -9,7 +9,7 @@ use super::storage::{BoxUsage, Kept, Storage};
 use crate::ident::{Mid, UserId};
 use crate::offline::Mail;
 use crate::offline::batch::{Effect, EndKey, Keeping, Owed};
-use crate::offline::drain::Drain;
+use crate::offline::drain::{Drain, RETRY_US};
 use crate::protocol::errno::Errno;
 use std::collections::VecDeque;
 
@@ -80,6 +80,14 @@ impl Unconfirmed {
         {
             self.bytes -= flight.bytes;
         }
+    }
+
+    /// Takes back all that was sent since that one.
+    fn unsend_above(&mut self, sent: Mid) {
+        while let Some(flight) = self.under_way.pop_back_if(|flight| flight.mid > sent) {
+            self.bytes -= flight.bytes;
+        }
+        self.sent = sent;
     }
 
     fn confirm(&mut self, upto: Mid) -> Confirmation {
@@ -231,24 +239,35 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let kept = self.batch.attempt(|store| store.kept(user, sent, count, bytes))?;
         let last = kept.last().map(|kept| kept.mid);
-        let more = match last {
-            Some(last) => !self.batch.attempt(|store| store.kept(user, last, 1, 0))?.is_empty(),
-            None => false,
-        };
+        let batch = self.batch.number();
         let person = self.people.find(user)?;
         let (session, unconfirmed) = (person.session.as_mut()?, person.unconfirmed.as_mut()?);
-        session.backlog = more.then(|| last.unwrap_or(sent));
+        // What comes meanwhile goes into the box, until a look behind the commit finds nothing there.
+        session.backlog = last;
+        let Some(upto) = last else { return Some(()) };
         unconfirmed.send_kept(&kept);
         let (key, worker) = ((session.channel, session.number), session.worker);
-        session.addressed = Some(self.batch.number());
+        session.addressed = Some(batch);
         // They go out behind the commit of their mark: a crash in between would have them come again without it.
-        if let Some(upto) = last {
-            self.batch.owe(Owed::MarkSent { user, upto });
-        }
-        for kept in kept {
-            self.batch.then(Effect::Post { worker, letter: letter(user, key, numbered_kept(kept)) });
-        }
+        self.batch.attempt(|store| store.mark_sent(user, upto));
+        let letters = kept.into_iter().map(|kept| letter(user, key, numbered_kept(kept))).collect();
+        self.batch.then(Effect::Refill { worker, letters, user, key, sent });
         Some(())
+    }
+
+    /// The batch that was to mark messages of the box as sent has failed: they never were, and are looked for again.
+    pub(crate) fn unsend_kept(&mut self, user: UserId, key: EndKey, sent: Mid) {
+        let Some(person) = self.people.find(user) else { return };
+        let Some(unconfirmed) = person.unconfirmed.as_mut().filter(|unconfirmed| unconfirmed.key == key)
+        else {
+            return;
+        };
+        unconfirmed.unsend_above(sent);
+        if let Some(session) = &mut person.session {
+            session.backlog = Some(sent);
+            self.refills.push(user);
+            self.refill_at_us = self.now.mono_us + RETRY_US;
+        }
     }
 }
 

@@ -351,3 +351,27 @@ fn what_came_from_the_box_behind_a_confirmation_is_marked_before_it_is_sent() {
     let (_, _, again) = server.confirming(ann);
     assert!(again.iter().all(|seen| seen.2), "{again:?}");
 }
+
+#[test]
+fn what_could_not_be_marked_is_not_sent_and_nothing_newer_overtakes_it() {
+    let mut server = Server::new();
+    let ann = server.user("ann");
+    let (_, _, bob) = server.online("bob");
+    let (_, client, _) = server.confirming(ann);
+    for number in 0..ACK_WINDOW + 2 {
+        bob.send(&chat(ann, &number.to_string()));
+    }
+    server.run();
+    server.disk.set_full(true);
+    confirm(&client, live(&client)[1].0);
+    server.run();
+    assert_eq!(live(&client), []);
+    server.disk.set_full(false);
+    bob.send(&chat(ann, "newer"));
+    server.pass(1);
+    let more = live(&client);
+    assert_eq!(said(&more), ["4", "5"]);
+    confirm(&client, more[1].0);
+    server.run();
+    assert_eq!(said(&live(&client)), ["newer"]);
+}
