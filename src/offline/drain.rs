@@ -343,7 +343,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 Effect::Deliver { worker, letter, .. } if committed => put(worker, letter),
                 Effect::Deliver { user, key, mid, .. } => self.unsend(user, key, mid),
                 Effect::Refill { worker, letters, user, .. } if committed => {
-                    letters.into_iter().for_each(|letter| put(worker, letter));
+                    for letter in letters {
+                        put(worker, letter);
+                    }
                     self.refills.push(user);
                 }
                 Effect::Refill { user, key, sent, .. } => self.unsend_kept(user, key, sent),
