@@ -15,7 +15,9 @@ mod storage;
 mod tables;
 mod transaction;
 
-pub(crate) use disk::{Disk, Fault, text};
+pub(crate) use disk::{Disk, text};
+#[cfg(test)]
+pub(crate) use disk::{Fault, Standing};
 pub(crate) use transaction::MemoryStore;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::ident::UserId;
 use crate::service::storage::{DepartureRow, UserRow};
 use crate::service::ticket::Acceptance;
 use crate::sync::{Arc, Lock};
+use std::collections::BTreeMap;
 
 /// What outlives a server: the committed rows, and the faults that are to come. Copies are the same disk.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,18 @@ pub(crate) enum Fault {
     Read,
     Write,
     Commit,
+}
+
+/// A user, as committed.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) row: UserRow,
+    /// What was ever written of their sessions.
+    pub(crate) tally: Tally,
+    /// Messages in the box.
+    pub(crate) kept: usize,
+    /// The most that it has held, also within a transaction.
+    pub(crate) kept_at_most: usize,
 }
 
 impl Disk {
@@ -113,14 +126,15 @@ impl Disk {
         newer.map(|(number, departed)| (*number, departed.row.clone())).collect()
     }
 
-    /// Every user as committed, with what was written of their sessions and the most that their box has held, also
-    /// within a transaction.
-    pub(crate) fn standing(&self) -> Vec<(UserRow, Tally, usize)> {
+    /// Every user as committed.
+    pub(crate) fn standing(&self) -> Vec<Standing> {
         let platter = self.0.lock();
         let tables = &platter.tables;
-        let of = |row: &UserRow| {
-            let tally = tables.tallies.get(&row.id).copied().unwrap_or_default();
-            (row.clone(), tally, tables.fullest.get(&row.id).copied().unwrap_or(0))
+        let of = |row: &UserRow| Standing {
+            row: row.clone(),
+            tally: tables.tallies.get(&row.id).copied().unwrap_or_default(),
+            kept: tables.boxes.get(&row.id).map_or(0, BTreeMap::len),
+            kept_at_most: tables.fullest.get(&row.id).copied().unwrap_or(0),
         };
         tables.users.values().map(of).collect()
     }
