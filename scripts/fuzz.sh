@@ -1,6 +1,7 @@
 #!/bin/bash
 # Looks for inputs that break a property, with libFuzzer, from the corpus in fuzz/corpus:
 #     scripts/fuzz.sh [TARGET|all] [SECONDS]
+#     scripts/fuzz.sh quick [SECONDS]     every target, 4 s each, built in a minute and slower: that all of it works
 # Without arguments: every target, 60 s each. Works with the toolchain that is there, no nightly needed. New inputs go to
 # target/fuzz/corpus, what breaks to target/fuzz/found; what is worth keeping belongs into fuzz/corpus, where every test
 # run replays it.
@@ -9,6 +10,12 @@ cd "$(dirname "$0")/.."
 
 wanted=${1:-all}
 seconds=${2:-60}
+profile=release
+if [ "$wanted" = quick ]; then
+    wanted=all
+    seconds=${2:-4}
+    profile=quick
+fi
 
 # What `cargo fuzz` would pass, but for the sanitizers, which stable has not: this crate has no unsafe code to watch.
 flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
@@ -17,7 +24,7 @@ flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 # With a target named, flags leave build scripts alone.
 host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS=$flags CARGO_TARGET_DIR=target/fuzz \
-    cargo build --release --manifest-path fuzz/Cargo.toml --target "$host" --bins
+    cargo build --locked --profile "$profile" --manifest-path fuzz/Cargo.toml --target "$host" --bins
 
 broken=()
 mkdir -p target/fuzz/found
@@ -26,7 +33,7 @@ for program in fuzz/targets/*.rs; do
     [ "$wanted" = all ] || [ "$wanted" = "$target" ] || continue
     printf '\n== %s, %s s\n' "$target" "$seconds"
     mkdir -p "target/fuzz/corpus/$target"
-    "target/fuzz/$host/release/$target" -max_total_time="$seconds" -max_len=4096 -timeout=20 -rss_limit_mb=2048 \
+    "target/fuzz/$host/$profile/$target" -max_total_time="$seconds" -max_len=4096 -timeout=20 -rss_limit_mb=2048 \
         -verbosity=0 -print_final_stats=1 -artifact_prefix="target/fuzz/found/$target-" \
         "target/fuzz/corpus/$target" "fuzz/corpus/$target" || broken+=("$target")
     ran=yes

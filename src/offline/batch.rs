@@ -71,9 +71,12 @@ pub(crate) enum Effect {
     Post { worker: usize, letter: Mail },
     /// A letter if it is committed, another if not.
     Commit { worker: usize, letter: Mail, otherwise: Mail },
-    /// A chat that was put into the box, or marked there, goes to the client that has to confirm it, if that is
-    /// committed; else it was never sent.
+    /// A chat that was put into the box goes to the client that has to confirm it, if it is committed; else it was
+    /// never sent.
     Deliver { worker: usize, letter: Mail, user: UserId, key: EndKey, mid: Mid },
+    /// Messages of the box go to the client that has to confirm them and then perhaps more, if their mark is committed;
+    /// else none was sent since that one.
+    Refill { worker: usize, letters: Vec<Mail>, user: UserId, key: EndKey, sent: Mid },
     /// A request of a channel is through; an error besides if it is not committed.
     GoOn { asker: Asker },
     /// A login's letter if it is committed; else the session never was.
@@ -164,7 +167,7 @@ impl<St: Storage> Batch<St> {
                 }
                 false
             }
-            Effect::Deliver { key: other, .. } => *other != key,
+            Effect::Deliver { key: other, .. } | Effect::Refill { key: other, .. } => *other != key,
             _ => true,
         });
         taken

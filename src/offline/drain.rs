@@ -42,7 +42,7 @@ pub const BATCH_MAX: usize = 1024;
 /// How long a batch collects entries at most, in microseconds.
 pub const BATCH_US: u64 = 5_000;
 /// How long main sleeps at most while writes are owed, in microseconds.
-const RETRY_US: u64 = 100_000;
+pub(crate) const RETRY_US: u64 = 100_000;
 /// Groups whose members are remembered.
 const GROUPS_MAX: usize = 4096;
 /// The share of all names from which on lingering channels close early, in percent.
@@ -117,6 +117,8 @@ pub struct Drain<St, S> {
     pub(super) committing: Vec<EndKey>,
     /// Sessions that have taken over all they were sent of their box.
     pub(crate) refills: Vec<UserId>,
+    /// Until then nobody is sent more of a box, because a commit has failed (monotonic, in microseconds).
+    pub(crate) refill_at_us: u64,
     pub(super) drained: u64,
     pub(super) stages: Stages,
     /// Departures in the batch under way.
@@ -150,6 +152,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             seated: 0,
             committing: Vec::new(),
             refills: Vec::new(),
+            refill_at_us: 0,
             drained: 0,
             stages: Stages::default(),
             departures: 0,
@@ -341,6 +344,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 }
                 Effect::Deliver { worker, letter, .. } if committed => put(worker, letter),
                 Effect::Deliver { user, key, mid, .. } => self.unsend(user, key, mid),
+                Effect::Refill { worker, letters, user, .. } if committed => {
+                    for letter in letters {
+                        put(worker, letter);
+                    }
+                    self.refills.push(user);
+                }
+                Effect::Refill { user, key, sent, .. } => self.unsend_kept(user, key, sent),
                 Effect::GoOn { asker } => {
                     let worker = self.around.table.worker(asker.channel);
                     put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));

@@ -110,7 +110,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Looks at everything at once while everybody rests; the workers still have to answer.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn look_around(&mut self) {
         self.reconciler.at_rest = true;
         self.reconciler.users.begin_anew();
@@ -120,7 +120,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// The server is no more known to rest.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn looked_around(&mut self) {
         self.reconciler.at_rest = false;
     }

@@ -175,7 +175,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.end_previous(channel, number);
             if self.people.find(login.user).is_some_and(|person| person.holds_messages()) {
                 if let Some(person) = self.people.find(login.user) {
-                    person.park(login);
+                    person.park_first(login);
                 }
                 return;
             }

@@ -303,7 +303,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// Sends more of the box to those who have taken over all they were sent.
     pub(crate) fn refill(&mut self) {
-        let mut users = std::mem::take(&mut self.refills).into_iter();
+        if self.now.mono_us < self.refill_at_us {
+            return;
+        }
+        let mut users = std::mem::take(&mut self.refills);
+        // Twice in one turn would be to look behind what is not committed yet.
+        users.sort_unstable();
+        users.dedup();
+        let mut users = users.into_iter();
         while let Some(user) = users.next() {
             if self.refill_one(user).is_none() {
                 // The store cannot be read now; the next batch tries again.

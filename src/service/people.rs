@@ -155,6 +155,12 @@ impl Person {
         self.waiting.get_or_insert_default().parked.push_back(login);
     }
 
+    /// The same for a login that has ended the session itself: it would fail and have changed something if another took
+    /// the place meanwhile.
+    pub(crate) fn park_first(&mut self, login: Login) {
+        self.waiting.get_or_insert_default().parked.push_front(login);
+    }
+
     /// True exactly when logins wait for a settlement.
     pub(crate) fn has_parked(&self) -> bool {
         self.waiting.as_deref().is_some_and(|waiting| !waiting.parked.is_empty())

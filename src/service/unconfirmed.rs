@@ -9,7 +9,7 @@ use super::storage::{BoxUsage, Kept, Storage};
 use crate::ident::{Mid, UserId};
 use crate::offline::Mail;
 use crate::offline::batch::{Effect, EndKey, Keeping, Owed};
-use crate::offline::drain::Drain;
+use crate::offline::drain::{Drain, RETRY_US};
 use crate::protocol::errno::Errno;
 use std::collections::VecDeque;
 
@@ -73,14 +73,21 @@ impl Unconfirmed {
         }
     }
 
-    /// Takes a message back that was not sent after all. Its number may still be.
+    /// Takes a message back that could not be put into the box after all.
     fn unsend(&mut self, mid: Mid) {
-        self.sent = self.sent.min(Mid(mid.0 - 1));
         if let Some(at) = self.under_way.iter().position(|flight| flight.mid == mid)
             && let Some(flight) = self.under_way.remove(at)
         {
             self.bytes -= flight.bytes;
         }
+    }
+
+    /// Takes back all that was sent since that one.
+    fn unsend_above(&mut self, sent: Mid) {
+        while let Some(flight) = self.under_way.pop_back_if(|flight| flight.mid > sent) {
+            self.bytes -= flight.bytes;
+        }
+        self.sent = sent;
     }
 
     fn confirm(&mut self, upto: Mid) -> Confirmation {
@@ -159,19 +166,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.batch.then(Effect::Deliver { worker, letter, user, key, mid });
     }
 
-    /// The batch that was to put a message into the box, or to mark it there, has failed: it was never sent. If it is in
-    /// the box, it goes from there before anything newer.
+    /// The batch that was to put a message into the box has failed: it was never sent.
     pub(crate) fn unsend(&mut self, user: UserId, key: EndKey, mid: Mid) {
-        let Some(person) = self.people.find(user) else { return };
-        let Some(unconfirmed) = person.unconfirmed.as_mut().filter(|unconfirmed| unconfirmed.key == key)
-        else {
-            return;
-        };
-        unconfirmed.unsend(mid);
-        if let Some(session) = person.session.as_mut() {
-            let before = unconfirmed.sent;
-            session.backlog = Some(session.backlog.map_or(before, |sent| sent.min(before)));
-            self.refills.push(user);
+        let unconfirmed = self.people.find(user).and_then(|person| person.unconfirmed.as_mut());
+        if let Some(unconfirmed) = unconfirmed.filter(|unconfirmed| unconfirmed.key == key) {
+            unconfirmed.unsend(mid);
         }
     }
 
@@ -242,25 +241,35 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let kept = self.batch.attempt(|store| store.kept(user, sent, count, bytes))?;
         let last = kept.last().map(|kept| kept.mid);
-        if let Some(upto) = last {
-            self.batch.attempt(|store| store.mark_sent(user, upto))?;
-            // Whether there is more is looked up when these have gone. Until then, what is newer waits behind them.
-            self.refills.push(user);
-        }
         let batch = self.batch.number();
         let person = self.people.find(user)?;
         let (session, unconfirmed) = (person.session.as_mut()?, person.unconfirmed.as_mut()?);
+        // What comes meanwhile goes into the box, until a look behind the commit finds nothing there.
         session.backlog = last;
-        session.addressed = Some(batch);
+        let Some(upto) = last else { return Some(()) };
         unconfirmed.send_kept(&kept);
         let (key, worker) = ((session.channel, session.number), session.worker);
+        session.addressed = Some(batch);
         // They go out behind the commit of their mark: a crash in between would have them come again without it.
-        for kept in kept {
-            let mid = kept.mid;
-            let letter = letter(user, key, numbered_kept(kept));
-            self.batch.then(Effect::Deliver { worker, letter, user, key, mid });
-        }
+        self.batch.attempt(|store| store.mark_sent(user, upto));
+        let letters = kept.into_iter().map(|kept| letter(user, key, numbered_kept(kept))).collect();
+        self.batch.then(Effect::Refill { worker, letters, user, key, sent });
         Some(())
+    }
+
+    /// The batch that was to mark messages of the box as sent has failed: they never were, and are looked for again.
+    pub(crate) fn unsend_kept(&mut self, user: UserId, key: EndKey, sent: Mid) {
+        let Some(person) = self.people.find(user) else { return };
+        let Some(unconfirmed) = person.unconfirmed.as_mut().filter(|unconfirmed| unconfirmed.key == key)
+        else {
+            return;
+        };
+        unconfirmed.unsend_above(sent);
+        if let Some(session) = &mut person.session {
+            session.backlog = Some(sent);
+            self.refills.push(user);
+            self.refill_at_us = self.now.mono_us + RETRY_US;
+        }
     }
 }
 

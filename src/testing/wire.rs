@@ -104,6 +104,11 @@ impl Client {
         line.room = line.room.saturating_add(bytes);
     }
 
+    /// True exactly when the kernel takes more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.borrow().room > 0
+    }
+
     /// The kernel takes no more than so many bytes with the server's next write.
     pub(crate) fn shorten_next_write(&self, bytes: usize) {
         self.0.borrow_mut().next_write = bytes.max(1);

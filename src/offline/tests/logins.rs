@@ -221,6 +221,23 @@ fn a_login_as_the_same_user_waits_for_what_the_session_before_left() {
 }
 
 #[test]
+fn a_login_on_the_same_channel_keeps_its_place_from_those_who_wait_for_a_look() {
+    let mut desk = Desk::rejecting();
+    let ann = desk.online("ann");
+    let other = desk.connect();
+    desk.log_in(ann.user, other);
+    desk.log_in(ann.user, ann.channel);
+    desk.finish_all();
+    desk.settle(ann, vec![]);
+    desk.finish_all();
+    assert!(desk.heard(ann.channel).contains(&Said::welcome(ann.user, &[])));
+    assert_eq!(desk.heard(other), []);
+    desk.take(Entry::Probed { channel: ann.channel, user: ann.user });
+    desk.finish_all();
+    assert_eq!(desk.heard(other), [Said::Refused(Errno::AlreadyOnline)]);
+}
+
+#[test]
 fn a_client_that_has_ended_its_side_is_greeted_without_a_session_and_sends_nobody_away() {
     let mut desk = Desk::new();
     let (ann, bob) = (desk.online("ann"), desk.online("bob"));

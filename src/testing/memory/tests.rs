@@ -1,6 +1,12 @@
 //! The made-up store answers as the real one: one script, both stores, the same answers.
 
+use super::tables::Departed;
 use super::*;
+use crate::channel::Reason;
+use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::service::storage::{Completion, DepartureId, DepartureRow, Lookup, Storage, Stored};
+use crate::service::ticket::Acceptance;
+use crate::service::tokens::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
 use crate::store::{Durability, Filter, History, SqliteStore};
 use std::fmt::Debug;
 

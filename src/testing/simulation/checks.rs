@@ -6,6 +6,7 @@ use crate::channel::{Reason, Stage};
 use crate::ident::UserId;
 use crate::service::storage::DepartureRow;
 use crate::testing::commons::BOX_MESSAGES;
+use crate::testing::memory::Standing;
 use crate::testing::words::SECOND_US;
 
 /// Messages that a box may hold beyond its bound: those that were accepted before it was full.
@@ -14,6 +15,8 @@ const BEYOND_MAX: usize = 200;
 const QUEUE_MAX: usize = 2000;
 /// How late a worker may look at the login clock, in milliseconds.
 const LATE_LOOK_MS: i64 = 1000;
+/// Looks at every connection until all that was said is taken, and answered.
+const ROUNDS_OF_READING: usize = 20;
 /// Looks into a box until it is empty.
 const LOOKS_MAX: usize = 400;
 
@@ -28,6 +31,10 @@ impl World {
         for number in &self.active {
             let line = &self.lines[*number];
             let Some(channel) = line.channel else { continue };
+            assert!(
+                line.is_sent_away || !line.is_ended_by_the_server(),
+                "{channel} is ended without a goodbye"
+            );
             match self.stage(channel) {
                 Stage::Free => assert!(line.client.is_closed(), "{channel} is free and its fd is open"),
                 Stage::Open | Stage::Live(_) => {
@@ -52,23 +59,27 @@ impl World {
         live.sort_unstable();
         let standing = self.server.disk.standing();
         let online: Vec<UserId> =
-            standing.iter().filter(|(row, ..)| row.online).map(|(row, ..)| row.id).collect();
+            standing.iter().filter(|user| user.row.online).map(|user| user.row.id).collect();
         assert_eq!(online, live, "the rows say who is online, the table who has a live channel");
     }
 
     /// After every commit: each session that began has ended once, or goes on.
     pub(super) fn check_rows(&mut self) {
-        for (row, tally, kept) in self.server.disk.standing() {
+        let now_us = self.at_us();
+        for Standing { row, tally, kept, kept_at_most } in self.server.disk.standing() {
+            self.sight.note(&row, now_us);
+            let takes_nothing = !row.online && kept >= BOX_MESSAGES as usize;
+            self.shadow.note_box(row.id, takes_nothing, now_us);
             let name = &row.name;
             assert_eq!(
                 tally.begun,
                 tally.ended + u64::from(row.online),
                 "{name}: every session has one row of the history, in the transaction in which it ends"
             );
-            if kept >= BOX_MESSAGES as usize {
+            if kept_at_most >= BOX_MESSAGES as usize {
                 self.shadow.overfull.insert(row.id);
             }
-            assert!(kept <= BOX_MESSAGES as usize + BEYOND_MAX, "the box of {name} is bounded");
+            assert!(kept_at_most <= BOX_MESSAGES as usize + BEYOND_MAX, "the box of {name} is bounded");
         }
         for (number, row) in self.server.disk.departures_above(self.last_row) {
             self.last_row = number;
@@ -104,15 +115,30 @@ impl World {
         if self.server.drain.is_settled() {
             assert!(self.is_quiet());
             self.check_states();
+            self.check_views();
         }
         let reconciled = self.server.bench.commons.metrics.reconciled.value();
         assert_eq!(reconciled, 0, "the reconciler finds nothing");
     }
 
+    /// Whoever takes what they are told knows how their friends are.
+    fn check_views(&self) {
+        let now_us = self.at_us();
+        for line in self.active.iter().map(|number| &self.lines[*number]) {
+            let is_live = line.channel.is_some_and(|channel| matches!(self.stage(channel), Stage::Live(_)));
+            let Some(watcher) = line.user.filter(|_| is_live && line.client.has_room()) else { continue };
+            if self.people.get(&watcher).is_some_and(|person| person.watches) {
+                self.sight.is_told(&line.view, watcher, now_us);
+            }
+        }
+    }
+
     /// The end: the disk is well, everybody comes once more, takes everything, and goes.
     pub(super) fn end(&mut self) {
         self.tell(|| "the end begins: the disk is well, everybody goes".into());
+        self.is_ending = true;
         self.server.disk.heal();
+        let witnesses = self.witnesses();
         for number in self.active.clone() {
             if !self.lines[number].dead {
                 self.resets(number);
@@ -125,14 +151,44 @@ impl World {
         }
         self.let_grace_pass();
         self.shadow.is_kept();
-        if self.is_calm {
+        if self.trouble == 0 {
             self.shadow.is_complete();
+        }
+        for (number, complaints) in witnesses {
+            self.shadow.is_complete_but_for(number, complaints);
         }
         for line in self.active.iter().map(|number| &self.lines[*number]) {
             assert!(line.channel.is_none() || line.client.is_closed(), "every fd is closed after the grace");
         }
         assert_eq!(self.server.drain.left_over(), [], "nothing is left of those who have gone");
         self.server.check_invariants();
+    }
+
+    /// Connections of this run of the server on which everything was taken, and what went wrong was said: those that
+    /// are still there when everybody has taken everything, and those that the client has ended in order. With how many
+    /// chats were not taken.
+    fn witnesses(&mut self) -> Vec<(usize, usize)> {
+        // What lies in front of somebody who has fallen silent is neither handed over nor kept.
+        for number in self.lines_that(|line| !line.dead && line.silent) {
+            self.resets(number);
+        }
+        for _ in 0..ROUNDS_OF_READING {
+            for number in self.lines_that(|line| !line.dead && !line.silent) {
+                self.lines[number].carry(usize::MAX);
+                self.reads(number, u64::MAX);
+            }
+            self.rest();
+        }
+        let all = self.lines.iter().enumerate();
+        let witnesses = all.filter(|(_, line)| {
+            let is_here = !line.dead && !line.silent && line.outgoing.is_empty();
+            let is_taken = line.channel.is_some() && !line.is_sent_away && line.torn().is_empty();
+            let is_present = line
+                .channel
+                .is_some_and(|channel| matches!(self.stage(channel), Stage::Open | Stage::Live(_)));
+            is_taken && (is_here && is_present || line.has_ended_in_order())
+        });
+        witnesses.map(|(number, line)| (number, line.complaints)).collect()
     }
 
     fn let_grace_pass(&mut self) {

@@ -3,11 +3,12 @@
 //! The network between them delays: bytes leave the client when the scheduler says so, in pieces of any size, and what
 //! the server has written is read the same way. What is written counts from its first byte, as in the kernel.
 
+use super::sight::View;
 use crate::channel::ChannelId;
-use crate::ident::UserId;
+use crate::ident::{Epoch, UserId};
 use crate::testing::wire::Client;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// A chat as a stream brings it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +27,8 @@ pub(super) enum Heard {
         user: UserId,
         token: Option<String>,
         kept: Vec<Seen>,
+        /// The friends, and whether each is online.
+        friends: Vec<(UserId, bool)>,
     },
     Refused,
     Chat(Seen),
@@ -35,11 +38,14 @@ pub(super) enum Heard {
         errno: i64,
         full: Vec<UserId>,
     },
+    /// A chat without `seq` was not taken.
+    Complaint,
     Ping,
     Goodbye,
     Presence {
         of: UserId,
-        epoch: i64,
+        online: bool,
+        epoch: Epoch,
     },
     Other,
 }
@@ -98,8 +104,16 @@ pub(super) struct Line {
     pub(super) asked: VecDeque<Option<String>>,
     /// Whose login was asked last.
     pub(super) asked_for: Option<UserId>,
-    /// The latest epoch that was told of each friend.
-    pub(super) epochs: BTreeMap<UserId, i64>,
+    /// When it was.
+    pub(super) asked_us: u64,
+    /// What its session was told of friends.
+    pub(super) view: View,
+    /// Chats without `seq` that were not taken.
+    pub(super) complaints: usize,
+    /// True exactly when the server has said goodbye.
+    pub(super) is_sent_away: bool,
+    /// When a kick of it was answered with yes.
+    pub(super) kicked_us: Option<u64>,
 }
 
 impl Line {
@@ -127,13 +141,30 @@ impl Line {
             has_logged_in: false,
             asked: VecDeque::new(),
             asked_for: None,
-            epochs: BTreeMap::new(),
+            asked_us: 0,
+            view: View::default(),
+            complaints: 0,
+            is_sent_away: false,
+            kicked_us: None,
         }
     }
 
     /// True exactly when the client can still say something.
     pub(super) fn can_speak(&self) -> bool {
         !self.dead && !self.silent && !self.end_follows && !self.deeds.contains(&Deed::Ended)
+    }
+
+    /// True exactly when nobody but the client has ended it, and the server has ended its side then.
+    pub(super) fn has_ended_in_order(&self) -> bool {
+        let only_ended =
+            |deed: &Deed| !matches!(deed, Deed::Reset | Deed::TimedOut | Deed::Kicked | Deed::Garbage);
+        self.deeds.contains(&Deed::Ended) && self.deeds.iter().all(only_ended) && self.client.sees_the_end()
+    }
+
+    /// True exactly when the server has ended it, and its client could hear why.
+    pub(super) fn is_ended_by_the_server(&self) -> bool {
+        let by_client = |deed: &Deed| matches!(deed, Deed::Ended | Deed::Reset | Deed::TimedOut);
+        self.client.sees_the_end() && !self.deeds.iter().any(by_client)
     }
 
     pub(super) fn say(&mut self, object: &str) {
@@ -207,14 +238,18 @@ fn understood(object: &[u8]) -> Heard {
     let number = |key: &str| value.get(key).and_then(Value::as_i64);
     match number("msgid") {
         Some(2) if number("errno") == Some(0) => {
-            let kept = value.get("offlinemsg").and_then(Value::as_array).cloned().unwrap_or_default();
-            let kept = kept.iter().map(|kept| {
-                seen(&serde_json::from_str(kept.as_str().expect("a string")).expect("an object"))
-            });
+            let strings = |key: &str| {
+                let strings = value.get(key).and_then(Value::as_array).into_iter().flatten();
+                strings.map(|string| -> Value {
+                    serde_json::from_str(string.as_str().expect("a string")).expect("an object")
+                })
+            };
+            let kept = strings("offlinemsg").map(|chat| seen(&chat));
             Heard::Welcome {
                 user: UserId(number("id").expect("an id")),
                 token: value.get("token").and_then(Value::as_str).map(Into::into),
                 kept: kept.collect(),
+                friends: strings("friends").map(|friend| friend_of(&friend)).collect(),
             }
         }
         Some(2) => Heard::Refused,
@@ -227,10 +262,12 @@ fn understood(object: &[u8]) -> Heard {
                 full: full.iter().filter_map(Value::as_i64).map(UserId).collect(),
             }
         }
+        Some(0) if matches!(number("re"), Some(6 | 10)) => Heard::Complaint,
         Some(20) => Heard::Goodbye,
         Some(21) => Heard::Presence {
             of: UserId(number("id").expect("an id")),
-            epoch: number("epoch").expect("an epoch"),
+            online: value["state"] == "online",
+            epoch: Epoch(number("epoch").expect("an epoch")),
         },
         Some(22) => Heard::Ping,
         _ => Heard::Other,
@@ -244,4 +281,8 @@ fn seen(chat: &Value) -> Seen {
         mid: chat.get("mid").and_then(Value::as_i64),
         again: chat.get("again").is_some_and(|again| again == true),
     }
+}
+
+fn friend_of(friend: &Value) -> (UserId, bool) {
+    (UserId(friend["id"].as_i64().expect("an id")), friend["state"] == "online")
 }

@@ -4,9 +4,12 @@
 //! |---|---|
 //! | `world` | the scheduler: workers, main, auth, control, time, crashes, one small step at a time |
 //! | `people` | what clients do, and what becomes of the disk |
+//! | `hearing` | what the server writes, passed on to those who keep account of it |
 //! | `line` | a client's end of a connection, with a network that delays and cuts |
 //! | `shadow` | what was said, answered and written, and what follows from it |
+//! | `sight` | who was online when, and what watchers were told of it |
 //! | `checks` | what must hold after each step, after each commit, at rest and at the end |
+//! | `mutations` | that the list of mutations fits |
 //! | `story` | what happened, for whoever replays a seed |
 //! | `chance` | the generator |
 //!
@@ -14,9 +17,12 @@
 
 mod chance;
 mod checks;
+mod hearing;
 mod line;
+mod mutations;
 mod people;
 mod shadow;
+mod sight;
 mod story;
 mod world;
 
@@ -90,9 +96,10 @@ fn whatever_happens_in_whatever_order_nobody_is_lost_and_nothing_promised_is() {
     }
     let first = number("LINGER_SIM_FIRST").unwrap_or(1);
     let limit = number("LINGER_SIM_SECONDS").map(Duration::from_secs);
+    let seeds = number("LINGER_SIM_SEEDS").unwrap_or(SEEDS);
     let mut sum = Sum::default();
     let mut seed = first;
-    while limit.map_or(seed < first + SEEDS, |limit| began.elapsed() < limit) {
+    while limit.map_or(seed < first + seeds, |limit| began.elapsed() < limit) {
         holds(seed, &mut sum);
         seed += 1;
     }

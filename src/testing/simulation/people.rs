@@ -1,6 +1,7 @@
 //! What clients do, and what becomes of the disk.
 
 use super::chance::Chance;
+use super::hearing::CONFIRMATIONS;
 use super::line::{Deed, Heard};
 use super::shadow::{self, To};
 use super::world::World;
@@ -11,6 +12,8 @@ use std::fmt::Write as _;
 
 /// Connections that one user has open at once.
 const LINES_MAX: usize = 3;
+/// One login in so many goes by a token that was used before.
+const SPENT_TOKENS: usize = 12;
 /// For how long a sender repeats a chat: the server remembers it a little longer.
 const REPEAT_US: u64 = 8 * 60 * 1_000_000;
 
@@ -20,7 +23,10 @@ pub(super) struct Person {
     /// What the client asks for at login.
     caps: String,
     pings: bool,
+    pub(super) watches: bool,
     token: Option<String>,
+    /// The latest one that it has logged in by.
+    spent: Option<String>,
     pub(super) logins: usize,
 }
 
@@ -28,12 +34,13 @@ impl Person {
     pub(super) fn new(chance: &mut Chance, confirms: bool) -> Self {
         let mut caps = if confirms { "\"ack\"".to_owned() } else { "\"none\"".to_owned() };
         let pings = chance.one_in(2);
-        for (has, cap) in [(pings, "ping"), (chance.one_in(2), "presence"), (chance.one_in(2), "resume")] {
+        let watches = chance.one_in(2);
+        for (has, cap) in [(pings, "ping"), (watches, "presence"), (chance.one_in(2), "resume")] {
             if has {
                 write!(caps, ",\"{cap}\"").expect("a string takes everything");
             }
         }
-        Person { caps, pings, token: None, logins: 0 }
+        Person { caps, pings, watches, token: None, spent: None, logins: 0 }
     }
 }
 
@@ -49,7 +56,7 @@ impl World {
         self.lines[number].carry(bytes);
     }
 
-    fn lines_that(&self, wanted: impl Fn(&super::line::Line) -> bool) -> Vec<usize> {
+    pub(super) fn lines_that(&self, wanted: impl Fn(&super::line::Line) -> bool) -> Vec<usize> {
         self.active.iter().copied().filter(|number| wanted(&self.lines[*number])).collect()
     }
 
@@ -67,7 +74,7 @@ impl World {
         self.tell(|| format!("#{number} reads {bytes} bytes"));
         for heard in self.lines[number].take(bytes) {
             match heard {
-                Heard::Welcome { user, token, kept } => {
+                Heard::Welcome { user, token, kept, .. } => {
                     let line = &mut self.lines[number];
                     (line.known, line.logging_in) = (Some(user), false);
                     if let Some(person) = self.people.get_mut(&user) {
@@ -130,7 +137,13 @@ impl World {
                 let whose = if self.chance.one_in(3) { self.chance.pick(&users) } else { None };
                 self.logs_in(number, whose.unwrap_or(user));
             }
-            7 => self.logs_out(number),
+            7 => {
+                self.logs_out(number);
+                // In one breath, before the server has heard of either.
+                if self.chance.one_in(2) {
+                    self.logs_in(number, user);
+                }
+            }
             8 => {
                 self.tell(|| format!("#{number} ends its side"));
                 self.lines[number].end_follows = true;
@@ -171,19 +184,24 @@ impl World {
             return;
         }
         let wants_token = self.chance.one_in(2);
+        // Somebody who has listened, or a client that has lost its memory.
+        let tries_spent = self.chance.one_in(SPENT_TOKENS) && !self.is_ending;
         let Some(person) = self.people.get_mut(&user) else { return };
         person.logins += 1;
         let (caps, pings) = (&person.caps, person.pings);
         // The client keeps its token: it cannot know whether a login that was never answered has used it up.
-        let token = person.token.clone().filter(|_| wants_token);
+        let kept = person.token.clone().filter(|_| wants_token);
+        let spent = person.spent.clone().filter(|_| tries_spent);
+        let token = spent.or(kept);
         let proof = match &token {
             Some(token) => format!(r#""token":"{token}""#),
             None => format!(r#""id":{user},"password":"{HASH}""#),
         };
         let request = format!(r#"{{"msgid":1,{proof},"caps":[{caps}]}}"#);
-        if token.is_some() {
-            person.token = None;
+        if token.is_some() && token == person.token {
+            person.spent = person.token.take();
         }
+        let asked_us = self.at_us();
         let line = &mut self.lines[number];
         if line.has_logged_in {
             line.deeds.insert(Deed::LoggedInAgain);
@@ -194,6 +212,7 @@ impl World {
         line.has_logged_in = true;
         line.logging_in = true;
         line.asked_for = Some(user);
+        line.asked_us = asked_us;
         let by = if token.is_some() { "token" } else { "password" };
         line.asked.push_back(token);
         line.say(&request);
@@ -239,6 +258,7 @@ impl World {
         let text = shadow::text(n);
         let request = format!(r#"{{"msgid":6,"toid":{to},"msg":"{text}","time":"now"{seq}}}"#);
         self.lines[number].say(&request);
+        self.shadow.messages[n].has_seq = has_seq;
         self.shadow.messages[n].request = has_seq.then_some(request);
         self.tell(|| {
             format!("#{number}: {from} says {text} to {to}{}", if has_seq { " with seq" } else { "" })
@@ -267,7 +287,9 @@ impl World {
         let at_us = self.at_us();
         let n = self.shadow.said(from, To::Group(others), number, at_us);
         let (group, text) = (self.group, shadow::text(n));
-        let seq = if self.chance.one_in(2) { format!(r#","seq":{n}"#) } else { String::new() };
+        let has_seq = self.chance.one_in(2);
+        self.shadow.messages[n].has_seq = has_seq;
+        let seq = if has_seq { format!(r#","seq":{n}"#) } else { String::new() };
         self.lines[number]
             .say(&format!(r#"{{"msgid":10,"groupid":{group},"msg":"{text}","time":"now"{seq}}}"#));
         self.tell(|| format!("#{number}: {from} says {text} to the group"));
@@ -278,7 +300,14 @@ impl World {
             return;
         };
         let upto = self.shadow.highest_read(user);
-        self.lines[number].say(&format!(r#"{{"msgid":24,"mid":{upto}}}"#));
+        let has_seq = self.chance.one_in(2);
+        let seq = if has_seq {
+            self.confirmations.push((user, upto));
+            format!(r#","seq":{}"#, CONFIRMATIONS + self.confirmations.len() as i64 - 1)
+        } else {
+            String::new()
+        };
+        self.lines[number].say(&format!(r#"{{"msgid":24,"mid":{upto}{seq}}}"#));
         self.tell(|| format!("#{number}: {user} confirms all up to {upto}"));
     }
 

@@ -27,11 +27,16 @@ impl To {
 
 /// Something that somebody has said.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
 pub(super) struct Message {
     pub(super) from: UserId,
     pub(super) to: To,
     /// The request, to be repeated.
     pub(super) request: Option<String>,
+    /// True exactly when its sender wants an answer.
+    pub(super) has_seq: bool,
+    /// True exactly when there was one, of either kind.
+    is_answered: bool,
     /// The connections that it was sent on, by number.
     pub(super) sent_on: Vec<usize>,
     pub(super) sent_us: u64,
@@ -54,6 +59,16 @@ struct Written {
     crashes: u64,
 }
 
+/// A confirmation that was answered: all up to a number is confirmed.
+#[derive(Clone, Copy, Debug)]
+struct Confirmed {
+    upto: i64,
+    /// When the first byte of the answer came.
+    began: u64,
+    /// Crashes before it: one may undo it.
+    crashes: u64,
+}
+
 /// What one user has been written.
 #[derive(Debug, Default)]
 struct Inbox {
@@ -62,6 +77,8 @@ struct Inbox {
     /// The numbers of what came for the first time, by when.
     firsts: BTreeMap<(u64, usize), i64>,
     by_mid: BTreeMap<i64, usize>,
+    /// What the server has taken note of having been confirmed.
+    confirmed: Option<Confirmed>,
     /// What the client has read, where it confirms; and the highest number of it.
     read: BTreeSet<usize>,
     highest_read: i64,
@@ -81,6 +98,8 @@ pub(super) struct Shadow {
     pub(super) confirming: BTreeSet<UserId>,
     /// Users whose box was full at a time: what came then was refused, which a sender without `seq` may not hear.
     pub(super) overfull: BTreeSet<UserId>,
+    /// Those who are offline with a full box, by since when.
+    closed: BTreeMap<UserId, u64>,
     /// The simulated time.
     pub(super) now_us: u64,
     crashes: u64,
@@ -105,12 +124,23 @@ impl Shadow {
         self.promises
     }
 
+    /// A box takes nothing after a commit, or does.
+    pub(super) fn note_box(&mut self, user: UserId, takes_nothing: bool, now_us: u64) {
+        if takes_nothing {
+            self.closed.entry(user).or_insert(now_us);
+        } else {
+            self.closed.remove(&user);
+        }
+    }
+
     /// Somebody says something new.
     pub(super) fn said(&mut self, from: UserId, to: To, on: usize, at_us: u64) -> usize {
         self.messages.push(Message {
             from,
             to,
             request: None,
+            has_seq: false,
+            is_answered: false,
             sent_on: vec![on],
             sent_us: at_us,
             crashes: self.crashes,
@@ -132,8 +162,14 @@ impl Shadow {
     pub(super) fn answered(&mut self, seq: i64, errno: i64, full: &[UserId]) {
         let Some(message) = self.messages.get_mut(seq as usize) else { return };
         let once = message.sent_on.len() == 1;
+        message.is_answered = true;
         if errno == 0 {
             assert!(!(once && (message.is_promised || message.is_refused)), "m{seq} is answered once");
+            let is_closed =
+                |user: &UserId| self.closed.get(user).is_some_and(|at_us| *at_us < message.sent_us);
+            let fits =
+                !once || !message.to.users().iter().any(|user| is_closed(user) && !full.contains(user));
+            assert!(fits, "m{seq} is taken for a box that is full");
             message.is_promised = true;
             self.promises += 1;
             let users = message.to.users().into_iter().filter(|user| !full.contains(user));
@@ -151,6 +187,14 @@ impl Shadow {
         }
     }
 
+    /// The server has answered a confirmation; the answer's first byte came then.
+    pub(super) fn confirmed(&mut self, user: UserId, upto: i64, began: u64) {
+        let confirmed = &mut self.inboxes.entry(user).or_default().confirmed;
+        if confirmed.is_none_or(|before| before.crashes < self.crashes || before.upto < upto) {
+            *confirmed = Some(Confirmed { upto, began, crashes: self.crashes });
+        }
+    }
+
     /// The server has written a chat to a user; its first byte came then.
     pub(super) fn written(&mut self, user: UserId, chat: &Seen, began: u64) {
         let n = number(&chat.text);
@@ -162,6 +206,11 @@ impl Shadow {
         let confirms = self.confirming.contains(&user);
         assert_eq!(confirms, chat.mid.is_some(), "{what} has a number for those who confirm");
         let inbox = self.inboxes.entry(user).or_default();
+        let is_confirmed = inbox.confirmed.is_some_and(|confirmed| {
+            let is_late = confirmed.crashes == self.crashes && began > confirmed.began;
+            is_late && chat.mid.is_some_and(|mid| mid <= confirmed.upto)
+        });
+        assert!(!is_confirmed, "{what} was confirmed and comes again");
         let known = inbox.written.get(&n).copied();
         if let Some(first) = known {
             // A repetition that was long under way is not known as one any more.
@@ -255,6 +304,47 @@ impl Shadow {
             }
         });
         self.all_came(taken, "was taken");
+    }
+
+    /// At the end of any run: of what was said on a connection since the last crash, all was answered that had a `seq`,
+    /// and all else came but for so many, of which its sender was told.
+    pub(super) fn is_complete_but_for(&self, line: usize, complaints: usize) {
+        for (n, message) in self.messages.iter().enumerate() {
+            let waits = message.sent_on == [line] && message.crashes == self.crashes && message.has_seq;
+            assert!(
+                !waits || message.is_answered,
+                "m{n} with seq was taken on #{line} and is never answered"
+            );
+        }
+        let is_lost = |(n, message): &(usize, &Message)| {
+            let To::One(user) = message.to else { return false };
+            let is_due = message.sent_on == [line] && message.crashes == self.crashes && !message.has_seq;
+            let inbox = self.inboxes.get(&user);
+            let may_be_torn = inbox.is_some_and(|i| i.torn > 0 || *n < i.torn_below);
+            let came = inbox.is_some_and(|inbox| {
+                if self.confirming.contains(&user) {
+                    inbox.read.contains(n)
+                } else {
+                    inbox.written.contains_key(n)
+                }
+            });
+            is_due
+                && !came
+                && !self.overfull.contains(&user)
+                && (self.confirming.contains(&user) || !may_be_torn)
+        };
+        let lost: Vec<String> = self
+            .messages
+            .iter()
+            .enumerate()
+            .filter(is_lost)
+            .map(|(n, m)| format!("m{n} to {:?}", m.to))
+            .collect();
+        let all = lost.join(", ");
+        assert!(
+            lost.len() <= complaints,
+            "{all} was taken on #{line} and is lost to them but for {complaints}"
+        );
     }
 
     fn all_came(&self, messages: impl Iterator<Item = (usize, UserId)>, why: &str) {

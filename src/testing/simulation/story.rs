@@ -69,9 +69,11 @@ pub(super) fn heard(heard: &Heard) -> String {
         format!("{} of {}{number}{again}", chat.text, chat.from)
     };
     match heard {
-        Heard::Welcome { user, kept, .. } => {
+        Heard::Welcome { user, kept, friends, .. } => {
             let kept: Vec<String> = kept.iter().map(chat).collect();
-            format!("welcome {user} [{}]", kept.join(", "))
+            let friend = |(user, online): &(_, bool)| format!("{}{user}", if *online { '+' } else { '-' });
+            let friends: Vec<String> = friends.iter().map(friend).collect();
+            format!("welcome {user} [{}] ({})", kept.join(", "), friends.join(" "))
         }
         Heard::Chat(seen) => chat(seen),
         other => format!("{other:?}"),

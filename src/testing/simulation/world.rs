@@ -5,9 +5,10 @@
 //! one password; the network carries some bytes one way; a client does one thing; time passes.
 
 use super::chance::Chance;
-use super::line::{Deed, Heard, Line};
+use super::line::{Deed, Line};
 use super::people::Person;
 use super::shadow::Shadow;
+use super::sight::Sight;
 use super::story::Story;
 use crate::channel::{ChannelId, Stage};
 use crate::clock::{Clock, Now};
@@ -37,6 +38,8 @@ const PATIENCE_US: u64 = 300_000;
 const QUIET_ROUNDS: usize = 3;
 const ROUNDS_MAX: usize = 5000;
 const NAMES_OF_USERS: [&str; 6] = ["ann", "bob", "cy", "dan", "eve", "fay"];
+/// How much trouble there may be in a run.
+const TROUBLES: [usize; 3] = [0, 1, 4];
 /// The members of the group, counted from the first user.
 const MEMBERS: usize = 4;
 
@@ -45,6 +48,7 @@ pub(super) struct World {
     pub(super) chance: Chance,
     pub(super) story: Story,
     pub(super) shadow: Shadow,
+    pub(super) sight: Sight,
     /// Every connection there ever was, by number, and those that something may still happen to.
     pub(super) lines: Vec<Line>,
     pub(super) active: Vec<usize>,
@@ -68,15 +72,22 @@ pub(super) struct World {
     pub(super) stamp: u64,
     pub(super) steps: u64,
     pub(super) used_tokens: BTreeSet<String>,
-    /// True exactly when the server is never killed and its disk is always well.
-    pub(super) is_calm: bool,
+    /// Confirmations that want an answer: who, and up to which number.
+    pub(super) confirmations: Vec<(UserId, i64)>,
+    /// True exactly when everybody only takes what there is.
+    pub(super) is_ending: bool,
+    /// How often the disk fails and the server is killed; 0 for never.
+    pub(super) trouble: usize,
+    /// True exactly when a login for a user who is online is refused.
+    is_rejecting: bool,
 }
 
 impl World {
     pub(super) fn new(seed: u64, is_told: bool) -> Self {
         let mut chance = Chance::new(seed);
         let workers = 1 + chance.below(3);
-        let is_calm = chance.one_in(3);
+        let trouble = chance.pick(&TROUBLES).expect("there are some");
+        let is_rejecting = chance.one_in(4);
         let disk = Disk::default();
         let mut store = disk.beside();
         store.begin().expect("no fault is ordered");
@@ -97,10 +108,11 @@ impl World {
         let people = people.collect();
         let clock = Clock::by_hand();
         World {
-            server: server(disk, clock, workers),
+            server: server(disk, clock, workers, is_rejecting),
             chance,
             story: Story::new(is_told),
             shadow,
+            sight: Sight::default(),
             lines: Vec::new(),
             active: Vec::new(),
             listening: (0..workers).map(|_| VecDeque::new()).collect(),
@@ -118,7 +130,10 @@ impl World {
             stamp: 0,
             steps: 0,
             used_tokens: BTreeSet::new(),
-            is_calm,
+            confirmations: Vec::new(),
+            is_ending: false,
+            trouble,
+            is_rejecting,
         }
     }
 
@@ -145,9 +160,7 @@ impl World {
         self.steps += 1;
         //              worker main auth carry read  act time leap kick fault crash
         let mut weights = [2600, 1300, 300, 1400, 1200, 1500, 500, 12, 25, 30, 4];
-        if self.is_calm {
-            weights[9..].fill(0);
-        }
+        weights[9..].iter_mut().for_each(|weight| *weight *= self.trouble);
         match self.chance.weighted(&weights) {
             0 => {
                 let worker = self.chance.below(self.in_turn.len());
@@ -253,7 +266,7 @@ impl World {
         if waiting == 0 || self.chance.one_in(3) {
             return self.main_finishes();
         }
-        let count = 1 + self.chance.below(6);
+        let count = if self.chance.one_in(4) { usize::MAX } else { 1 + self.chance.below(6) };
         self.main_takes(count);
     }
 
@@ -331,65 +344,6 @@ impl World {
                 bench.commons.queue.ask(ask).expect("there is room");
             }
             Err(refusal) => bench.post(*refusal),
-        }
-    }
-
-    /// Hears what has been written to every connection.
-    pub(super) fn note_output(&mut self) {
-        self.shadow.now_us = self.at_us();
-        for at in 0..self.active.len() {
-            let number = self.active[at];
-            for (began, heard) in self.lines[number].note_written(&mut self.stamp) {
-                self.note_heard(number, began, &heard);
-            }
-            let line = &mut self.lines[number];
-            if !line.closed && line.client.is_closed() {
-                line.closed = true;
-                self.note_torn(number);
-            }
-        }
-    }
-
-    fn note_heard(&mut self, number: usize, began: u64, heard: &Heard) {
-        self.tell(|| format!("  to #{number}: {}", super::story::heard(heard)));
-        match heard {
-            Heard::Welcome { user, kept, .. } => {
-                let line = &mut self.lines[number];
-                line.user = Some(*user);
-                let token = line.asked.pop_front().flatten();
-                if let Some(token) = token
-                    && line.can_speak()
-                {
-                    assert!(self.used_tokens.insert(token), "a token has logged in twice");
-                }
-                for chat in kept {
-                    self.shadow.written(*user, chat, began);
-                }
-            }
-            Heard::Refused => drop(self.lines[number].asked.pop_front()),
-            Heard::Chat(chat) => {
-                let user = self.lines[number].user.expect("a chat comes to somebody who is logged in");
-                self.shadow.written(user, chat, began);
-            }
-            Heard::Answer { seq, errno, full } => self.shadow.answered(*seq, *errno, full),
-            Heard::Presence { of, epoch } => {
-                let latest = self.lines[number].epochs.entry(*of).or_insert(*epoch);
-                assert!(*latest <= *epoch, "what is told of {of} is not told in order");
-                *latest = *epoch;
-            }
-            Heard::Ping | Heard::Goodbye | Heard::Other => {}
-        }
-    }
-
-    /// Nothing more is written to a connection: what is torn is not completed.
-    pub(super) fn note_torn(&mut self, number: usize) {
-        let line = &self.lines[number];
-        if line.torn().is_empty() {
-            return;
-        }
-        let users: Vec<UserId> = line.user.into_iter().chain(line.asked_for).collect();
-        for user in users {
-            self.shadow.torn(user, self.lines[number].torn());
         }
     }
 
@@ -523,7 +477,7 @@ impl World {
         self.before_us = self.at_us();
         let clock = Clock::by_hand_from(self.now().unix_ms + 1);
         let disk = self.server.disk.clone();
-        self.server = server(disk, clock, workers);
+        self.server = server(disk, clock, workers, self.is_rejecting);
         self.in_turn.fill(false);
         self.waiting_since_us.fill(None);
         self.main_rested_us = 0;
@@ -543,7 +497,12 @@ impl World {
     fn somebody_is_kicked(&mut self) {
         let Some(channel) = self.somebody_present() else { return };
         self.note_kick(channel);
-        self.server.bench.kicker.kick(channel, crate::channel::Reason::Kicked);
+        if self.server.bench.kicker.kick(channel, crate::channel::Reason::Kicked)
+            && let Some(number) = self.names.get(&channel.to_string())
+        {
+            self.lines[*number].kicked_us =
+                Some(self.before_us + self.server.bench.commons.clock.now().mono_us);
+        }
     }
 
     fn note_kick(&mut self, channel: ChannelId) {
@@ -572,10 +531,15 @@ impl World {
     }
 }
 
-fn server(disk: Disk, clock: Clock, workers: usize) -> Server {
+fn server(disk: Disk, clock: Clock, workers: usize, is_rejecting: bool) -> Server {
     let bench = Bench::among(Commons::at(NAMES, clock), workers, |limits| {
         (limits.out_limit, limits.max_channels) = (4096, CHANNELS);
     });
-    let policy = Policy { box_age_ms: 30 * 24 * 3600 * 1000, history_rows: 500, ..policy() };
+    let policy = Policy {
+        box_age_ms: 30 * 24 * 3600 * 1000,
+        history_rows: 500,
+        reject_duplicates: is_rejecting,
+        ..policy()
+    };
     Server::over(disk, policy, bench)
 }

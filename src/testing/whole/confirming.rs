@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::channel::Reason;
+use crate::offline::drain::RETRY_US;
 use crate::protocol::line::LineFramer;
 use crate::testing::commons::{ACK_WINDOW, BOX_MESSAGES};
 use crate::testing::memory::Fault;
@@ -382,6 +383,7 @@ fn what_came_from_the_box_behind_a_confirmation_is_marked_before_it_is_sent() {
         }
         // Looked at before main may commit again: what the client has then must be marked already.
         let round = |_| {
+            server.bench.commons.clock.advance(RETRY_US);
             server.main();
             server.bench.turn();
             Some(live(&client)).filter(|seen| !seen.is_empty())

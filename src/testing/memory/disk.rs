@@ -1,0 +1,171 @@
+//! A disk without a disk: what is committed, and the faults that are to come.
+
+use super::tables::{Departed, Tables, Tally};
+use super::transaction::{MemoryLookup, MemoryStore};
+use crate::channel::Reason;
+use crate::ident::UserId;
+use crate::service::storage::{DepartureRow, UserRow};
+use crate::service::ticket::Acceptance;
+use crate::sync::{Arc, Lock};
+use std::collections::BTreeMap;
+
+/// What outlives a server: the committed rows, and the faults that are to come. Copies are the same disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk(pub(super) Arc<Lock<Platter>>);
+
+#[derive(Debug, Default)]
+pub(super) struct Platter {
+    pub(super) tables: Tables,
+    /// Faults to come, each with how many such operations go well before it.
+    faults: Vec<(Fault, usize)>,
+    pub(super) full: bool,
+    /// True exactly while the history's table takes no row.
+    pub(super) refuses_history: bool,
+}
+
+/// An operation that can be made to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// Another process holds the write lock.
+    Begin,
+    Read,
+    Write,
+    Commit,
+}
+
+/// A user, as committed.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) row: UserRow,
+    /// What was ever written of their sessions.
+    pub(crate) tally: Tally,
+    /// Messages in the box.
+    pub(crate) kept: usize,
+    /// The most that it has held, also within a transaction.
+    pub(crate) kept_at_most: usize,
+}
+
+impl Disk {
+    /// Opens the disk as a starting server does: whoever is still marked online is set offline.
+    pub(crate) fn open(&self, now_ms: i64) -> MemoryStore {
+        self.0.lock().tables.recover(now_ms);
+        self.beside()
+    }
+
+    /// Another program's connection.
+    pub(crate) fn beside(&self) -> MemoryStore {
+        MemoryStore::on(self.clone())
+    }
+
+    pub(crate) fn lookup(&self) -> MemoryLookup {
+        MemoryLookup::on(self.clone())
+    }
+
+    /// Has the next operation of that kind fail.
+    pub(crate) fn fail_next(&self, fault: Fault) {
+        self.fail_after(0, fault);
+    }
+
+    /// Has an operation of that kind fail when so many have gone well.
+    pub(crate) fn fail_after(&self, good: usize, fault: Fault) {
+        self.0.lock().faults.push((fault, good));
+    }
+
+    /// Fills the disk up, or makes room: while it is full no write succeeds, and the first undoes its transaction.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.0.lock().full = full;
+    }
+
+    /// Another program has put a constraint on the history that no row meets, or taken it away.
+    pub(crate) fn set_refusing_history(&self, refuses: bool) {
+        self.0.lock().refuses_history = refuses;
+    }
+
+    /// Another program changes a user's row.
+    pub(crate) fn change_user(&self, user: UserId, change: impl FnOnce(&mut UserRow)) {
+        change(self.0.lock().tables.users.get_mut(&user).expect("the user has a row"));
+    }
+
+    /// Another program deletes a user.
+    pub(crate) fn delete_user(&self, user: UserId) {
+        self.0.lock().tables.users.remove(&user).expect("the user has a row");
+    }
+
+    /// A user as committed.
+    pub(crate) fn user(&self, user: UserId) -> Option<UserRow> {
+        self.0.lock().tables.users.get(&user).cloned()
+    }
+
+    /// What a box holds, as committed, oldest first.
+    pub(crate) fn texts(&self, user: UserId) -> Vec<String> {
+        let platter = self.0.lock();
+        platter.tables.boxes.get(&user).into_iter().flatten().map(|(_, letter)| text(&letter.body)).collect()
+    }
+
+    /// The chats with `seq` that a starting server knows, as `SqliteStore::open` answers them.
+    pub(crate) fn accepted(&self, now_ms: i64) -> Vec<(Acceptance, u64)> {
+        let age_ms = |at_ms: i64| (now_ms - at_ms).max(0) as u64;
+        self.0
+            .lock()
+            .tables
+            .accepted
+            .iter()
+            .map(|(at_ms, acceptance)| (*acceptance, age_ms(*at_ms)))
+            .collect()
+    }
+
+    /// The history as committed, oldest first.
+    pub(crate) fn departures(&self) -> Vec<Departed> {
+        self.0.lock().tables.departures.values().cloned().collect()
+    }
+
+    /// The rows of the history above that number, with their numbers, as committed.
+    pub(crate) fn departures_above(&self, number: i64) -> Vec<(i64, DepartureRow)> {
+        let platter = self.0.lock();
+        let newer = platter.tables.departures.range(number + 1..);
+        newer.map(|(number, departed)| (*number, departed.row.clone())).collect()
+    }
+
+    /// Every user as committed.
+    pub(crate) fn standing(&self) -> Vec<Standing> {
+        let platter = self.0.lock();
+        let tables = &platter.tables;
+        let of = |row: &UserRow| Standing {
+            row: row.clone(),
+            tally: tables.tallies.get(&row.id).copied().unwrap_or_default(),
+            kept: tables.boxes.get(&row.id).map_or(0, BTreeMap::len),
+            kept_at_most: tables.fullest.get(&row.id).copied().unwrap_or(0),
+        };
+        tables.users.values().map(of).collect()
+    }
+
+    /// Forgets faults that have not struck.
+    pub(crate) fn heal(&self) {
+        let mut platter = self.0.lock();
+        platter.faults.clear();
+        platter.full = false;
+    }
+
+    /// How a user's sessions ended, oldest first.
+    pub(crate) fn ends(&self, user: UserId) -> Vec<Reason> {
+        let of_user = |departed: &Departed| (departed.row.user == user).then_some(departed.row.reason);
+        self.departures().iter().filter_map(of_user).collect()
+    }
+
+    pub(super) fn strikes(&self, fault: Fault) -> bool {
+        let faults = &mut self.0.lock().faults;
+        let mut strikes = false;
+        faults.retain_mut(|(kind, good)| {
+            let due = *kind == fault && *good == 0;
+            *good -= usize::from(*kind == fault && *good > 0);
+            strikes |= due;
+            !due
+        });
+        strikes
+    }
+}
+
+/// A message's body as text.
+pub(crate) fn text(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).into_owned()
+}

@@ -1,0 +1,384 @@
+//! All of [`Storage`] on the made-up rows.
+
+use super::disk::Fault;
+use super::tables::Letter;
+use super::transaction::{MemoryStore, REFUSES, Transaction};
+use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::service::bans::{Ban, Banned};
+use crate::service::storage::{
+    BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Member, Storage,
+    Stored, UserMark, UserRow,
+};
+use crate::service::ticket::Acceptance;
+use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
+use crate::store::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH};
+
+impl Storage for MemoryStore {
+    fn begin(&mut self) -> Stored<()> {
+        self.begins()
+    }
+
+    fn commit(&mut self) -> Stored<()> {
+        self.expect_open()?;
+        if self.disk.strikes(Fault::Commit) {
+            return Err(self.voided("committing", "a made-up fault"));
+        }
+        if let Some(tables) = self.draft.take() {
+            self.disk.0.lock().tables = tables;
+        }
+        self.transaction = Transaction::None;
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        self.draft = None;
+        self.transaction = Transaction::None;
+    }
+
+    fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Option<UserId>> {
+        self.write(|tables| {
+            // A name that is taken uses a number up all the same, as SQLite does.
+            tables.last_user += 1;
+            if tables.named(name).is_some() {
+                return Ok(None);
+            }
+            let id = UserId(tables.last_user);
+            let password = password.map(Into::into);
+            let row = UserRow { id, name: name.into(), password, epoch: Epoch(0), online: false };
+            tables.users.insert(id, row);
+            Ok(Some(id))
+        })
+    }
+
+    fn renew_password(&mut self, user: UserId, old: &str, new: &str) -> Stored<()> {
+        self.write(|tables| {
+            if let Some(password) = tables.users.get_mut(&user).and_then(|row| row.password.as_mut())
+                && password == old
+            {
+                new.clone_into(password);
+            }
+            Ok(())
+        })
+    }
+
+    fn set_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write(|tables| {
+            let Some(row) = tables.users.get_mut(&user) else { return Ok(()) };
+            if epoch < row.epoch || epoch == row.epoch && !row.online {
+                return Err("an epoch that does not rise");
+            }
+            let begins = epoch > row.epoch;
+            (row.online, row.epoch) = (true, epoch);
+            tables.tallies.entry(user).or_default().begun += u64::from(begins);
+            Ok(())
+        })
+    }
+
+    fn restore_online(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write(|tables| {
+            if let Some(row) = tables.users.get_mut(&user) {
+                (row.online, row.epoch) = (true, epoch);
+            }
+            Ok(())
+        })
+    }
+
+    fn user_marks(&mut self, after: UserId, max: usize) -> Stored<Vec<UserMark>> {
+        self.read(|tables| {
+            let above = tables.users.values().filter(|row| row.id > after).take(max);
+            above.map(|row| UserMark { id: row.id, online: row.online, epoch: row.epoch }).collect()
+        })
+    }
+
+    fn set_offline(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write(|tables| {
+            if let Some(row) = tables.users.get_mut(&user).filter(|row| row.epoch == epoch) {
+                row.online = false;
+            }
+            Ok(())
+        })
+    }
+
+    fn set_epoch(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
+        self.write(|tables| {
+            if let Some(row) = tables.users.get_mut(&user) {
+                row.epoch = row.epoch.max(epoch);
+            }
+            Ok(())
+        })
+    }
+
+    fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId> {
+        if self.disk.0.lock().refuses_history {
+            return Err(self.voided("recording a departure", REFUSES));
+        }
+        self.write(|tables| Ok(tables.depart(row.clone())))
+    }
+
+    fn complete_departure(&mut self, id: DepartureId, completion: &Completion) -> Stored<()> {
+        self.write(|tables| {
+            if let Some(departed) = tables.departures.get_mut(&id.0) {
+                let before = departed.completion.unwrap_or_default();
+                departed.completion = Some(Completion {
+                    offline_us: completion.offline_us.or(before.offline_us),
+                    closed_us: completion.closed_us.or(before.closed_us),
+                    ..*completion
+                });
+            }
+            Ok(())
+        })
+    }
+
+    fn expire_departures(&mut self, before_ms: i64, keep: u64) -> Stored<u64> {
+        self.write(|tables| {
+            let count = tables.departures.len() as u64;
+            let too_many = count.saturating_sub(keep).min(EXPIRE_BATCH);
+            for _ in 0..too_many {
+                tables.departures.pop_first();
+            }
+            let oldest = tables.departures.iter().take((EXPIRE_BATCH - too_many) as usize);
+            let old: Vec<i64> = oldest.filter(|(_, d)| d.row.at_ms < before_ms).map(|(id, _)| *id).collect();
+            for id in &old {
+                tables.departures.remove(id);
+            }
+            Ok(too_many + old.len() as u64)
+        })
+    }
+
+    fn put_ban(&mut self, ban: &Ban) -> Stored<()> {
+        self.write(|tables| {
+            tables.bans.retain(|other| other.banned != ban.banned);
+            tables.bans.push(ban.clone());
+            Ok(())
+        })
+    }
+
+    fn drop_ban(&mut self, banned: Banned) -> Stored<()> {
+        self.write(|tables| {
+            tables.bans.retain(|ban| ban.banned != banned);
+            Ok(())
+        })
+    }
+
+    fn expire_bans(&mut self, now_ms: i64) -> Stored<()> {
+        self.write(|tables| {
+            tables.bans.retain(|ban| ban.until_ms > now_ms);
+            Ok(())
+        })
+    }
+
+    fn add_token(&mut self, token: &TokenRow, keep: usize) -> Stored<()> {
+        self.write(|tables| {
+            tables.tokens.insert((token.user, token.epoch), token.clone());
+            let of_user: Vec<_> = tables.tokens.keys().filter(|key| key.0 == token.user).copied().collect();
+            for key in of_user.iter().rev().skip(keep) {
+                tables.tokens.remove(key);
+            }
+            Ok(())
+        })
+    }
+
+    fn token(&mut self, hash: &TokenHash) -> Stored<Option<TokenRow>> {
+        self.read(|tables| tables.tokens.values().find(|token| token.hash == *hash).cloned())
+    }
+
+    fn drop_token(&mut self, hash: &TokenHash) -> Stored<()> {
+        self.write(|tables| {
+            tables.tokens.retain(|_, token| token.hash != *hash);
+            Ok(())
+        })
+    }
+
+    fn drop_tokens(&mut self, user: UserId) -> Stored<()> {
+        self.write(|tables| {
+            tables.tokens.retain(|_, token| token.user != user);
+            Ok(())
+        })
+    }
+
+    fn end_tokens(&mut self, user: UserId, upto: Epoch, expires_ms: i64) -> Stored<()> {
+        self.write(|tables| {
+            for (_, token) in tables.tokens.range_mut((user, Epoch(i64::MIN))..=(user, upto)) {
+                token.expires_ms.get_or_insert(expires_ms);
+            }
+            Ok(())
+        })
+    }
+
+    fn renew_tokens(&mut self, user: UserId, old: &PasswordMark, new: &PasswordMark) -> Stored<()> {
+        self.write(|tables| {
+            for token in tables.tokens.values_mut().filter(|token| token.user == user && token.mark == *old) {
+                token.mark = *new;
+            }
+            Ok(())
+        })
+    }
+
+    fn expire_tokens(&mut self, now_ms: i64) -> Stored<u64> {
+        self.write(|tables| {
+            let over = |token: &TokenRow| token.expires_ms.filter(|at_ms| *at_ms <= now_ms);
+            let mut old: Vec<_> =
+                tables.tokens.iter().filter_map(|(key, token)| Some((over(token)?, *key))).collect();
+            old.sort_unstable();
+            old.truncate(EXPIRE_BATCH as usize);
+            for (_, key) in &old {
+                tables.tokens.remove(key);
+            }
+            Ok(old.len() as u64)
+        })
+    }
+
+    fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()> {
+        self.write(|tables| {
+            tables.friends.insert((user, friend));
+            Ok(())
+        })
+    }
+
+    fn friends(&mut self, user: UserId) -> Stored<Vec<Friend>> {
+        self.read(|tables| {
+            let added = tables.friends.iter().filter(|(of, _)| *of == user);
+            let rows = added.filter_map(|(_, friend)| tables.users.get(friend));
+            rows.map(|row| Friend { id: row.id, name: row.name.clone() }).collect()
+        })
+    }
+
+    fn add_group(&mut self, creator: UserId, name: &str, desc: &str) -> Stored<GroupId> {
+        self.write(|tables| {
+            let id = GroupId(tables.groups.len() as i64 + 1);
+            tables.groups.insert(id, GroupRow { id, name: name.into(), desc: desc.into() });
+            tables.members.insert((id, creator), "creator");
+            Ok(id)
+        })
+    }
+
+    fn group(&mut self, id: GroupId) -> Stored<Option<GroupRow>> {
+        self.read(|tables| tables.groups.get(&id).cloned())
+    }
+
+    fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<()> {
+        self.write(|tables| {
+            tables.members.entry((group, user)).or_insert("normal");
+            Ok(())
+        })
+    }
+
+    fn groups_of(&mut self, user: UserId) -> Stored<Vec<GroupRow>> {
+        self.read(|tables| {
+            let joined = tables.members.keys().filter(|(_, member)| *member == user);
+            joined.filter_map(|(group, _)| tables.groups.get(group)).cloned().collect()
+        })
+    }
+
+    fn members(&mut self, group: GroupId) -> Stored<Vec<Member>> {
+        self.read(|tables| {
+            let joined = tables.members.iter().filter(|((of, _), _)| *of == group);
+            let rows = joined.filter_map(|((_, user), role)| Some((tables.users.get(user)?, *role)));
+            rows.map(|(row, role)| Member { id: row.id, name: row.name.clone(), role: role.into() }).collect()
+        })
+    }
+
+    fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()> {
+        self.write(|tables| {
+            // What was sent and not confirmed comes back below what has come since.
+            if !sent && tables.highest.get(&user).is_some_and(|highest| mid <= *highest) {
+                return Err("a message number that does not rise");
+            }
+            let highest = tables.highest.entry(user).or_insert(mid);
+            *highest = mid.max(*highest);
+            let body = body.into();
+            let messages = tables.boxes.entry(user).or_default();
+            let taken = messages.insert(mid, Letter { at_ms, body, sent });
+            let fullest = tables.fullest.entry(user).or_default();
+            *fullest = messages.len().max(*fullest);
+            match taken {
+                Some(_) => Err("a message number that is taken"),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()> {
+        self.write(|tables| {
+            for (_, letter) in tables.boxes.entry(user).or_default().range_mut(..=upto) {
+                letter.sent = true;
+            }
+            Ok(())
+        })
+    }
+
+    fn box_usage(&mut self, user: UserId) -> Stored<BoxUsage> {
+        self.read(|tables| tables.usage(user, Mid(i64::MAX)))
+    }
+
+    fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>> {
+        self.read(|tables| {
+            let mut room = max_bytes;
+            let mut kept: Vec<Kept> = Vec::new();
+            let newer = tables.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid > after);
+            for (mid, Letter { body, sent, .. }) in newer {
+                if kept.len() >= max_count.max(1) || body.len() > room && !kept.is_empty() {
+                    break;
+                }
+                room = room.saturating_sub(body.len());
+                kept.push(Kept { mid: *mid, body: body.to_vec(), sent: *sent });
+            }
+            kept
+        })
+    }
+
+    fn drop_kept(&mut self, user: UserId, upto: Mid) -> Stored<BoxUsage> {
+        self.write(|tables| {
+            let dropped = tables.usage(user, upto);
+            if let Some(messages) = tables.boxes.get_mut(&user) {
+                messages.retain(|mid, _| *mid > upto);
+            }
+            Ok(dropped)
+        })
+    }
+
+    fn expire_kept(&mut self, before_ms: i64, from: Option<UserId>, max: u64) -> Stored<ExpiredKept> {
+        self.write(|tables| {
+            let mut expired = ExpiredKept::default();
+            let boxes = tables
+                .boxes
+                .iter_mut()
+                .filter(|(user, messages)| !messages.is_empty() && from.is_none_or(|from| **user >= from));
+            for (looked_at, (user, messages)) in boxes.enumerate() {
+                if looked_at as u64 == EXPIRE_BATCH {
+                    return Ok(ExpiredKept { next: Some(*user), ..expired });
+                }
+                if messages.values().next().is_none_or(|oldest| oldest.at_ms >= before_ms) {
+                    continue;
+                }
+                let room = max - expired.messages;
+                let oldest = messages.iter().take(room as usize);
+                let old: Vec<Mid> =
+                    oldest.filter(|(_, letter)| letter.at_ms < before_ms).map(|(mid, _)| *mid).collect();
+                messages.retain(|mid, _| !old.contains(mid));
+                expired.messages += old.len() as u64;
+                expired.users.push(*user);
+                if old.len() as u64 == room {
+                    return Ok(ExpiredKept { next: Some(*user), ..expired });
+                }
+            }
+            Ok(expired)
+        })
+    }
+
+    fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()> {
+        self.write(|tables| {
+            tables.accepted.push((at_ms, acceptance));
+            Ok(())
+        })
+    }
+
+    fn expire_accepted(&mut self, before_ms: i64) -> Stored<u64> {
+        self.write(|tables| {
+            let old = tables.accepted.iter().take(EXPIRE_ACCEPTED_BATCH as usize);
+            let count = old.take_while(|(at_ms, _)| *at_ms <= before_ms).count();
+            tables.accepted.drain(..count);
+            Ok(count as u64)
+        })
+    }
+}

@@ -1,0 +1,101 @@
+//! The rows of a made-up disk, and what follows from them alone.
+
+use crate::channel::Reason;
+use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::service::bans::Ban;
+use crate::service::storage::{BoxUsage, Completion, DepartureId, DepartureRow, GroupRow, UserRow};
+use crate::service::ticket::Acceptance;
+use crate::service::tokens::{TOKEN_LIFE_MS, TokenRow};
+use crate::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A row of the history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Departed {
+    pub(crate) row: DepartureRow,
+    pub(crate) completion: Option<Completion>,
+}
+
+/// What was ever written of a user's sessions, whatever has expired since.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Tally {
+    /// Sessions that began: each has an epoch of its own.
+    pub(crate) begun: u64,
+    /// Rows of the history.
+    pub(crate) ended: u64,
+}
+
+/// A message in a box.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Letter {
+    pub(super) at_ms: i64,
+    pub(super) body: Arc<[u8]>,
+    pub(super) sent: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tables {
+    pub(super) users: BTreeMap<UserId, UserRow>,
+    /// The highest number ever given out; it is not given out again.
+    pub(super) last_user: i64,
+    pub(super) friends: BTreeSet<(UserId, UserId)>,
+    pub(super) groups: BTreeMap<GroupId, GroupRow>,
+    pub(super) members: BTreeMap<(GroupId, UserId), &'static str>,
+    pub(super) boxes: BTreeMap<UserId, BTreeMap<Mid, Letter>>,
+    /// The highest message number of each box, taken out ones included.
+    pub(super) highest: BTreeMap<UserId, Mid>,
+    pub(super) departures: BTreeMap<i64, Departed>,
+    pub(super) bans: Vec<Ban>,
+    /// Each of one session, by user and epoch.
+    pub(super) tokens: BTreeMap<(UserId, Epoch), TokenRow>,
+    pub(super) last_departure: i64,
+    pub(super) tallies: BTreeMap<UserId, Tally>,
+    /// The most messages that each box has held.
+    pub(super) fullest: BTreeMap<UserId, usize>,
+    /// Oldest first.
+    pub(super) accepted: Vec<(i64, Acceptance)>,
+}
+
+impl Tables {
+    pub(super) fn named(&self, name: &str) -> Option<UserRow> {
+        self.users.values().find(|row| row.name == name).cloned()
+    }
+
+    pub(super) fn usage(&self, user: UserId, upto: Mid) -> BoxUsage {
+        let mut usage = BoxUsage::default();
+        for (_, letter) in self.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid <= upto) {
+            usage.count += 1;
+            usage.bytes += letter.body.len() as u64;
+        }
+        usage
+    }
+
+    pub(super) fn depart(&mut self, row: DepartureRow) -> DepartureId {
+        self.last_departure += 1;
+        self.tallies.entry(row.user).or_default().ended += 1;
+        self.departures.insert(self.last_departure, Departed { row, completion: None });
+        DepartureId(self.last_departure)
+    }
+
+    pub(super) fn recover(&mut self, now_ms: i64) {
+        for token in self.tokens.values_mut() {
+            token.expires_ms.get_or_insert(now_ms + TOKEN_LIFE_MS);
+        }
+        let online: Vec<UserId> = self.users.values().filter(|row| row.online).map(|row| row.id).collect();
+        for id in online {
+            let Some(row) = self.users.get_mut(&id) else { continue };
+            (row.online, row.epoch) = (false, Epoch(row.epoch.0 + 1));
+            let name = row.name.clone();
+            self.depart(DepartureRow {
+                at_ms: now_ms,
+                channel: None,
+                user: id,
+                name,
+                peer: None,
+                reason: Reason::ServerCrash,
+                errno: None,
+                since_ms: None,
+            });
+        }
+    }
+}
