@@ -289,6 +289,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             name,
             session: Some(number),
             epoch,
+            caps: login.caps,
             offline: if confirms {
                 offline.into_iter().map(numbered_kept).collect()
             } else {
@@ -338,6 +339,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             name: row.name.as_str().into(),
             session: None,
             epoch: row.epoch,
+            caps: login.caps,
             offline: Vec::new(),
             upto: None,
             open: false,

@@ -5,6 +5,7 @@ use super::tokens::Token;
 use crate::channel::SessionNo;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::errno::Errno;
+use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use std::borrow::Cow;
 
@@ -75,6 +76,8 @@ pub struct LoggedIn {
     pub session: Option<SessionNo>,
     /// The session's epoch.
     pub epoch: Epoch,
+    /// What the client can do.
+    pub caps: Caps,
     /// The oldest messages of the box.
     pub offline: Vec<Chat>,
     /// The newest of them.

@@ -7,6 +7,7 @@ use crate::channel::{ChannelId, SessionNo, Stage};
 use crate::ident::{Epoch, UserId};
 use crate::offline::{Entry, Kicker, Mail, Outlet, Settles};
 use crate::protocol::framing::Framer;
+use crate::protocol::request::Caps;
 use crate::service::answer::{Answer, LoggedIn};
 use crate::service::registry::Online;
 use crate::sync::Arc;
@@ -147,6 +148,11 @@ impl Bench {
 
     /// Main grants a login whose box is empty.
     pub(crate) fn greet(&self, channel: ChannelId, user: UserId) -> SessionNo {
+        self.greet_with(channel, user, Caps::default())
+    }
+
+    /// The same for a client that can do more.
+    pub(crate) fn greet_with(&self, channel: ChannelId, user: UserId, caps: Caps) -> SessionNo {
         let session = self.commons.table.begin_session(channel, user).expect("nobody is logged in there");
         let name: Arc<str> = format!("user {user}").into();
         let worker = self.commons.table.worker(channel);
@@ -159,6 +165,7 @@ impl Bench {
             name,
             session: Some(session),
             epoch,
+            caps,
             offline: Vec::new(),
             upto: None,
             open: true,

@@ -98,7 +98,7 @@ impl<T: Transport> Core<T> {
             }
         }
         connection.out.clear();
-        connection.input = Vec::new();
+        connection.input.clear();
         // Deregistering an fd cannot fail in a way that matters: the socket is about to be closed.
         let _ = connection.io.watch(false, false);
     }
@@ -130,7 +130,7 @@ impl<T: Transport> Core<T> {
         }
         self.log_departure(id, session.is_some(), &parting);
         let Some(connection) = self.connection(id) else { return };
-        connection.input = Vec::new();
+        connection.input.clear();
         let waits = connection.in_main > 0 || connection.tickets > 0;
         connection.leaving = Some(Box::new(Leaving {
             parting,
@@ -155,7 +155,7 @@ impl<T: Transport> Core<T> {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         connection.user = None;
-        connection.nobody_since_us = now_us;
+        connection.changed_us = now_us;
         self.arm(id);
         self.mark_dirty(id);
     }
@@ -190,7 +190,7 @@ impl<T: Transport> Core<T> {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         let asks = connection.in_main > 0;
-        let waits = asks || connection.tickets > 0 || connection.logging_in;
+        let waits = asks || connection.tickets > 0 || connection.is_logging_in();
         let Some(leaving) = &mut connection.leaving else { return };
         if leaving.shut || leaving.broken {
             return;
@@ -234,8 +234,8 @@ impl<T: Transport> Core<T> {
     pub(super) fn settle(&mut self, id: ChannelId, session: Option<SessionNo>) {
         let (mut unsent, mut delivered) = (Vec::new(), 0);
         if let (Some(session), Some(connection)) = (session, self.connection(id)) {
-            let Some(at) = connection.settling.iter().position(|s| s.session == session) else { return };
-            Settling { unsent, delivered, .. } = connection.settling.remove(at);
+            let Some(settling) = connection.settling.take_first(|s| s.session == session) else { return };
+            Settling { unsent, delivered, .. } = settling;
         }
         self.to_main.push(Entry::Settlement(Settlement { channel: id, session, unsent, delivered }));
     }

@@ -64,9 +64,7 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         match settles {
             Settles::Login => {
-                connection.logging_in = false;
-                // The clock has stood still meanwhile.
-                connection.nobody_since_us += now_us.saturating_sub(connection.asked_us);
+                connection.end_login(now_us);
                 self.unblocked.push(id);
             }
             Settles::Request => {
@@ -120,15 +118,15 @@ impl<T: Transport> Core<T> {
             return;
         }
         let (id_of_user, name) = (login.user, login.name.clone());
-        let caps = std::mem::take(&mut connection.asked_caps);
-        connection.user = Some(Box::new(User {
+        let caps = login.caps;
+        connection.user = Some(User {
             sender: Arc::new(Sender { id: id_of_user, name }),
             session: login.session,
             caps,
             delivered: 0,
-            since_us: now_us,
             pings: caps.ping.then(|| Box::new(Pings { latest_us: now_us, first_us: None })),
-        }));
+        });
+        connection.changed_us = now_us;
         connection.resuming = false;
         connection.say_welcome(login);
         self.arm(id);
@@ -174,7 +172,7 @@ impl<T: Transport> Core<T> {
                 queued: c.out.len(),
                 age_ms: since_ms(c.since_us),
                 idle_ms: since_ms(c.heard_us),
-                session_ms: c.user.as_ref().map(|user| since_ms(user.since_us)),
+                session_ms: c.user.as_ref().map(|_| since_ms(c.changed_us)),
             })
             .collect()
     }
