@@ -1,6 +1,6 @@
 //! What a client is told, before it is put into the words of its protocol.
 
-use super::chat::Chat;
+use super::chat::{Chat, Sender};
 use super::tokens::Token;
 use crate::channel::SessionNo;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
@@ -69,9 +69,7 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct LoggedIn {
     /// Who.
-    pub user: UserId,
-    /// The user's name.
-    pub name: Arc<str>,
+    pub sender: Arc<Sender>,
     /// The session that began; none where the client had ended its side before.
     pub session: Option<SessionNo>,
     /// The session's epoch.

@@ -38,8 +38,6 @@ pub(super) struct Connection<T> {
     /// Bytes that are read and not yet understood.
     pub(super) input: Seldom<u8>,
     pub(super) out: OutBuf,
-    /// Events that wait until `out` has room for them.
-    pub(super) news: Option<Box<News>>,
     /// True exactly when the latest write took less than it was offered.
     pub(super) blocked: bool,
     /// True exactly while the channel is on the worker's list of those with something to write.
@@ -60,8 +58,8 @@ pub(super) struct Connection<T> {
     pub(super) end_waits: bool,
     /// True exactly when the channel table has been told that the client is gone.
     pub(super) counted_gone: bool,
-    /// The way of the latest chat, which the next one often takes too.
-    pub(super) route: Option<Box<Route>>,
+    /// What an idle client has no use for.
+    talk: Option<Box<Talk>>,
     /// Why the channel leaves; set from the moment its worker learns that the step is taken.
     pub(super) leaving: Option<Box<Leaving>>,
     /// Errors 10 to 12 in a row.
@@ -82,8 +80,6 @@ pub(super) struct Connection<T> {
     pub(super) hurried: bool,
     /// True exactly while a login by token is on its way.
     pub(super) resuming: bool,
-    /// What the request rate leaves, where there is one.
-    pub(super) allowance: Option<Box<Allowance>>,
     /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
     pub(super) armed_us: u64,
     pub(super) bytes_in: u64,
@@ -91,7 +87,18 @@ pub(super) struct Connection<T> {
 }
 
 // There is one for each client, and most are idle.
-const _: () = assert!(size_of::<Connection<Watched<TcpStream>>>() <= 248);
+const _: () = assert!(size_of::<Connection<Watched<TcpStream>>>() <= 232);
+
+/// What a client has that talks, or is told of friends.
+#[derive(Debug, Default)]
+pub(super) struct Talk {
+    /// The way of the latest chat, which the next one often takes too.
+    pub(super) route: Option<Route>,
+    /// Events that wait until the output has room for them.
+    pub(super) news: Option<News>,
+    /// What the request rate leaves, where there is one.
+    pub(super) allowance: Option<Allowance>,
+}
 
 /// Who is logged in.
 #[derive(Debug)]
@@ -150,7 +157,6 @@ impl<T> Connection<T> {
             codec,
             input: Seldom::default(),
             out: OutBuf::default(),
-            news: None,
             blocked: false,
             dirty: false,
             user: None,
@@ -161,7 +167,7 @@ impl<T> Connection<T> {
             ended: false,
             end_waits: false,
             counted_gone: false,
-            route: None,
+            talk: None,
             leaving: None,
             faults: 0,
             refused_logins: 0,
@@ -172,7 +178,6 @@ impl<T> Connection<T> {
             moved_us: now_us,
             hurried: false,
             resuming: false,
-            allowance: None,
             armed_us: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -182,6 +187,29 @@ impl<T> Connection<T> {
     /// The session that goes on, as far as the worker knows.
     pub(super) fn session(&self) -> Option<SessionNo> {
         self.user.as_ref().and_then(|user| user.session)
+    }
+
+    /// What a client has that talks; made where there is none.
+    pub(super) fn talk(&mut self) -> &mut Talk {
+        self.talk.get_or_insert_default()
+    }
+
+    /// The way of the latest chat.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.talk.as_deref()?.route.as_ref()
+    }
+
+    /// True exactly when events wait.
+    pub(super) fn has_news(&self) -> bool {
+        self.talk.as_deref().is_some_and(|talk| talk.news.is_some())
+    }
+
+    /// No events wait any more. A client that does nothing else is idle again.
+    pub(super) fn drop_news(&mut self) {
+        if let Some(talk) = &mut self.talk {
+            talk.news = None;
+        }
+        self.talk.take_if(|talk| talk.route.is_none() && talk.allowance.is_none());
     }
 
     /// True exactly when the client speaks lines.

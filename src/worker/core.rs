@@ -92,11 +92,13 @@ impl<T: Transport> Core<T> {
     /// A worker without channels.
     pub fn new(index: usize, shared: Arc<Shared<T::Socket>>, mailbox: Arc<Mailbox>, now: Now) -> Self {
         let workers = shared.outlet.workers().max(index + 1);
+        // Room for all: what is not used is not resident, and a list that grows leaves holes behind.
+        let channels = Vec::with_capacity(shared.table.capacity());
         Core {
             index,
             shared,
             mailbox,
-            channels: Vec::new(),
+            channels,
             now,
             to_main: Vec::new(),
             to_workers: (0..workers).map(|_| Vec::new()).collect(),

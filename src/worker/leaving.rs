@@ -175,7 +175,7 @@ impl<T: Transport> Core<T> {
         }
         self.note_written(id, written);
         let Some(connection) = self.connection(id) else { return };
-        connection.news = None;
+        connection.drop_news();
         let unsent = connection.out.cut();
         // The user stays for what the channel report says of it, but the session is over.
         let delivered = connection.user.as_mut().map_or(0, |user| {

@@ -6,7 +6,7 @@ use super::socket::Transport;
 use crate::channel::{ChannelId, SessionNo};
 use crate::offline::{ChannelReport, Entry, Mail, Parting, Settles};
 use crate::service::answer::{Answer, LoggedIn};
-use crate::service::chat::{Chat, Custody, Sender};
+use crate::service::chat::{Chat, Custody};
 use crate::sync::Arc;
 
 impl<T: Transport> Core<T> {
@@ -117,10 +117,9 @@ impl<T: Transport> Core<T> {
             // The channel left while main answered. What came from the box still lies there.
             return;
         }
-        let (id_of_user, name) = (login.user, login.name.clone());
         let caps = login.caps;
         connection.user = Some(User {
-            sender: Arc::new(Sender { id: id_of_user, name }),
+            sender: Arc::clone(&login.sender),
             session: login.session,
             caps,
             delivered: 0,

@@ -158,7 +158,7 @@ impl<T: Transport> Core<T> {
         let Some(rate) = self.shared.limits.request_rate else { return false };
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return false };
-        let pace = connection.allowance.get_or_insert_default().take(rate, now_us);
+        let pace = connection.talk().allowance.get_or_insert_default().take(rate, now_us);
         if pace == Pace::FarTooFast {
             self.step(id, Parting::new(Reason::RateExceeded));
         }

@@ -52,7 +52,8 @@ fn fill_queue(bench: &Bench, channel: ChannelId) {
 #[track_caller]
 fn assert_nothing_under_way(bench: &mut Bench, channel: ChannelId) {
     let connection = bench.cores[0].connection(channel).expect("it is still there");
-    let under_way = (connection.is_logging_in(), connection.in_main, connection.tickets, connection.input.len());
+    let under_way =
+        (connection.is_logging_in(), connection.in_main, connection.tickets, connection.input.len());
     assert_eq!(under_way, (false, 0, 0, 0), "login, requests in main, tickets, waiting input");
 }
 
