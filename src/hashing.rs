@@ -4,10 +4,15 @@
 //! multiplication does where the standard library defends itself with a keyed hash of several times the price.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 /// A map by users, channels, sessions, or what is a hash already. Not for what clients can make up.
 pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// The hash of a key as in an [`IdMap`], for tables whose entries are their own keys.
+pub fn id_hash(key: impl Hash) -> u64 {
+    BuildHasherDefault::<IdHasher>::default().hash_one(key)
+}
 
 /// An odd number with bits well spread, so that each bit of a key moves many of the product.
 const SPREAD: u64 = 0xf135_7aea_2e62_a9c5;
@@ -54,7 +59,6 @@ mod tests {
     use crate::channel::{ChannelId, SessionNo};
     use crate::ident::UserId;
     use std::collections::HashSet;
-    use std::hash::{BuildHasher, Hash};
 
     /// How many of 4,096 keys share their bucket or their tag with no more than a few, as a map sees them.
     fn spread<K: Hash>(keys: impl Iterator<Item = K>) -> (usize, usize) {

@@ -419,14 +419,14 @@ impl<S: Send + 'static> ControlServer<S> {
 
     fn session_of(&self, user: UserId) -> Option<Hit> {
         let online = self.registry.find(user)?;
-        let name = online.name.to_string();
+        let name = online.sender.name.to_string();
         Some(Hit { channel: online.channel, session: Some(online.session), user: Some((user, name)) })
     }
 
     fn user_on(&self, channel: ChannelId) -> Option<(UserId, String)> {
         let user = self.table.user(channel)?;
         let online = self.registry.find(user).filter(|online| online.channel == channel)?;
-        Some((user, online.name.to_string()))
+        Some((user, online.sender.name.to_string()))
     }
 
     /// A user who is marked online without a live channel is set offline, and that counts.

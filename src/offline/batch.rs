@@ -20,6 +20,7 @@ use crate::service::ticket::{Acceptance, Ticket};
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 /// Names the end of one session.
 pub(crate) type EndKey = (ChannelId, SessionNo);
@@ -118,7 +119,7 @@ pub(crate) struct Batch<St> {
     failed_at: Option<usize>,
     patience: Patience,
     /// Counts batches, so that a session can tell whether letters to it still wait in this one.
-    number: u64,
+    number: NonZeroU64,
 }
 
 /// How a batch ended.
@@ -142,7 +143,7 @@ impl<St: Storage> Batch<St> {
             failed: None,
             failed_at: None,
             patience: Patience::default(),
-            number: 0,
+            number: NonZeroU64::MIN,
         }
     }
 
@@ -152,7 +153,7 @@ impl<St: Storage> Batch<St> {
     }
 
     /// Which batch is under way.
-    pub(crate) fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> NonZeroU64 {
         self.number
     }
 
@@ -213,7 +214,7 @@ impl<St: Storage> Batch<St> {
     /// Commits what is open. The effects still have to be carried out.
     pub(crate) fn finish(&mut self, now_us: u64) -> Outcome {
         self.catch_up();
-        self.number += 1;
+        self.number = self.number.saturating_add(1);
         let mut effects = std::mem::take(&mut self.effects);
         if !self.open && self.failed.is_none() {
             return Outcome { effects, committed: None, set_aside: false };

@@ -15,6 +15,7 @@ use super::kicker::Kicker;
 use super::mail::{Mail, Outlet, Settles};
 use super::queue::{ControlAsk, Entry, Ghost, GhostFault, GhostName, OfflineQueue, QueueReport};
 use super::reconcile::Reconciler;
+use super::sessions::Sessions;
 use super::stages::Stages;
 use super::stop::{LOOK_US, Stop};
 use crate::channel::{ChannelId, ChannelTable, Reason};
@@ -107,7 +108,7 @@ pub struct Drain<St, S> {
     /// When their grace is over, in order.
     pub(super) lingering: VecDeque<(u64, ChannelId)>,
     /// Whose session is on which channel.
-    pub(crate) sessions: IdMap<EndKey, UserId>,
+    pub(crate) sessions: Sessions,
     pub(super) endings: IdMap<EndKey, Ending>,
     /// Channels whose grace is over and that still have their fd.
     pub(super) closing: usize,
@@ -134,6 +135,7 @@ pub struct Drain<St, S> {
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Main's state at the start.
     pub fn new(store: St, policy: Policy, around: Surroundings<S>) -> Self {
+        let sessions = Sessions::new(around.table.capacity());
         Drain {
             around,
             policy,
@@ -146,7 +148,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             now: Now::default(),
             seats: Vec::new(),
             lingering: VecDeque::new(),
-            sessions: IdMap::default(),
+            sessions,
             endings: IdMap::default(),
             closing: 0,
             seated: 0,

@@ -69,7 +69,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 receipt: parting.receipt.clone(),
             });
         }
-        if let Some(user) = session.and_then(|number| self.owner((*channel, number))) {
+        // A login that was undone leaves none.
+        if let Some(user) = session.and_then(|number| self.sessions.owner((*channel, number))) {
             return self.end_session(user, departure);
         }
         if session.is_some() && !stays {
@@ -81,11 +82,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    /// Whose session that is. A login that was undone leaves none.
-    fn owner(&mut self, key: EndKey) -> Option<UserId> {
-        self.sessions.get(&key).copied()
-    }
-
     /// Ends a user's session: one row of history and `offline`, in one transaction.
     pub(crate) fn end_session(&mut self, user: UserId, departure: Departure) {
         let Departure { channel, session: Some(number), stays, noticed_us, at_ms, parting, .. } = departure
@@ -93,12 +89,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return;
         };
         let key = (channel, number);
-        self.sessions.remove(&key);
+        self.sessions.remove(key);
         self.recall_letters(user);
         let Some(person) = self.people.find(user) else { return };
         let Some(session) = person.session.take_if(|s| (s.channel, s.number) == key) else { return };
-        person.leaving = Some(key);
-        let name = person.name.to_string();
+        person.await_settlement(key);
+        let name = person.sender.name.to_string();
         tracing::info!(
             channel = %channel, user = %user, name, peer = %session.peer.addr(), reason = parting.reason.word(),
             errno = parting.errno, "offline"
@@ -171,9 +167,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.save(user, chat);
         }
         if let Some(person) = self.people.find(user)
-            && person.leaving == Some(key)
+            && person.end_settlement(key)
         {
-            person.leaving = None;
             self.release(user);
         }
         self.complete(key);
@@ -196,7 +191,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         while let Some(person) = self.people.find(user)
             && person.session.is_none()
-            && person.leaving.is_none()
+            && !person.is_leaving()
             && let Some(login) = person.take_first_parked()
         {
             self.log_in(login);
@@ -233,7 +228,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return;
         };
         let object = chat.body.object();
-        if let Some(usage) = &mut person.usage {
+        if let Some(usage) = person.usage_mut() {
             *usage = usage.with(&object);
         }
         let begun = (!person.has_numbers()).then(|| person.go_on_in_next_epoch());

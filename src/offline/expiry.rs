@@ -112,7 +112,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let expired = expired.unwrap_or_default();
         for user in &expired.users {
             if let Some(person) = self.people.find(*user) {
-                person.usage = None;
+                person.forget_usage();
             }
         }
         self.expiry.removing += expired.messages;

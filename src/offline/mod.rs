@@ -10,6 +10,7 @@ pub mod kicker;
 pub mod mail;
 pub mod queue;
 pub mod reconcile;
+pub(crate) mod sessions;
 pub mod stages;
 mod stop;
 #[cfg(test)]

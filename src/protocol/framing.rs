@@ -14,22 +14,29 @@ const MAX_REQUEST_BYTES: usize = u32::MAX as usize;
 /// Finds the ends of JSON requests in a byte stream, across any split. Idle it is small and without heap.
 #[derive(Debug, Default)]
 pub struct Framer {
-    /// The kinds of the outermost open brackets, a bit per level: set for `[`, clear for `{`.
-    kinds: u64,
-    /// The same for the levels behind, 64 to a word. Empty, so without heap, unless nesting gets that deep.
-    deeper: Box<[u64]>,
-    /// Open brackets; 0 exactly when no request is under way.
-    depth: u32,
-    /// Bytes of the request under way that need not be looked at again.
-    scanned: u32,
-    /// True exactly when the scanned bytes end inside a string.
-    in_string: bool,
+    /// The request whose end has not arrived; none exactly between requests.
+    under_way: Option<Box<UnderWay>>,
     /// True exactly when the byte behind the latest request has not arrived yet.
     terminator_due: bool,
     nul_terminated: bool,
 }
 
-const _: () = assert!(size_of::<Framer>() <= 40);
+const _: () = assert!(size_of::<Framer>() <= 16);
+
+/// How far a request is scanned.
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// The kinds of the outermost open brackets, a bit per level: set for `[`, clear for `{`.
+    kinds: u64,
+    /// The same for the levels behind, 64 to a word. Empty, so without heap, unless nesting gets that deep.
+    deeper: Box<[u64]>,
+    /// Open brackets; 0 exactly when nothing is scanned yet.
+    depth: u32,
+    /// Bytes that need not be looked at again.
+    scanned: u32,
+    /// True exactly when the scanned bytes end inside a string.
+    in_string: bool,
+}
 
 /// What a look at the input found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,29 +71,32 @@ impl Framer {
         if self.terminator_due && !input.is_empty() {
             self.see_terminator(input.first());
         }
-        let start = if self.depth > 0 {
-            0
-        } else {
-            match input.iter().position(|&byte| !is_separator(byte)) {
+        // Most requests arrive whole and need no heap.
+        let mut fresh = UnderWay::default();
+        let (start, under_way) = match self.under_way.as_deref_mut() {
+            Some(under_way) => (0, under_way),
+            None => match input.iter().position(|&byte| !is_separator(byte)) {
                 None => return Framed::More { skip: input.len() },
-                Some(at) if matches!(input[at], b'{' | b'[') => at,
+                Some(at) if matches!(input[at], b'{' | b'[') => (at, &mut fresh),
                 Some(_) => return Framed::Malformed,
-            }
+            },
         };
         let seen = &input[start..];
         let limit = max_frame.min(MAX_REQUEST_BYTES);
-        match self.scan(&seen[..seen.len().min(limit)]) {
+        match under_way.scan(&seen[..seen.len().min(limit)]) {
             Scan::End(length) => {
                 let end = start + length;
-                self.scanned = 0;
-                self.deeper = Box::default();
+                self.under_way = None;
                 self.see_terminator(input.get(end));
                 Framed::Request { start, end }
             }
             Scan::WrongBracket => Framed::Malformed,
             // The closing bracket alone would make it larger.
             Scan::Open if seen.len() >= limit => Framed::TooLarge,
-            Scan::Open => Framed::More { skip: start },
+            Scan::Open => {
+                self.under_way.get_or_insert_with(|| Box::new(fresh));
+                Framed::More { skip: start }
+            }
         }
     }
 
@@ -104,7 +114,9 @@ impl Framer {
         self.nul_terminated = byte == Some(&0);
         self.terminator_due = byte.is_none();
     }
+}
 
+impl UnderWay {
     /// Goes on where the last scan of the same request stopped.
     fn scan(&mut self, request: &[u8]) -> Scan {
         let mut at = self.scanned as usize;
@@ -315,7 +327,7 @@ mod tests {
             nested.extend(kinds.iter().rev().map(|&array| if array { b']' } else { b'}' }));
             let mut framer = Framer::default();
             assert_eq!(framer.next(&nested, MAX), Framed::Request { start: 0, end: nested.len() });
-            assert!(framer.deeper.is_empty(), "heap is given back");
+            assert!(framer.under_way.is_none(), "heap is given back");
             for wrong in depth..nested.len() {
                 let mut nested = nested.clone();
                 nested[wrong] = if nested[wrong] == b']' { b'}' } else { b']' };
@@ -331,7 +343,7 @@ mod tests {
         let mut framer = Framer::default();
         for end in 1..request.len() {
             assert_eq!(framer.next(&request[..end], MAX), Framed::More { skip: 0 });
-            assert_eq!(framer.scanned as usize, end);
+            assert_eq!(framer.under_way.as_ref().map(|request| request.scanned as usize), Some(end));
         }
         assert_eq!(framer.next(&request, MAX), Framed::Request { start: 0, end: request.len() });
     }

@@ -5,6 +5,7 @@
 use super::answer::{Answer, FriendNow, GroupNow, LoggedIn, MemberNow};
 use super::ask::{Asker, Login};
 use super::auth::{Job, NAME_TAKEN, Task, Verified};
+use super::chat::Sender;
 use super::people::Session;
 use super::registry::Online;
 use super::storage::{Kept, Storage, UserRow};
@@ -165,7 +166,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(row) = self.check_again(&login) else { return };
         let mut login = login;
         if let Stage::Live(number) = self.around.table.stage(channel) {
-            if let Some(user) = self.sessions.get(&(channel, number)).copied() {
+            if let Some(user) = self.sessions.owner((channel, number)) {
                 let Some(proven) = self.prove(login, user) else { return };
                 login = proven;
             }
@@ -199,7 +200,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     fn end_previous(&mut self, channel: ChannelId, number: SessionNo) {
-        let Some(user) = self.sessions.get(&(channel, number)).copied() else { return };
+        let Some(user) = self.sessions.owner((channel, number)) else { return };
         let parting = Parting::new(Reason::ClientQuit);
         self.around.metrics.left.add(parting.reason, 1);
         self.end_session(
@@ -251,15 +252,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let worker = self.around.table.worker(channel);
         let person = self.people.meet(row);
         let epoch = person.begin_epoch();
-        let name = Arc::clone(&person.name);
+        let sender = Arc::clone(&person.sender);
         person.session = Some(Session {
             channel,
             number,
-            worker,
             epoch,
             peer: login.peer.into(),
             lines: login.lines,
-            caps: login.caps,
+            confirms: login.caps.ack,
             since_ms: self.now.unix_ms,
             backlog: None,
             gone: false,
@@ -267,8 +267,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         });
         let key = (channel, number);
         self.sessions.insert(key, user);
-        let online =
-            Online { channel, session: number, worker, epoch, direct: false, name: Arc::clone(&name) };
+        let online = Online {
+            channel,
+            session: number,
+            worker: worker as u16,
+            direct: false,
+            sender: Arc::clone(&sender),
+        };
         self.around.registry.enter(user, online);
         self.batch.attempt(|store| store.set_online(user, epoch));
         if let (Some(old), Some(new)) = (&row.password, &login.renewed) {
@@ -278,17 +283,17 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let (offline, more) = self.open_box(user);
         let last = offline.last().map(|kept| kept.mid);
         if let Some(session) = self.people.find(user).and_then(|person| person.session.as_mut()) {
-            session.backlog = more.then(|| last.unwrap_or(Mid(0)));
+            session.backlog = more.then(|| Box::new(last.unwrap_or(Mid(0))));
         }
         let confirms = login.caps.ack;
         if confirms {
             self.begin_confirming(user, key, &offline);
         }
         let logged_in = LoggedIn {
-            user,
-            name,
+            sender,
             session: Some(number),
             epoch,
+            caps: login.caps,
             offline: if confirms {
                 offline.into_iter().map(numbered_kept).collect()
             } else {
@@ -305,7 +310,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.watch_friends(user, key, worker, &logged_in.friends);
         }
         self.around.metrics.logins.add(1);
-        tracing::info!(channel = %channel, user = %user, name = &*logged_in.name, peer = %login.peer, "online");
+        tracing::info!(channel = %channel, user = %user, name = &*logged_in.sender.name, peer = %login.peer, "online");
         let letter = greeting(channel, logged_in);
         self.batch.then(Effect::LoggedIn { worker, letter, user, key, asker: login.asker.clone() });
     }
@@ -334,10 +339,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.end_previous(channel, number);
         }
         let logged_in = LoggedIn {
-            user,
-            name: row.name.as_str().into(),
+            sender: Arc::new(Sender { id: user, name: row.name.as_str().into() }),
             session: None,
             epoch: row.epoch,
+            caps: login.caps,
             offline: Vec::new(),
             upto: None,
             open: false,
@@ -351,7 +356,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// The login's batch failed: the session never was.
     pub(crate) fn undo_login(&mut self, user: UserId, key: EndKey) {
-        self.sessions.remove(&key);
+        self.sessions.remove(key);
         self.forget_end(key);
         self.around.registry.remove(user, key.0, key.1);
         self.presence.end_session(user, key);

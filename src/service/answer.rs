@@ -1,10 +1,11 @@
 //! What a client is told, before it is put into the words of its protocol.
 
-use super::chat::Chat;
+use super::chat::{Chat, Sender};
 use super::tokens::Token;
 use crate::channel::SessionNo;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::errno::Errno;
+use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use std::borrow::Cow;
 
@@ -68,13 +69,13 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct LoggedIn {
     /// Who.
-    pub user: UserId,
-    /// The user's name.
-    pub name: Arc<str>,
+    pub sender: Arc<Sender>,
     /// The session that began; none where the client had ended its side before.
     pub session: Option<SessionNo>,
     /// The session's epoch.
     pub epoch: Epoch,
+    /// What the client can do.
+    pub caps: Caps,
     /// The oldest messages of the box.
     pub offline: Vec<Chat>,
     /// The newest of them.

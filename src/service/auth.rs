@@ -21,13 +21,19 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use blake2::Blake2sMac256;
 use blake2::digest::{KeyInit, Mac};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use std::hash::BuildHasherDefault;
 use std::net::SocketAddr;
 
 /// Jobs that may wait at once. Past it, clients get errno 18.
 pub const JOBS_MAX: usize = 4096;
+/// Verified passwords for which there is room from the start. What is not used is not resident, and a small map that
+/// grows leaves holes behind in the memory of the auth threads, which have no other use for them.
+const RECALL_ROOM: usize = 3500;
 /// Verified passwords that are remembered at once.
 const RECALL_MAX: usize = 65_536;
-/// How long a verified password is remembered, in microseconds (10 minutes).
+/// Microseconds in a second.
+const SECOND_US: u64 = 1_000_000;
+/// How long a verified password is remembered at most, in microseconds (10 minutes).
 const RECALL_US: u64 = 600_000_000;
 /// argon2 checks this password when there is no such user, so that the time taken does not tell.
 const NOBODYS_PASSWORD: &[u8] = b"nobody";
@@ -100,16 +106,31 @@ pub struct Job {
 pub struct Auth {
     jobs: Sender<Job>,
     key: [u8; 32],
-    recalled: Lock<IdMap<Recall, Recalled>>,
+    recalled: Lock<IdMap<u64, Recalled>>,
 }
 
-/// What who and password hash to, under a key that nobody knows.
-type Recall = [u64; 2];
+/// What who and password hash to, under a key that nobody knows. Larger than its map's key, which finds; the rest tells
+/// whether that is it.
+#[derive(Clone, Copy)]
+struct Recall {
+    key: u64,
+    rest: u32,
+}
 
 struct Recalled {
+    rest: u32,
+    /// When it is forgotten, in whole seconds.
+    until_s: u32,
     user: UserId,
     verified: Verified,
-    until_us: u64,
+}
+
+const _: () = assert!(size_of::<(u64, Recalled)>() <= 32);
+
+impl Recalled {
+    fn is_good(&self, rest: u32, now_us: u64) -> bool {
+        self.rest == rest && now_us < u64::from(self.until_s) * SECOND_US
+    }
 }
 
 /// Tells a stored hash from any other, in far fewer bytes. Whoever could write one that collides could write
@@ -134,7 +155,8 @@ impl Auth {
         let (jobs, taken) = crossbeam_channel::bounded(JOBS_MAX);
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
-        Ok((Auth { jobs, key, recalled: Lock::default() }, taken))
+        let recalled = IdMap::with_capacity_and_hasher(RECALL_ROOM, BuildHasherDefault::default());
+        Ok((Auth { jobs, key, recalled: Lock::new(recalled) }, taken))
     }
 
     /// Queues a job.
@@ -152,7 +174,7 @@ impl Auth {
         let Task::Login { peer, who, password, caps, lines } = &job.task else { return None };
         let name = self.name_of(who, password);
         let recalled = self.recalled.lock();
-        let known = recalled.get(&name).filter(|known| now_us < known.until_us)?;
+        let known = recalled.get(&name.key).filter(|known| known.is_good(name.rest, now_us))?;
         Some(Login {
             asker: job.asker.clone(),
             peer: *peer,
@@ -170,7 +192,7 @@ impl Auth {
     /// Forgets a password that main has found changed.
     pub fn forget(&self, who: &Who, password: &str) {
         let name = self.name_of(who, password);
-        self.recalled.lock().remove(&name);
+        self.recalled.lock().remove(&name.key);
     }
 
     /// Remembers a password that was verified just now.
@@ -178,13 +200,13 @@ impl Auth {
         let name = self.name_of(who, password);
         let mut recalled = self.recalled.lock();
         if recalled.len() >= RECALL_MAX {
-            recalled.retain(|_, known| now_us < known.until_us);
+            recalled.retain(|_, known| known.is_good(known.rest, now_us));
         }
         if recalled.len() >= RECALL_MAX {
             recalled.clear();
         }
-        let until_us = now_us + RECALL_US;
-        recalled.insert(name, Recalled { user, verified, until_us });
+        let until_s = ((now_us + RECALL_US) / SECOND_US) as u32;
+        recalled.insert(name.key, Recalled { rest: name.rest, until_s, user, verified });
     }
 
     /// A keyed hash of who and password: what is remembered reveals neither.
@@ -203,8 +225,9 @@ impl Auth {
         }
         mac.update(password.as_bytes());
         let hash: [u8; 32] = mac.finalize().into_bytes().into();
-        let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| hash[at + i]));
-        [half(0), half(8)]
+        let key = u64::from_le_bytes(std::array::from_fn(|at| hash[at]));
+        let rest = u32::from_le_bytes(std::array::from_fn(|at| hash[size_of::<u64>() + at]));
+        Recall { key, rest }
     }
 }
 

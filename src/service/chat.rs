@@ -57,13 +57,13 @@ pub enum Body {
     },
 }
 
-/// Somebody who is logged in, as chats name them.
-#[derive(Debug)]
+/// Somebody who is logged in, as chats name them. All who have to know share one.
+#[derive(PartialEq, Eq, Debug)]
 pub struct Sender {
     /// The user's number.
     pub id: UserId,
     /// The user's name.
-    pub name: Arc<str>,
+    pub name: Box<str>,
 }
 
 /// Who hears of a copy that cannot be kept.

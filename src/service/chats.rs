@@ -206,7 +206,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(session) = person.session.as_mut().filter(|session| session.backlog.is_none()) else {
             return Some(chat);
         };
-        let (channel, number, worker) = (session.channel, session.number, session.worker);
+        let (channel, number) = (session.channel, session.number);
+        let worker = self.around.table.worker(channel);
         if outlet.is_full(worker) {
             self.fail(user, chat, Errno::Busy);
             return None;
@@ -238,7 +239,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return Err(self.not_stored(user, chat));
         }
         if let Some(person) = self.people.find(user) {
-            person.usage = Some(usage);
+            person.remember_usage(usage);
         }
         self.around.metrics.chats_kept.add(1);
         if let Some(ticket) = chat.ticket {
@@ -292,10 +293,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(crate) fn taken_over(&mut self, user: UserId, key: (ChannelId, SessionNo), upto: Mid) {
         self.batch.owe(Owed::DropKept { user, upto });
         let Some(person) = self.people.find(user) else { return };
-        person.usage = None;
+        person.forget_usage();
         if let Some(session) = &person.session
             && (session.channel, session.number) == key
-            && session.backlog.is_some_and(|sent| sent <= upto)
+            && session.backlog.as_deref().is_some_and(|sent| *sent <= upto)
         {
             self.refills.push(user);
         }
@@ -323,13 +324,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     fn refill_one(&mut self, user: UserId) -> Option<()> {
         let session = self.people.find(user).and_then(|person| person.session.as_ref());
-        let Some((session, sent)) = session.and_then(|session| Some((session, session.backlog?))) else {
+        let Some((session, sent)) = session.and_then(|session| Some((session, *session.backlog.as_deref()?)))
+        else {
             return Some(());
         };
-        if session.caps.ack {
+        if session.confirms {
             return self.refill_window(user, sent);
         }
-        let (channel, number, worker) = (session.channel, session.number, session.worker);
+        let (channel, number) = (session.channel, session.number);
+        let worker = self.around.table.worker(channel);
         let lines = session.lines;
         let kept = self.batch.attempt(|store| store.kept(user, sent, HANDOVER_COUNT, HANDOVER_BYTES))?;
         let last = kept.last().map(|kept| kept.mid);
@@ -342,7 +345,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             letters.push(Mail::Open { channel, session: number });
         }
         if let Some(session) = self.people.find(user).and_then(|person| person.session.as_mut()) {
-            session.backlog = last;
+            session.backlog = last.map(Box::new);
         }
         self.post_now(worker, &mut letters);
         Some(())
@@ -371,11 +374,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// What a box holds. `None` when the batch has failed.
     pub(crate) fn usage(&mut self, user: UserId) -> Option<BoxUsage> {
-        if let Some(usage) = self.people.find(user)?.usage {
+        if let Some(usage) = self.people.find(user)?.usage() {
             return Some(usage);
         }
         let usage = self.batch.attempt(|store| store.box_usage(user))?;
-        self.people.find(user)?.usage = Some(usage);
+        self.people.find(user)?.remember_usage(usage);
         Some(usage)
     }
 

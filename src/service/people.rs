@@ -3,16 +3,18 @@
 //! Plain data, owned by main.
 
 use super::ask::Login;
-use super::chat::Chat;
+use super::chat::{Chat, Sender};
 use super::storage::{BoxUsage, UserRow};
 use super::unconfirmed::Unconfirmed;
 use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
-use crate::hashing::IdMap;
+use crate::hashing::id_hash;
 use crate::ident::{Epoch, Mid, UserId};
-use crate::protocol::request::Caps;
 use crate::sync::Arc;
+use hashbrown::HashTable;
+use hashbrown::hash_table::OccupiedEntry;
 use std::collections::VecDeque;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// Users who are remembered although nothing goes on with them.
 const IDLE_MAX: usize = 65_536;
@@ -20,35 +22,37 @@ const IDLE_MAX: usize = 65_536;
 const HELD_MAX: usize = 65_536;
 /// The same in bytes of bodies.
 const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Bits of a message number that count within one epoch: 268 million messages a session.
+/// Message numbers of one epoch: 268 million messages a session, less one.
 ///
 /// The epoch above them rises durably before a message of it is ever sent, so numbers rise across restarts and
 /// crashes without a write of their own; 25 bits of epoch keep them below 2^53.
-const MID_BITS: u32 = 28;
+const MIDS: u32 = 1 << 28;
 
 /// A user, as main sees one.
 #[derive(Debug)]
 pub(crate) struct Person {
-    pub(crate) name: Arc<str>,
+    /// Number and name, shared with all who have to know.
+    pub(crate) sender: Arc<Sender>,
     /// The highest epoch given out.
     pub(crate) epoch: Epoch,
     pub(crate) session: Option<Session>,
-    /// The session whose departure is drained and whose settlement is not. Until it comes, messages are held and
-    /// logins parked.
-    pub(crate) leaving: Option<(ChannelId, SessionNo)>,
     /// What waits for a settlement or a look; seldom anything.
     waiting: Option<Box<Waiting>>,
     /// What the session's client has to confirm, until the session has settled; none where the client does not.
     pub(crate) unconfirmed: Option<Box<Unconfirmed>>,
-    /// What the box holds, once it has been looked at.
-    pub(crate) usage: Option<BoxUsage>,
-    /// The next message's number; none before an epoch has been begun for it in this run of the server.
-    next: Option<Mid>,
+    usage: BoxUsage,
+    /// True exactly when `usage` is what the box holds: once it has been looked at.
+    knows_usage: bool,
+    /// The next message's number within the epoch; none before an epoch has been begun for it in this run of the server.
+    next: Option<NonZeroU32>,
 }
 
-/// What waits for one user.
+/// What waits for one user, and for what.
 #[derive(Debug, Default)]
 struct Waiting {
+    /// The session whose departure is drained and whose settlement is not. Until it comes, messages are held and
+    /// logins parked.
+    leaving: Option<(ChannelId, SessionNo)>,
     /// Logins that wait for a settlement, oldest first.
     parked: VecDeque<Login>,
     /// Logins that wait to hear whether the present session's client is still there.
@@ -64,40 +68,47 @@ struct Waiting {
 pub(crate) struct Session {
     pub(crate) channel: ChannelId,
     pub(crate) number: SessionNo,
-    pub(crate) worker: usize,
     pub(crate) epoch: Epoch,
     pub(crate) peer: Peer,
     pub(crate) since_ms: i64,
     /// True exactly when the client speaks lines.
     pub(crate) lines: bool,
-    /// What the client can do.
-    pub(crate) caps: Caps,
-    /// The newest message of the box that was sent to the channel, while the box may hold newer ones.
-    pub(crate) backlog: Option<Mid>,
+    /// True exactly when the client confirms messages.
+    pub(crate) confirms: bool,
+    /// The newest message of the box that was sent to the channel, while the box may hold newer ones. Boxed, for that is
+    /// seldom.
+    pub(crate) backlog: Option<Box<Mid>>,
     /// True exactly when a letter came back because the step is taken; the departure is on its way.
     pub(crate) gone: bool,
     /// The latest batch in which a chat was addressed to it.
-    pub(crate) addressed: Option<u64>,
+    pub(crate) addressed: Option<NonZeroU64>,
 }
+
+// There is one for each user who is online.
+const _: () = assert!(size_of::<Option<Session>>() <= 64 && size_of::<Person>() <= 120);
 
 impl Person {
     fn new(row: &UserRow) -> Self {
         Person {
-            name: row.name.as_str().into(),
+            sender: sender(row),
             epoch: row.epoch,
             session: None,
-            leaving: None,
             waiting: None,
             unconfirmed: None,
-            usage: None,
+            usage: BoxUsage::default(),
+            knows_usage: false,
             next: None,
         }
+    }
+
+    fn is(&self, user: UserId) -> bool {
+        self.sender.id == user
     }
 
     /// Begins a new epoch: message numbers go on from there.
     pub(crate) fn begin_epoch(&mut self) -> Epoch {
         self.epoch = Epoch(self.epoch.0 + 1);
-        self.next = Some(Mid((self.epoch.0 << MID_BITS) + 1));
+        self.next = Some(NonZeroU32::MIN);
         self.epoch
     }
 
@@ -118,15 +129,50 @@ impl Person {
 
     /// The next message's number.
     pub(crate) fn number(&mut self) -> Mid {
-        let mid = self.next.unwrap_or(Mid((self.epoch.0 << MID_BITS) + 1));
+        let place = self.next.unwrap_or(NonZeroU32::MIN).get();
         // The last number of an epoch is followed by a new epoch.
-        self.next = Some(Mid(mid.0 + 1)).filter(|next| next.0 >> MID_BITS == self.epoch.0);
-        mid
+        self.next = NonZeroU32::new((place + 1) % MIDS);
+        Mid(self.epoch.0 * i64::from(MIDS) + i64::from(place))
+    }
+
+    /// What the box holds; none before it has been looked at.
+    pub(crate) fn usage(&self) -> Option<BoxUsage> {
+        self.knows_usage.then_some(self.usage)
+    }
+
+    /// The same, to be changed with the box.
+    pub(crate) fn usage_mut(&mut self) -> Option<&mut BoxUsage> {
+        self.knows_usage.then_some(&mut self.usage)
+    }
+
+    /// Remembers what the box holds.
+    pub(crate) fn remember_usage(&mut self, usage: BoxUsage) {
+        (self.usage, self.knows_usage) = (usage, true);
+    }
+
+    /// The box has to be looked at again.
+    pub(crate) fn forget_usage(&mut self) {
+        self.knows_usage = false;
     }
 
     /// Forgets the numbers of an epoch that may not have been committed; the next one is higher.
     pub(crate) fn forget_numbers(&mut self) {
         self.next = None;
+    }
+
+    /// A session's departure is drained: its settlement is awaited from now on.
+    pub(crate) fn await_settlement(&mut self, of: (ChannelId, SessionNo)) {
+        self.waiting.get_or_insert_default().leaving = Some(of);
+    }
+
+    /// The settlement of a session has come. True exactly when it was the one awaited.
+    pub(crate) fn end_settlement(&mut self, of: (ChannelId, SessionNo)) -> bool {
+        self.take_waiting(|waiting| waiting.leaving.take_if(|leaving| *leaving == of).is_some())
+    }
+
+    /// True exactly while a settlement is awaited.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.waiting.as_deref().is_some_and(|waiting| waiting.leaving.is_some())
     }
 
     /// Has a message wait for a settlement.
@@ -199,14 +245,12 @@ impl Person {
 
     /// True exactly when messages have to wait for a settlement.
     pub(crate) fn holds_messages(&self) -> bool {
-        self.leaving.is_some() || self.session.as_ref().is_some_and(|session| session.gone)
+        self.is_leaving() || self.session.as_ref().is_some_and(|session| session.gone)
     }
 
     /// True exactly when nothing is under way: no end, no login, no message that waits.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.leaving.is_none()
-            && self.waiting.is_none()
-            && self.session.as_ref().is_none_or(|session| !session.gone)
+        self.waiting.is_none() && self.session.as_ref().is_none_or(|session| !session.gone)
     }
 
     fn is_idle(&self) -> bool {
@@ -216,15 +260,15 @@ impl Person {
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.parked.is_empty() && self.probing.is_empty() && self.held.is_empty()
+        self.leaving.is_none() && self.parked.is_empty() && self.probing.is_empty() && self.held.is_empty()
     }
 }
 
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct People {
-    /// Boxed, for a map has room for up to twice as many as it holds.
-    known: IdMap<UserId, Box<Person>>,
+    /// By number. Boxed, and without keys of its own, for a table has room for up to twice as many as it holds.
+    known: HashTable<Box<Person>>,
     /// Users who were met in the batch under way: their rows may have been added in it.
     met: Vec<UserId>,
     online: usize,
@@ -232,43 +276,49 @@ pub(crate) struct People {
 
 impl People {
     pub(crate) fn find(&mut self, user: UserId) -> Option<&mut Person> {
-        self.known.get_mut(&user).map(|person| &mut **person)
+        self.known.find_mut(id_hash(user), |person| person.is(user)).map(|person| &mut **person)
     }
 
     /// The same, only to look.
     pub(crate) fn look(&self, user: UserId) -> Option<&Person> {
-        self.known.get(&user).map(|person| &**person)
+        self.known.find(id_hash(user), |person| person.is(user)).map(|person| &**person)
     }
 
     pub(crate) fn is_online(&self, user: UserId) -> bool {
-        self.known.get(&user).is_some_and(|person| person.session.is_some())
+        self.look(user).is_some_and(|person| person.session.is_some())
     }
 
     /// Users with whom something goes on.
     #[cfg(test)]
     pub(crate) fn count_busy(&self) -> usize {
-        self.known.values().filter(|person| !person.is_idle() || person.unconfirmed.is_some()).count()
+        self.known.iter().filter(|person| !person.is_idle() || person.unconfirmed.is_some()).count()
     }
 
     /// Remembers a user whose row was just read.
     pub(crate) fn meet(&mut self, row: &UserRow) -> &mut Person {
         let met = &mut self.met;
-        let person = self.known.entry(row.id).or_insert_with(|| {
+        let place =
+            self.known.entry(id_hash(row.id), |person| person.is(row.id), |person| id_hash(person.sender.id));
+        let place = place.or_insert_with(|| {
             met.push(row.id);
             Box::new(Person::new(row))
         });
+        let person = place.into_mut();
         // Another process may have raised it, never lowered.
-        person.epoch = person.epoch.max(row.epoch);
-        if *person.name != *row.name {
-            person.name = row.name.as_str().into();
+        if row.epoch > person.epoch {
+            person.epoch = row.epoch;
+            person.forget_numbers();
+        }
+        if *person.sender.name != *row.name {
+            person.sender = sender(row);
         }
         person
     }
 
     /// Forgets what rests on rows that may never have been committed, after a batch that failed.
     pub(crate) fn doubt(&mut self) {
-        for person in self.known.values_mut() {
-            person.usage = None;
+        for person in &mut self.known {
+            person.forget_usage();
             if person.session.is_none() {
                 person.forget_numbers();
             }
@@ -284,7 +334,8 @@ impl People {
     pub(crate) fn unmeet(&mut self, met: &[UserId]) {
         for user in met {
             if self.look(*user).is_some_and(Person::is_idle) {
-                self.known.remove(user);
+                let place = self.known.find_entry(id_hash(*user), |person| person.is(*user));
+                let _ = place.map(OccupiedEntry::remove);
             }
         }
     }
@@ -293,14 +344,20 @@ impl People {
     pub(crate) fn tidy(&mut self, online: usize) {
         self.online = online;
         if self.known.len() > online + IDLE_MAX {
-            self.known.retain(|_, person| !person.is_idle());
+            self.known.retain(|person| !person.is_idle());
         }
     }
+}
+
+fn sender(row: &UserRow) -> Arc<Sender> {
+    Arc::new(Sender { id: row.id, name: row.name.as_str().into() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CHANNEL: ChannelId = ChannelId { slot: 0, generation: 1 };
 
     fn row(epoch: i64) -> UserRow {
         UserRow { id: UserId(1), name: "ann".into(), password: None, epoch: Epoch(epoch), online: false }
@@ -323,11 +380,47 @@ mod tests {
         let mut people = People::default();
         let person = people.meet(&row(4));
         person.begin_epoch();
-        person.next = Some(Mid((6 << MID_BITS) - 1));
+        person.next = NonZeroU32::new(MIDS - 1);
         let last = person.number();
         assert!(!person.has_numbers());
         person.go_on_in_next_epoch();
         assert!(person.number() > last);
+    }
+
+    #[test]
+    fn a_row_of_a_later_epoch_ends_the_numbers_of_the_one_before() {
+        let mut people = People::default();
+        people.meet(&row(4)).begin_epoch();
+        assert!(people.meet(&row(5)).has_numbers(), "it is our own");
+        let person = people.meet(&row(9));
+        assert!(!person.has_numbers(), "another process may have given them out");
+        person.go_on_in_next_epoch();
+        assert_eq!(person.number(), Mid((10 << 28) + 1));
+    }
+
+    #[test]
+    fn a_settlement_is_awaited_until_it_comes() {
+        let (own, other) = ((CHANNEL, SessionNo(1)), (CHANNEL, SessionNo(2)));
+        let mut people = People::default();
+        let person = people.meet(&row(0));
+        person.await_settlement(own);
+        assert!(!person.end_settlement(other) && person.holds_messages());
+        assert!(person.end_settlement(own) && !person.end_settlement(own));
+        assert!(person.is_at_rest());
+    }
+
+    #[test]
+    fn each_user_is_known_once_and_found_by_number() {
+        let mut people = People::default();
+        for user in [1, 2, 1, 65, 2] {
+            people.meet(&UserRow { id: UserId(user), ..row(0) });
+        }
+        people.meet(&row(0)).await_settlement((CHANNEL, SessionNo(1)));
+        let met = people.take_met();
+        assert_eq!(met, [UserId(1), UserId(2), UserId(65)]);
+        people.unmeet(&met);
+        let found: Vec<_> = met.iter().map(|user| people.look(*user).is_some()).collect();
+        assert_eq!(found, [true, false, false], "only the first is busy");
     }
 
     #[test]
@@ -336,7 +429,7 @@ mod tests {
         for id in 0..=IDLE_MAX as i64 + 1 {
             people.meet(&UserRow { id: UserId(id), ..row(0) });
         }
-        people.meet(&row(0)).leaving = Some((ChannelId { slot: 0, generation: 1 }, SessionNo(1)));
+        people.meet(&row(0)).await_settlement((CHANNEL, SessionNo(1)));
         people.tidy(0);
         assert_eq!(people.known.len(), 1);
     }

@@ -181,11 +181,14 @@ impl Presence {
     }
 
     /// A user's login is committed. True exactly when the user was held back.
-    pub(crate) fn came(&mut self, user: UserId, name: &Arc<str>, epoch: Epoch) -> bool {
+    pub(crate) fn came(&mut self, user: UserId, name: &str, epoch: Epoch) -> bool {
         let Some(watched) = self.watched.get_mut(&user).filter(|watched| watched.epoch <= epoch) else {
             return false;
         };
-        (watched.epoch, watched.name) = (epoch, Arc::clone(name));
+        watched.epoch = epoch;
+        if *watched.name != *name {
+            watched.name = name.into();
+        }
         let before = std::mem::replace(&mut watched.shown, Shown::Online);
         self.changed.insert(user, FIRST);
         if let Shown::Held { until_us } = before {
@@ -332,7 +335,7 @@ mod tests {
     }
 
     fn came(presence: &mut Presence, epoch: i64) -> bool {
-        let held = presence.came(FRIEND, &"ann".into(), Epoch(epoch));
+        let held = presence.came(FRIEND, "ann", Epoch(epoch));
         presence.check_invariants();
         held
     }
@@ -452,7 +455,7 @@ mod tests {
         let mut heard = false;
         for epoch in 1..=2 {
             came(&mut presence, epoch);
-            presence.came(other, &"bob".into(), Epoch(epoch));
+            presence.came(other, "bob", Epoch(epoch));
             let bulletins = presence.bulletins();
             heard |= bulletins[&0].notices.iter().any(|notice| notice.event.user == other);
             drop(bulletins);

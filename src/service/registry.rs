@@ -3,17 +3,20 @@
 //! An entry may be a moment old. Whoever acts on one re-checks the channel's gate, so a stale entry only costs
 //! a detour through main.
 
+use super::chat::Sender;
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::IdMap;
-use crate::ident::{Epoch, UserId};
+use crate::ident::UserId;
 use crate::sync::{Arc, Shared};
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 
 /// Shards, so that workers seldom meet. A power of two.
 const SHARDS: usize = 64;
 const _: () = assert!(SHARDS.is_power_of_two());
 
-/// A user's session, as others see it.
+/// A user's session, as others see it. Small, for a map has room for up to twice as many as it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Online {
     /// Where the user is.
@@ -21,28 +24,52 @@ pub struct Online {
     /// Which of the channel's sessions it is.
     pub session: SessionNo,
     /// The channel's worker.
-    pub worker: usize,
-    /// The session's epoch.
-    pub epoch: Epoch,
+    pub worker: u16,
     /// True exactly when nothing older waits in main or in the box, so that workers may write to the channel
     /// directly. The owning worker sets it when it has taken over the last of what was held.
     pub direct: bool,
-    /// The user's name.
-    pub name: Arc<str>,
+    /// The user, as chats name one.
+    pub sender: Arc<Sender>,
 }
+
+const _: () = assert!(size_of::<Online>() <= 24);
+
+/// A user, found by name.
+#[derive(Debug)]
+struct Named(Arc<Sender>);
+
+impl Borrow<str> for Named {
+    fn borrow(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name.hash(state);
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for Named {}
 
 /// All sessions, by user and by name.
 #[derive(Debug)]
 pub struct Registry {
     users: Box<[Shared<IdMap<UserId, Online>>]>,
-    names: Shared<HashMap<Arc<str>, UserId>>,
+    names: Shared<HashSet<Named>>,
 }
 
 impl Default for Registry {
     fn default() -> Self {
         Registry {
             users: (0..SHARDS).map(|_| Shared::default()).collect(),
-            names: Shared::new(HashMap::new()),
+            names: Shared::new(HashSet::new()),
         }
     }
 }
@@ -57,12 +84,12 @@ impl Registry {
     pub fn direct(&self, user: UserId) -> Option<(usize, ChannelId, SessionNo)> {
         let shard = self.shard(user).read();
         let online = shard.get(&user).filter(|online| online.direct)?;
-        Some((online.worker, online.channel, online.session))
+        Some((online.worker.into(), online.channel, online.session))
     }
 
     /// The user of that name who is online.
     pub fn named(&self, name: &str) -> Option<UserId> {
-        self.names.read().get(name).copied()
+        self.names.read().get(name).map(|named| named.0.id)
     }
 
     /// How many users are online.
@@ -77,9 +104,10 @@ impl Registry {
 
     /// Enters a session; by main.
     pub fn enter(&self, user: UserId, online: Online) {
-        let name = Arc::clone(&online.name);
+        let named = Named(Arc::clone(&online.sender));
         self.shard(user).write().insert(user, online);
-        self.names.write().insert(name, user);
+        // Of two who are online under one name, the later has it.
+        self.names.write().replace(named);
     }
 
     /// Takes a session out, unless another has taken its place; by main.
@@ -91,7 +119,7 @@ impl Registry {
         let gone = shard.remove(&user);
         drop(shard);
         if let Some(online) = gone {
-            self.names.write().remove(&online.name);
+            self.names.write().remove(&*online.sender.name);
         }
     }
 
@@ -110,19 +138,21 @@ impl Registry {
 
     /// Users whom a name leads to although they are not online under it.
     pub fn strays(&self) -> Vec<UserId> {
-        let names: Vec<_> = self.names.read().iter().map(|(name, user)| (Arc::clone(name), *user)).collect();
-        names.into_iter().filter(|(name, user)| !self.is_under(*user, name)).map(|(_, user)| user).collect()
+        let names: Vec<_> = self.names.read().iter().map(|named| Arc::clone(&named.0)).collect();
+        let strays = names.into_iter().filter(|sender| !self.is_under(sender.id, &sender.name));
+        strays.map(|sender| sender.id).collect()
     }
 
     /// Takes out every name that leads to a user who is not online under it; by main.
     pub fn forget_strays(&self, user: UserId) {
-        let name = self.find(user).map(|online| online.name);
-        self.names.write().retain(|of, to| *to != user || Some(of) == name.as_ref());
+        let online = self.find(user);
+        let name = online.as_ref().map(|online| &*online.sender.name);
+        self.names.write().retain(|named| named.0.id != user || Some(&*named.0.name) == name);
     }
 
     /// True exactly when the user is online under that name.
     pub fn is_under(&self, user: UserId, name: &str) -> bool {
-        self.shard(user).read().get(&user).is_some_and(|online| *online.name == *name)
+        self.shard(user).read().get(&user).is_some_and(|online| *online.sender.name == *name)
     }
 
     /// Lets others write to the channel directly, if that session still is the user's; by the owning worker.
@@ -151,9 +181,8 @@ mod tests {
             channel: CHANNEL,
             session: SessionNo(session),
             worker: 0,
-            epoch: Epoch(1),
             direct: false,
-            name: "ann".into(),
+            sender: Arc::new(Sender { id: UserId(7), name: "ann".into() }),
         }
     }
 

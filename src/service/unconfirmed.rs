@@ -5,6 +5,7 @@
 //! between its confirmation and the answer to its sender must not have it delivered again under another number.
 
 use super::chat::{Body, Chat, Custody, Told};
+use super::people::Person;
 use super::storage::{BoxUsage, Kept, Storage};
 use crate::ident::{Mid, UserId};
 use crate::offline::Mail;
@@ -125,10 +126,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let person = self.people.find(user)?;
         let (session, unconfirmed) = (person.session.as_mut()?, person.unconfirmed.as_deref()?);
         if session.backlog.is_some() || unconfirmed.room(window).0 == 0 {
-            session.backlog.get_or_insert(unconfirmed.sent);
+            session.backlog.get_or_insert_with(|| Box::new(unconfirmed.sent));
             return Some(chat);
         }
-        let (key, worker) = ((session.channel, session.number), session.worker);
+        let key = (session.channel, session.number);
+        let worker = self.around.table.worker(session.channel);
         if self.around.outlet.is_full(worker) {
             self.fail(user, chat, Errno::Busy);
             return None;
@@ -185,7 +187,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         let confirmation = unconfirmed.confirm(upto);
         let room = unconfirmed.room(window).0 > 0;
-        if let Some(usage) = &mut person.usage {
+        if let Some(usage) = person.usage_mut() {
             usage.count = usage.count.saturating_sub(confirmation.usage.count);
             usage.bytes = usage.bytes.saturating_sub(confirmation.usage.bytes);
         }
@@ -207,7 +209,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let account = (unconfirmed.confirmed, unconfirmed.under_way.len() as u64);
         for Flight { mid, bytes, body } in unconfirmed.under_way {
             let Some(body) = body else { continue };
-            if let Some(usage) = self.people.find(user).and_then(|person| person.usage.as_mut()) {
+            if let Some(usage) = self.people.find(user).and_then(Person::usage_mut) {
                 usage.count += 1;
                 usage.bytes += bytes as u64;
             }
@@ -245,10 +247,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let person = self.people.find(user)?;
         let (session, unconfirmed) = (person.session.as_mut()?, person.unconfirmed.as_mut()?);
         // What comes meanwhile goes into the box, until a look behind the commit finds nothing there.
-        session.backlog = last;
+        session.backlog = last.map(Box::new);
         let Some(upto) = last else { return Some(()) };
         unconfirmed.send_kept(&kept);
-        let (key, worker) = ((session.channel, session.number), session.worker);
+        let key = (session.channel, session.number);
+        let worker = self.around.table.worker(session.channel);
         session.addressed = Some(batch);
         // They go out behind the commit of their mark: a crash in between would have them come again without it.
         self.batch.attempt(|store| store.mark_sent(user, upto));
@@ -266,7 +269,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         unconfirmed.unsend_above(sent);
         if let Some(session) = &mut person.session {
-            session.backlog = Some(sent);
+            session.backlog = Some(Box::new(sent));
             self.refills.push(user);
             self.refill_at_us = self.now.mono_us + RETRY_US;
         }

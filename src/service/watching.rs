@@ -34,8 +34,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// A friend was added, who was online then or not.
     pub(crate) fn watch_added(&mut self, watcher: UserId, friend: UserId, online: bool) {
-        let Some(name) = self.people.find(friend).map(|person| Arc::clone(&person.name)) else { return };
-        self.watch(watcher, friend, &name, online);
+        let Some(sender) = self.people.find(friend).map(|person| Arc::clone(&person.sender)) else {
+            return;
+        };
+        self.watch(watcher, friend, &sender.name, online);
     }
 
     fn watch(&mut self, watcher: UserId, friend: UserId, name: &str, told: bool) {
@@ -49,7 +51,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(crate) fn show_online(&mut self, user: UserId) {
         let Some(person) = self.people.find(user) else { return };
         let Some(session) = &person.session else { return };
-        if self.presence.came(user, &person.name, session.epoch) {
+        if self.presence.came(user, &person.sender.name, session.epoch) {
             self.around.metrics.presence_spared.add(1);
         }
     }

@@ -7,7 +7,9 @@ use crate::channel::{ChannelId, SessionNo, Stage};
 use crate::ident::{Epoch, UserId};
 use crate::offline::{Entry, Kicker, Mail, Outlet, Settles};
 use crate::protocol::framing::Framer;
+use crate::protocol::request::Caps;
 use crate::service::answer::{Answer, LoggedIn};
+use crate::service::chat::Sender;
 use crate::service::registry::Online;
 use crate::sync::Arc;
 use crate::worker::{Codec, Core, Limits, Mailbox, Mailboxes, Wake};
@@ -147,18 +149,21 @@ impl Bench {
 
     /// Main grants a login whose box is empty.
     pub(crate) fn greet(&self, channel: ChannelId, user: UserId) -> SessionNo {
+        self.greet_with(channel, user, Caps::default())
+    }
+
+    /// The same for a client that can do more.
+    pub(crate) fn greet_with(&self, channel: ChannelId, user: UserId, caps: Caps) -> SessionNo {
         let session = self.commons.table.begin_session(channel, user).expect("nobody is logged in there");
-        let name: Arc<str> = format!("user {user}").into();
-        let worker = self.commons.table.worker(channel);
-        let (epoch, direct) = (Epoch(1), false);
-        self.commons
-            .registry
-            .enter(user, Online { channel, session, worker, epoch, direct, name: name.clone() });
+        let sender = Arc::new(Sender { id: user, name: format!("user {user}").into() });
+        let worker = self.commons.table.worker(channel) as u16;
+        let online = Online { channel, session, worker, direct: false, sender: Arc::clone(&sender) };
+        self.commons.registry.enter(user, online);
         let login = LoggedIn {
-            user,
-            name,
+            sender,
             session: Some(session),
-            epoch,
+            epoch: Epoch(1),
+            caps,
             offline: Vec::new(),
             upto: None,
             open: true,

@@ -77,9 +77,9 @@ impl Said {
                 Said::Through
             }
             Some(Answer::LoggedIn(login)) if login.session.is_some() => {
-                Said::Welcome(login.user, texts(&login.offline))
+                Said::Welcome(login.sender.id, texts(&login.offline))
             }
-            Some(Answer::LoggedIn(login)) => Said::Greeting(login.user),
+            Some(Answer::LoggedIn(login)) => Said::Greeting(login.sender.id),
             Some(Answer::Registered { id, .. }) => Said::Registered(*id),
             Some(Answer::Refused { errno, .. }) => Said::Refused(*errno),
             Some(Answer::Banned { .. }) => Said::Refused(Errno::TooMany),

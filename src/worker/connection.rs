@@ -5,6 +5,7 @@ use super::limits::Allowance;
 use super::news::News;
 use super::outbuf::OutBuf;
 use super::routing::Route;
+use super::seldom::Seldom;
 use super::watch::Watched;
 use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
@@ -15,6 +16,7 @@ use crate::protocol::request::Caps;
 use crate::service::chat::{Chat, Sender};
 use crate::sync::Arc;
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU64;
 
 /// What a connection speaks, and how far its input is understood.
 #[derive(Debug)]
@@ -34,20 +36,18 @@ pub(super) struct Connection<T> {
     pub(super) peer: Peer,
     pub(super) codec: Codec,
     /// Bytes that are read and not yet understood.
-    pub(super) input: Vec<u8>,
+    pub(super) input: Seldom<u8>,
     pub(super) out: OutBuf,
-    /// Events that wait until `out` has room for them.
-    pub(super) news: Option<Box<News>>,
     /// True exactly when the latest write took less than it was offered.
     pub(super) blocked: bool,
     /// True exactly while the channel is on the worker's list of those with something to write.
     pub(super) dirty: bool,
     /// Who is logged in, or was when the client ended its side.
-    pub(super) user: Option<Box<User>>,
+    pub(super) user: Option<User>,
     /// Sessions that have ended and are not settled yet, oldest first. Seldom any, hardly ever two.
-    pub(super) settling: Vec<Settling>,
-    /// True exactly while a login or registration is on its way: what is behind it waits.
-    pub(super) logging_in: bool,
+    pub(super) settling: Seldom<Settling>,
+    /// When the login or registration was asked that is on its way: what is behind it waits.
+    pub(super) login_asked_us: Option<NonZeroU64>,
     /// Requests on their way through main. While there are some, later ones follow them.
     pub(super) in_main: u32,
     /// Answers that tickets still owe.
@@ -58,34 +58,28 @@ pub(super) struct Connection<T> {
     pub(super) end_waits: bool,
     /// True exactly when the channel table has been told that the client is gone.
     pub(super) counted_gone: bool,
-    /// The way of the latest chat, which the next one often takes too.
-    pub(super) route: Option<Box<Route>>,
+    /// What an idle client has no use for.
+    talk: Option<Box<Talk>>,
     /// Why the channel leaves; set from the moment its worker learns that the step is taken.
     pub(super) leaving: Option<Box<Leaving>>,
     /// Errors 10 to 12 in a row.
-    pub(super) faults: u32,
+    pub(super) faults: u16,
     /// Logins refused on this channel.
-    pub(super) refused_logins: u32,
+    pub(super) refused_logins: u16,
     /// When it was accepted, on the monotonic clock.
     pub(super) since_us: u64,
     /// When input came last.
     pub(super) heard_us: u64,
-    /// When nobody has been logged in since; moved on by the time that logins take.
-    pub(super) nobody_since_us: u64,
-    /// When the latest login or registration was asked.
-    pub(super) asked_us: u64,
+    /// Since when the user is logged in, or nobody is; that is moved on by the time that logins take.
+    pub(super) changed_us: u64,
     /// True exactly when its address counts it.
     pub(super) counted_in: bool,
     /// When output last moved.
     pub(super) moved_us: u64,
     /// True exactly while the kernel has the user timeout of a connection with output under way.
     pub(super) hurried: bool,
-    /// Extensions that the login under way asks for.
-    pub(super) asked_caps: Caps,
     /// True exactly while a login by token is on its way.
     pub(super) resuming: bool,
-    /// What the request rate leaves, where there is one.
-    pub(super) allowance: Option<Box<Allowance>>,
     /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
     pub(super) armed_us: u64,
     pub(super) bytes_in: u64,
@@ -93,7 +87,18 @@ pub(super) struct Connection<T> {
 }
 
 // There is one for each client, and most are idle.
-const _: () = assert!(size_of::<Connection<Watched<TcpStream>>>() <= 280);
+const _: () = assert!(size_of::<Connection<Watched<TcpStream>>>() <= 232);
+
+/// What a client has that talks, or is told of friends.
+#[derive(Debug, Default)]
+pub(super) struct Talk {
+    /// The way of the latest chat, which the next one often takes too.
+    pub(super) route: Option<Route>,
+    /// Events that wait until the output has room for them.
+    pub(super) news: Option<News>,
+    /// What the request rate leaves, where there is one.
+    pub(super) allowance: Option<Allowance>,
+}
 
 /// Who is logged in.
 #[derive(Debug)]
@@ -105,7 +110,6 @@ pub(super) struct User {
     pub(super) caps: Caps,
     /// Chats handed to the kernel in this session.
     pub(super) delivered: u64,
-    pub(super) since_us: u64,
     /// Pings of this session, where the client answers them.
     pub(super) pings: Option<Box<Pings>>,
 }
@@ -153,33 +157,29 @@ impl<T> Connection<T> {
             io,
             peer: peer.into(),
             codec,
-            input: Vec::new(),
+            input: Seldom::default(),
             out: OutBuf::default(),
-            news: None,
             blocked: false,
             dirty: false,
             user: None,
-            settling: Vec::new(),
-            logging_in: false,
+            settling: Seldom::default(),
+            login_asked_us: None,
             in_main: 0,
             tickets: 0,
             ended: false,
             end_waits: false,
             counted_gone: false,
-            route: None,
+            talk: None,
             leaving: None,
             faults: 0,
             refused_logins: 0,
             since_us: now_us,
             heard_us: now_us,
-            nobody_since_us: now_us,
-            asked_us: 0,
+            changed_us: now_us,
             counted_in: false,
             moved_us: now_us,
             hurried: false,
-            asked_caps: Caps::default(),
             resuming: false,
-            allowance: None,
             armed_us: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -191,6 +191,29 @@ impl<T> Connection<T> {
         self.user.as_ref().and_then(|user| user.session)
     }
 
+    /// What a client has that talks; made where there is none.
+    pub(super) fn talk(&mut self) -> &mut Talk {
+        self.talk.get_or_insert_default()
+    }
+
+    /// The way of the latest chat.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.talk.as_deref()?.route.as_ref()
+    }
+
+    /// True exactly when events wait.
+    pub(super) fn has_news(&self) -> bool {
+        self.talk.as_deref().is_some_and(|talk| talk.news.is_some())
+    }
+
+    /// No events wait any more. A client that does nothing else is idle again.
+    pub(super) fn drop_news(&mut self) {
+        if let Some(talk) = &mut self.talk {
+            talk.news = None;
+        }
+        self.talk.take_if(|talk| talk.route.is_none() && talk.allowance.is_none());
+    }
+
     /// True exactly when the client speaks lines.
     pub(super) fn speaks_lines(&self) -> bool {
         matches!(self.codec, Codec::Line(_))
@@ -198,6 +221,23 @@ impl<T> Connection<T> {
 
     /// True exactly when the next request has to wait.
     pub(super) fn is_held_up(&self) -> bool {
-        self.logging_in || self.in_main >= IN_MAIN_MAX
+        self.is_logging_in() || self.in_main >= IN_MAIN_MAX
+    }
+
+    /// True exactly while a login or registration is on its way.
+    pub(super) fn is_logging_in(&self) -> bool {
+        self.login_asked_us.is_some()
+    }
+
+    /// A login or registration is on its way: the login clock stands still.
+    pub(super) fn begin_login(&mut self, now_us: u64) {
+        self.login_asked_us = NonZeroU64::new(now_us.max(1));
+    }
+
+    /// It is answered: the login clock goes on.
+    pub(super) fn end_login(&mut self, now_us: u64) {
+        if let (Some(asked_us), None) = (self.login_asked_us.take(), &self.user) {
+            self.changed_us += now_us.saturating_sub(asked_us.get());
+        }
     }
 }

@@ -92,11 +92,13 @@ impl<T: Transport> Core<T> {
     /// A worker without channels.
     pub fn new(index: usize, shared: Arc<Shared<T::Socket>>, mailbox: Arc<Mailbox>, now: Now) -> Self {
         let workers = shared.outlet.workers().max(index + 1);
+        // Room for all: what is not used is not resident, and a list that grows leaves holes behind.
+        let channels = Vec::with_capacity(shared.table.capacity());
         Core {
             index,
             shared,
             mailbox,
-            channels: Vec::new(),
+            channels,
             now,
             to_main: Vec::new(),
             to_workers: (0..workers).map(|_| Vec::new()).collect(),
@@ -135,7 +137,7 @@ impl<T: Transport> Core<T> {
             connection.blocked = false;
             self.mark_dirty(id);
         }
-        if readable && self.read(id) && self.connection(id).is_some_and(|c| c.logging_in && !c.ended) {
+        if readable && self.read(id) && self.connection(id).is_some_and(|c| c.is_logging_in() && !c.ended) {
             // A client that has ended its side behind a login takes nobody's place: main has to know of it first.
             self.read(id);
         }
@@ -285,7 +287,7 @@ impl<T: Transport> Core<T> {
     /// Reads only while there is room for what is read, writes only while the kernel has refused some.
     pub(super) fn adjust_interest(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
-        let held_up = connection.logging_in || connection.in_main >= IN_MAIN_MAX;
+        let held_up = connection.is_held_up();
         let wants_input = match &connection.leaving {
             None => !(connection.ended || held_up && connection.input.len() >= WAITING_INPUT_MAX),
             Some(leaving) => !(leaving.gone || leaving.broken || connection.ended),

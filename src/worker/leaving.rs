@@ -101,7 +101,7 @@ impl<T: Transport> Core<T> {
         if let Some(leaving) = &mut connection.leaving {
             leaving.torn = leaving.torn.or(torn);
         }
-        connection.input = Vec::new();
+        connection.input.clear();
         // Deregistering an fd cannot fail in a way that matters: the socket is about to be closed.
         let _ = connection.io.watch(false, false);
     }
@@ -133,7 +133,7 @@ impl<T: Transport> Core<T> {
         }
         self.log_departure(id, session.is_some(), &parting);
         let Some(connection) = self.connection(id) else { return };
-        connection.input = Vec::new();
+        connection.input.clear();
         let waits = connection.in_main > 0 || connection.tickets > 0;
         connection.leaving = Some(Box::new(Leaving {
             parting,
@@ -159,7 +159,7 @@ impl<T: Transport> Core<T> {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         connection.user = None;
-        connection.nobody_since_us = now_us;
+        connection.changed_us = now_us;
         self.arm(id);
         self.mark_dirty(id);
     }
@@ -177,7 +177,7 @@ impl<T: Transport> Core<T> {
                 connection.out.advance(count, &mut written);
             }
         }
-        connection.news = None;
+        connection.drop_news();
         let unsent = connection.out.cut(session, broken, &mut written);
         self.note_written(id, written);
         let Some(connection) = self.connection(id) else { return };
@@ -194,7 +194,7 @@ impl<T: Transport> Core<T> {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         let asks = connection.in_main > 0;
-        let waits = asks || connection.tickets > 0 || connection.logging_in;
+        let waits = asks || connection.tickets > 0 || connection.is_logging_in();
         let Some(leaving) = &mut connection.leaving else { return };
         if leaving.shut || leaving.broken {
             return;
@@ -238,8 +238,8 @@ impl<T: Transport> Core<T> {
     pub(super) fn settle(&mut self, id: ChannelId, session: Option<SessionNo>) {
         let (mut unsent, mut delivered) = (Vec::new(), 0);
         if let (Some(session), Some(connection)) = (session, self.connection(id)) {
-            let Some(at) = connection.settling.iter().position(|s| s.session == session) else { return };
-            Settling { unsent, delivered, .. } = connection.settling.remove(at);
+            let Some(settling) = connection.settling.take_first(|s| s.session == session) else { return };
+            Settling { unsent, delivered, .. } = settling;
         }
         self.to_main.push(Entry::Settlement(Settlement { channel: id, session, unsent, delivered }));
     }

@@ -6,7 +6,7 @@ use super::socket::Transport;
 use crate::channel::{ChannelId, SessionNo};
 use crate::offline::{ChannelReport, Entry, Mail, Parting, Settles};
 use crate::service::answer::{Answer, LoggedIn};
-use crate::service::chat::{Chat, Custody, Sender};
+use crate::service::chat::{Chat, Custody};
 use crate::sync::Arc;
 
 impl<T: Transport> Core<T> {
@@ -64,9 +64,7 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         match settles {
             Settles::Login => {
-                connection.logging_in = false;
-                // The clock has stood still meanwhile.
-                connection.nobody_since_us += now_us.saturating_sub(connection.asked_us);
+                connection.end_login(now_us);
                 self.unblocked.push(id);
             }
             Settles::Request => {
@@ -119,16 +117,15 @@ impl<T: Transport> Core<T> {
             // The channel left while main answered. What came from the box still lies there.
             return;
         }
-        let (id_of_user, name) = (login.user, login.name.clone());
-        let caps = std::mem::take(&mut connection.asked_caps);
-        connection.user = Some(Box::new(User {
-            sender: Arc::new(Sender { id: id_of_user, name }),
+        let caps = login.caps;
+        connection.user = Some(User {
+            sender: Arc::clone(&login.sender),
             session: login.session,
             caps,
             delivered: 0,
-            since_us: now_us,
             pings: caps.ping.then(|| Box::new(Pings { latest_us: now_us, first_us: None })),
-        }));
+        });
+        connection.changed_us = now_us;
         connection.resuming = false;
         connection.say_welcome(login);
         self.arm(id);
@@ -174,7 +171,7 @@ impl<T: Transport> Core<T> {
                 queued: c.out.len(),
                 age_ms: since_ms(c.since_us),
                 idle_ms: since_ms(c.heard_us),
-                session_ms: c.user.as_ref().map(|user| since_ms(user.since_us)),
+                session_ms: c.user.as_ref().map(|_| since_ms(c.changed_us)),
             })
             .collect()
     }

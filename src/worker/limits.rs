@@ -100,10 +100,10 @@ enum Due {
 impl<T> Connection<T> {
     /// The channel's deadlines, and what each asks for.
     fn deadlines(&self, limits: &Limits, now_us: u64) -> impl Iterator<Item = (u64, Due)> {
-        let mut login_us = self.nobody_since_us + limits.login_timeout_us;
-        if self.logging_in {
+        let mut login_us = self.changed_us + limits.login_timeout_us;
+        if let Some(asked_us) = self.login_asked_us {
             // The clock stands still then. What was asked in time may have been read late, and is not too late for that.
-            login_us = (login_us + now_us.saturating_sub(self.asked_us)).max(now_us + 1);
+            login_us = (login_us + now_us.saturating_sub(asked_us.get())).max(now_us + 1);
         }
         let login = self.user.is_none().then_some((login_us, Due::Leave(Reason::LoginTimeout)));
         let idle = limits.idle_us.map(|idle_us| (self.heard_us + idle_us, Due::Leave(Reason::IdleTimeout)));
@@ -125,7 +125,7 @@ impl<T> Connection<T> {
     }
 
     fn pings(&self) -> Option<&Pings> {
-        self.user.as_deref()?.pings.as_deref()
+        self.user.as_ref()?.pings.as_deref()
     }
 }
 

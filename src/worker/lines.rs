@@ -112,4 +112,4 @@ impl<T: Transport> Core<T> {
 }
 
 /// Refused logins at which a channel leaves with `auth_failed`.
-const REFUSED_LOGINS_MAX: u32 = 10;
+const REFUSED_LOGINS_MAX: u16 = 10;

@@ -16,7 +16,7 @@
 //! | `news` | events of friends who come and go |
 //! | `leaving` | the step, the farewell, the settlement |
 //! | `strangers` | what the log says of those who never logged in |
-//! | `connection`, `outbuf` | one channel, and its unsent output |
+//! | `connection`, `seldom`, `outbuf` | one channel, what it seldom has, and its unsent output |
 //! | `mailbox` | what others say |
 //! | `limits`, `wheel`, `hearing`, `addresses` | time limits and as of when they are judged, request rates, channels of one address |
 //! | `listener`, `socket`, `poller`, `watch` | the kernel's side |
@@ -38,6 +38,7 @@ pub mod poller;
 mod requests;
 mod routing;
 pub mod run;
+mod seldom;
 pub mod socket;
 mod strangers;
 #[cfg(test)]

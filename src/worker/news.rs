@@ -33,16 +33,16 @@ impl News {
 impl<T> Connection<T> {
     /// True exactly when events wait that could be written now.
     fn has_news_to_tell(&self) -> bool {
-        self.news.is_some() && !self.blocked && self.leaving.is_none() && self.out.len() < NEWS_ROOM
+        self.has_news() && !self.blocked && self.leaving.is_none() && self.out.len() < NEWS_ROOM
     }
 
     /// Appends events for which there is room; answers how many.
     fn tell_news(&mut self) -> u64 {
         let mut told = 0;
         while self.has_news_to_tell() {
-            let event = self.news.as_mut().and_then(|news| news.0.pop_first());
+            let event = self.talk().news.as_mut().and_then(|news| news.0.pop_first());
             let Some((_, Event { user, name, online, epoch })) = event else {
-                self.news = None;
+                self.drop_news();
                 break;
             };
             if let Codec::Json(framer) = &self.codec {
@@ -66,7 +66,7 @@ impl<T: Transport> Core<T> {
             if self.shared.table.is_live(to, session)
                 && let Some(connection) = self.connection(to)
             {
-                connection.news.get_or_insert_default().add(event);
+                connection.talk().news.get_or_insert_default().add(event);
                 self.mark_dirty(to);
             }
         }

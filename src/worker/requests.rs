@@ -21,7 +21,7 @@ use crate::service::tokens::TokenHash;
 use crate::sync::Arc;
 
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
-pub(super) const FAULTS_MAX: u32 = 100;
+pub(super) const FAULTS_MAX: u16 = 100;
 
 /// A request that was understood, with who asked.
 struct Asked<'a> {
@@ -81,12 +81,12 @@ impl<T: Transport> Core<T> {
         if connection.input.is_empty() {
             return;
         }
-        let mut input = std::mem::take(&mut connection.input);
+        let mut input = connection.input.take();
         let used = self.understand(id, &input);
         let Some(connection) = self.connection(id) else { return };
         if used < input.len() {
             input.drain(..used);
-            connection.input = input;
+            connection.input = input.into();
         }
     }
 
@@ -158,7 +158,7 @@ impl<T: Transport> Core<T> {
         let Some(rate) = self.shared.limits.request_rate else { return false };
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return false };
-        let pace = connection.allowance.get_or_insert_default().take(rate, now_us);
+        let pace = connection.talk().allowance.get_or_insert_default().take(rate, now_us);
         if pace == Pace::FarTooFast {
             self.step(id, Parting::new(Reason::RateExceeded));
         }
@@ -193,7 +193,6 @@ impl<T: Transport> Core<T> {
         connection.faults = 0;
         match &request.body {
             Body::Login { who, password, caps } => {
-                connection.asked_caps = *caps;
                 let who = match who {
                     request::Who::Id(user) => Who::Id(*user),
                     request::Who::Name(name) => Who::Name(name.as_ref().into()),
@@ -204,7 +203,6 @@ impl<T: Transport> Core<T> {
                 self.send_to_auth(asked.asker(), task);
             }
             Body::Resume { token, caps } => {
-                connection.asked_caps = *caps;
                 let (peer, token) = (connection.peer.addr(), TokenHash::of(token));
                 self.resume(Resume { asker: asked.asker(), peer, token, caps: *caps });
             }
@@ -265,7 +263,7 @@ impl<T: Transport> Core<T> {
     fn confirm(&mut self, asked: &Asked<'_>, upto: Mid) {
         let channel = asked.channel;
         let Some(connection) = self.connection(channel) else { return };
-        let Some(user) = connection.user.as_deref() else { return };
+        let Some(user) = connection.user.as_ref() else { return };
         if !user.caps.ack {
             return self.refuse_asked(asked, Errno::Malformed, "nothing to confirm without the cap `ack`");
         }
@@ -313,8 +311,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn await_login(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         if let Some(connection) = self.connection(id) {
-            connection.logging_in = true;
-            connection.asked_us = now_us;
+            connection.begin_login(now_us);
         }
     }
 
@@ -347,8 +344,9 @@ impl<T: Transport> Core<T> {
         }
         if let Err(job) = self.shared.auth.submit(job) {
             let seq = job.asker.seq;
+            let now_us = self.now.mono_us;
             if let Some(connection) = self.connection(id) {
-                connection.logging_in = false;
+                connection.end_login(now_us);
             }
             self.refuse_login(id, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
         }

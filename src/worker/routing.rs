@@ -104,7 +104,7 @@ impl<T: Transport> Core<T> {
     }
 
     fn route_to(&mut self, sender: ChannelId, to: UserId) -> Option<Route> {
-        let latest = self.connection(sender)?.route.as_deref().filter(|route| route.user == to).cloned();
+        let latest = self.connection(sender)?.route().filter(|route| route.user == to).cloned();
         if let Some(route) = latest
             && self.shared.table.is_live(route.channel, route.session)
         {
@@ -112,12 +112,12 @@ impl<T: Transport> Core<T> {
         }
         let (worker, channel, session) = self.shared.registry.direct(to)?;
         let route = Route { user: to, worker, channel, session, name: None };
-        self.connection(sender)?.route = Some(Box::new(route.clone()));
+        self.connection(sender)?.talk().route = Some(route.clone());
         Some(route)
     }
 
     fn route_to_name(&mut self, sender: ChannelId, name: &str) -> Option<Route> {
-        let latest = self.connection(sender)?.route.as_deref();
+        let latest = self.connection(sender)?.route();
         if let Some(route) = latest.filter(|route| route.name.as_deref() == Some(name)) {
             let route = Route { name: None, ..*route };
             if self.shared.table.is_live(route.channel, route.session) {
@@ -127,7 +127,7 @@ impl<T: Transport> Core<T> {
         let user = self.shared.registry.named(name)?;
         let (worker, channel, session) = self.shared.registry.direct(user)?;
         let route = Route { user, worker, channel, session, name: Some(name.into()) };
-        self.connection(sender)?.route = Some(Box::new(route.clone()));
+        self.connection(sender)?.talk().route = Some(route.clone());
         Some(route)
     }
 
@@ -223,11 +223,12 @@ impl<T: Transport> Core<T> {
 
     /// Main has no room for an ask.
     pub(super) fn refuse(&mut self, ask: &Ask) {
+        let now_us = self.now.mono_us;
         let Asker { channel, re, seq } = ask.asker().clone();
         let Some(connection) = self.connection(channel) else { return };
         match ask {
             Ask::Login(_) | Ask::Resume(_) | Ask::Guest { .. } | Ask::Register { .. } => {
-                connection.logging_in = false;
+                connection.end_login(now_us);
                 let msgid = if re == 4 { 5 } else { 2 };
                 self.refuse_login(channel, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
             }

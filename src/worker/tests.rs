@@ -5,6 +5,7 @@ use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::UserId;
 use crate::offline::queue::ASKS_MAX;
 use crate::offline::{Entry, Mail, Settles};
+use crate::protocol::request::Caps;
 use crate::service::answer::Answer;
 use crate::service::ask::Ask;
 use crate::service::auth::{JOBS_MAX, Job, Task, Verified, Who};
@@ -51,7 +52,8 @@ fn fill_queue(bench: &Bench, channel: ChannelId) {
 #[track_caller]
 fn assert_nothing_under_way(bench: &mut Bench, channel: ChannelId) {
     let connection = bench.cores[0].connection(channel).expect("it is still there");
-    let under_way = (connection.logging_in, connection.in_main, connection.tickets, connection.input.len());
+    let under_way =
+        (connection.is_logging_in(), connection.in_main, connection.tickets, connection.input.len());
     assert_eq!(under_way, (false, 0, 0, 0), "login, requests in main, tickets, waiting input");
 }
 
@@ -338,7 +340,7 @@ fn pinged(interval_s: u64, timeout_s: u64) -> (Bench, ChannelId, Client) {
     let (channel, client) = bench.accept();
     client.send(&format!(r#"{{"msgid":1,"id":{ANN},"password":"{HASH}","caps":["ping"]}}"#));
     bench.turn();
-    bench.greet(channel, ANN);
+    bench.greet_with(channel, ANN, Caps { ping: true, ..Caps::default() });
     bench.turn();
     client.heard();
     (bench, channel, client)

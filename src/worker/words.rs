@@ -149,8 +149,8 @@ fn write_login(out: &mut Vec<u8>, login: &LoggedIn) {
     answer::logged_in(
         out,
         &LoginAnswer {
-            id: login.user,
-            name: &login.name,
+            id: login.sender.id,
+            name: &login.sender.name,
             offline: &offline,
             friends: &friends,
             groups: &groups,

@@ -6,8 +6,10 @@ use super::{STEP_US, SURE_US, round_us};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::{Epoch, UserId};
 use crate::offline::{Entry, Mail, Outlet, Settlement};
+use crate::service::chat::Sender;
 use crate::service::registry::Online as Entered;
 use crate::service::storage::UserRow;
+use crate::sync::Arc;
 use crate::testing::commons::{GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};
@@ -106,7 +108,8 @@ fn an_entry_of_the_registry_that_says_something_else_is_set_right() {
 fn an_entry_of_the_registry_without_a_session_is_taken_out() {
     let (desk, ann) = spoilt(|desk, ann| {
         let entry = desk.commons.registry.find(ann.user).unwrap();
-        desk.commons.registry.enter(UserId(2), Entered { name: "bob".into(), ..entry });
+        let sender = Arc::new(Sender { id: UserId(2), name: "bob".into() });
+        desk.commons.registry.enter(UserId(2), Entered { sender, ..entry });
     });
     assert_eq!((desk.commons.registry.find(UserId(2)), desk.commons.registry.named("bob")), (None, None));
     assert!(is_registered(&desk, ann));
@@ -117,7 +120,8 @@ fn a_name_that_leads_to_somebody_who_has_another_is_taken_out() {
     let (desk, ann) = spoilt(|desk, ann| {
         let registry = &desk.commons.registry;
         let entry = registry.find(ann.user).unwrap();
-        registry.enter(ann.user, Entered { name: "anna".into(), ..entry.clone() });
+        let sender = Arc::new(Sender { id: ann.user, name: "anna".into() });
+        registry.enter(ann.user, Entered { sender, ..entry.clone() });
         registry.enter(ann.user, entry);
     });
     assert_eq!(desk.commons.registry.named("anna"), None);
@@ -127,7 +131,7 @@ fn a_name_that_leads_to_somebody_who_has_another_is_taken_out() {
 #[test]
 fn the_map_of_sessions_gets_back_what_it_lost() {
     let (mut desk, ann) = spoilt(|desk, ann| {
-        assert!(desk.drain.sessions.remove(&(ann.channel, ann.session)).is_some());
+        assert!(desk.drain.sessions.remove((ann.channel, ann.session)).is_some());
     });
     desk.log_out(ann);
     desk.finish();
@@ -140,7 +144,7 @@ fn the_map_of_sessions_loses_what_is_nobodys() {
     let (desk, _) = spoilt(|desk, ann| {
         assert_eq!(desk.drain.sessions.insert(nobodys, ann.user), None);
     });
-    assert!(!desk.drain.sessions.contains_key(&nobodys));
+    assert!(desk.drain.sessions.owner(nobodys).is_none());
 }
 
 #[test]

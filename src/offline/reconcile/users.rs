@@ -84,7 +84,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// Notes who has a session, and compares the registry as a whole.
     fn begin_users(&mut self) {
-        let mut sessions: Vec<_> = self.sessions.iter().map(|(key, user)| (*user, *key)).collect();
+        let mut sessions: Vec<_> = self.sessions.iter().map(|(key, user)| (user, key)).collect();
         sessions.sort_unstable_by(|one, other| other.cmp(one));
         let registry = Arc::clone(&self.around.registry);
         let entries = registry.entries();
@@ -114,7 +114,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return online.then_some(Difference::Ghost { user, epoch });
         };
         let (channel, number) = (session.channel, session.number);
-        if self.sessions.get(&(channel, number)) != Some(&user) {
+        if self.sessions.owner((channel, number)) != Some(user) {
             return Some(Difference::Unmapped { user, channel, session: number });
         }
         let differs = self.is_live(session) && (!online || epoch != session.epoch);
@@ -123,7 +123,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// What differs of a session that main's map has.
     fn session_differs(&self, user: UserId, key: EndKey, has_row: bool) -> Option<Difference> {
-        if self.sessions.get(&key) != Some(&user) {
+        if self.sessions.owner(key) != Some(user) {
             // It has ended since the round began.
             return None;
         }
@@ -148,15 +148,19 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn registry_agrees(&self, user: UserId, person: &Person, session: &Session) -> bool {
         let registry = &self.around.registry;
         let entered = registry.find(user).is_some_and(|online| {
-            let place = (online.channel, online.session, online.worker, online.epoch);
-            place == (session.channel, session.number, session.worker, session.epoch)
-                && online.name == person.name
+            let place = (online.channel, online.session, online.worker);
+            place == (session.channel, session.number, self.worker_of(session))
+                && online.sender == person.sender
         });
         // Another process may have renamed users; then two may be online under one name, and the later has it.
         entered
             && registry
-                .named(&person.name)
-                .is_some_and(|at| at == user || registry.is_under(at, &person.name))
+                .named(&person.sender.name)
+                .is_some_and(|at| at == user || registry.is_under(at, &person.sender.name))
+    }
+
+    fn worker_of(&self, session: &Session) -> u16 {
+        self.around.table.worker(session.channel) as u16
     }
 
     fn is_live(&self, session: &Session) -> bool {
@@ -172,7 +176,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 self.sessions.insert((channel, session), user);
             }
             Difference::Mapped { channel, session, .. } => {
-                self.sessions.remove(&(channel, session));
+                self.sessions.remove((channel, session));
             }
             Difference::Unregistered { user, .. } => self.register_again(user),
             Difference::Registered { user, channel, session } => {
@@ -201,10 +205,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let online = Online {
             channel,
             session: number,
-            worker: session.worker,
-            epoch: session.epoch,
+            worker: self.worker_of(session),
             direct: false,
-            name: Arc::clone(&person.name),
+            sender: Arc::clone(&person.sender),
         };
         let registry = &self.around.registry;
         if let Some(present) = registry.find(user) {

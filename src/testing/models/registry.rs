@@ -2,8 +2,8 @@
 
 use super::{ANN, model, spawn, table_with_ann};
 use crate::channel::{ChannelId, SessionNo};
-use crate::ident::Epoch;
 use crate::offline::Mail;
+use crate::service::chat::Sender;
 use crate::service::registry::{Online, Registry};
 use crate::sync::Arc;
 use crate::testing::words::accepted;
@@ -20,8 +20,9 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
-fn online(channel: ChannelId, session: SessionNo, epoch: i64) -> Online {
-    Online { channel, session, worker: 0, epoch: Epoch(epoch), direct: false, name: "ann".into() }
+fn online(channel: ChannelId, session: SessionNo) -> Online {
+    let sender = Arc::new(Sender { id: ANN, name: "ann".into() });
+    Online { channel, session, worker: 0, direct: false, sender }
 }
 
 /// The old session's worker opens it late and main removes it late, while a newer one is entered: the newer one stays
@@ -29,7 +30,7 @@ fn online(channel: ChannelId, session: SessionNo, epoch: i64) -> Online {
 fn the_newer_stays(newer: ChannelId, session: SessionNo) {
     model(move || {
         let registry: Arc<Registry> = Arc::default();
-        registry.enter(ANN, online(FIRST, SESSION, 1));
+        registry.enter(ANN, online(FIRST, SESSION));
         let worker = {
             let registry = Arc::clone(&registry);
             spawn(move || registry.open(ANN, FIRST, SESSION))
@@ -38,13 +39,13 @@ fn the_newer_stays(newer: ChannelId, session: SessionNo) {
             let registry = Arc::clone(&registry);
             spawn(move || registry.direct(ANN))
         };
-        registry.enter(ANN, online(newer, session, 2));
+        registry.enter(ANN, online(newer, session));
         registry.remove(ANN, FIRST, SESSION);
         worker.join().unwrap();
         if let Some((_, channel, found)) = sender.join().unwrap() {
             assert_eq!((channel, found), (FIRST, SESSION), "only the older one was ever open");
         }
-        assert_eq!(registry.find(ANN), Some(online(newer, session, 2)));
+        assert_eq!(registry.find(ANN), Some(online(newer, session)));
         assert_eq!((registry.named("ann"), registry.len()), (Some(ANN), 1));
     });
 }
@@ -66,7 +67,7 @@ fn what_comes_late_leaves_a_newer_session_on_the_same_channel_alone() {
 fn a_session_that_is_removed_does_not_come_back() {
     model(|| {
         let registry: Arc<Registry> = Arc::default();
-        registry.enter(ANN, online(FIRST, SESSION, 1));
+        registry.enter(ANN, online(FIRST, SESSION));
         let worker = {
             let registry = Arc::clone(&registry);
             spawn(move || registry.open(ANN, FIRST, SESSION))
@@ -78,7 +79,7 @@ fn a_session_that_is_removed_does_not_come_back() {
         registry.remove(ANN, FIRST, SESSION);
         worker.join().unwrap();
         if let Some(found) = control.join().unwrap() {
-            assert_eq!(found.epoch, Epoch(1));
+            assert_eq!((found.channel, found.session), (FIRST, SESSION));
         }
         assert_eq!((registry.find(ANN), registry.named("ann")), (None, None));
         assert_eq!(registry.direct(ANN), None);
@@ -93,7 +94,7 @@ fn nothing_newer_overtakes_what_main_has_held() {
         let (table, channel, session) = table_with_ann();
         let registry: Arc<Registry> = Arc::default();
         let mailbox = Arc::new(Mailbox::new(Box::new(NoWake)));
-        registry.enter(ANN, online(channel, session, 1));
+        registry.enter(ANN, online(channel, session));
         let chat =
             move |text| Mail::Chat { to: channel, session, user: ANN, chat: accepted(text), origin: None };
         let main = {

@@ -53,7 +53,7 @@ impl Server {
     /// What main believes that a box holds is what it holds.
     fn expect_usage_of_the_box(&mut self, user: UserId) {
         let held = self.disk.beside().box_usage(user).unwrap();
-        let believed = self.drain.people.look(user).and_then(|person| person.usage);
+        let believed = self.drain.people.look(user).and_then(|person| person.usage());
         assert_eq!(believed, Some(held));
     }
 }

@@ -1,0 +1,96 @@
+//! A list that is hardly ever anything but empty, and then takes one word and no heap.
+//!
+//! Plain data. There are some for each client, and most clients are idle.
+
+use std::ops::{Deref, DerefMut};
+
+/// A list that is seldom anything but empty.
+#[derive(Debug)]
+#[expect(clippy::box_collection, reason = "a list takes three words, also while it is empty")]
+pub(super) struct Seldom<T>(Option<Box<Vec<T>>>);
+
+impl<T> Default for Seldom<T> {
+    fn default() -> Self {
+        Seldom(None)
+    }
+}
+
+impl<T> Deref for Seldom<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.0.as_ref().map_or(&[], |list| list.as_slice())
+    }
+}
+
+impl<T> DerefMut for Seldom<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.0.as_mut().map_or(&mut [], |list| list.as_mut_slice())
+    }
+}
+
+impl<T> From<Vec<T>> for Seldom<T> {
+    fn from(list: Vec<T>) -> Self {
+        Seldom((!list.is_empty()).then(|| Box::new(list)))
+    }
+}
+
+impl<T> Seldom<T> {
+    /// Appends one.
+    pub(super) fn push(&mut self, item: T) {
+        self.0.get_or_insert_default().push(item);
+    }
+
+    /// Takes the first for which that holds.
+    pub(super) fn take_first(&mut self, holds: impl Fn(&T) -> bool) -> Option<T> {
+        let list = self.0.as_mut()?;
+        let taken = list.iter().position(holds).map(|at| list.remove(at));
+        self.0.take_if(|list| list.is_empty());
+        taken
+    }
+
+    /// Takes all.
+    pub(super) fn take(&mut self) -> Vec<T> {
+        self.0.take().map_or_else(Vec::new, |list| *list)
+    }
+
+    /// Drops all.
+    pub(super) fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl<T: Clone> Seldom<T> {
+    /// Appends copies.
+    pub(super) fn extend_from_slice(&mut self, items: &[T]) {
+        if !items.is_empty() {
+            self.0.get_or_insert_default().extend_from_slice(items);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_one_word_and_whatever_empties_it_gives_its_heap_back() {
+        assert_eq!(size_of::<Seldom<u8>>(), size_of::<usize>());
+        let mut seldom = Seldom::default();
+        seldom.extend_from_slice(&[]);
+        assert!(seldom.0.is_none());
+        seldom.extend_from_slice(b"ab");
+        seldom.push(b'c');
+        assert_eq!(&*seldom, b"abc");
+        assert_eq!(seldom.take_first(|byte| *byte == b'x'), None);
+        assert_eq!(seldom.take_first(|byte| *byte == b'b'), Some(b'b'));
+        assert_eq!(seldom.take(), b"ac");
+        assert!(seldom.0.is_none());
+        seldom.push(b'd');
+        assert_eq!(seldom.take_first(|_| true), Some(b'd'));
+        assert!(seldom.0.is_none());
+        seldom.push(b'e');
+        seldom.clear();
+        assert!(seldom.0.is_none() && Seldom::<u8>::from(Vec::with_capacity(9)).0.is_none());
+    }
+}
