@@ -276,6 +276,7 @@ mod tests {
             assert_eq!(framer.next(&whole[..end], MAX), Framed::More { skip: 0 }, "at {end}");
         }
         assert_eq!(framer.next(whole, MAX), Framed::Request { start: 0, end: whole.len() });
+        assert!(framer.under_way.is_none(), "heap is given back");
     }
 
     #[test]
