@@ -197,6 +197,6 @@ fn the_account_of_a_session_counts_what_was_confirmed_as_delivered_and_the_rest_
 
 fn kept(home: &Home, user: i64) -> i64 {
     home.db()
-        .query_row("select count(*) from box where user = ?1", [user], |row| row.get(0))
+        .query_row("select count(*) from kept where user = ?1", [user], |row| row.get(0))
         .expect("a count")
 }
