@@ -288,6 +288,12 @@ impl Storage for SqliteStore {
         self.write(doing, sql::TRIM_TOKENS, (user, i64::try_from(keep).unwrap_or(i64::MAX))).map(drop)
     }
 
+    fn replace_token(&mut self, used: &TokenHash, token: &TokenRow) -> Stored<()> {
+        let (hash, mark) = (&token.hash.0[..], &token.mark.0[..]);
+        let columns = (&used.0[..], token.epoch.0, hash, mark, token.expires_ms);
+        self.write("replacing a token", sql::REPLACE_TOKEN, columns).map(drop)
+    }
+
     fn token(&mut self, hash: &TokenHash) -> Stored<Option<TokenRow>> {
         self.run("finding a token", |conn| {
             let found = conn.prepare_cached(sql::TOKEN)?.query_row((&hash.0[..],), row::token).optional()?;
