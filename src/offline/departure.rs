@@ -2,8 +2,8 @@
 
 use crate::channel::{Advice, ChannelId, Reason, SessionNo};
 use crate::service::chat::Chat;
-use crate::sync::Arc;
 use crossbeam_channel::Sender;
+use std::borrow::Cow;
 
 /// When to come back after a goodbye that advises to wait and knows nothing better, in milliseconds.
 const RETRY_AFTER_MS: u64 = 3_000;
@@ -14,7 +14,7 @@ pub struct Parting {
     /// The word.
     pub reason: Reason,
     /// The sentence of the goodbye.
-    pub text: Arc<str>,
+    pub text: Cow<'static, str>,
     /// When to come back, in milliseconds, where that is known.
     pub retry_after_ms: Option<u64>,
     /// The system's error number, where there was one.
@@ -33,12 +33,12 @@ impl Parting {
     /// With a sentence of one's own.
     #[must_use]
     pub fn saying(self, text: &str) -> Self {
-        Parting { text: text.into(), ..self }
+        Parting { text: text.to_owned().into(), ..self }
     }
 
     /// The parting of somebody who is kept out for that long, with what the administrator said.
     pub fn banned(retry_after_ms: u64, said: Option<&str>) -> Self {
-        let text = said.unwrap_or(sentence(Reason::Banned)).into();
+        let text = said.map_or(Cow::Borrowed(sentence(Reason::Banned)), |said| said.to_owned().into());
         Parting { text, retry_after_ms: Some(retry_after_ms), ..Parting::new(Reason::Banned) }
     }
 

@@ -131,11 +131,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         // One transaction, but each by itself: what the database refuses of it must not keep the user online.
         self.batch.owe(Owed::Offline { user, epoch: session.epoch });
         self.batch.owe(Owed::Departure { key, row });
-        self.batch.owe(if parting.reason == Reason::Banned {
-            Owed::DropTokens { user }
-        } else {
-            Owed::EndTokens { user, upto: session.epoch, expires_ms }
-        });
+        if parting.reason == Reason::Banned {
+            self.batch.owe(Owed::DropTokens { user });
+        } else if session.resumes {
+            self.batch.owe(Owed::EndTokens { user, upto: session.epoch, expires_ms });
+        }
         // Whoever asked whether this client is still there knows now.
         self.probed(user);
     }

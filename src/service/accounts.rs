@@ -9,6 +9,7 @@ use super::chat::Sender;
 use super::people::Session;
 use super::registry::Online;
 use super::storage::{Kept, Storage, UserRow};
+use super::tokens::TokenRow;
 use super::unconfirmed::numbered_kept;
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::{Mid, UserId};
@@ -27,7 +28,12 @@ pub(crate) const HANDOVER_COUNT: usize = 4096;
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A login by password, which is verified, or by token: now, or when the session before it has settled, or not at all.
-    pub(crate) fn log_in(&mut self, mut login: Login) {
+    pub(crate) fn log_in(&mut self, login: Login) {
+        self.log_in_knowing(login, None);
+    }
+
+    /// The same. `token` is the row of the token that it goes by, if that was read just now.
+    pub(crate) fn log_in_knowing(&mut self, mut login: Login, token: Option<TokenRow>) {
         let channel = login.asker.channel;
         if matches!(self.around.table.stage(channel), Stage::Offline | Stage::Free) || self.turn_away(channel)
         {
@@ -38,7 +44,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return self.refuse(&login.asker, Errno::Refused);
         }
         // Before anything else, so that a login that is kept out takes nobody's place.
-        if !self.token_holds(&mut login) || self.keeps_out(&login) {
+        let mut owner = None;
+        if let Some(hash) = login.token {
+            let Some(row) = self.owner_of(hash, token, &mut login) else { return };
+            owner = Some(row);
+        }
+        if self.keeps_out(&login) {
             return;
         }
         self.note_logout_under_way(login.user, channel);
@@ -56,7 +67,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         {
             return self.meet_duplicate(login, present);
         }
-        self.log_in_here(login);
+        self.log_in_here(login, owner);
     }
 
     /// A password may be verified before the worker's turn is over in which the same client has logged out: then the
@@ -160,11 +171,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    /// Logs in on a channel that may have a session of its own, which ends first.
-    fn log_in_here(&mut self, login: Login) {
+    /// Logs in on a channel that may have a session of its own, which ends first. `row` is the user's, if it was checked
+    /// just now.
+    fn log_in_here(&mut self, mut login: Login, row: Option<UserRow>) {
         let channel = login.asker.channel;
-        let Some(row) = self.check_again(&login) else { return };
-        let mut login = login;
+        let Some(row) = row.or_else(|| self.check_again(&login)) else { return };
         if let Stage::Live(number) = self.around.table.stage(channel) {
             if let Some(user) = self.sessions.owner((channel, number)) {
                 let Some(proven) = self.prove(login, user) else { return };
@@ -260,6 +271,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             peer: login.peer.into(),
             lines: login.lines,
             confirms: login.caps.ack,
+            resumes: login.caps.resume,
             since_ms: self.now.unix_ms,
             backlog: None,
             gone: false,

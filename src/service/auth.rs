@@ -141,7 +141,12 @@ pub struct Verified(u64);
 impl Verified {
     /// The mark of a stored hash.
     pub fn of(stored: &str) -> Self {
-        let PasswordMark(mark) = PasswordMark::of(stored);
+        PasswordMark::of(stored).into()
+    }
+}
+
+impl From<PasswordMark> for Verified {
+    fn from(PasswordMark(mark): PasswordMark) -> Self {
         Verified(u64::from_le_bytes(std::array::from_fn(|at| mark[at])))
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Session {
     pub(crate) lines: bool,
     /// True exactly when the client confirms messages.
     pub(crate) confirms: bool,
+    /// True exactly when the session has a token.
+    pub(crate) resumes: bool,
     /// The newest message of the box that was sent to the channel, while the box may hold newer ones. Boxed, for that is
     /// seldom.
     pub(crate) backlog: Option<Box<Mid>>,

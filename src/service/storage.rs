@@ -216,6 +216,8 @@ pub trait Storage: Lookup {
 
     /// Adds the token of a session that begins, and removes all but the newest `keep` of that user.
     fn add_token(&mut self, token: &TokenRow, keep: usize) -> Stored<()>;
+    /// Puts the token of a session that begins in the place of the one that it came by, which the same user has.
+    fn replace_token(&mut self, used: &TokenHash, token: &TokenRow) -> Stored<()>;
     /// The token with that hash, whether it is over or not.
     fn token(&mut self, hash: &TokenHash) -> Stored<Option<TokenRow>>;
     /// Removes a token; none is no error.

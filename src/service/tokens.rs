@@ -6,14 +6,13 @@
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
 use super::ask::{Asker, Login, Resume};
-use super::auth::Verified;
 use super::storage::{Storage, UserRow};
 use crate::ident::{Epoch, UserId};
 use crate::offline::batch::Effect;
 use crate::offline::drain::{Drain, refusal};
 use crate::protocol::errno::Errno;
 use blake2::{Blake2s256, Digest};
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// How long a token outlives its session, in milliseconds (5 minutes).
 pub const TOKEN_LIFE_MS: i64 = 5 * 60 * 1000;
@@ -21,6 +20,8 @@ pub const TOKEN_LIFE_MS: i64 = 5 * 60 * 1000;
 pub const TOKENS_MAX: usize = 8;
 /// Random bytes in a token.
 const TOKEN_BYTES: usize = 32;
+/// How a token is written.
+const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
 
 /// A token as its client gets it.
 pub struct Token(Box<str>);
@@ -58,8 +59,8 @@ impl Token {
         getrandom::fill(&mut bytes)?;
         let mut text = String::with_capacity(2 * TOKEN_BYTES);
         for byte in bytes {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
+            text.push(DIGITS[usize::from(byte >> 4)]);
+            text.push(DIGITS[usize::from(byte & 0xf)]);
         }
         Ok(Token(text.into()))
     }
@@ -92,9 +93,9 @@ impl PasswordMark {
 }
 
 impl TokenRow {
-    /// True exactly when it still logs in a user with that password hash.
-    fn is_good(&self, stored: &str, now_ms: i64) -> bool {
-        self.expires_ms.is_none_or(|at_ms| now_ms < at_ms) && self.mark == PasswordMark::of(stored)
+    /// True exactly when it still logs in a user whose password has that mark.
+    fn is_good(&self, mark: PasswordMark, now_ms: i64) -> bool {
+        self.expires_ms.is_none_or(|at_ms| now_ms < at_ms) && self.mark == mark
     }
 }
 
@@ -102,68 +103,69 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A login by token.
     pub(crate) fn resume(&mut self, resume: Resume) {
         let Resume { asker, peer, token, caps } = resume;
-        match self.batch.attempt(|store| store.token(&token)) {
-            Some(Some(row)) => self.log_in(Login {
-                asker,
-                peer,
-                user: row.user,
-                token: Some(token),
-                verified: None,
-                renewed: None,
-                again: None,
-                caps,
-                lines: false,
-                proven: false,
-            }),
-            Some(None) | None => self.refuse_token(&asker),
-        }
+        let Some(Some(row)) = self.batch.attempt(|store| store.token(&token)) else {
+            return self.refuse_token(&asker);
+        };
+        let login = Login {
+            asker,
+            peer,
+            user: row.user,
+            token: Some(token),
+            verified: None,
+            renewed: None,
+            again: None,
+            caps,
+            lines: false,
+            proven: false,
+        };
+        self.log_in_knowing(login, Some(row));
     }
 
-    /// True exactly when the login goes by no token or by one that is good; else it is answered. To be asked each time
-    /// that a login goes on: while it waited, another may have used the token, or the token may have died.
-    pub(crate) fn token_holds(&mut self, login: &mut Login) -> bool {
-        let Some(hash) = login.token else { return true };
+    /// The row of the user whom a token that is good names; else the login is answered. To be asked each time that a login
+    /// goes on: while it waited, another may have used the token, or the token may have died. `known` is the token's row,
+    /// if it was read just now.
+    pub(crate) fn owner_of(
+        &mut self,
+        hash: TokenHash,
+        known: Option<TokenRow>,
+        login: &mut Login,
+    ) -> Option<UserRow> {
         let now_ms = self.now.unix_ms;
-        let stored = self.batch.attempt(|store| {
-            let Some(token) = store.token(&hash)? else { return Ok(None) };
-            let stored = store.user(token.user)?.and_then(|row| row.password);
-            Ok(stored.filter(|stored| token.is_good(stored, now_ms)))
+        let found = self.batch.attempt(|store| {
+            let token = if known.is_some() { known } else { store.token(&hash)? };
+            let Some(token) = token else { return Ok(None) };
+            let Some(row) = store.user(token.user)? else { return Ok(None) };
+            let Some(mark) = row.password.as_deref().map(PasswordMark::of) else { return Ok(None) };
+            Ok(token.is_good(mark, now_ms).then_some((row, mark)))
         });
-        let Some(Some(stored)) = stored else {
+        let Some(Some((row, mark))) = found else {
             self.refuse_token(&login.asker);
-            return false;
+            return None;
         };
-        login.verified = Some(Verified::of(&stored));
-        true
+        login.verified = Some(mark.into());
+        Some(row)
     }
 
     /// A session begins: the token that it came by is used up, and it gets one of its own if it wants one.
     pub(crate) fn exchange_token(&mut self, login: &Login, row: &UserRow, epoch: Epoch) -> Option<Token> {
-        let user = login.user;
-        if let Some(hash) = login.token {
-            self.batch.attempt(|store| store.drop_token(&hash));
+        if login.token.is_some() {
             self.around.metrics.logins_resumed.add(1);
         }
-        let before = row.password.as_deref()?;
-        let now = login.renewed.as_deref().unwrap_or(before);
-        let (before, mark) = (PasswordMark::of(before), PasswordMark::of(now));
-        if before != mark {
+        if let (Some(before), Some(now)) = (&row.password, &login.renewed) {
+            let (before, now) = (PasswordMark::of(before), PasswordMark::of(now));
             // The hash is another one, the password is not.
-            self.batch.attempt(|store| store.renew_tokens(user, &before, &mark));
+            self.batch.attempt(|store| store.renew_tokens(login.user, &before, &now));
         }
-        if !login.caps.resume {
-            return None;
+        let stored = login.renewed.as_deref().or(row.password.as_deref());
+        let given =
+            stored.filter(|_| login.caps.resume).and_then(|stored| new_token(login.user, epoch, stored));
+        match (login.token, &given) {
+            (Some(used), Some((_, row))) => drop(self.batch.attempt(|store| store.replace_token(&used, row))),
+            (Some(used), None) => drop(self.batch.attempt(|store| store.drop_token(&used))),
+            (None, Some((_, row))) => drop(self.batch.attempt(|store| store.add_token(row, TOKENS_MAX))),
+            (None, None) => {}
         }
-        let token = match Token::random() {
-            Ok(token) => token,
-            Err(error) => {
-                tracing::error!(%user, %error, "a session gets no token");
-                return None;
-            }
-        };
-        let given = TokenRow { user, epoch, hash: TokenHash::of(token.text()), mark, expires_ms: None };
-        self.batch.attempt(|store| store.add_token(&given, TOKENS_MAX));
-        Some(token)
+        given.map(|(token, _)| token)
     }
 
     /// A token that was used up in this batch may be good again if the batch fails, so then nothing is said of it.
@@ -174,6 +176,20 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             letter: refusal(asker, Errno::Refused),
             otherwise: refusal(asker, Errno::NotStored),
         });
+    }
+}
+
+/// A token for a session of a user with that stored password, and its row.
+fn new_token(user: UserId, epoch: Epoch, stored: &str) -> Option<(Token, TokenRow)> {
+    match Token::random() {
+        Ok(token) => {
+            let (hash, mark) = (TokenHash::of(token.text()), PasswordMark::of(stored));
+            Some((token, TokenRow { user, epoch, hash, mark, expires_ms: None }))
+        }
+        Err(error) => {
+            tracing::error!(%user, %error, "a session gets no token");
+            None
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading departures, for `linger why`: control's connection, which cannot write.
 //!
-//! By user there is an index; anything else reads the table from its newest row on, which the writer keeps
-//! bounded. Reading never holds up the writer, but a checkpoint may have to leave a rest until it is over.
+//! There is no index but the number of the row: whatever is asked for, the table is read from its newest row on. The
+//! writer keeps it bounded. Reading never holds up the writer, but a checkpoint may have to leave a rest until it is over.
 
 use std::path::{Path, PathBuf};
 

@@ -28,8 +28,9 @@ statements! {
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     COMPLETE_DEPARTURE "UPDATE departure SET offline_us = coalesce(?2, offline_us),
         closed_us = coalesce(?3, closed_us), delivered = ?4, saved = ?5, lost = ?6 WHERE id = ?1";
-    COUNT_DEPARTURES "SELECT count(*) FROM departure";
-    EXPIRE_OLDEST "DELETE FROM departure WHERE id IN (SELECT id FROM departure ORDER BY id LIMIT ?1)";
+    /// By number instead of by a count, which would read the whole table: only others leave gaps.
+    EXPIRE_OLDEST "DELETE FROM departure WHERE id IN (SELECT id FROM departure
+        WHERE id <= (SELECT max(id) FROM departure) - ?2 ORDER BY id LIMIT ?1)";
     /// Looks at the oldest rows only: there is no index on `at`, and numbers rise with time.
     EXPIRE_BEFORE "DELETE FROM departure
         WHERE id IN (SELECT id FROM departure ORDER BY id LIMIT ?1) AND at < ?2";
@@ -42,6 +43,7 @@ statements! {
 
     /// Replaces what an outsider may have left in that place.
     ADD_TOKEN "INSERT OR REPLACE INTO token (user, epoch, hash, password, expires) VALUES (?1, ?2, ?3, ?4, ?5)";
+    REPLACE_TOKEN "UPDATE OR REPLACE token SET epoch = ?2, hash = ?3, password = ?4, expires = ?5 WHERE hash = ?1";
     TRIM_TOKENS "DELETE FROM token WHERE user = ?1 AND epoch <= (
         SELECT epoch FROM token WHERE user = ?1 ORDER BY epoch DESC LIMIT 1 OFFSET ?2)";
     TOKEN "SELECT user, epoch, hash, password, expires FROM token WHERE hash = ?1";

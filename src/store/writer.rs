@@ -258,14 +258,8 @@ impl Storage for SqliteStore {
 
     fn expire_departures(&mut self, before_ms: i64, keep: u64) -> Stored<u64> {
         let doing = "expiring departures";
-        let count = self.run(doing, |conn| {
-            conn.prepare_cached(sql::COUNT_DEPARTURES)?.query_row((), |row| row.get::<_, i64>(0))
-        })?;
-        let too_many = (count as u64).saturating_sub(keep).min(EXPIRE_BATCH);
-        let mut expired = 0;
-        if too_many > 0 {
-            expired += self.write(doing, sql::EXPIRE_OLDEST, (too_many as i64,))? as u64;
-        }
+        let keep = i64::try_from(keep).unwrap_or(i64::MAX);
+        let mut expired = self.write(doing, sql::EXPIRE_OLDEST, (EXPIRE_BATCH as i64, keep))? as u64;
         let rest = EXPIRE_BATCH.saturating_sub(expired);
         if rest > 0 {
             expired += self.write(doing, sql::EXPIRE_BEFORE, (rest as i64, before_ms))? as u64;
@@ -292,6 +286,12 @@ impl Storage for SqliteStore {
         let (user, hash, mark) = (token.user.0, &token.hash.0[..], &token.mark.0[..]);
         self.write(doing, sql::ADD_TOKEN, (user, token.epoch.0, hash, mark, token.expires_ms))?;
         self.write(doing, sql::TRIM_TOKENS, (user, i64::try_from(keep).unwrap_or(i64::MAX))).map(drop)
+    }
+
+    fn replace_token(&mut self, used: &TokenHash, token: &TokenRow) -> Stored<()> {
+        let (hash, mark) = (&token.hash.0[..], &token.mark.0[..]);
+        let columns = (&used.0[..], token.epoch.0, hash, mark, token.expires_ms);
+        self.write("replacing a token", sql::REPLACE_TOKEN, columns).map(drop)
     }
 
     fn token(&mut self, hash: &TokenHash) -> Stored<Option<TokenRow>> {

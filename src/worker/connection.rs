@@ -54,7 +54,7 @@ pub(super) struct Connection<T> {
     pub(super) tickets: u32,
     /// True exactly when the client has ended its side.
     pub(super) ended: bool,
-    /// True exactly when a read has found that end, and a later turn is to take it in.
+    /// True exactly while an end that the poller or a read has found waits for a turn that takes it in.
     pub(super) end_waits: bool,
     /// True exactly when the channel table has been told that the client is gone.
     pub(super) counted_gone: bool,

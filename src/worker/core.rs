@@ -19,6 +19,7 @@ use crate::service::attempts::Attempts;
 use crate::service::auth::Auth;
 use crate::service::registry::Registry;
 use crate::sync::Arc;
+use std::collections::VecDeque;
 use std::io;
 
 /// How much is read from one channel a turn, in bytes, so that one firehose starves nobody.
@@ -84,6 +85,9 @@ pub struct Core<T: Transport> {
     pub(super) exiting: bool,
     /// Ends taken in in this turn.
     ends: usize,
+    /// Ends that wait for a turn to take them in, oldest first. They are not watched meanwhile, or the poller would tell
+    /// of all of them in every turn.
+    put_off: VecDeque<ChannelId>,
     letters: Vec<Mail>,
     due: Vec<ChannelId>,
 }
@@ -112,12 +116,13 @@ impl<T: Transport> Core<T> {
             stopping: false,
             exiting: false,
             ends: 0,
+            put_off: VecDeque::new(),
             letters: Vec::new(),
             due: Vec::new(),
         }
     }
 
-    /// Begins a turn: the time, and the mailbox.
+    /// Begins a turn: the time, the mailbox, and ends that have waited.
     pub fn begin(&mut self, now: Now) {
         self.now = now;
         self.ends = 0;
@@ -127,6 +132,10 @@ impl<T: Transport> Core<T> {
             self.open_letter(letter);
         }
         self.letters = letters;
+        for _ in 0..ENDS_MAX {
+            let Some(id) = self.put_off.pop_front() else { break };
+            self.take_end(id);
+        }
     }
 
     /// The poller says that a channel can be read or written.
@@ -143,8 +152,16 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    /// Counts an end in; false when the turn has taken in enough of them. In level mode the poller tells again.
-    pub fn may_take_end(&mut self) -> bool {
+    /// The poller says that both sides of a channel have ended, or that it is broken. A read would take the error away,
+    /// so it waits for the turn that takes the end in.
+    pub fn over(&mut self, slot: usize) {
+        let Some(Some(connection)) = self.channels.get(slot) else { return };
+        let id = connection.id;
+        if self.may_take_end() { self.ready(slot, true, true) } else { self.put_off(id) }
+    }
+
+    /// Counts an end in; false when the turn has taken in enough of them.
+    fn may_take_end(&mut self) -> bool {
         self.ends += 1;
         self.ends <= ENDS_MAX
     }
@@ -194,9 +211,10 @@ impl<T: Transport> Core<T> {
         [self.wheel.timeout_us(now_us), unsaid].into_iter().flatten().min()
     }
 
-    /// True exactly when the worker has mail, and so must not sleep: it does not wake itself for its own letters.
-    pub fn has_mail(&self) -> bool {
-        !self.mailbox.is_empty()
+    /// True exactly when there is more to do at once, so that the worker must not sleep: ends that wait, or mail, for it
+    /// does not wake itself for its own letters.
+    pub fn has_more(&self) -> bool {
+        !self.put_off.is_empty() || !self.mailbox.is_empty()
     }
 
     /// True exactly while new connections are wanted.
@@ -249,8 +267,7 @@ impl<T: Transport> Core<T> {
     /// Reads once. True exactly when that brought something.
     fn read(&mut self, id: ChannelId) -> bool {
         let now_us = self.now.mono_us;
-        // The poller tells of an end until it is taken in; then there is nothing to read.
-        if self.connection(id).is_some_and(|connection| connection.end_waits) && self.ends >= ENDS_MAX {
+        if self.connection(id).is_some_and(|connection| connection.end_waits) {
             return false;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -267,7 +284,7 @@ impl<T: Transport> Core<T> {
             self.shared.metrics.bytes_in.add(count as u64);
         }
         match &outcome {
-            Ok(0) if !self.may_take_end() => self.leave_end_waiting(id),
+            Ok(0) if !self.may_take_end() => self.put_off(id),
             Ok(0) => self.input_ended(id),
             Ok(count) => self.take_input(id, &scratch[..*count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -278,9 +295,20 @@ impl<T: Transport> Core<T> {
         matches!(outcome, Ok(count) if count > 0)
     }
 
-    fn leave_end_waiting(&mut self, id: ChannelId) {
-        if let Some(connection) = self.connection(id) {
-            connection.end_waits = true;
+    /// Has an end wait for a later turn.
+    fn put_off(&mut self, id: ChannelId) {
+        let Some(connection) = self.connection(id) else { return };
+        if !std::mem::replace(&mut connection.end_waits, true) {
+            self.put_off.push_back(id);
+        }
+        self.adjust_interest(id);
+    }
+
+    /// Takes an end in that has waited, unless its channel has gone meanwhile.
+    pub(super) fn take_end(&mut self, id: ChannelId) {
+        let Some(connection) = self.connection(id) else { return };
+        if std::mem::take(&mut connection.end_waits) {
+            self.ready(id.slot as usize, true, true);
         }
     }
 
@@ -289,6 +317,7 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         let held_up = connection.is_held_up();
         let wants_input = match &connection.leaving {
+            _ if connection.end_waits => false,
             None => !(connection.ended || held_up && connection.input.len() >= WAITING_INPUT_MAX),
             Some(leaving) => !(leaving.gone || leaving.broken || connection.ended),
         };

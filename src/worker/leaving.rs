@@ -246,8 +246,10 @@ impl<T: Transport> Core<T> {
 
     /// Looks whether the client is still there, because somebody wants its place.
     pub(super) fn probe(&mut self, id: ChannelId) {
-        let Some(slot) = self.connection(id).map(|c| c.id.slot as usize) else { return };
-        self.ready(slot, true, false);
+        let Some((slot, end_waits)) = self.connection(id).map(|c| (c.id.slot as usize, c.end_waits)) else {
+            return;
+        };
+        if end_waits { self.take_end(id) } else { self.ready(slot, true, false) }
     }
 
     /// Main wants the socket. What is ready to go goes first.

@@ -149,8 +149,7 @@ impl Worker {
             for event in &events {
                 match event.key.checked_sub(LISTENER_KEYS) {
                     Some(listener) => knocked.push(listener),
-                    // A broken connection; a read would take the error away.
-                    None if event.over && !self.core.may_take_end() => {}
+                    None if event.over => self.core.over(event.key),
                     None => self.core.ready(event.key, event.readable, event.writable),
                 }
             }
@@ -161,7 +160,7 @@ impl Worker {
     }
 
     fn timeout(&self, now_us: u64) -> Option<Duration> {
-        if self.core.has_mail() {
+        if self.core.has_more() {
             return Some(Duration::ZERO);
         }
         let core = self.core.timeout_us(now_us);

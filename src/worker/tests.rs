@@ -1,6 +1,7 @@
 //! What a worker does with its channels, turn by turn, on made-up connections. The test plays main and the others.
 
 use super::core::ENDS_MAX;
+use super::socket::Transport;
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::UserId;
 use crate::offline::queue::ASKS_MAX;
@@ -74,6 +75,55 @@ fn a_storm_of_ends_is_taken_in_a_few_at_a_turn_while_others_are_read_at_once() {
     assert_eq!(departures(&bench.entries()), lost.len() - ENDS_MAX);
     bench.turn();
     assert_eq!(departures(&bench.entries()), 0, "each once");
+}
+
+/// So many broken connections that the end of the last one has to wait for another turn.
+fn storm(bench: &mut Bench) -> ChannelId {
+    let lost: Vec<(ChannelId, Client)> = (0..=ENDS_MAX).map(|_| bench.accept()).collect();
+    bench.begin();
+    for (channel, client) in &lost {
+        client.reset();
+        bench.cores[0].over(channel.slot as usize);
+    }
+    bench.finish();
+    let (last, _) = lost[ENDS_MAX];
+    assert_eq!(bench.stage(last), Stage::Open, "it waits");
+    last
+}
+
+#[test]
+fn an_end_that_waits_is_not_watched_meanwhile_and_keeps_the_worker_awake() {
+    let mut bench = Bench::with(1, 2 * ENDS_MAX);
+    let last = storm(&mut bench);
+    let connection = bench.cores[0].connection(last).expect("it is still there");
+    assert_eq!(connection.io.watching(), (false, false), "the poller would tell of it in every turn");
+    assert!(bench.cores[0].has_more());
+    bench.entries();
+    bench.begin();
+    bench.finish();
+    let reasons: Vec<_> = bench
+        .entries()
+        .into_iter()
+        .filter_map(|entry| match entry {
+            Entry::Departure(departure) => Some((departure.channel, departure.parting.reason)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reasons, [(last, Reason::PeerReset)]);
+}
+
+#[test]
+fn a_look_at_a_channel_whose_end_waits_takes_it_in() {
+    let mut bench = Bench::with(1, 2 * ENDS_MAX);
+    let last = storm(&mut bench);
+    bench.entries();
+    bench.post(Mail::Probe { channel: last, user: ANN });
+    bench.begin();
+    bench.finish();
+    let entries = bench.entries();
+    let left = entries.iter().position(|entry| matches!(entry, Entry::Departure(_)));
+    let looked_at = entries.iter().position(|entry| matches!(entry, Entry::Probed { .. }));
+    assert!(left.is_some() && left < looked_at, "{entries:?}");
 }
 
 #[test]

@@ -178,6 +178,17 @@ impl Storage for MemoryStore {
         })
     }
 
+    fn replace_token(&mut self, used: &TokenHash, token: &TokenRow) -> Stored<()> {
+        self.write(|tables| {
+            let known = tables.tokens.len();
+            tables.tokens.retain(|_, other| other.hash != *used);
+            if tables.tokens.len() < known {
+                tables.tokens.insert((token.user, token.epoch), token.clone());
+            }
+            Ok(())
+        })
+    }
+
     fn token(&mut self, hash: &TokenHash) -> Stored<Option<TokenRow>> {
         self.read(|tables| tables.tokens.values().find(|token| token.hash == *hash).cloned())
     }

@@ -182,7 +182,15 @@ fn tokens(s: &mut impl Storage, t: &mut Transcript) {
         begin(); add_token(&token(ann, 9, 9, 1), 8); commit(); begin(); drop_token(&hash(9)); token(&hash(9));
     }
     s.rollback();
-    note! { t, s, token(&hash(9)); }
+    note! { t, s,
+        token(&hash(9)); replace_token(&hash(9), &token(ann, 10, 10, 1)); begin(); end_tokens(ann, Epoch(9), 7);
+        // One takes the other's place and is not over; one that nobody has leaves no place.
+        replace_token(&hash(9), &token(ann, 10, 10, 2)); token(&hash(9)); token(&hash(10));
+        replace_token(&hash(9), &token(ann, 11, 11, 2)); token(&hash(11)); expire_tokens(i64::MAX); token(&hash(10));
+        // Whatever is in that place already gives way.
+        add_token(&token(ann, 12, 12, 2), 8); replace_token(&hash(10), &token(ann, 12, 13, 2));
+        token(&hash(10)); token(&hash(12)); token(&hash(13)); drop_tokens(ann); token(&hash(13)); commit();
+    }
 }
 
 #[test]

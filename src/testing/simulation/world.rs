@@ -370,7 +370,7 @@ impl World {
     fn has_work(&self, worker: usize) -> bool {
         let core = &self.server.bench.cores[worker];
         self.in_turn[worker]
-            || core.has_mail()
+            || core.has_more()
             || core.timeout_us(self.now().mono_us) == Some(0)
             || !self.ready_lines(worker).is_empty()
     }
@@ -523,7 +523,7 @@ impl World {
             && commons.queue.is_empty()
             && !self.server.drain.batch.is_under_way()
             && self.server.drain.is_settled()
-            && !self.server.bench.cores.iter().any(Core::has_mail)
+            && !self.server.bench.cores.iter().any(Core::has_more)
     }
 
     pub(super) fn stage(&self, channel: ChannelId) -> Stage {
