@@ -59,9 +59,10 @@ fn numbers_are_below_2_to_the_53_and_rise_from_chat_to_chat_session_to_session_a
     drop(client);
     eventually("ann has left", || server.home.state(ann) == "offline");
     bob.chat(ann, "three");
-    let (mut client, kept) = confirming(&server, ann);
-    rises(&kept[0]);
-    confirm(&mut client, &kept[0]);
+    eventually("the third is kept", || kept(&server.home, ann) == 1);
+    let (mut client, box_of_ann) = confirming(&server, ann);
+    rises(&box_of_ann[0]);
+    confirm(&mut client, &box_of_ann[0]);
     quiet(&mut client, ann);
     let home = server.crash();
     let server = Server::start_at(&home, &[]);
