@@ -78,7 +78,7 @@ const LINES: usize = 1;
 pub struct Counter([Line; LINES]);
 
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[cfg_attr(not(loom), repr(align(64)))]
 struct Line(AtomicU64);
 
 /// Threads that have counted so far. Not of `crate::sync`: no model has anything to say of it.
