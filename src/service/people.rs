@@ -65,6 +65,7 @@ struct Waiting {
 
 /// A user's session, as main sees it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing, and none follows from the others")]
 pub(crate) struct Session {
     pub(crate) channel: ChannelId,
     pub(crate) number: SessionNo,

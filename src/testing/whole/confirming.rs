@@ -4,6 +4,7 @@ use super::*;
 use crate::channel::Reason;
 use crate::offline::drain::RETRY_US;
 use crate::protocol::line::LineFramer;
+use crate::service::people::Person;
 use crate::testing::commons::{ACK_WINDOW, BOX_MESSAGES};
 use crate::testing::memory::Fault;
 use crate::worker::Codec;
@@ -53,7 +54,7 @@ impl Server {
     /// What main believes that a box holds is what it holds.
     fn expect_usage_of_the_box(&mut self, user: UserId) {
         let held = self.disk.beside().box_usage(user).unwrap();
-        let believed = self.drain.people.look(user).and_then(|person| person.usage());
+        let believed = self.drain.people.look(user).and_then(Person::usage);
         assert_eq!(believed, Some(held));
     }
 }
