@@ -21,6 +21,9 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+/// Entries for which there is room while none waits.
+const KEEP_ENTRIES: usize = 4_096;
+
 /// Asks that may wait at once. Past it, clients get errno 18. Models come to the bound in a few steps.
 pub const ASKS_MAX: usize = if cfg!(loom) { 2 } else { 65_536 };
 
@@ -281,6 +284,7 @@ impl<S> OfflineQueue<S> {
     /// Waits until something is there, for `timeout` at most; by main alone. May return for nothing.
     pub fn wait(&self, timeout: Option<Duration>) {
         let mut inner = self.inner.lock();
+        inner.give_room_back();
         if inner.len() > 0 {
             return;
         }
@@ -316,6 +320,13 @@ impl<S> OfflineQueue<S> {
 }
 
 impl<S> Inner<S> {
+    /// What a flood has needed is not kept for the next one.
+    fn give_room_back(&mut self) {
+        self.urgent.shrink_to(KEEP_ENTRIES);
+        self.ends.shrink_to(KEEP_ENTRIES);
+        self.departures.shrink_to(KEEP_ENTRIES);
+    }
+
     fn append(&mut self, entry: Entry<S>) {
         let number = self.next;
         self.next += 1;
@@ -423,6 +434,15 @@ mod tests {
         assert_eq!(taken(&queue, 4), [None, None, None, Some(2)]);
         assert_eq!(taken(&queue, 100).len(), 18, "all are taken in the end");
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn room_that_a_flood_has_needed_is_given_back_when_main_waits() {
+        let queue = OfflineQueue::default();
+        (0..4 * KEEP_ENTRIES as u32).for_each(|number| queue.push(end(number)));
+        taken(&queue, usize::MAX);
+        queue.wait(Some(Duration::ZERO));
+        assert!(queue.inner.lock().ends.capacity() < 2 * KEEP_ENTRIES);
     }
 
     #[test]

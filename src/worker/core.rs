@@ -32,6 +32,8 @@ pub const WAITING_INPUT_MAX: usize = 65_536;
 pub(super) const ENDS_MAX: usize = 64;
 /// Reads that are still done on a connection that takes no more output, for what was asked before.
 const LAST_READS: usize = 16;
+/// Letters for which a worker keeps room between turns.
+const KEEP_LETTERS: usize = 4_096;
 
 /// What a worker shares with the rest of the server. `S` is a client's socket as main gets it back.
 pub struct Shared<S> {
@@ -131,6 +133,8 @@ impl<T: Transport> Core<T> {
         for letter in letters.drain(..) {
             self.open_letter(letter);
         }
+        // What a flood has needed is not kept for the next one.
+        letters.shrink_to(KEEP_LETTERS);
         self.letters = letters;
         for _ in 0..ENDS_MAX {
             let Some(id) = self.put_off.pop_front() else { break };
