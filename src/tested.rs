@@ -67,7 +67,7 @@
 #![doc = include_str!("testing/models/mutations.txt")]
 //! ```
 //!
-//! What the simulation guards. Each was found within the 150 seeds of a test run, two thirds within the first 20.
+//! What the simulation guards. The script says by which of the 150 seeds of a test run each is found.
 //!
 //! ```text
 #![doc = include_str!("testing/simulation/mutations.txt")]
