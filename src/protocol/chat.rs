@@ -242,6 +242,31 @@ mod tests {
         assert!(!is_plainly("7", "7"));
     }
 
+    fn delivered(frame: &str) -> String {
+        let request = crate::protocol::request::parse(frame.as_bytes()).expect("a chat");
+        let crate::protocol::request::Body::Chat { chat, .. } = request.body else { panic!("no chat") };
+        let mut out = Vec::new();
+        chat.deliver(UserId(7), "ann", || "now".to_owned(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_wrong_is_mended_in_its_place_and_what_is_missing_comes_last() {
+        let mended = r#"{"name":"ann", "msgid":6,"toid":2,"id":7,"msg":"x","time":"t"}"#;
+        for (name, id) in [("bob", 70), ("bob", 7), ("ann", 70), ("ann", 7)] {
+            let sent = format!(r#"{{"name":"{name}", "msgid":6,"toid":2,"id":{id},"msg":"x","time":"t"}}"#);
+            assert_eq!(delivered(&sent), mended);
+        }
+        assert_eq!(
+            delivered(r#"{"id":70,"msgid":6,"toid":2,"name":"bob","msg":"x" }"#),
+            r#"{"id":7,"msgid":6,"toid":2,"name":"ann","msg":"x" ,"time":"now"}"#
+        );
+        assert_eq!(
+            delivered(r#"{"msgid":6,"toid":2,"msg":"x"}"#),
+            r#"{"msgid":6,"toid":2,"msg":"x","id":7,"name":"ann","time":"now"}"#
+        );
+    }
+
     fn numbered(body: &str, again: bool) -> String {
         let mut out = b"before".to_vec();
         out.extend_from_slice(body.as_bytes());

@@ -214,6 +214,10 @@ impl Boxes {
         // Nothing stays in `intake` for long: nobody looks at its age there.
         self.know(conn)?;
         self.move_on(conn, EXPIRE_MOVES)?;
+        if self.settled != Settled::NONE {
+            // The next call comes soon, and goes on with the generation.
+            return Ok(ExpiredKept { next: from.or(Some(UserId(i64::MIN))), ..ExpiredKept::default() });
+        }
         let mut expired = ExpiredKept::default();
         let mut from = from.map_or(i64::MIN, |user| user.0);
         for _ in 0..boxes {

@@ -228,3 +228,26 @@ fn what_expires_may_lie_in_the_intake() {
     assert_eq!(left, [Kept { mid: Mid(2), body: b"new".to_vec(), sent: false }]);
     assert_eq!(rows_in(&conn, "intake"), 0, "all has moved on");
 }
+
+#[test]
+fn a_flood_that_has_ended_expires_in_calls_that_follow_at_once() {
+    const MESSAGES: i64 = 3 * EXPIRE_MOVES as i64 / 2;
+    let (_dir, conn) = database();
+    let mut boxes = Boxes::new();
+    conn.execute_batch("BEGIN").unwrap();
+    for mid in 1..=MESSAGES {
+        boxes.keep(&conn, UserId(mid % 7 + 1), Mid(mid), 10, b"{}", false).unwrap();
+    }
+    let (mut removed, mut calls, mut next) = (0, 0, None);
+    loop {
+        let expired = boxes.expire(&conn, 20, next, 10_000, 1_000).unwrap();
+        removed += expired.messages as i64;
+        calls += 1;
+        next = expired.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(removed, MESSAGES);
+    assert!((2..6).contains(&calls), "{calls} calls: each moves a bounded number");
+}
