@@ -10,6 +10,7 @@ use linger::ident::{Epoch, GroupId, Mid, UserId};
 use linger::service::storage::{
     BoxUsage, Completion, DepartureRow, Friend, Lookup, Member, Storage, UserRow,
 };
+use linger::service::ticket::Acceptance;
 use linger::service::tokens::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
 use linger::store::{
     APPLICATION_ID, DATABASE_FILE, Durability, EXPIRE_BATCH, Filter, History, OpenError, SCHEMA_VERSION,
@@ -495,7 +496,11 @@ fn messages_expire_by_age_a_bounded_number_and_a_bounded_number_of_boxes_at_a_ti
     });
     let mut expire =
         |before_ms, from, max| committed(&mut store, |s| s.expire_kept(before_ms, from, max).unwrap());
-    let all_looked_at = expire(10, None, 100);
+    let mut all_looked_at = expire(10, None, 100);
+    while all_looked_at.next == Some(UserId(i64::MIN)) {
+        // What came lately moves on first, a bounded number at a time, too.
+        all_looked_at = expire(10, all_looked_at.next, 100);
+    }
     assert_eq!(
         (all_looked_at.messages, all_looked_at.next),
         (0, Some(UserId(boxes - 4))),
@@ -539,16 +544,53 @@ fn a_database_from_before_there_were_tokens_gets_them_and_keeps_what_it_has() {
     let user = add(&mut store, "alice");
     store.close().unwrap();
     let old = beside(&dir);
-    old.execute_batch("DROP TABLE token; DROP VIEW kept; DROP TABLE intake; DROP TABLE settled").unwrap();
+    old.execute_batch(
+        "DROP TABLE token; DROP VIEW kept; DROP TABLE intake; DROP TABLE settled; DROP TABLE acceptance;
+        CREATE TABLE accepted (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, sender INTEGER NOT NULL,
+            fingerprint BLOB NOT NULL);
+        INSERT INTO accepted (at, sender, fingerprint) VALUES
+            (1699999999999, -2, x'0f000000000000000000000000000000'),
+            (1700000000000, 513, x'000000000000000000000000000000f0'), (1700000000000, 'x', x'00')",
+    )
+    .unwrap();
     old.pragma_update(None, "user_version", 2).unwrap();
     drop(old);
-    let mut store = open(&dir);
+    let opened = SqliteStore::open(dir.path(), Durability::Normal, NOW_MS).unwrap();
+    let chat = |sender, fingerprint| Acceptance { sender: UserId(sender), fingerprint };
+    assert_eq!(opened.accepted, [(chat(-2, 15), 1), (chat(513, 0xf0 << 120), 0)]);
+    let mut store = opened.store;
     assert_eq!(store.user_named("alice").unwrap().unwrap().id, user);
     let given = token(user, 1, 1);
     committed(&mut store, |s| s.add_token(&given, 8).unwrap());
     assert_eq!(store.token(&given.hash).unwrap(), Some(given));
     let version: i32 = beside(&dir).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(version, SCHEMA_VERSION);
+}
+
+#[test]
+fn accepted_chats_are_known_at_the_next_start_and_those_of_a_millisecond_share_rows() {
+    let (dir, mut store) = opened();
+    let chat = |number: i64| Acceptance { sender: UserId(number % 7), fingerprint: number as u128 };
+    committed(&mut store, |s| (0..400).for_each(|number| s.accept(chat(number), NOW_MS - 2).unwrap()));
+    store.begin().unwrap();
+    store.accept(chat(400), NOW_MS).unwrap();
+    store.rollback();
+    committed(&mut store, |s| s.accept(chat(401), NOW_MS).unwrap());
+    let rows = "SELECT count(*) FROM acceptance";
+    let rows: i64 = beside(&dir).query_row(rows, (), |row| row.get(0)).unwrap();
+    assert!(rows < 8, "{rows} rows");
+    drop(store);
+    let opened = SqliteStore::open(dir.path(), Durability::Normal, NOW_MS).unwrap();
+    let mut expected: Vec<_> = (0..400).map(|number| (chat(number), 2)).collect();
+    expected.push((chat(401), 0));
+    assert_eq!(opened.accepted, expected);
+
+    let mut store = opened.store;
+    assert!(committed(&mut store, |s| s.expire_accepted(NOW_MS - 1).unwrap()));
+    assert!(!committed(&mut store, |s| s.expire_accepted(NOW_MS - 1).unwrap()));
+    drop(store);
+    let opened = SqliteStore::open(dir.path(), Durability::Normal, NOW_MS).unwrap();
+    assert_eq!(opened.accepted, [(chat(401), 0)]);
 }
 
 #[test]

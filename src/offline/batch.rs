@@ -22,6 +22,12 @@ use crossbeam_channel::Sender;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
+/// Effects for which a list keeps its room from batch to batch; a flood's is given back.
+const KEEP_EFFECTS: usize = 4_096;
+
+// Each is copied when it is noted and when it is carried out: what is large and rare goes into boxes.
+const _: () = assert!(size_of::<Effect>() <= 192);
+
 /// Names the end of one session.
 pub(crate) type EndKey = (ChannelId, SessionNo);
 
@@ -71,7 +77,7 @@ pub(crate) enum Effect {
     /// A letter, whatever becomes of the transaction.
     Post { worker: usize, letter: Mail },
     /// A letter if it is committed, another if not.
-    Commit { worker: usize, letter: Mail, otherwise: Mail },
+    Commit { worker: usize, letter: Mail, otherwise: Box<Mail> },
     /// A chat that was put into the box goes to the client that has to confirm it, if it is committed; else it was
     /// never sent.
     Deliver { worker: usize, letter: Mail, user: UserId, key: EndKey, mid: Mid },
@@ -81,7 +87,7 @@ pub(crate) enum Effect {
     /// A request of a channel is through; an error besides if it is not committed.
     GoOn { asker: Asker },
     /// A login's letter if it is committed; else the session never was.
-    LoggedIn { worker: usize, letter: Mail, user: UserId, key: EndKey, asker: Asker },
+    LoggedIn { worker: usize, letter: Box<Mail>, user: UserId, key: EndKey, asker: Asker },
     /// A friend was added, who was online then or not; the user's session watches from now on if it is committed.
     Befriended { user: UserId, friend: UserId, online: bool },
     /// A login goes on if it is committed: another session is ended for it only when the store takes commits.
@@ -205,6 +211,14 @@ impl<St: Storage> Batch<St> {
     /// Says something when the batch is over.
     pub(crate) fn then(&mut self, effect: Effect) {
         self.effects.push(effect);
+    }
+
+    /// Takes the list of a batch's effects back for its room: they have been carried out.
+    pub(crate) fn reuse(&mut self, mut effects: Vec<Effect>) {
+        effects.clear();
+        if self.effects.is_empty() && effects.capacity() <= KEEP_EFFECTS {
+            self.effects = effects;
+        }
     }
 
     pub(crate) fn into_store(self) -> St {

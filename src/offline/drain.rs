@@ -34,7 +34,7 @@ use crate::service::presence::Presence;
 use crate::service::registry::Registry;
 use crate::service::repetitions::Repetitions;
 use crate::service::storage::{Storage, StorageError, Stored, UserRow};
-use crate::service::ticket::Owed as OwedAnswers;
+use crate::service::ticket::Owed as OwedAnswer;
 use crate::sync::Arc;
 use std::collections::VecDeque;
 
@@ -318,7 +318,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Carries out what hangs on a batch. Letters that bring messages go before those that let senders go on,
     /// to every worker: a sender that goes on may write to the receiver's worker directly. Sockets are asked for
     /// last, when everything for them is on its way.
-    fn carry_out(&mut self, effects: Vec<Effect>, failure: Option<&StorageError>) {
+    fn carry_out(&mut self, mut effects: Vec<Effect>, failure: Option<&StorageError>) {
         let committed = failure.is_none();
         let workers = self.around.outlet.workers();
         let mut first: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
@@ -335,14 +335,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 pile.push(letter);
             }
         };
-        let mut answers: Vec<OwedAnswers> = Vec::new();
+        let mut answers: Vec<OwedAnswer> = Vec::new();
         let mut replaced: Vec<EndKey> = Vec::new();
-        for effect in effects {
+        for effect in effects.drain(..) {
             match effect {
                 Effect::Replace { key } => replaced.push(key),
                 Effect::Post { worker, letter } => put(worker, letter),
                 Effect::Commit { worker, letter, otherwise } => {
-                    put(worker, if committed { letter } else { otherwise });
+                    put(worker, if committed { letter } else { *otherwise });
                 }
                 Effect::Deliver { worker, letter, .. } if committed => put(worker, letter),
                 Effect::Deliver { user, key, mid, .. } => self.unsend(user, key, mid),
@@ -359,7 +359,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 }
                 Effect::LoggedIn { worker, letter, user, .. } if committed => {
                     self.show_online(user);
-                    put(worker, letter);
+                    put(worker, *letter);
                 }
                 Effect::LoggedIn { worker, user, key, asker, .. } => {
                     self.undo_login(user, key);
@@ -400,12 +400,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 }
             }
         }
-        for (asker, answer) in answers {
-            let worker = self.around.table.worker(asker.channel);
-            let letter =
-                Mail::Answer { channel: asker.channel, settles: Settles::Ticket, answer: Some(answer) };
-            put(worker, letter);
+        for OwedAnswer { channel, settles, answer } in answers {
+            let worker = self.around.table.worker(channel);
+            put(worker, Mail::Answer { channel, settles, answer: Some(answer) });
         }
+        self.batch.reuse(effects);
         let mut refused = Vec::new();
         for pile in [first, second, third] {
             for (worker, mut letters) in pile.into_iter().enumerate() {

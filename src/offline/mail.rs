@@ -107,6 +107,8 @@ pub enum Settles {
     Request,
     /// A ticket: the answer to a chat with `seq`, apart from its way through main.
     Ticket,
+    /// Both at once.
+    RequestAndTicket,
     /// Nothing: a late word.
     Nothing,
 }

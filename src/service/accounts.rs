@@ -324,7 +324,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.around.metrics.logins.add(1);
         tracing::info!(channel = %channel, user = %user, name = &*logged_in.sender.name, peer = %login.peer, "online");
         let letter = greeting(channel, logged_in);
-        self.batch.then(Effect::LoggedIn { worker, letter, user, key, asker: login.asker.clone() });
+        self.batch.then(Effect::LoggedIn {
+            worker,
+            letter: Box::new(letter),
+            user,
+            key,
+            asker: login.asker.clone(),
+        });
     }
 
     /// The oldest messages of a box, and whether there are more.
@@ -403,7 +409,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.batch.then(Effect::Commit {
             worker,
             letter: login_letter(asker.channel, answer),
-            otherwise: refusal(asker, Errno::NotStored),
+            otherwise: Box::new(refusal(asker, Errno::NotStored)),
         });
     }
 

@@ -19,7 +19,7 @@ pub enum Answer {
         /// The new user.
         id: UserId,
         /// The request's `seq`, as raw JSON.
-        seq: Option<Box<str>>,
+        seq: Option<Arc<str>>,
     },
     /// A login or registration that did not (msgid 2 or 5).
     Refused {
@@ -30,7 +30,7 @@ pub enum Answer {
         /// Why, as a sentence.
         text: Cow<'static, str>,
         /// The request's `seq`, as raw JSON.
-        seq: Option<Box<str>>,
+        seq: Option<Arc<str>>,
     },
     /// A login that a ban keeps out (msgid 2), after which the channel leaves.
     Banned {
@@ -39,7 +39,7 @@ pub enum Answer {
         /// What the administrator said, one line.
         reason: Option<Arc<str>>,
         /// The request's `seq`, as raw JSON.
-        seq: Option<Box<str>>,
+        seq: Option<Arc<str>>,
     },
     /// Another request that failed (msgid 0).
     Error {
@@ -50,14 +50,14 @@ pub enum Answer {
         /// The request's msgid, where it had one.
         re: Option<i64>,
         /// The request's `seq`, as raw JSON.
-        seq: Option<Box<str>>,
+        seq: Option<Arc<str>>,
     },
     /// A request with `seq` that succeeded (msgid 0, errno 0).
     Done {
         /// The request's msgid.
         re: i64,
         /// The request's `seq`, as raw JSON.
-        seq: Box<str>,
+        seq: Arc<str>,
         /// The new group of msgid 8.
         id: Option<GroupId>,
         /// Members of a group whose boxes were full.
@@ -89,7 +89,7 @@ pub struct LoggedIn {
     /// What the client may log in again with, where it has asked for that.
     pub token: Option<Token>,
     /// The request's `seq`, as raw JSON.
-    pub seq: Option<Box<str>>,
+    pub seq: Option<Arc<str>>,
 }
 
 /// A friend at the moment of a login.

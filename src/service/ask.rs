@@ -6,6 +6,7 @@ use super::tokens::TokenHash;
 use crate::channel::ChannelId;
 use crate::ident::{GroupId, UserId};
 use crate::protocol::request::Caps;
+use crate::sync::Arc;
 use std::net::SocketAddr;
 
 /// Who asked, and what the answer must repeat.
@@ -16,7 +17,7 @@ pub struct Asker {
     /// The request's msgid.
     pub re: i64,
     /// The request's `seq`, as raw JSON.
-    pub seq: Option<Box<str>>,
+    pub seq: Option<Arc<str>>,
 }
 
 /// A login whose password has been verified, or whose token main is to judge.

@@ -71,6 +71,8 @@ pub struct Sender {
 pub enum Told {
     /// The sender, by an error.
     Sender(Box<Asker>),
+    /// The sender, by the ticket's answer.
+    ByTicket,
     /// The sender of a group chat, by the list of members whose boxes are full.
     Group,
     /// Nobody: it was accepted before, and is kept whatever the box holds.

@@ -95,8 +95,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(errno) = fault {
             return self.refuse_chat(asker, ticket, errno);
         }
-        let told = Told::Sender(Box::new(asker.clone()));
-        let silent = ticket.is_none();
+        let told = if ticket.is_some() { Told::ByTicket } else { Told::Sender(Box::new(asker.clone())) };
+        let answered = ticket.clone();
         let placed = self.place(
             user,
             Chat {
@@ -107,7 +107,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 told,
             },
         );
-        self.let_go_on(asker, silent && placed == Placed::Kept);
+        match answered {
+            // It is settled with this batch.
+            Some(ticket) if placed != Placed::Elsewhere => ticket.let_go_on(),
+            answered => self.let_go_on(asker, answered.is_none() && placed == Placed::Kept),
+        }
     }
 
     fn chat_to_group(&mut self, group: GroupId, message: &Message, ticket: Option<Arc<Ticket>>) {
@@ -276,7 +280,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             }
             // A sender without `seq` has asked to hear of no member in particular.
             (None, Told::Group) => {}
-            (None, Told::Nobody) => tracing::error!(%user, "an accepted message could not be placed"),
+            (None, Told::ByTicket | Told::Nobody) => {
+                tracing::error!(%user, "an accepted message could not be placed");
+            }
         }
     }
 
@@ -418,7 +424,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let answer = asker.seq.clone().map(done);
         let letter = Mail::Answer { channel, settles, answer };
         let otherwise = Mail::Answer { channel, settles, answer: Some(error(asker, Errno::NotStored)) };
-        self.batch.then(Effect::Commit { worker, letter, otherwise });
+        self.batch.then(Effect::Commit { worker, letter, otherwise: Box::new(otherwise) });
     }
 }
 

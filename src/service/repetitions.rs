@@ -4,10 +4,12 @@
 
 use super::storage::Storage;
 use super::ticket::{Acceptance, Ticket};
+use crate::hashing::{IdMap, id_hash};
 use crate::ident::UserId;
 use crate::offline::drain::Drain;
 use crate::sync::Arc;
-use std::collections::{HashMap, VecDeque};
+use hashbrown::HashTable;
+use std::collections::VecDeque;
 
 /// Chats with `seq` that are remembered for one sender.
 pub const WINDOW_COUNT: usize = 1024;
@@ -19,20 +21,37 @@ const WINDOW_SENDERS: usize = 1024;
 /// How often old ones are looked for in the store, in microseconds.
 pub(crate) const EXPIRY_US: u64 = 60_000_000;
 /// The same while there are some.
-const EXPIRY_SOON_US: u64 = 250_000;
+const EXPIRY_SOON_US: u64 = 100_000;
 
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Repetitions {
-    senders: HashMap<UserId, Recent>,
+    senders: IdMap<UserId, Recent>,
     tidy_at: usize,
 }
 
+/// The chats of one sender.
 #[derive(Debug, Default)]
 struct Recent {
-    tickets: HashMap<u128, Arc<Ticket>>,
-    /// Oldest first, each with when it is forgotten.
-    order: VecDeque<(u64, u128)>,
+    /// Oldest first.
+    chats: VecDeque<Remembered>,
+    /// How many have gone from the front.
+    gone: u32,
+    /// Where each chat is, by its fingerprint: its place in `chats`, counted from before all that have gone.
+    places: HashTable<u32>,
+    /// How many at the front have been looked at since they were settled.
+    settled: usize,
+    /// Not before then is one forgotten for its age. The chats themselves lie far apart in memory.
+    expires_us: u64,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    fingerprint: u128,
+    /// When it is forgotten.
+    until_us: u64,
+    /// None when its answer is known to be that every copy was safe.
+    ticket: Option<Arc<Ticket>>,
 }
 
 impl Repetitions {
@@ -40,7 +59,8 @@ impl Repetitions {
     pub(crate) fn find(&mut self, chat: Acceptance, now_us: u64) -> Option<Arc<Ticket>> {
         let recent = self.senders.get_mut(&chat.sender)?;
         recent.expire(now_us);
-        recent.tickets.get(&chat.fingerprint).cloned()
+        let known = recent.find(chat.fingerprint)?;
+        Some(known.ticket.clone().unwrap_or_else(Ticket::of_old))
     }
 
     /// Remembers a chat that was asked for just now.
@@ -48,11 +68,11 @@ impl Repetitions {
         if self.senders.len() > self.tidy_at.max(WINDOW_SENDERS) {
             self.senders.retain(|_, recent| {
                 recent.expire(now_us);
-                !recent.order.is_empty()
+                !recent.chats.is_empty()
             });
             self.tidy_at = self.senders.len() * 2;
         }
-        self.insert(chat, ticket, now_us + WINDOW_US);
+        self.insert(chat, Some(Arc::clone(ticket)), now_us + WINDOW_US);
         if let Some(recent) = self.senders.get_mut(&chat.sender) {
             recent.expire(now_us);
         }
@@ -61,19 +81,21 @@ impl Repetitions {
     /// Remembers a chat that an earlier run of the server accepted `age_us` ago. Oldest first.
     pub(crate) fn recall(&mut self, chat: Acceptance, age_us: u64, now_us: u64) {
         if let Some(left_us) = WINDOW_US.checked_sub(age_us) {
-            self.insert(chat, &Ticket::of_old(), now_us + left_us);
+            self.insert(chat, None, now_us + left_us);
         }
     }
 
-    fn insert(&mut self, chat: Acceptance, ticket: &Arc<Ticket>, until_us: u64) {
+    fn insert(&mut self, chat: Acceptance, ticket: Option<Arc<Ticket>>, until_us: u64) {
         let recent = self.senders.entry(chat.sender).or_default();
-        if recent.tickets.insert(chat.fingerprint, Arc::clone(ticket)).is_none() {
-            recent.order.push_back((until_us, chat.fingerprint));
+        let fingerprint = chat.fingerprint;
+        if let Some(known) = recent.find(fingerprint) {
+            known.ticket = ticket;
+            return;
         }
-        if recent.order.len() > WINDOW_COUNT
-            && let Some((_, oldest)) = recent.order.pop_front()
-        {
-            recent.tickets.remove(&oldest);
+        recent.release();
+        recent.push(Remembered { fingerprint, until_us, ticket });
+        if recent.chats.len() > WINDOW_COUNT {
+            recent.pop();
         }
     }
 }
@@ -95,25 +117,71 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let before_ms = self.now.unix_ms - (WINDOW_US / 1000) as i64;
         let expired = self.batch.attempt(|store| store.expire_accepted(before_ms));
-        let pause_us = if expired.is_some_and(|count| count > 0) { EXPIRY_SOON_US } else { EXPIRY_US };
+        let pause_us = if expired == Some(true) { EXPIRY_SOON_US } else { EXPIRY_US };
         self.expire_accepted_at_us = self.now.mono_us + pause_us;
     }
 }
 
 impl Recent {
+    fn find(&mut self, fingerprint: u128) -> Option<&mut Remembered> {
+        let (chats, gone) = (&self.chats, self.gone);
+        let is_same =
+            |place: &u32| at(chats, gone, *place).is_some_and(|chat| chat.fingerprint == fingerprint);
+        let place = *self.places.find(id_hash(fingerprint), is_same)?;
+        self.chats.get_mut(place.wrapping_sub(gone) as usize)
+    }
+
+    fn push(&mut self, chat: Remembered) {
+        let place = self.gone.wrapping_add(self.chats.len() as u32);
+        let hash = id_hash(chat.fingerprint);
+        self.chats.push_back(chat);
+        let (chats, gone) = (&self.chats, self.gone);
+        let hash_at = |place: &u32| at(chats, gone, *place).map_or(0, |chat| id_hash(chat.fingerprint));
+        self.places.insert_unique(hash, place, hash_at);
+    }
+
+    fn pop(&mut self) {
+        let Some(chat) = self.chats.pop_front() else { return };
+        let oldest = self.gone;
+        if let Ok(entry) = self.places.find_entry(id_hash(chat.fingerprint), |place| *place == oldest) {
+            entry.remove();
+        }
+        self.gone = oldest.wrapping_add(1);
+        self.settled = self.settled.saturating_sub(1);
+    }
+
     fn expire(&mut self, now_us: u64) {
-        while let Some((until_us, fingerprint)) = self.order.front().copied()
-            && now_us >= until_us
+        if now_us < self.expires_us {
+            return;
+        }
+        while self.chats.front().is_some_and(|chat| now_us >= chat.until_us) {
+            self.pop();
+        }
+        self.expires_us = self.chats.front().map_or(0, |chat| chat.until_us);
+    }
+
+    /// Gives up the tickets that only say what goes without saying. Thousands of senders have a thousand each.
+    fn release(&mut self) {
+        while let Some(chat) = self.chats.get_mut(self.settled)
+            && chat.ticket.as_ref().is_none_or(|ticket| ticket.is_settled())
         {
-            self.order.pop_front();
-            self.tickets.remove(&fingerprint);
+            chat.ticket.take_if(|ticket| ticket.is_plain());
+            self.settled += 1;
         }
     }
+}
+
+fn at(chats: &VecDeque<Remembered>, gone: u32, place: u32) -> Option<&Remembered> {
+    chats.get(place.wrapping_sub(gone) as usize)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::ChannelId;
+    use crate::protocol::errno::Errno;
+    use crate::service::answer::Answer;
+    use crate::service::ask::Asker;
 
     fn chat(fingerprint: u128) -> Acceptance {
         Acceptance { sender: UserId(1), fingerprint }
@@ -127,6 +195,45 @@ mod tests {
         }
         assert!(window.find(chat(0), 1).is_none());
         assert!(window.find(chat(1), 1).is_some());
+    }
+
+    #[test]
+    fn a_ticket_is_held_until_it_is_settled_and_longer_only_where_its_answer_says_more() {
+        let asker = || Asker { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
+        let tickets: Vec<_> = (0..3).map(|_| Ticket::new(asker(), None)).collect();
+        let mut window = Repetitions::default();
+        let mut held_after = |number: u128, ticket: &Arc<Ticket>| {
+            window.remember(chat(number), ticket, 1);
+            tickets.iter().map(|ticket| Arc::strong_count(ticket) > 1).collect::<Vec<_>>()
+        };
+        assert_eq!(held_after(0, &tickets[0]), [true, false, false]);
+        assert_eq!(held_after(1, &tickets[1]), [true, true, false]);
+        assert_eq!(held_after(2, &tickets[2]), [true; 3], "nothing is settled");
+        assert_eq!(tickets[0].safe().chain(tickets[1].full(UserId(9))).chain(tickets[2].safe()).count(), 3);
+        assert_eq!(held_after(3, &Ticket::of_old()), [false, true, false]);
+        for number in 0..=3 {
+            assert!(window.find(chat(number), 1).is_some_and(|ticket| ticket.succeeded()), "{number}");
+        }
+        let full = window.find(chat(1), 1).unwrap().for_repetition(asker());
+        let answer = full.safe().map(|owed| owed.answer).next();
+        assert!(matches!(answer, Some(Answer::Done { full, .. }) if full == [UserId(9)]));
+    }
+
+    #[test]
+    fn a_chat_that_failed_may_come_again_and_keeps_its_place() {
+        let asker = Asker { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
+        let (failed, again) = (Ticket::new(asker.clone(), None), Ticket::new(asker, None));
+        let mut window = Repetitions::default();
+        window.remember(chat(1), &failed, 1);
+        assert_eq!(failed.failed(Errno::NotStored).count(), 1);
+        window.remember(chat(2), &Ticket::of_old(), 1);
+        window.remember(chat(1), &again, 1);
+        assert!(Arc::ptr_eq(&window.find(chat(1), 1).unwrap(), &again));
+        for number in 3..=WINDOW_COUNT as u128 + 1 {
+            window.remember(chat(number), &Ticket::of_old(), 1);
+        }
+        assert!(window.find(chat(1), 1).is_none());
+        assert!(window.find(chat(2), 1).is_some());
     }
 
     #[test]

@@ -265,7 +265,7 @@ pub trait Storage: Lookup {
 
     /// Notes that a chat with `seq` was accepted.
     fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()>;
-    /// Forgets chats with `seq` that were accepted before `before_ms`, the oldest first, a bounded number a call;
-    /// answers how many.
-    fn expire_accepted(&mut self, before_ms: i64) -> Stored<u64>;
+    /// Forgets chats with `seq` that were accepted before `before_ms`, the oldest first, a bounded number a call. False
+    /// when there were none.
+    fn expire_accepted(&mut self, before_ms: i64) -> Stored<bool>;
 }

@@ -6,7 +6,9 @@
 
 use super::answer::Answer;
 use super::ask::Asker;
+use crate::channel::ChannelId;
 use crate::ident::UserId;
+use crate::offline::Settles;
 use crate::protocol::errno::Errno;
 use crate::sync::{Arc, Lock};
 
@@ -33,14 +35,26 @@ struct State {
     acceptance: Option<Acceptance>,
     /// True exactly when nothing more will be counted: the answers are out or about to be.
     settled: bool,
-    /// Those to be answered: the first sender, and repetitions that came before it was settled.
-    askers: Vec<Asker>,
+    /// The sender, who is to be answered.
+    asker: Option<Asker>,
+    /// True exactly when the answer lets the sender's channel go on, too.
+    lets_go_on: bool,
+    /// Repetitions that came before it was settled.
+    repetitions: Vec<Asker>,
     full: Vec<UserId>,
     failed: Option<Errno>,
 }
 
-/// An answer that a ticket owes, with the channel it goes to.
-pub type Owed = (Asker, Answer);
+/// An answer that a ticket owes.
+#[derive(Debug)]
+pub struct Owed {
+    /// The channel it goes to.
+    pub channel: ChannelId,
+    /// What it settles there.
+    pub settles: Settles,
+    /// What to tell the client.
+    pub answer: Answer,
+}
 
 impl Ticket {
     /// A ticket for one sender, with one copy to be counted off.
@@ -50,7 +64,9 @@ impl Ticket {
             unsecured: 1,
             acceptance,
             settled: false,
-            askers: vec![asker],
+            asker: Some(asker),
+            lets_go_on: false,
+            repetitions: Vec::new(),
             full: Vec::new(),
             failed: None,
         })))
@@ -71,7 +87,9 @@ impl Ticket {
             unsecured: 0,
             acceptance: None,
             settled: true,
-            askers: Vec::new(),
+            asker: None,
+            lets_go_on: false,
+            repetitions: Vec::new(),
             full: Vec::new(),
             failed: None,
         })))
@@ -82,6 +100,11 @@ impl Ticket {
         let mut state = self.0.lock();
         state.left += copies;
         state.unsecured += copies;
+    }
+
+    /// Has the answer let the sender's channel go on: nobody else does.
+    pub fn let_go_on(&self) {
+        self.0.lock().lets_go_on = true;
     }
 
     /// Notes that one copy is written to the transaction under way, is handed over, or need not be. With the last one
@@ -97,21 +120,18 @@ impl Ticket {
     }
 
     /// Counts one copy off as safe. The last one yields the answers.
-    #[must_use]
-    pub fn safe(&self) -> Vec<Owed> {
-        self.count_off(|_| {})
+    pub fn safe(&self) -> impl Iterator<Item = Owed> + use<> {
+        self.count_off(|_| {}).answers()
     }
 
     /// Counts one copy off as refused by a full box.
-    #[must_use]
-    pub fn full(&self, user: UserId) -> Vec<Owed> {
-        self.count_off(|state| state.full.push(user))
+    pub fn full(&self, user: UserId) -> impl Iterator<Item = Owed> + use<> {
+        self.count_off(|state| state.full.push(user)).answers()
     }
 
     /// Counts one copy off as failed.
-    #[must_use]
-    pub fn failed(&self, errno: Errno) -> Vec<Owed> {
-        self.count_off(|state| state.failed = Some(errno))
+    pub fn failed(&self, errno: Errno) -> impl Iterator<Item = Owed> + use<> {
+        self.count_off(|state| state.failed = Some(errno)).answers()
     }
 
     /// Adds a repetition of the same request. Gives the asker back when the ticket is settled already.
@@ -123,8 +143,19 @@ impl Ticket {
         if state.settled {
             return Err(asker);
         }
-        state.askers.push(asker);
+        state.repetitions.push(asker);
         Ok(())
+    }
+
+    /// True exactly when the answers have gone out.
+    pub fn is_settled(&self) -> bool {
+        self.0.lock().settled
+    }
+
+    /// True exactly when it is settled, every copy was safe, and no box was full.
+    pub fn is_plain(&self) -> bool {
+        let state = self.0.lock();
+        state.settled && state.failed.is_none() && state.full.is_empty()
     }
 
     /// True exactly when it is settled and every copy was safe.
@@ -133,34 +164,49 @@ impl Ticket {
         state.settled && state.failed.is_none()
     }
 
-    fn count_off(&self, note: impl FnOnce(&mut State)) -> Vec<Owed> {
+    fn count_off(&self, note: impl FnOnce(&mut State)) -> Due {
         let mut state = self.0.lock();
         note(&mut state);
         state.left = state.left.saturating_sub(1);
         if state.left > 0 || state.settled {
-            return Vec::new();
+            return Due::default();
         }
         state.settled = true;
-        let (failed, full) = (state.failed, state.full.clone());
-        std::mem::take(&mut state.askers)
-            .into_iter()
-            .filter_map(|asker| {
-                let answer = outcome(&asker, failed, full.clone())?;
-                Some((asker, answer))
-            })
-            .collect()
+        let settles = if state.lets_go_on { Settles::RequestAndTicket } else { Settles::Ticket };
+        Due {
+            first: state.asker.take().map(|asker| (asker, settles)),
+            repetitions: std::mem::take(&mut state.repetitions),
+            full: state.full.clone(),
+            failed: state.failed,
+        }
     }
 }
 
-fn outcome(asker: &Asker, failed: Option<Errno>, full: Vec<UserId>) -> Option<Answer> {
+/// Who is to be answered, and what.
+#[derive(Default)]
+struct Due {
+    first: Option<(Asker, Settles)>,
+    repetitions: Vec<Asker>,
+    full: Vec<UserId>,
+    failed: Option<Errno>,
+}
+
+impl Due {
+    fn answers(self) -> impl Iterator<Item = Owed> {
+        let Due { first, repetitions, full, failed } = self;
+        let repetitions = repetitions.into_iter().map(|asker| (asker, Settles::Ticket));
+        first.into_iter().chain(repetitions).filter_map(move |(asker, settles)| {
+            let channel = asker.channel;
+            Some(Owed { channel, settles, answer: outcome(asker, failed, &full)? })
+        })
+    }
+}
+
+fn outcome(asker: Asker, failed: Option<Errno>, full: &[UserId]) -> Option<Answer> {
+    let Asker { re, seq, .. } = asker;
     match failed {
-        Some(errno) => Some(Answer::Error {
-            errno,
-            text: errno.text().into(),
-            re: Some(asker.re),
-            seq: asker.seq.clone(),
-        }),
-        None => asker.seq.clone().map(|seq| Answer::Done { re: asker.re, seq, id: None, full }),
+        Some(errno) => Some(Answer::Error { errno, text: errno.text().into(), re: Some(re), seq }),
+        None => seq.map(|seq| Answer::Done { re, seq, id: None, full: full.to_vec() }),
     }
 }
 
@@ -177,9 +223,9 @@ mod tests {
     fn the_last_copy_brings_the_answer() {
         let ticket = Ticket::new(asker(1), None);
         ticket.expect_more(1);
-        assert!(ticket.safe().is_empty());
+        assert_eq!(ticket.safe().count(), 0);
         assert!(!ticket.succeeded());
-        assert_eq!(ticket.full(UserId(9)).len(), 1);
+        assert_eq!(ticket.full(UserId(9)).count(), 1);
         assert!(ticket.succeeded());
     }
 
@@ -187,7 +233,9 @@ mod tests {
     fn a_repetition_is_answered_with_the_first() {
         let ticket = Ticket::new(asker(1), None);
         assert_eq!(ticket.join(asker(2)), Ok(()));
-        assert_eq!(ticket.safe().len(), 2);
+        ticket.let_go_on();
+        let owed: Vec<_> = ticket.safe().map(|owed| (owed.channel.slot, owed.settles)).collect();
+        assert_eq!(owed, [(1, Settles::RequestAndTicket), (2, Settles::Ticket)]);
         assert_eq!(ticket.join(asker(3)), Err(asker(3)));
     }
 
@@ -200,14 +248,14 @@ mod tests {
         assert_eq!(ticket.secure(), Some(acceptance));
         let ticket = Ticket::new(asker(1), Some(acceptance));
         ticket.expect_more(1);
-        assert!(ticket.failed(Errno::NotStored).is_empty());
+        assert_eq!(ticket.failed(Errno::NotStored).count(), 0);
         assert_eq!((ticket.secure(), ticket.secure()), (None, None));
     }
 
     #[test]
     fn a_failure_is_not_a_success() {
         let ticket = Ticket::new(asker(1), None);
-        assert!(matches!(ticket.failed(Errno::NotStored)[..], [(_, Answer::Error { .. })]));
+        assert!(ticket.failed(Errno::NotStored).all(|owed| matches!(owed.answer, Answer::Error { .. })));
         assert!(!ticket.succeeded());
     }
 }

@@ -174,7 +174,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.batch.then(Effect::Commit {
             worker,
             letter: refusal(asker, Errno::Refused),
-            otherwise: refusal(asker, Errno::NotStored),
+            otherwise: Box::new(refusal(asker, Errno::NotStored)),
         });
     }
 }

@@ -12,12 +12,13 @@
 //! Owned by main, beside its connection. [`Boxes`] remembers which rows of `intake` are whose, for the table has no
 //! index. What it remembers follows the transaction under way; after a rollback it is read again.
 
-use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use rusqlite::types::ToSqlOutput;
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Result, ffi};
 
 use super::{row, sql};
+use crate::hashing::IdMap;
 use crate::ident::{Mid, UserId};
 use crate::service::storage::{BoxUsage, ExpiredKept, Kept};
 
@@ -48,12 +49,14 @@ struct Pace {
 #[derive(Debug)]
 pub(super) struct Boxes {
     /// What has not moved, by mid, lowest first; nobody has none.
-    taken_in: BTreeMap<UserId, Vec<TakenIn>>,
+    taken_in: IdMap<UserId, Vec<TakenIn>>,
     /// How many they are together.
     count: usize,
     /// The next row's number. None that was below [`Settled::rows`] is given out again.
     next_row: i64,
     settled: Settled,
+    /// Who is to move with the generation on its way, the next one last; none before that has been put in order.
+    moving: Option<Vec<UserId>>,
     /// Messages kept since the last move.
     since: usize,
     pace: Pace,
@@ -95,10 +98,11 @@ impl Boxes {
 
     fn with_pace(pace: Pace) -> Self {
         Boxes {
-            taken_in: BTreeMap::new(),
+            taken_in: IdMap::default(),
             count: 0,
             next_row: 1,
             settled: Settled::NONE,
+            moving: None,
             since: 0,
             pace,
             known: false,
@@ -123,13 +127,15 @@ impl Boxes {
         if body.len() > INTAKE_BODY_BYTES {
             return conn.prepare_cached(sql::KEEP)?.execute((user.0, mid.0, at_ms, body, sent)).map(drop);
         }
-        if self.of(conn, user)?.binary_search_by_key(&mid, |taken_in| taken_in.mid).is_ok() {
+        self.know(conn)?;
+        let (row, rows) = (self.next_row, self.taken_in.entry(user).or_default());
+        let Err(place) = rows.binary_search_by_key(&mid, |taken_in| taken_in.mid) else {
             return Err(taken(user, mid));
-        }
-        let row = self.next_row;
+        };
         conn.prepare_cached(sql::TAKE_IN)?.execute((row, user.0, mid.0, at_ms, body, sent))?;
+        rows.insert(place, TakenIn { mid, row, bytes: body.len() as u64 });
         self.next_row += 1;
-        self.add(user, TakenIn { mid, row, bytes: body.len() as u64 });
+        self.count += 1;
         self.since += 1;
         if self.since < self.pace.stride {
             return Ok(());
@@ -254,10 +260,13 @@ impl Boxes {
             left = left.saturating_sub(moved);
         }
         if left > 0 && self.settled.rows > 0 {
-            let removed =
-                conn.prepare_cached(sql::CLEAR_INTAKE)?.execute((self.settled.rows, left as i64))?;
-            if removed < left {
+            // Where it begins is asked each time: what is confirmed leaves gaps, and they may be wide.
+            let first: i64 = conn.prepare_cached(sql::FIRST_TAKEN_IN)?.query_row((), |row| row.get(0))?;
+            let last = self.settled.rows.min(first.saturating_add(left as i64 - 1));
+            conn.prepare_cached(sql::CLEAR_INTAKE)?.execute((last,))?;
+            if last == self.settled.rows {
                 self.settled = Settled::NONE;
+                self.moving = None;
             }
         }
         if self.settled != before {
@@ -269,27 +278,27 @@ impl Boxes {
 
     /// Moves the generation's rows of the next user; answers how many.
     fn move_next_user(&mut self, conn: &Connection) -> Result<usize> {
-        let above = (std::ops::Bound::Excluded(UserId(self.settled.users)), std::ops::Bound::Unbounded);
-        let Some((&user, rows)) = self.taken_in.range_mut(above).next() else {
+        let (generation, done) = (self.settled.rows, self.settled.users);
+        let moving = self.moving.get_or_insert_with(|| {
+            let mut users: Vec<_> = self.taken_in.keys().copied().filter(|user| user.0 > done).collect();
+            users.sort_unstable_by(|one, other| other.cmp(one));
+            users
+        });
+        let Some(user) = moving.pop() else {
             self.settled.users = i64::MAX;
             return Ok(0);
         };
-        let generation = self.settled.rows;
-        let before = rows.len();
-        // Two statements a row: one that does both would prepare for being undone halfway each time.
-        let (mut read, mut write) = (conn.prepare_cached(sql::MOVING)?, conn.prepare_cached(sql::MOVED)?);
-        for taken_in in rows.iter().filter(|taken_in| taken_in.row <= generation) {
-            read.query_row((taken_in.row,), |row| {
-                let column = |index| row.get_ref(index).map(ToSqlOutput::Borrowed);
-                write.execute((user.0, taken_in.mid.0, column(0)?, column(1)?, column(2)?))
-            })?;
-        }
+        self.settled.users = user.0;
+        // All that was theirs may have been confirmed meanwhile.
+        let Some(rows) = self.taken_in.get_mut(&user) else { return Ok(0) };
+        let old = rows.iter().map(|taken_in| taken_in.row).filter(|row| *row <= generation);
+        let old: Vec<Value> = old.map(Value::from).collect();
+        let moved = old.len();
+        conn.prepare_cached(sql::MOVE_ON)?.execute((user.0, Rc::new(old)))?;
         rows.retain(|taken_in| taken_in.row > generation);
-        let moved = before - rows.len();
         if rows.is_empty() {
             self.taken_in.remove(&user);
         }
-        self.settled.users = user.0;
         self.count -= moved;
         Ok(moved)
     }

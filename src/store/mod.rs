@@ -16,6 +16,7 @@
 //! Deliberately absent: exclusive locking, and automatic checkpoints, which would stretch one of main's commits
 //! at random. Nothing here decides what a request means; that is [`crate::service`].
 
+mod acceptances;
 mod boxes;
 mod checkpoint;
 mod fault;

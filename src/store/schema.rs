@@ -20,7 +20,7 @@ pub const APPLICATION_ID: i32 = 0x4C4E_4752;
 pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that has been released never changes.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
 
 /// Bans, each of one user or one block of addresses. Databases of version 1 from before there were bans lack it, so it
 /// is created wherever it is missing.
@@ -153,4 +153,19 @@ CREATE VIEW kept AS
 /// The history without its index: `why` reads it from the newest row on.
 const VERSION_5: &str = "
 DROP INDEX IF EXISTS departure_by_user;
+";
+
+/// Accepted chats, many to a row: a row for each would cost a flood of them as much as the messages themselves.
+const VERSION_6: &str = "
+-- Chats with `seq` that were accepted in the same millisecond of the last minutes. Rows are only added at the end and
+-- removed at the start: it is read as a whole when the server starts, so it needs no index.
+CREATE TABLE acceptance (
+    id    INTEGER PRIMARY KEY,
+    at    INTEGER NOT NULL,                         -- Unix milliseconds
+    chats BLOB NOT NULL                             -- 24 bytes each: sender (big-endian), hash of seq, receiver and text
+);
+INSERT INTO acceptance
+    SELECT id, at, CAST(unhex(printf('%016x', sender)) || fingerprint AS BLOB) FROM accepted
+        WHERE typeof(sender) = 'integer' AND typeof(fingerprint) = 'blob';
+DROP TABLE accepted;
 ";

@@ -71,14 +71,16 @@ statements! {
     TAKE_IN "INSERT INTO intake (id, user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     ALL_TAKEN_IN "SELECT i.user, i.mid, i.id, octet_length(i.body) FROM intake AS i, settled AS s
         WHERE i.id > s.rows OR i.user > s.users ORDER BY i.user, i.mid";
+    /// The largest integer where there is none.
+    FIRST_TAKEN_IN "SELECT coalesce(min(id), 9223372036854775807) FROM intake";
     LAST_TAKEN_IN "SELECT coalesce(max(id), 0) FROM intake";
     TAKEN_IN "SELECT mid, body, sent FROM intake WHERE id = ?1";
     MARK_TAKEN_IN "UPDATE intake SET sent = 1 WHERE id = ?1 AND sent = 0";
     DROP_TAKEN_IN "DELETE FROM intake WHERE id = ?1";
-    MOVING "SELECT at, body, sent FROM intake WHERE id = ?1";
     /// Replaces what an outsider may have put in that place.
-    MOVED "INSERT OR REPLACE INTO box (user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5)";
-    CLEAR_INTAKE "DELETE FROM intake WHERE id IN (SELECT id FROM intake WHERE id <= ?1 ORDER BY id LIMIT ?2)";
+    MOVE_ON "INSERT OR REPLACE INTO box (user, mid, at, body, sent)
+        SELECT ?1, i.mid, i.at, i.body, i.sent FROM rarray(?2) AS r CROSS JOIN intake AS i ON i.id = r.value";
+    CLEAR_INTAKE "DELETE FROM intake WHERE id <= ?1";
     SETTLED "SELECT coalesce(max(rows), 0), coalesce(max(users), 0) FROM settled";
     SET_SETTLED "UPDATE settled SET rows = ?1, users = ?2";
     MARK_SENT "UPDATE box SET sent = 1 WHERE user = ?1 AND mid <= ?2 AND sent = 0";
@@ -93,9 +95,9 @@ statements! {
     EXPIRE_BOX "DELETE FROM box
         WHERE user = ?1 AND mid IN (SELECT mid FROM box WHERE user = ?1 ORDER BY mid LIMIT ?2) AND at < ?3";
 
-    ACCEPT "INSERT INTO accepted (at, sender, fingerprint) VALUES (?1, ?2, ?3)";
-    ACCEPTED "SELECT at, sender, fingerprint FROM accepted WHERE at > ?1 ORDER BY id";
+    ACCEPT "INSERT INTO acceptance (at, chats) VALUES (?1, ?2)";
+    ACCEPTED "SELECT at, chats FROM acceptance WHERE at > ?1 ORDER BY id";
     /// Numbers rise with time, and there is no index on `at`.
-    EXPIRE_ACCEPTED "DELETE FROM accepted
-        WHERE id IN (SELECT id FROM accepted ORDER BY id LIMIT ?1) AND at <= ?2";
+    EXPIRE_ACCEPTED "DELETE FROM acceptance
+        WHERE id IN (SELECT id FROM acceptance ORDER BY id LIMIT ?1) AND at <= ?2";
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Params};
 
+use super::acceptances::{self, Acceptances};
 use super::boxes::Boxes;
 use super::fault::storage_error;
 use super::open::{Durability, OpenError, Opened, open_store};
@@ -25,8 +26,8 @@ use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
 /// most boxes that one of [`Storage::expire_kept`] looks at, so that a turn of main's stays short.
 pub const EXPIRE_BATCH: u64 = 1_000;
 
-/// Most rows that one call of [`Storage::expire_accepted`] removes. They are small and lie side by side.
-pub const EXPIRE_ACCEPTED_BATCH: u64 = 10_000;
+/// Most rows that one call of [`Storage::expire_accepted`] removes. They lie side by side.
+pub const EXPIRE_ACCEPTED_BATCH: u64 = 1_000;
 
 /// The store on SQLite.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub struct SqliteStore {
     path: PathBuf,
     transaction: Transaction,
     boxes: Boxes,
+    acceptances: Acceptances,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,29 +64,32 @@ impl SqliteStore {
 
     /// Prepares every statement once; they stay prepared.
     pub(super) fn new(conn: Connection, path: PathBuf) -> rusqlite::Result<SqliteStore> {
+        // Hands a list of rows to one statement.
+        rusqlite::vtab::array::load_module(&conn)?;
         conn.set_prepared_statement_cache_capacity(sql::ALL.len());
         for statement in sql::ALL {
             conn.prepare_cached(statement)?;
         }
-        Ok(SqliteStore { conn, path, transaction: Transaction::None, boxes: Boxes::new() })
+        let (boxes, acceptances) = (Boxes::new(), Acceptances::default());
+        Ok(SqliteStore { conn, path, transaction: Transaction::None, boxes, acceptances })
     }
 
     /// The chats with `seq` that were accepted after `since_ms`, oldest first, each with its age in milliseconds at
-    /// `now_ms`. Rows that others have spoilt are left out.
+    /// `now_ms`. What others have spoilt is left out.
     pub(super) fn accepted(
         &mut self,
         since_ms: i64,
         now_ms: i64,
     ) -> rusqlite::Result<Vec<(Acceptance, u64)>> {
         let mut statement = self.conn.prepare_cached(sql::ACCEPTED)?;
-        let rows = statement.query_map((since_ms,), |row| {
+        let mut rows = statement.query((since_ms,))?;
+        let mut accepted = Vec::new();
+        while let Some(row) = rows.next()? {
             // The clock may have been set back since.
             let age_ms = (now_ms - row.get::<_, i64>(0)?).max(0) as u64;
-            let fingerprint = <[u8; 16]>::try_from(row::bytes(row, 2)?).ok().map(u128::from_le_bytes);
-            let sender = UserId(row.get(1)?);
-            Ok(fingerprint.map(|fingerprint| (Acceptance { sender, fingerprint }, age_ms)))
-        })?;
-        rows.filter_map(Result::transpose).collect()
+            accepted.extend(acceptances::read(&row::bytes(row, 1)?).map(|chat| (chat, age_ms)));
+        }
+        Ok(accepted)
     }
 
     /// The bans that are not over at `now_ms`. Rows that ban nobody, as others may have written them, are left out.
@@ -121,7 +126,21 @@ impl SqliteStore {
         doing: &'static str,
         operation: impl FnOnce(&mut Boxes, &Connection) -> rusqlite::Result<T>,
     ) -> Stored<T> {
-        operation(&mut self.boxes, &self.conn).map_err(|error| {
+        let result = operation(&mut self.boxes, &self.conn);
+        self.note(doing, result)
+    }
+
+    /// The accepted chats of the transaction under way go into their table.
+    fn write_acceptances(&mut self) -> Stored<()> {
+        let doing = "noting accepted chats";
+        self.expect_open(doing)?;
+        let written = self.acceptances.write(&self.conn);
+        self.note(doing, written)
+    }
+
+    /// A failure voids the transaction, if there is one.
+    fn note<T>(&mut self, doing: &'static str, result: rusqlite::Result<T>) -> Stored<T> {
+        result.map_err(|error| {
             if self.transaction == Transaction::Open {
                 self.transaction = Transaction::Void;
             }
@@ -185,7 +204,7 @@ impl Storage for SqliteStore {
     }
 
     fn commit(&mut self) -> Stored<()> {
-        self.expect_open("committing")?;
+        self.write_acceptances()?;
         self.run("committing", |conn| conn.prepare_cached(sql::COMMIT)?.execute(()))?;
         self.transaction = Transaction::None;
         Ok(())
@@ -194,6 +213,7 @@ impl Storage for SqliteStore {
     fn rollback(&mut self) {
         self.transaction = Transaction::None;
         self.boxes.forget();
+        self.acceptances.forget();
         // SQLite may have ended it already.
         if self.conn.is_autocommit() {
             return;
@@ -394,14 +414,16 @@ impl Storage for SqliteStore {
     }
 
     fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()> {
-        let Acceptance { sender, fingerprint } = acceptance;
-        let columns = (at_ms, sender.0, &fingerprint.to_le_bytes()[..]);
-        self.write("noting an accepted chat", sql::ACCEPT, columns).map(drop)
+        let doing = "noting an accepted chat";
+        self.expect_open(doing)?;
+        let added = self.acceptances.add(&self.conn, acceptance, at_ms);
+        self.note(doing, added)
     }
 
-    fn expire_accepted(&mut self, before_ms: i64) -> Stored<u64> {
+    fn expire_accepted(&mut self, before_ms: i64) -> Stored<bool> {
+        self.write_acceptances()?;
         let columns = (EXPIRE_ACCEPTED_BATCH as i64, before_ms);
-        Ok(self.write("expiring accepted chats", sql::EXPIRE_ACCEPTED, columns)? as u64)
+        Ok(self.write("expiring accepted chats", sql::EXPIRE_ACCEPTED, columns)? > 0)
     }
 }
 

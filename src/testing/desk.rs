@@ -228,7 +228,7 @@ impl Desk {
 
     /// What was said about a channel since the last look.
     pub(crate) fn heard(&self, channel: ChannelId) -> Vec<Said> {
-        self.letters.take(Some(channel)).iter().map(|letter| Said::of(letter).1).collect()
+        self.letters.take(Some(channel)).iter().flat_map(Said::all_of).collect()
     }
 
     /// The same about all channels.

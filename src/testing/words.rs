@@ -49,6 +49,12 @@ pub(crate) enum Said {
 }
 
 impl Said {
+    /// All that a letter says: an answer may let its channel go on, too.
+    pub(crate) fn all_of(letter: &Mail) -> impl Iterator<Item = Said> {
+        let also = matches!(letter, Mail::Answer { settles: Settles::RequestAndTicket, .. });
+        also.then_some(Said::Through).into_iter().chain([Said::of(letter).1])
+    }
+
     /// Which channel a letter is about, and what it says.
     pub(crate) fn of(letter: &Mail) -> (Option<ChannelId>, Said) {
         match letter {

@@ -426,12 +426,14 @@ impl<T: Transport> Core<T> {
             }
             self.to_workers[worker] = mail;
         }
-        // What comes back goes before what its sender has asked of main since.
-        let asked = std::mem::take(&mut self.to_main);
-        for letter in refused {
-            self.redirect(letter);
+        if !refused.is_empty() {
+            // What comes back goes before what its sender has asked of main since.
+            let asked = std::mem::take(&mut self.to_main);
+            for letter in refused {
+                self.redirect(letter);
+            }
+            self.to_main.extend(asked);
         }
-        self.to_main.extend(asked);
         let mut queued_us = None;
         for entry in &mut self.to_main {
             if let Entry::Departure(departure) = entry {

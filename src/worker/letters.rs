@@ -62,19 +62,21 @@ impl<T: Transport> Core<T> {
     fn take_answer(&mut self, id: ChannelId, settles: Settles, answer: Option<Answer>) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
+        if matches!(settles, Settles::Ticket | Settles::RequestAndTicket) {
+            connection.tickets = connection.tickets.saturating_sub(1);
+        }
         match settles {
             Settles::Login => {
                 connection.end_login(now_us);
                 self.unblocked.push(id);
             }
-            Settles::Request => {
+            Settles::Request | Settles::RequestAndTicket => {
                 connection.in_main = connection.in_main.saturating_sub(1);
                 if !connection.input.is_empty() || connection.ended {
                     self.unblocked.push(id);
                 }
             }
-            Settles::Ticket => connection.tickets = connection.tickets.saturating_sub(1),
-            Settles::Nothing => {}
+            Settles::Ticket | Settles::Nothing => {}
         }
         if let Some(answer) = answer {
             self.lend_room(id);

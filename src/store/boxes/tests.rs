@@ -61,6 +61,7 @@ fn database() -> (tempfile::TempDir, Connection) {
     let dir = tempfile::tempdir().unwrap();
     SqliteStore::open(dir.path(), Durability::Normal, 0).unwrap().store.close().unwrap();
     let conn = Connection::open(dir.path().join(crate::store::DATABASE_FILE)).unwrap();
+    rusqlite::vtab::array::load_module(&conn).unwrap();
     (dir, conn)
 }
 
@@ -214,6 +215,33 @@ fn a_flood_moves_on_as_fast_as_it_comes() {
         assert!(rows <= 3 * SMALL.generation as i64, "{rows} rows after {mid} messages");
     }
     assert_eq!(rows_in(&conn, "kept"), 5_000);
+}
+
+#[test]
+fn a_generation_of_which_all_was_confirmed_ends_and_so_does_one_with_a_wide_gap() {
+    const STEADY: Pace = Pace { generation: 4, stride: 1, moves: 3 };
+    let (_dir, conn) = database();
+    let mut boxes = Boxes::with_pace(STEADY);
+    let keep_on = |boxes: &mut Boxes, mids: std::ops::Range<i64>| {
+        for mid in mids {
+            boxes.keep(&conn, UserId(mid % 5), Mid(mid), 0, b"{}", false).unwrap();
+        }
+        rows_in(&conn, "intake")
+    };
+    for old in [1, 100] {
+        keep_on(&mut boxes, old..old + 4);
+        assert!(boxes.settled.rows > 0, "a generation is on its way");
+        // The first stays in one of the two cases, and what follows is confirmed at once.
+        for mid in old..old + 60 {
+            keep_on(&mut boxes, mid + 4..mid + 5);
+            let spared = if old == 100 { 100 } else { i64::MAX };
+            (0..5).filter(|user| *user != spared % 5).for_each(|user| {
+                boxes.drop_kept(&conn, UserId(user), Mid(mid + 4)).unwrap();
+            });
+        }
+        let rows = keep_on(&mut boxes, old + 70..old + 90);
+        assert!(rows <= 3 * STEADY.generation as i64, "{rows} rows");
+    }
 }
 
 #[test]

@@ -384,12 +384,12 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn expire_accepted(&mut self, before_ms: i64) -> Stored<u64> {
+    fn expire_accepted(&mut self, before_ms: i64) -> Stored<bool> {
         self.write(|tables| {
             let old = tables.accepted.iter().take(EXPIRE_ACCEPTED_BATCH as usize);
             let count = old.take_while(|(at_ms, _)| *at_ms <= before_ms).count();
             tables.accepted.drain(..count);
-            Ok(count as u64)
+            Ok(count > 0)
         })
     }
 }

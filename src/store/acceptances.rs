@@ -1,0 +1,64 @@
+//! Chats with `seq` that were accepted, many to a row: those of one millisecond, as they came.
+//!
+//! Owned by main, beside its connection. What waits here is part of the transaction under way, and is written before
+//! that is committed.
+
+use rusqlite::{Connection, Result};
+
+use super::sql;
+use crate::ident::UserId;
+use crate::service::ticket::Acceptance;
+
+/// Bytes of a sender.
+const SENDER_BYTES: usize = size_of::<i64>();
+
+/// Bytes of one chat: its sender, then its fingerprint.
+const CHAT_BYTES: usize = SENDER_BYTES + size_of::<u128>();
+
+/// Chats of a row. They fill most of a page of 4 KiB, and none but that.
+pub(super) const ROW_CHATS: usize = 150;
+
+/// The chats that no row holds yet.
+#[derive(Default, Debug)]
+pub(super) struct Acceptances {
+    /// When they were accepted, in Unix milliseconds.
+    at_ms: i64,
+    /// As in the row.
+    chats: Vec<u8>,
+}
+
+impl Acceptances {
+    /// Adds a chat. What it finds may be written first.
+    pub(super) fn add(&mut self, conn: &Connection, chat: Acceptance, at_ms: i64) -> Result<()> {
+        if at_ms != self.at_ms || self.chats.len() >= ROW_CHATS * CHAT_BYTES {
+            self.write(conn)?;
+            self.at_ms = at_ms;
+        }
+        self.chats.extend_from_slice(&chat.sender.0.to_be_bytes());
+        self.chats.extend_from_slice(&chat.fingerprint.to_le_bytes());
+        Ok(())
+    }
+
+    /// Writes what waits.
+    pub(super) fn write(&mut self, conn: &Connection) -> Result<()> {
+        if !self.chats.is_empty() {
+            conn.prepare_cached(sql::ACCEPT)?.execute((self.at_ms, &*self.chats))?;
+            self.chats.clear();
+        }
+        Ok(())
+    }
+
+    /// Forgets what waits: its transaction has been undone.
+    pub(super) fn forget(&mut self) {
+        self.chats.clear();
+    }
+}
+
+/// The chats of a row. What others have spoilt is left out.
+pub(super) fn read(row: &[u8]) -> impl Iterator<Item = Acceptance> {
+    row.chunks_exact(CHAT_BYTES).filter_map(|chat| {
+        let (sender, fingerprint) = chat.split_first_chunk::<SENDER_BYTES>()?;
+        let fingerprint = u128::from_le_bytes(fingerprint.try_into().ok()?);
+        Some(Acceptance { sender: UserId(i64::from_be_bytes(*sender)), fingerprint })
+    })
+}
