@@ -33,6 +33,9 @@ const LOCK_POLL: Duration = Duration::from_millis(1);
 /// Pages that main's connection keeps in memory, in KiB.
 const PAGE_CACHE_KIB: i64 = 16 * 1024;
 
+/// The same for a connection that only reads, of which each auth thread has one. Whatever main commits voids it.
+const READER_CACHE_KIB: i64 = 128;
+
 /// When a commit is on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
@@ -172,7 +175,10 @@ fn wait_for_the_lock(asked: i32) -> bool {
 
 /// Opens a connection that cannot write, to a database that is there.
 pub(super) fn open_reader(data_dir: &Path) -> Result<(Connection, PathBuf), OpenError> {
-    open_present(data_dir, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    let (conn, path) = open_present(data_dir, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let cache = conn.pragma_update(None, "cache_size", -READER_CACHE_KIB);
+    cache.map_err(|error| failure("setting up", &path, &error))?;
+    Ok((conn, path))
 }
 
 /// Opens a connection for checkpoints to a database that is there.
