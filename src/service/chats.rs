@@ -109,7 +109,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         );
         match answered {
             // It is settled with this batch.
-            Some(ticket) if placed != Placed::Elsewhere => ticket.let_go_on(),
+            Some(ticket) if placed != Placed::Elsewhere => ticket.answer_lets_go_on(),
             answered => self.let_go_on(asker, answered.is_none() && placed == Placed::Kept),
         }
     }

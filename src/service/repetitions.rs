@@ -88,15 +88,12 @@ impl Repetitions {
     fn insert(&mut self, chat: Acceptance, ticket: Option<Arc<Ticket>>, until_us: u64) {
         let recent = self.senders.entry(chat.sender).or_default();
         let fingerprint = chat.fingerprint;
-        if let Some(known) = recent.find(fingerprint) {
-            known.ticket = ticket;
-            return;
-        }
+        recent.forget(fingerprint);
         recent.release();
-        recent.push(Remembered { fingerprint, until_us, ticket });
-        if recent.chats.len() > WINDOW_COUNT {
+        if recent.chats.len() >= WINDOW_COUNT {
             recent.pop();
         }
+        recent.push(Remembered { fingerprint, until_us, ticket });
     }
 }
 
@@ -123,12 +120,22 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 }
 
 impl Recent {
-    fn find(&mut self, fingerprint: u128) -> Option<&mut Remembered> {
-        let (chats, gone) = (&self.chats, self.gone);
+    fn find(&self, fingerprint: u128) -> Option<&Remembered> {
+        let chat = |place: u32| at(&self.chats, self.gone, place);
+        let is_same = |place: &u32| chat(*place).is_some_and(|chat| chat.fingerprint == fingerprint);
+        chat(*self.places.find(id_hash(fingerprint), is_same)?)
+    }
+
+    /// A chat that failed comes again: its old place is nobody's until it goes.
+    fn forget(&mut self, fingerprint: u128) {
+        let (chats, gone) = (&mut self.chats, self.gone);
         let is_same =
             |place: &u32| at(chats, gone, *place).is_some_and(|chat| chat.fingerprint == fingerprint);
-        let place = *self.places.find(id_hash(fingerprint), is_same)?;
-        self.chats.get_mut(place.wrapping_sub(gone) as usize)
+        let Ok(entry) = self.places.find_entry(id_hash(fingerprint), is_same) else { return };
+        let (place, _) = entry.remove();
+        if let Some(chat) = chats.get_mut(place.wrapping_sub(gone) as usize) {
+            chat.ticket = None;
+        }
     }
 
     fn push(&mut self, chat: Remembered) {
@@ -220,20 +227,37 @@ mod tests {
     }
 
     #[test]
-    fn a_chat_that_failed_may_come_again_and_keeps_its_place() {
+    fn a_chat_that_failed_may_come_again_and_is_remembered_from_then_on() {
         let asker = Asker { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
         let (failed, again) = (Ticket::new(asker.clone(), None), Ticket::new(asker, None));
         let mut window = Repetitions::default();
         window.remember(chat(1), &failed, 1);
         assert_eq!(failed.failed(Errno::NotStored).count(), 1);
         window.remember(chat(2), &Ticket::of_old(), 1);
-        window.remember(chat(1), &again, 1);
-        assert!(Arc::ptr_eq(&window.find(chat(1), 1).unwrap(), &again));
-        for number in 3..=WINDOW_COUNT as u128 + 1 {
-            window.remember(chat(number), &Ticket::of_old(), 1);
+        window.remember(chat(1), &again, 9);
+        assert!(Arc::ptr_eq(&window.find(chat(1), 9).unwrap(), &again));
+        let of_first = WINDOW_US + 1;
+        assert!(window.find(chat(2), of_first).is_none() && window.find(chat(1), of_first).is_some());
+        for number in 3..WINDOW_COUNT as u128 + 2 {
+            window.remember(chat(number), &Ticket::of_old(), 10);
         }
-        assert!(window.find(chat(1), 1).is_none());
-        assert!(window.find(chat(2), 1).is_some());
+        assert!(window.find(chat(1), 10).is_some());
+        window.remember(chat(2), &Ticket::of_old(), 10);
+        assert!(window.find(chat(1), 10).is_none());
+        assert!(window.find(chat(3), 10).is_some());
+    }
+
+    #[test]
+    fn places_are_counted_round_and_round() {
+        let mut recent = Recent { gone: u32::MAX - 3, ..Recent::default() };
+        for fingerprint in 0..10 {
+            recent.push(Remembered { fingerprint, until_us: 1, ticket: None });
+            if fingerprint > 4 {
+                recent.pop();
+            }
+            let known: Vec<_> = (0..10).filter(|number| recent.find(*number).is_some()).collect();
+            assert_eq!(known, (fingerprint.saturating_sub(4)..=fingerprint).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -260,12 +260,13 @@ pub trait Storage: Lookup {
     /// Removes the messages up to and including `upto`; answers what they held.
     fn drop_kept(&mut self, user: UserId, upto: Mid) -> Stored<BoxUsage>;
     /// Removes messages kept before `before_ms`, at most `max`, from a bounded number of boxes: those of the users from
-    /// `from` on, by number. A box whose oldest message is new enough is left alone.
+    /// `from` on, by number. A box whose oldest message is new enough is left alone. A round begins with `None`; what has
+    /// come since may stay until the next.
     fn expire_kept(&mut self, before_ms: i64, from: Option<UserId>, max: u64) -> Stored<ExpiredKept>;
 
     /// Notes that a chat with `seq` was accepted.
     fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()>;
-    /// Forgets chats with `seq` that were accepted before `before_ms`, the oldest first, a bounded number a call. False
-    /// when there were none.
+    /// Forgets chats with `seq` that were accepted at `before_ms` or earlier, the oldest first, a bounded number a call.
+    /// False when there were none.
     fn expire_accepted(&mut self, before_ms: i64) -> Stored<bool>;
 }

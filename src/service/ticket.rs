@@ -103,7 +103,7 @@ impl Ticket {
     }
 
     /// Has the answer let the sender's channel go on: nobody else does.
-    pub fn let_go_on(&self) {
+    pub fn answer_lets_go_on(&self) {
         self.0.lock().lets_go_on = true;
     }
 
@@ -233,7 +233,7 @@ mod tests {
     fn a_repetition_is_answered_with_the_first() {
         let ticket = Ticket::new(asker(1), None);
         assert_eq!(ticket.join(asker(2)), Ok(()));
-        ticket.let_go_on();
+        ticket.answer_lets_go_on();
         let owed: Vec<_> = ticket.safe().map(|owed| (owed.channel.slot, owed.settles)).collect();
         assert_eq!(owed, [(1, Settles::RequestAndTicket), (2, Settles::Ticket)]);
         assert_eq!(ticket.join(asker(3)), Err(asker(3)));

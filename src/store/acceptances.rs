@@ -12,11 +12,11 @@ use crate::service::ticket::Acceptance;
 /// Bytes of a sender.
 const SENDER_BYTES: usize = size_of::<i64>();
 
-/// Bytes of one chat: its sender, then its fingerprint.
+/// Bytes of one chat: its sender, big-endian, then its fingerprint, little-endian.
 const CHAT_BYTES: usize = SENDER_BYTES + size_of::<u128>();
 
-/// Chats of a row. They fill most of a page of 4 KiB, and none but that.
-pub(super) const ROW_CHATS: usize = 150;
+/// Chats of a row. They fill most of a page of 4 KiB, and never need a second.
+const ROW_CHATS: usize = 150;
 
 /// The chats that no row holds yet.
 #[derive(Default, Debug)]

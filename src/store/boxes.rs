@@ -31,7 +31,7 @@ pub(super) const INTAKE_BODY_BYTES: usize = 512;
 /// Rows that one call of [`Boxes::expire`] moves or removes.
 const EXPIRE_MOVES: usize = 2_000;
 
-// Each row is moved once and removed once. More than two moves a message, and a generation ends.
+// Each row is moved once, and its number is passed once when rows are removed. More than two moves a message, and a generation ends.
 const _: () = assert!(PACE.moves > 2 * PACE.stride);
 
 /// When messages of `intake` move on, and how many at a time.
@@ -41,7 +41,7 @@ struct Pace {
     generation: usize,
     /// Messages kept between two moves.
     stride: usize,
-    /// Rows that one move moves or removes.
+    /// Rows that one move moves or removes, gaps included.
     moves: usize,
 }
 
@@ -57,6 +57,8 @@ pub(super) struct Boxes {
     settled: Settled,
     /// Who is to move with the generation on its way, the next one last; none before that has been put in order.
     moving: Option<Vec<UserId>>,
+    /// The last row of the generation that a round of expiry waits for.
+    expires_behind: i64,
     /// Messages kept since the last move.
     since: usize,
     pace: Pace,
@@ -103,6 +105,7 @@ impl Boxes {
             next_row: 1,
             settled: Settled::NONE,
             moving: None,
+            expires_behind: 0,
             since: 0,
             pace,
             known: false,
@@ -141,8 +144,11 @@ impl Boxes {
             return Ok(());
         }
         self.since = 0;
-        if self.settled == Settled::NONE && self.count < self.pace.generation {
-            return Ok(());
+        if self.settled == Settled::NONE {
+            if self.count < self.pace.generation {
+                return Ok(());
+            }
+            self.begin_generation();
         }
         self.move_on(conn, self.pace.moves)
     }
@@ -217,12 +223,21 @@ impl Boxes {
         max: u64,
         boxes: u64,
     ) -> Result<ExpiredKept> {
-        // Nothing stays in `intake` for long: nobody looks at its age there.
+        // Nothing stays in `intake` for long: nobody looks at its age there. What comes while a round goes on has time
+        // until the next one, or a flood would keep it from ever looking at a box.
         self.know(conn)?;
+        if from.is_none() {
+            if self.settled == Settled::NONE {
+                self.begin_generation();
+            }
+            self.expires_behind = self.settled.rows;
+        }
         self.move_on(conn, EXPIRE_MOVES)?;
-        if self.settled != Settled::NONE {
-            // The next call comes soon, and goes on with the generation.
-            return Ok(ExpiredKept { next: from.or(Some(UserId(i64::MIN))), ..ExpiredKept::default() });
+        if self.settled.rows > 0 && self.settled.rows <= self.expires_behind {
+            return Ok(ExpiredKept {
+                next: Some(from.unwrap_or(UserId(i64::MIN))),
+                ..ExpiredKept::default()
+            });
         }
         let mut expired = ExpiredKept::default();
         let mut from = from.map_or(i64::MIN, |user| user.0);
@@ -248,15 +263,20 @@ impl Boxes {
         Ok(ExpiredKept { next: Some(UserId(from)), ..expired })
     }
 
-    /// Moves or removes about `most` rows of `intake`; the last user's may be some more.
+    /// All that is in `intake` now is to move.
+    fn begin_generation(&mut self) {
+        if self.count > 0 {
+            self.settled.rows = self.next_row - 1;
+        }
+    }
+
+    /// Moves or removes about `most` rows of the generation on its way; the last user's may be some more.
     fn move_on(&mut self, conn: &Connection, most: usize) -> Result<()> {
         let before = self.settled;
         let mut left = most;
-        if before == Settled::NONE && self.count > 0 {
-            self.settled.rows = self.next_row - 1;
-        }
         while left > 0 && self.settled.users < i64::MAX && self.settled.rows > 0 {
-            let moved = self.move_next_user(conn)?;
+            // Whoever has nothing to move costs a look.
+            let moved = self.move_next_user(conn)?.max(1);
             left = left.saturating_sub(moved);
         }
         if left > 0 && self.settled.rows > 0 {
@@ -294,6 +314,9 @@ impl Boxes {
         let old = rows.iter().map(|taken_in| taken_in.row).filter(|row| *row <= generation);
         let old: Vec<Value> = old.map(Value::from).collect();
         let moved = old.len();
+        if moved == 0 {
+            return Ok(0);
+        }
         conn.prepare_cached(sql::MOVE_ON)?.execute((user.0, Rc::new(old)))?;
         rows.retain(|taken_in| taken_in.row > generation);
         if rows.is_empty() {

@@ -162,10 +162,10 @@ const VERSION_6: &str = "
 CREATE TABLE acceptance (
     id    INTEGER PRIMARY KEY,
     at    INTEGER NOT NULL,                         -- Unix milliseconds
-    chats BLOB NOT NULL                             -- 24 bytes each: sender (big-endian), hash of seq, receiver and text
+    chats BLOB NOT NULL                             -- 24 bytes each: sender, hash of seq, receiver and text
 );
 INSERT INTO acceptance
     SELECT id, at, CAST(unhex(printf('%016x', sender)) || fingerprint AS BLOB) FROM accepted
-        WHERE typeof(sender) = 'integer' AND typeof(fingerprint) = 'blob';
+        WHERE typeof(sender) = 'integer' AND typeof(fingerprint) = 'blob' AND length(fingerprint) = 16;
 DROP TABLE accepted;
 ";

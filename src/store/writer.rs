@@ -204,6 +204,7 @@ impl Storage for SqliteStore {
     }
 
     fn commit(&mut self) -> Stored<()> {
+        self.expect_open("committing")?;
         self.write_acceptances()?;
         self.run("committing", |conn| conn.prepare_cached(sql::COMMIT)?.execute(()))?;
         self.transaction = Transaction::None;

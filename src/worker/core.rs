@@ -34,6 +34,8 @@ pub(super) const ENDS_MAX: usize = 64;
 const LAST_READS: usize = 16;
 /// Letters for which a worker keeps room between turns.
 const KEEP_LETTERS: usize = 4_096;
+/// Entries for main for which it does.
+const KEEP_ENTRIES: usize = 4_096;
 
 /// What a worker shares with the rest of the server. `S` is a client's socket as main gets it back.
 pub struct Shared<S> {
@@ -442,6 +444,7 @@ impl<T: Transport> Core<T> {
         }
         let mut refused = Vec::new();
         self.shared.queue.push_all(&mut self.to_main, &mut refused);
+        self.to_main.shrink_to(KEEP_ENTRIES);
         for ask in refused {
             self.refuse(&ask);
         }

@@ -221,6 +221,23 @@ fn a_logout_that_races_a_kick_settles_the_session_and_the_channel_once_each() {
 }
 
 #[test]
+fn an_answer_that_settles_request_and_ticket_lets_the_channel_go_on() {
+    let mut bench = Bench::new();
+    let (channel, session, client) = logged_in(&mut bench, ANN);
+    client.send(r#"{"msgid":6,"toid":9,"msg":"x","seq":1}"#);
+    client.end();
+    bench.turn();
+    assert!(bench.settlements().is_empty(), "what was asked is still answered");
+    let answer = Some(Answer::Done { re: 6, seq: "1".into(), id: None, full: Vec::new() });
+    bench.post(Mail::Answer { channel, settles: Settles::RequestAndTicket, answer });
+    bench.turn();
+    bench.turn();
+    assert_nothing_under_way(&mut bench, channel);
+    assert!(client.heard().contains(r#""errno":0,"seq":1"#));
+    assert_eq!(bench.settlements(), [unsent(session, &[])]);
+}
+
+#[test]
 fn main_gets_a_half_closed_clients_socket_only_behind_its_last_answer() {
     let mut bench = Bench::new();
     let (channel, session, client) = logged_in(&mut bench, ANN);

@@ -218,6 +218,29 @@ fn a_flood_moves_on_as_fast_as_it_comes() {
 }
 
 #[test]
+fn boxes_expire_while_a_flood_goes_on() {
+    let (_dir, conn) = database();
+    let mut boxes = Boxes::new();
+    conn.execute_batch("BEGIN").unwrap();
+    boxes.keep(&conn, UserId(1), Mid(1), 10, b"old", false).unwrap();
+    let (mut removed, mut next) = (0, None);
+    for call in 0..20 {
+        for mid in 1..=2 * EXPIRE_MOVES as i64 {
+            let (mid, user) = (Mid(call * 10_000 + mid), UserId(2 + mid % 50));
+            boxes.keep(&conn, user, mid, 100, b"{}", false).unwrap();
+        }
+        let expired = boxes.expire(&conn, 20, next, 100, 1_000).unwrap();
+        removed += expired.messages;
+        next = expired.next;
+        if next.is_none() {
+            assert_eq!(removed, 1);
+            return;
+        }
+    }
+    panic!("the round never ends; {removed} removed");
+}
+
+#[test]
 fn a_generation_of_which_all_was_confirmed_ends_and_so_does_one_with_a_wide_gap() {
     const STEADY: Pace = Pace { generation: 4, stride: 1, moves: 3 };
     let (_dir, conn) = database();

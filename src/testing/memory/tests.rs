@@ -125,6 +125,7 @@ fn old_boxes(s: &mut impl Storage, t: &mut Transcript) {
         keep(eve, Mid(1), 200, b"e", false); keep(UserId(80), Mid(1), 900, b"new", false);
         // A clock that was set back: what is old behind something new stays until that is old.
         keep(UserId(80), Mid(2), 1, b"old", false);
+        expire_kept(-1, None, 9);
         expire_kept(300, Some(dan), 1); kept(dan, Mid(0), 9, 99); expire_kept(300, Some(dan), 1);
         expire_kept(300, Some(dan), 1); expire_kept(300, Some(eve), 9); expire_kept(300, Some(dan), 9);
         kept(dan, Mid(0), 9, 99); box_usage(eve); box_usage(UserId(80)); expire_kept(901, Some(dan), 9);

@@ -59,6 +59,19 @@ impl Server {
     }
 }
 
+/// Ann, who confirms, and Bob, who has sent her so many chats, "0" first: her number, her client, and his.
+fn with_chats(count: usize) -> (Server, UserId, Client, Client) {
+    let mut server = Server::new();
+    let ann = server.user("ann");
+    let (_, _, bob) = server.online("bob");
+    let (_, client, _) = server.confirming(ann);
+    for number in 0..count {
+        bob.send(&chat(ann, &number.to_string()));
+    }
+    server.run();
+    (server, ann, client, bob)
+}
+
 #[test]
 fn what_a_client_has_not_confirmed_comes_again_under_the_same_numbers_and_before_anything_newer() {
     for sent_with_seq in [false, true] {
@@ -95,14 +108,7 @@ fn what_a_client_has_not_confirmed_comes_again_under_the_same_numbers_and_before
 
 #[test]
 fn no_more_than_the_window_is_under_way_and_a_confirmation_brings_more_in_order() {
-    let mut server = Server::new();
-    let ann = server.user("ann");
-    let (_, _, bob) = server.online("bob");
-    let (_, client, _) = server.confirming(ann);
-    for number in 0..10 {
-        bob.send(&chat(ann, &number.to_string()));
-    }
-    server.run();
+    let (mut server, ann, client, bob) = with_chats(10);
     let mut all = live(&client);
     assert_eq!(all.len(), ACK_WINDOW);
     assert_eq!(server.disk.texts(ann).len(), 10 - ACK_WINDOW, "the rest waits in the box");
@@ -137,14 +143,7 @@ fn no_more_than_the_window_is_under_way_and_a_confirmation_brings_more_in_order(
 
 #[test]
 fn a_confirmation_of_what_was_never_sent_confirms_only_what_was() {
-    let mut server = Server::new();
-    let ann = server.user("ann");
-    let (_, _, bob) = server.online("bob");
-    let (_, client, _) = server.confirming(ann);
-    for number in 0..ACK_WINDOW + 2 {
-        bob.send(&chat(ann, &number.to_string()));
-    }
-    server.run();
+    let (mut server, ann, client, _bob) = with_chats(ACK_WINDOW + 2);
     assert_eq!(live(&client).len(), ACK_WINDOW);
     confirm(&client, i64::MAX);
     server.run();
@@ -370,14 +369,7 @@ fn a_chat_to_a_session_whose_login_could_not_be_committed_waits_for_the_next() {
 #[test]
 fn what_came_from_the_box_behind_a_confirmation_is_marked_before_it_is_sent() {
     for commits_before_the_fault in [None, Some(0), Some(1), Some(2)] {
-        let mut server = Server::new();
-        let ann = server.user("ann");
-        let (_, _, bob) = server.online("bob");
-        let (_, client, _) = server.confirming(ann);
-        for number in 0..ACK_WINDOW + 2 {
-            bob.send(&chat(ann, &number.to_string()));
-        }
-        server.run();
+        let (mut server, ann, client, _bob) = with_chats(ACK_WINDOW + 2);
         confirm(&client, live(&client)[1].0);
         if let Some(good) = commits_before_the_fault {
             server.disk.fail_after(good, Fault::Commit);
@@ -401,14 +393,7 @@ fn what_came_from_the_box_behind_a_confirmation_is_marked_before_it_is_sent() {
 #[test]
 fn what_could_not_be_marked_waits_and_nothing_newer_goes_before_it() {
     for good in 0..4 {
-        let mut server = Server::new();
-        let ann = server.user("ann");
-        let (_, _, bob) = server.online("bob");
-        let (_, client, _) = server.confirming(ann);
-        for number in 0..ACK_WINDOW + 2 {
-            bob.send(&chat(ann, &number.to_string()));
-        }
-        server.run();
+        let (mut server, ann, client, bob) = with_chats(ACK_WINDOW + 2);
         let mut all = live(&client);
         confirm(&client, all[3].0);
         server.disk.fail_after(good, Fault::Commit);
