@@ -202,6 +202,15 @@ impl<St: Storage> Batch<St> {
         self.catch_up();
     }
 
+    /// A login was not committed, and its epoch with it. Messages that were given numbers of that epoch are still owed:
+    /// the row follows with them, so that nothing else gets the same numbers.
+    pub(crate) fn keep_epoch(&mut self, user: UserId, epoch: Epoch) {
+        let is_theirs = |write: &Owed| matches!(write, Owed::Keep(keeping) if keeping.user == user);
+        if self.owed.iter().any(is_theirs) {
+            self.owed.push_back(Owed::Epoch { user, epoch });
+        }
+    }
+
     /// The end of a session that never was: its batch has failed, and with it the login.
     pub(crate) fn forget_departure(&mut self, of: EndKey) {
         debug_assert_eq!(self.written, 0, "only after a batch that failed");

@@ -384,6 +384,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(person) = self.people.find(user) {
             person.session.take_if(|session| (session.channel, session.number) == key);
             person.forget_numbers();
+            let epoch = person.epoch;
+            self.batch.keep_epoch(user, epoch);
             self.hold_unconfirmed(user);
             self.release(user);
         }

@@ -337,6 +337,27 @@ fn a_login_on_the_same_channel_in_a_batch_that_has_failed_changes_nothing() {
 }
 
 #[test]
+fn what_is_kept_behind_a_login_that_is_not_committed_has_a_number_that_nothing_else_gets() {
+    let mut desk = Desk::new();
+    let (ann, bob) = (desk.user("ann"), desk.user("bob"));
+    let mut desk = desk.restarted();
+    let (ann, channel) = (desk.enter(ann), desk.connect());
+    desk.log_in(bob, channel);
+    let session = desk.session(channel).expect("the login is taken");
+    let bob = Online { user: bob, channel, session };
+    desk.send_away(bob, Reason::Kicked);
+    desk.chat(ann, bob.user, "first");
+    desk.settle(bob, vec![]);
+    desk.disk.fail_next(Fault::Commit);
+    desk.finish();
+    desk.finish_all();
+    desk.chat(ann, bob.user, "second");
+    desk.finish_all();
+    assert_eq!(desk.disk.texts(bob.user), ["first", "second"]);
+    assert!(!desk.all_heard().contains(&(ann.channel, NOT_STORED)));
+}
+
+#[test]
 fn a_kick_of_a_user_marked_online_without_a_channel_says_why_the_mark_stays() {
     let kick = |desk: &mut Desk, user: UserId| {
         let (reply, answer) = crossbeam_channel::bounded(1);

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 /// How late main may look at a friend who has gone, in microseconds.
 const LATE_US: u64 = 500_000;
 
+/// How long after the request a login answer may be committed, in microseconds. At rest far more time passes.
+const ANSWER_US: u64 = 2_000_000;
+
 /// One session, from its commit to that of its end.
 #[derive(Debug)]
 struct Stay {
@@ -64,7 +67,13 @@ impl Sight {
         // A session that began and ended in one batch is told as the end of the one before it.
         let fits = |stay: &Stay| stay.epoch == epoch || !online && stay.epoch < epoch;
         let at = stays.iter().rposition(fits);
-        let Some(at) = at else { panic!("{of} is told to be {word} in {epoch:?}, which never was") };
+        let Some(at) = at else {
+            // A first session that comes and goes in the batch in which its user is added as a friend is no row's stay.
+            let is_new = !online && !view.0.contains_key(&of);
+            assert!(is_new, "{of} is told to be {word} in {epoch:?}, which never was");
+            view.0.insert(of, Told::Since { online, epoch });
+            return;
+        };
         // Whoever was added as a friend just now is told of as it is.
         let Some(before) = view.0.insert(of, Told::Since { online, epoch }) else { return };
         if !online {
@@ -104,11 +113,15 @@ impl Sight {
     /// Everybody rests, and a connection takes what it is told: it knows what there is to know.
     pub(super) fn is_told(&self, view: &View, watcher: UserId, now_us: u64) {
         for (user, told) in view.0.iter().filter(|(user, _)| **user != watcher) {
-            let (Told::AtLogin { online: told, .. } | Told::Since { online: told, .. }) = *told;
+            // A login answer may name a session that comes and goes in the batch of the answer: it is no row's stay.
+            let (told, since_us) = match *told {
+                Told::AtLogin { online, asked_us } => (online, asked_us + ANSWER_US),
+                Told::Since { online, .. } => (online, 0),
+            };
             let latest = self.0.get(user).and_then(|stays| stays.last());
             match latest.map(|stay| stay.to_us) {
                 Some(None) => assert!(told, "{watcher} was never told that {user} came"),
-                Some(Some(to_us)) if now_us > to_us + PRESENCE_DELAY_US + LATE_US => {
+                Some(Some(to_us)) if now_us > to_us.max(since_us) + PRESENCE_DELAY_US + LATE_US => {
                     assert!(!told, "{watcher} was never told that {user} has gone");
                 }
                 _ => {}
