@@ -228,6 +228,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.note_committed();
         }
         let met = self.people.take_met();
+        if !committed {
+            self.forget_ends(&outcome.effects);
+        }
         self.carry_out(outcome.effects, failure.as_ref());
         if !committed {
             self.people.unmeet(&met);

@@ -1,6 +1,6 @@
 //! Main's side of an end: departure, settlement, the grace, the close, and what the history says of it.
 
-use super::batch::{EndKey, Keeping, Owed};
+use super::batch::{Effect, EndKey, Keeping, Owed};
 use super::departure::{Departure, Milestone, Receipt, Settlement, Torn};
 use super::drain::Drain;
 use super::mail::Mail;
@@ -284,9 +284,19 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
+    /// The batch has failed: no login of it ever was. Called before one is undone, which may have messages saved, for then
+    /// the next transaction holds what is owed.
+    pub(super) fn forget_ends(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::LoggedIn { key, .. } = effect {
+                self.forget_end(*key);
+            }
+        }
+    }
+
     /// A login was not committed, and its session has ended in the same batch: history and friends never hear of it.
     /// The rest of its end goes on.
-    pub(crate) fn forget_end(&mut self, key: EndKey) {
+    fn forget_end(&mut self, key: EndKey) {
         let now_us = self.now.mono_us;
         let Some(ending) = self.endings.get_mut(&key) else { return };
         ending.completion.offline_us = Some(now_us.saturating_sub(ending.noticed_us) as i64);

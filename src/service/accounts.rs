@@ -372,10 +372,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.post(login.asker.channel, greeting(login.asker.channel, logged_in));
     }
 
-    /// The login's batch failed: the session never was.
+    /// The login's batch failed: the session never was. Its end, if it had one, is forgotten already.
     pub(crate) fn undo_login(&mut self, user: UserId, key: EndKey) {
         self.sessions.remove(key);
-        self.forget_end(key);
         self.around.registry.remove(user, key.0, key.1);
         self.presence.end_session(user, key);
         if self.around.table.end_session(key.0, key.1) {

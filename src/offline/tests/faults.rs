@@ -7,7 +7,7 @@ use crate::protocol::errno::Errno;
 use crate::service::ask::Ask;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::Fault;
-use crate::testing::words::{HASH, SECOND_US, Said, accepted, asker};
+use crate::testing::words::{HASH, SECOND_US, Said, accepted, asker, login};
 
 const NOT_STORED: Said = Said::Error(Errno::NotStored);
 
@@ -355,6 +355,27 @@ fn what_is_kept_behind_a_login_that_is_not_committed_has_a_number_that_nothing_e
     desk.finish_all();
     assert_eq!(desk.disk.texts(bob.user), ["first", "second"]);
     assert!(!desk.all_heard().contains(&(ann.channel, NOT_STORED)));
+}
+
+#[test]
+fn of_two_logins_in_a_batch_that_fails_one_may_leave_a_message_and_the_other_be_over() {
+    let mut desk = Desk::new();
+    let (ann, bob, cy) = (desk.online("ann"), desk.user("bob"), desk.user("cy"));
+    let (first, second) = (desk.connect(), desk.connect());
+    let Ask::Login(mut confirming) = login(bob, first) else { unreachable!("it is one") };
+    confirming.caps.ack = true;
+    desk.ask(Ask::Login(confirming));
+    desk.chat(ann, bob, "kept");
+    desk.log_in(cy, second);
+    let session = desk.session(second).expect("the login is taken");
+    desk.send_away(Online { user: cy, channel: second, session }, Reason::Kicked);
+    desk.disk.fail_next(Fault::Commit);
+    desk.finish();
+    desk.settle(Online { user: cy, channel: second, session }, vec![]);
+    desk.finish_all();
+    assert_eq!(desk.disk.texts(bob), ["kept"]);
+    assert!(!desk.is_online(bob) && !desk.is_online(cy));
+    assert_eq!(desk.disk.departures().len(), 0, "neither session ever was");
 }
 
 #[test]
