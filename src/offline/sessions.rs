@@ -70,7 +70,6 @@ impl Sessions {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.placed + self.others.len()
     }

@@ -7,6 +7,7 @@ use crate::ident::{Mid, UserId};
 use crate::protocol::chat::{To, chat_object, number, read_delivered};
 use crate::protocol::line;
 use crate::sync::Arc;
+use ecow::EcoString;
 
 /// A chat on its way to one user.
 #[derive(Clone, Debug)]
@@ -63,8 +64,11 @@ pub struct Sender {
     /// The user's number.
     pub id: UserId,
     /// The user's name.
-    pub name: Box<str>,
+    pub name: EcoString,
 }
+
+// There is one for each user who is online.
+const _: () = assert!(size_of::<Sender>() <= 24);
 
 /// Who hears of a copy that cannot be kept.
 #[derive(Clone, Debug)]

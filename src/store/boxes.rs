@@ -17,7 +17,7 @@ use std::rc::Rc;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Result, ffi};
 
-use super::{row, sql};
+use super::{open, row, sql};
 use crate::hashing::IdMap;
 use crate::ident::{Mid, UserId};
 use crate::service::storage::{BoxUsage, ExpiredKept, Kept};
@@ -27,6 +27,9 @@ const PACE: Pace = Pace { generation: 32_768, stride: 64, moves: 256 };
 
 /// The longest body that goes through `intake`, in bytes. A longer one fills a good part of a page wherever it lies.
 pub(super) const INTAKE_BODY_BYTES: usize = 512;
+
+/// Messages of `intake` that are a flood: some 1 MiB.
+const FLOOD: usize = 4_096;
 
 /// Rows that one call of [`Boxes::expire`] moves or removes.
 const EXPIRE_MOVES: usize = 2_000;
@@ -61,6 +64,8 @@ pub(super) struct Boxes {
     expires_behind: i64,
     /// Messages kept since the last move.
     since: usize,
+    /// True exactly when the connection keeps the pages of a flood.
+    roomy: bool,
     pace: Pace,
     /// True exactly when the above is what the connection sees.
     known: bool,
@@ -107,6 +112,7 @@ impl Boxes {
             moving: None,
             expires_behind: 0,
             since: 0,
+            roomy: false,
             pace,
             known: false,
         }
@@ -144,6 +150,7 @@ impl Boxes {
             return Ok(());
         }
         self.since = 0;
+        self.fit_cache(conn)?;
         if self.settled == Settled::NONE {
             if self.count < self.pace.generation {
                 return Ok(());
@@ -233,6 +240,7 @@ impl Boxes {
             self.expires_behind = self.settled.rows;
         }
         self.move_on(conn, EXPIRE_MOVES)?;
+        self.fit_cache(conn)?;
         if self.settled.rows > 0 && self.settled.rows <= self.expires_behind {
             return Ok(ExpiredKept {
                 next: Some(from.unwrap_or(UserId(i64::MIN))),
@@ -261,6 +269,16 @@ impl Boxes {
             }
         }
         Ok(ExpiredKept { next: Some(UserId(from)), ..expired })
+    }
+
+    /// Has the connection keep the pages of a flood until it is over.
+    fn fit_cache(&mut self, conn: &Connection) -> Result<()> {
+        let flood = self.count >= FLOOD;
+        if flood != self.roomy {
+            open::fit_cache(conn, flood)?;
+            self.roomy = flood;
+        }
+        Ok(())
     }
 
     /// All that is in `intake` now is to move.
@@ -330,7 +348,7 @@ impl Boxes {
         if self.known {
             return Ok(());
         }
-        *self = Boxes::with_pace(self.pace);
+        *self = Boxes { roomy: self.roomy, ..Boxes::with_pace(self.pace) };
         let settled = |row: &rusqlite::Row<'_>| Ok(Settled { rows: row.get(0)?, users: row.get(1)? });
         self.settled = conn.prepare_cached(sql::SETTLED)?.query_row((), settled)?;
         let mut statement = conn.prepare_cached(sql::ALL_TAKEN_IN)?;

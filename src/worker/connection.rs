@@ -7,6 +7,7 @@ use super::outbuf::OutBuf;
 use super::routing::Route;
 use super::seldom::Seldom;
 use super::watch::Watched;
+use super::wheel::Look;
 use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
 use crate::offline::{Parting, Torn};
@@ -80,14 +81,14 @@ pub(super) struct Connection<T> {
     pub(super) hurried: bool,
     /// True exactly while a login by token is on its way.
     pub(super) resuming: bool,
-    /// When the wheel will have this channel looked at; 0 for never. Other entries of it are stale.
-    pub(super) armed_us: u64,
+    /// When the wheel will have this channel looked at. Other entries of it are stale.
+    pub(super) armed: Option<Look>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
 }
 
 // There is one for each client, and most are idle.
-const _: () = assert!(size_of::<Connection<Watched<TcpStream>>>() <= 232);
+const _: () = assert!(size_of::<Connection<Watched<TcpStream>>>() <= 216);
 
 /// What a client has that talks, or is told of friends.
 #[derive(Debug, Default)]
@@ -180,7 +181,7 @@ impl<T> Connection<T> {
             moved_us: now_us,
             hurried: false,
             resuming: false,
-            armed_us: 0,
+            armed: None,
             bytes_in: 0,
             bytes_out: 0,
         }

@@ -134,10 +134,10 @@ impl<T: Transport> Core<T> {
     pub(super) fn check_time_limits(&mut self, id: ChannelId, now_us: u64) {
         let shared = crate::sync::Arc::clone(&self.shared);
         let Some(connection) = self.connection(id) else { return };
-        if connection.leaving.is_some() || connection.armed_us == 0 || now_us < connection.armed_us {
+        if connection.leaving.is_some() || connection.armed.is_none_or(|look| now_us < look.us()) {
             return;
         }
-        connection.armed_us = 0;
+        connection.armed = None;
         let passed: Vec<Due> = connection
             .deadlines(&shared.limits, now_us)
             .filter_map(|(at_us, due)| (now_us >= at_us).then_some(due))
@@ -194,12 +194,12 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         let earliest = connection.deadlines(&shared.limits, now_us).map(|(at_us, _)| at_us).min();
         let Some(at_us) = earliest else { return };
-        if connection.armed_us != 0 && connection.armed_us <= at_us {
+        if connection.armed.is_some_and(|look| look.us() <= at_us) {
             return;
         }
-        let armed_us = self.wheel.arm(id, at_us);
+        let look = self.wheel.arm(id, at_us);
         if let Some(connection) = self.connection(id) {
-            connection.armed_us = armed_us;
+            connection.armed = Some(look);
         }
     }
 

@@ -14,8 +14,9 @@ use std::time::Duration;
 /// The key of the waker's own events.
 const WAKER_KEY: u64 = u64::MAX;
 
-/// The highest key that a source may have.
-pub const MAX_KEY: usize = usize::MAX - 1;
+/// The highest key that a source may have: 30 bits, for what is watched for shares a word with it, less the one that is
+/// refused.
+pub const MAX_KEY: usize = (1 << 30) - 2;
 
 /// An epoll instance with its waker.
 #[derive(Debug)]
@@ -103,7 +104,7 @@ impl Poller {
 
     pub(super) fn add(&self, source: impl AsFd, key: usize, interest: (bool, bool)) -> io::Result<()> {
         if key > MAX_KEY {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this poller key is reserved"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this poller key is too high"));
         }
         Ok(epoll::add(&self.epoll, source, EventData::new_u64(key as u64), flags(interest))?)
     }
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wakers_key_is_refused() {
+    fn a_key_as_high_as_the_wakers_is_refused() {
         let poller = Poller::new().unwrap();
         let source = eventfd(0, EventfdFlags::empty()).unwrap();
         assert!(poller.add(&source, usize::MAX, (true, false)).is_err());

@@ -2,7 +2,7 @@
 //!
 //! Owned by one thread.
 
-use super::poller::Poller;
+use super::poller::{MAX_KEY, Poller};
 use crate::sync::Arc;
 use std::io;
 use std::os::fd::AsFd;
@@ -11,10 +11,44 @@ use std::os::fd::AsFd;
 #[derive(Debug)]
 pub struct Watched<S: AsFd> {
     poller: Arc<Poller>,
-    key: usize,
-    /// What the poller watches for; `None` while deregistered.
-    interest: Option<(bool, bool)>,
+    registration: Registration,
     source: Option<S>,
+}
+
+// Each client has one.
+const _: () = assert!(size_of::<Watched<std::net::TcpStream>>() <= 16);
+
+/// A key, and in the two lowest bits what the poller watches for under it. Neither while deregistered.
+#[derive(Clone, Copy, Debug)]
+struct Registration(u32);
+
+impl Registration {
+    const READABLE: u32 = 1;
+    const WRITABLE: u32 = 2;
+    const KEY_SHIFT: u32 = 2;
+
+    /// A key that is too high stays one that the poller refuses.
+    fn new(key: usize) -> Self {
+        Registration((key.min(MAX_KEY + 1) as u32) << Self::KEY_SHIFT)
+    }
+
+    fn key(self) -> usize {
+        (self.0 >> Self::KEY_SHIFT) as usize
+    }
+
+    fn interest(self) -> (bool, bool) {
+        (self.0 & Self::READABLE != 0, self.0 & Self::WRITABLE != 0)
+    }
+
+    fn is_registered(self) -> bool {
+        self.interest() != (false, false)
+    }
+
+    fn set(&mut self, (readable, writable): (bool, bool)) {
+        self.0 &= !(Self::READABLE | Self::WRITABLE);
+        self.0 |= if readable { Self::READABLE } else { 0 };
+        self.0 |= if writable { Self::WRITABLE } else { 0 };
+    }
 }
 
 impl<S: AsFd> Watched<S> {
@@ -36,7 +70,7 @@ impl<S: AsFd> Watched<S> {
 
     /// A source that is not registered yet.
     pub fn unwatched(poller: Arc<Poller>, source: S, key: usize) -> Self {
-        Watched { poller, key, interest: None, source: Some(source) }
+        Watched { poller, registration: Registration::new(key), source: Some(source) }
     }
 
     /// Changes what is watched for. Watching for nothing deregisters, for a hang-up would be reported on and on.
@@ -44,29 +78,30 @@ impl<S: AsFd> Watched<S> {
     /// # Errors
     /// When the kernel refuses.
     pub fn set_interest(&mut self, readable: bool, writable: bool) -> io::Result<()> {
-        let wanted = (readable || writable).then_some((readable, writable));
-        if wanted == self.interest {
+        let wanted = (readable, writable);
+        if wanted == self.interest() {
             return Ok(());
         }
         let Some(source) = &self.source else { return Ok(()) };
-        match (self.interest, wanted) {
-            (None, Some(interest)) => self.poller.add(source, self.key, interest)?,
-            (Some(_), Some(interest)) => self.poller.modify(source, self.key, interest)?,
-            (Some(_), None) => self.poller.delete(source)?,
-            (None, None) => {}
+        let key = self.registration.key();
+        match (self.is_watched(), readable || writable) {
+            (false, true) => self.poller.add(source, key, wanted)?,
+            (true, true) => self.poller.modify(source, key, wanted)?,
+            (true, false) => self.poller.delete(source)?,
+            (false, false) => {}
         }
-        self.interest = wanted;
+        self.registration.set(wanted);
         Ok(())
     }
 
     /// True exactly while the poller watches for something.
     pub fn is_watched(&self) -> bool {
-        self.interest.is_some()
+        self.registration.is_registered()
     }
 
     /// What is watched for: reading, writing.
     pub fn interest(&self) -> (bool, bool) {
-        self.interest.unwrap_or((false, false))
+        self.registration.interest()
     }
 
     /// The source itself.
@@ -81,9 +116,10 @@ impl<S: AsFd> Watched<S> {
     }
 
     fn deregister(&mut self) {
-        if let (Some(source), Some(_)) = (&self.source, self.interest.take()) {
+        if let Some(source) = self.source.as_ref().filter(|_| self.registration.is_registered()) {
             // It fails only for an fd that is not registered, and then there is nothing left to do.
             let _ = self.poller.delete(source);
+            self.registration.set((false, false));
         }
     }
 }
@@ -119,6 +155,21 @@ mod tests {
             poller.wait(&mut events, Some(Duration::from_secs(10))).unwrap();
             assert_eq!(events.iter().map(|e| e.key).collect::<Vec<_>>(), [5]);
         }
+    }
+
+    #[test]
+    fn the_highest_key_is_told_whatever_is_watched_for_and_a_higher_one_is_refused() {
+        let (mut near, far) = pair();
+        let poller = Arc::new(Poller::new().unwrap());
+        let too_high = Watched::new(Arc::clone(&poller), far.try_clone().unwrap(), MAX_KEY + 1, true, false);
+        assert_eq!(too_high.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let mut watched = Watched::new(Arc::clone(&poller), far, MAX_KEY, false, true).unwrap();
+        watched.set_interest(true, false).unwrap();
+        assert_eq!(watched.interest(), (true, false));
+        near.write_all(b"x").unwrap();
+        let mut events = Events::new();
+        poller.wait(&mut events, Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(events.iter().map(|e| (e.key, e.readable)).collect::<Vec<_>>(), [(MAX_KEY, true)]);
     }
 
     #[test]

@@ -4,11 +4,28 @@
 //! deadline that moves on costs nothing, and a stale name is ignored.
 
 use crate::channel::ChannelId;
+use std::num::NonZeroU32;
 
 /// The length of a tick in microseconds. A deadline is noticed up to this much late.
 const TICK_US: u64 = 50_000;
 /// Slots of the wheel; what lies further off is looked at once a turn of the wheel (51 s).
 const SLOTS: usize = 1024;
+
+/// When a channel will be looked at: the end of a tick, counted from the start of the monotonic clock. 32 bits last for
+/// six years.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look(NonZeroU32);
+
+impl Look {
+    fn at(tick: u64) -> Self {
+        Look(NonZeroU32::new(u32::try_from(tick).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// The moment in microseconds.
+    pub fn us(self) -> u64 {
+        u64::from(self.0.get()) * TICK_US
+    }
+}
 
 /// A timer wheel.
 #[derive(Debug)]
@@ -28,14 +45,14 @@ impl Wheel {
         Wheel { slots: vec![Vec::new(); SLOTS], next, entries: 0, earliest: u64::MAX }
     }
 
-    /// Has a channel looked at when `at_us` has passed, or sooner; answers when, in microseconds.
-    pub fn arm(&mut self, channel: ChannelId, at_us: u64) -> u64 {
+    /// Has a channel looked at when `at_us` has passed, or sooner; answers when.
+    pub fn arm(&mut self, channel: ChannelId, at_us: u64) -> Look {
         let furthest = self.next + SLOTS as u64 - 1;
         let tick = (at_us / TICK_US + 1).clamp(self.next, furthest);
         self.slots[tick as usize % SLOTS].push(channel);
         self.entries += 1;
         self.earliest = self.earliest.min(tick);
-        tick * TICK_US
+        Look::at(tick)
     }
 
     /// Moves the channels to be looked at now into `due`.

@@ -23,8 +23,6 @@ const ROW_GONE: &str = "your account is no longer in the server's database";
 pub(super) struct UserWalk {
     /// The last row of the step before; none at the start of a round.
     after: Option<UserId>,
-    /// Sessions at the start of the round, by user, that are still ahead.
-    sessions: Vec<(UserId, EndKey)>,
     suspects: Suspects,
 }
 
@@ -41,13 +39,6 @@ impl UserWalk {
     pub(super) fn begin_anew(&mut self) {
         self.after = None;
     }
-
-    /// Takes the sessions of users up to one, or of all.
-    fn upto(&mut self, last: Option<UserId>) -> Vec<(UserId, EndKey)> {
-        // The list is in descending order, so that those ahead are at its end.
-        let rest = last.map_or(0, |last| self.sessions.partition_point(|(user, _)| *user > last));
-        self.sessions.split_off(rest)
-    }
 }
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
@@ -55,10 +46,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(super) fn compare_rows(&mut self, max: usize) -> bool {
         let after = self.reconciler.users.after;
         if after.is_none() {
-            self.begin_users();
+            self.compare_registry();
         }
-        let after = after.unwrap_or(UserId(i64::MIN));
-        let marks = match self.batch.look(|store| store.user_marks(after, max)) {
+        let from = after.unwrap_or(UserId(i64::MIN));
+        let marks = match self.batch.look(|store| store.user_marks(from, max)) {
             Ok(marks) => marks,
             Err(error) => {
                 tracing::debug!(%error, "rows could not be compared");
@@ -67,9 +58,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         let last = marks.last().filter(|_| marks.len() >= max).map(|mark| mark.id);
         let mut found: Vec<Difference> = marks.iter().filter_map(|mark| self.row_differs(mark)).collect();
-        for (user, key) in self.reconciler.users.upto(last) {
-            let has_row = marks.binary_search_by_key(&user, |mark| mark.id).is_ok();
-            found.extend(self.session_differs(user, key, has_row));
+        // A list by user would be quicker to search, and as large as all that is known of some clients.
+        for (key, user) in self.sessions.iter() {
+            if after.is_none_or(|after| user > after) && last.is_none_or(|last| user <= last) {
+                let has_row = marks.binary_search_by_key(&user, |mark| mark.id).is_ok();
+                found.extend(self.session_differs(user, key, has_row));
+            }
         }
         for difference in found {
             self.mend_user(difference);
@@ -82,13 +76,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         last.is_some()
     }
 
-    /// Notes who has a session, and compares the registry as a whole.
-    fn begin_users(&mut self) {
-        let mut sessions: Vec<_> = self.sessions.iter().map(|(key, user)| (user, key)).collect();
-        sessions.sort_unstable_by(|one, other| other.cmp(one));
+    /// Compares the registry as a whole.
+    fn compare_registry(&mut self) {
         let registry = Arc::clone(&self.around.registry);
         let entries = registry.entries();
-        if entries != sessions.len() {
+        if entries != self.sessions.len() {
             for (user, channel, session) in registry.all() {
                 let has = self.people.look(user).is_some_and(|person| person.session.is_some());
                 if !has {
@@ -101,7 +93,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 self.mend_user(Difference::Stray { user });
             }
         }
-        self.reconciler.users.sessions = sessions;
     }
 
     fn row_differs(&self, mark: &UserMark) -> Option<Difference> {
@@ -123,10 +114,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// What differs of a session that main's map has.
     fn session_differs(&self, user: UserId, key: EndKey, has_row: bool) -> Option<Difference> {
-        if self.sessions.owner(key) != Some(user) {
-            // It has ended since the round began.
-            return None;
-        }
         let (channel, number) = key;
         let person = self.people.look(user);
         let session = person.and_then(|person| person.session.as_ref());

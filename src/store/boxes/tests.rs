@@ -302,3 +302,29 @@ fn a_flood_that_has_ended_expires_in_calls_that_follow_at_once() {
     assert_eq!(removed, MESSAGES);
     assert!((2..6).contains(&calls), "{calls} calls: each moves a bounded number");
 }
+
+#[test]
+fn the_pages_of_a_flood_are_kept_until_it_has_moved_on_even_if_its_transaction_fails() {
+    let (_dir, conn) = database();
+    let mut boxes = Boxes::new();
+    let cache_kib = || -conn.query_row("PRAGMA cache_size", (), |row| row.get::<_, i64>(0)).unwrap();
+    open::fit_cache(&conn, false).unwrap();
+    let calm_kib = cache_kib();
+    let keep = |boxes: &mut Boxes, mids: std::ops::Range<i64>| {
+        mids.for_each(|mid| boxes.keep(&conn, UserId(mid % 7 + 1), Mid(mid), 10, b"{}", false).unwrap());
+    };
+    conn.execute_batch("BEGIN").unwrap();
+    keep(&mut boxes, 1..FLOOD as i64);
+    assert_eq!(cache_kib(), calm_kib);
+    conn.execute_batch("COMMIT; BEGIN").unwrap();
+    keep(&mut boxes, FLOOD as i64..FLOOD as i64 + 100);
+    assert!(cache_kib() > 10 * calm_kib, "{} KiB", cache_kib());
+    conn.execute_batch("ROLLBACK").unwrap();
+    boxes.forget();
+    let mut next = None;
+    for _ in 0..20 {
+        next = boxes.expire(&conn, 0, next, 10_000, 1_000).unwrap().next;
+    }
+    assert_eq!((next, rows_in(&conn, "intake")), (None, 0));
+    assert_eq!(cache_kib(), calm_kib);
+}
