@@ -399,7 +399,7 @@ impl Listeners {
         let mut all = Listeners { json: Vec::new(), line: None, by_address: Vec::new() };
         let Keepalive { idle, interval, probes } = config.keepalive;
         let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
-        let patience = Patience { keepalive, quiet_timeout: config.quiet_timeout() };
+        let patience = Patience { keepalive, user_timeout: config.user_timeout };
         for address in &config.listen {
             let bound = all.add(Speaks::Json, *address, config.workers, &patience)?;
             all.json.push(bound);

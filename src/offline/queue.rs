@@ -284,11 +284,11 @@ impl<S> OfflineQueue<S> {
     /// Waits until something is there, for `timeout` at most; by main alone. May return for nothing.
     pub fn wait(&self, timeout: Option<Duration>) {
         let mut inner = self.inner.lock();
-        inner.give_room_back();
         if inner.len() > 0 {
             return;
         }
         inner.waiting = true;
+        inner.give_room_back();
         // A poisoned guard is as good as any: see `Lock`.
         match timeout {
             Some(limit) => drop(self.filled.wait_timeout(inner, limit)),
@@ -320,7 +320,7 @@ impl<S> OfflineQueue<S> {
 }
 
 impl<S> Inner<S> {
-    /// What a flood has needed is not kept for the next one.
+    /// What a flood has needed is not kept for the next one. While one goes on, each turn would copy what waits.
     fn give_room_back(&mut self) {
         self.urgent.shrink_to(KEEP_ENTRIES);
         self.ends.shrink_to(KEEP_ENTRIES);

@@ -6,6 +6,7 @@
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
 use super::ask::{Asker, Login, Resume};
+use super::auth::Verified;
 use super::storage::{Storage, UserRow};
 use crate::ident::{Epoch, UserId};
 use crate::offline::batch::Effect;
@@ -136,13 +137,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             let Some(token) = token else { return Ok(None) };
             let Some(row) = store.user(token.user)? else { return Ok(None) };
             let Some(mark) = row.password.as_deref().map(PasswordMark::of) else { return Ok(None) };
-            Ok(token.is_good(mark, now_ms).then_some((row, mark)))
+            Ok(token.is_good(mark, now_ms).then_some(row))
         });
-        let Some(Some((row, mark))) = found else {
+        let Some(Some(row)) = found else {
             self.refuse_token(&login.asker);
             return None;
         };
-        login.verified = Some(mark.into());
+        login.verified = row.password.as_deref().map(Verified::of);
         Some(row)
     }
 

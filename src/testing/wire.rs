@@ -162,6 +162,11 @@ impl Client {
         self.0.borrow().closed.load(Ordering::Relaxed)
     }
 
+    /// True exactly when the client's end, or an error, is behind what there may be to read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.borrow().input.iter().any(|piece| piece.as_ref().map_or(true, Vec::is_empty))
+    }
+
     /// What a poller in level mode would report: can be read, can be written.
     pub(crate) fn events(&self) -> (bool, bool) {
         let line = self.0.borrow();

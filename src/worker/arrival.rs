@@ -31,6 +31,7 @@ impl<T: Transport> Core<T> {
             self.channels.resize_with(slot + 1, || None);
         }
         let mut connection = Connection::new(id, make(socket, slot), peer, codec, self.now.mono_us);
+        connection.hurried = self.shared.limits.has_two_user_timeouts();
         let refusal = if self.shared.table.present() > self.shared.limits.max_channels {
             Some(Reason::ServerFull)
         } else {

@@ -144,15 +144,19 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    /// The poller says that a channel can be read or written.
-    pub fn ready(&mut self, slot: usize, readable: bool, writable: bool) {
+    /// The poller says that a channel can be read or written. `ended` where the end of the client's side is behind what
+    /// there is to read.
+    pub fn ready(&mut self, slot: usize, readable: bool, writable: bool, ended: bool) {
         let Some(Some(connection)) = self.channels.get_mut(slot) else { return };
         let id = connection.id;
         if writable && connection.blocked {
             connection.blocked = false;
             self.mark_dirty(id);
         }
-        if readable && self.read(id) && self.connection(id).is_some_and(|c| c.is_logging_in() && !c.ended) {
+        if !readable || !self.read(id) || !ended {
+            return;
+        }
+        if self.connection(id).is_some_and(|connection| connection.is_logging_in() && !connection.ended) {
             // A client that has ended its side behind a login takes nobody's place: main has to know of it first.
             self.read(id);
         }
@@ -163,7 +167,7 @@ impl<T: Transport> Core<T> {
     pub fn over(&mut self, slot: usize) {
         let Some(Some(connection)) = self.channels.get(slot) else { return };
         let id = connection.id;
-        if self.may_take_end() { self.ready(slot, true, true) } else { self.put_off(id) }
+        if self.may_take_end() { self.ready(slot, true, true, true) } else { self.put_off(id) }
     }
 
     /// Counts an end in; false when the turn has taken in enough of them.
@@ -314,7 +318,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn take_end(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
         if std::mem::take(&mut connection.end_waits) {
-            self.ready(id.slot as usize, true, true);
+            self.ready(id.slot as usize, true, true, true);
         }
     }
 

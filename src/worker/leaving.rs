@@ -249,7 +249,7 @@ impl<T: Transport> Core<T> {
         let Some((slot, end_waits)) = self.connection(id).map(|c| (c.id.slot as usize, c.end_waits)) else {
             return;
         };
-        if end_waits { self.take_end(id) } else { self.ready(slot, true, false) }
+        if end_waits { self.take_end(id) } else { self.ready(slot, true, false, true) }
     }
 
     /// Main wants the socket. What is ready to go goes first.

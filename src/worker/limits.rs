@@ -50,6 +50,13 @@ pub struct Limits {
     pub request_rate: Option<usize>,
 }
 
+impl Limits {
+    /// True exactly when a connection with output under way has a user timeout of its own.
+    pub(super) fn has_two_user_timeouts(&self) -> bool {
+        self.user_timeout_us != self.quiet_timeout_us
+    }
+}
+
 /// What a channel may still ask this second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Allowance {
@@ -153,11 +160,12 @@ impl<T: Transport> Core<T> {
     }
 
     /// Something was written: until it must have been acknowledged, the kernel waits no longer than the user timeout.
-    /// That costs a connection two system calls for each time that it talks.
+    /// That costs a connection two system calls for each time that it talks again.
     pub(super) fn hurry(&mut self, id: ChannelId) {
-        let (short_us, long_us) = (self.shared.limits.user_timeout_us, self.shared.limits.quiet_timeout_us);
+        let (short_us, two) =
+            (self.shared.limits.user_timeout_us, self.shared.limits.has_two_user_timeouts());
         let Some(connection) = self.connection(id) else { return };
-        if connection.hurried || short_us == long_us || connection.leaving.is_some() {
+        if connection.hurried || !two || connection.leaving.is_some() {
             return;
         }
         connection.hurried = true;

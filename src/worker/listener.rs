@@ -16,14 +16,14 @@ const SEND_BUFFER: usize = 128 * 1024;
 ///
 /// Where a user timeout is set, Linux does not count keepalive probes: it gives a connection up at the first look, after
 /// the first probe, at which the silence is longer than the user timeout. So while nothing is under way the user timeout
-/// is the time that all the probes take, and only a worker that has just written sets the shorter one, for as long as the
-/// acknowledgement may take (`worker::limits`).
+/// is the time that all the probes take. A connection begins with the shorter one, for most are written to at once; its
+/// worker sets the longer one when an acknowledgement must have come (`worker::limits`).
 #[derive(Clone, Debug)]
 pub struct Patience {
     /// Silence, interval, probes.
     pub keepalive: TcpKeepalive,
-    /// The user timeout while nothing is sent.
-    pub quiet_timeout: Duration,
+    /// The user timeout that a connection begins with.
+    pub user_timeout: Duration,
 }
 
 /// An address that cannot be listened on.
@@ -92,7 +92,7 @@ fn prepare(address: SocketAddr, patience: &Patience) -> io::Result<Socket> {
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_tcp_keepalive(&patience.keepalive)?;
-    socket.set_tcp_user_timeout(Some(patience.quiet_timeout))?;
+    socket.set_tcp_user_timeout(Some(patience.user_timeout))?;
     Ok(socket)
 }
 
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_port_that_another_listener_has_is_an_error_even_among_ourselves() {
-        let patience = Patience { keepalive: TcpKeepalive::new(), quiet_timeout: Duration::from_secs(90) };
+        let patience = Patience { keepalive: TcpKeepalive::new(), user_timeout: Duration::from_secs(30) };
         let held = listen("127.0.0.1:0".parse().unwrap(), 2, &patience).unwrap();
         let address = held[0].local_addr().unwrap();
         assert_eq!(held[1].local_addr().unwrap(), address);

@@ -33,6 +33,7 @@ pub type Events = Vec<Ready>;
 
 /// One source that is ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what the kernel tells, a bit each")]
 pub struct Ready {
     /// The source's key.
     pub key: usize,
@@ -40,6 +41,8 @@ pub struct Ready {
     pub readable: bool,
     /// It can be written, or has an error to tell.
     pub writable: bool,
+    /// The other side has ended, behind what there may be to read. Told where it is watched for reading.
+    pub ended: bool,
     /// Both sides have ended, or it is broken: nothing more will come.
     pub over: bool,
 }
@@ -52,6 +55,7 @@ impl Ready {
             key: event.data.u64() as usize,
             readable: broken || flags.contains(EventFlags::IN),
             writable: broken || flags.contains(EventFlags::OUT),
+            ended: broken || flags.contains(EventFlags::RDHUP),
             over: flags.contains(EventFlags::HUP),
         }
     }
@@ -120,7 +124,7 @@ impl Poller {
 
 fn flags((readable, writable): (bool, bool)) -> EventFlags {
     let mut flags = EventFlags::empty();
-    flags.set(EventFlags::IN, readable);
+    flags.set(EventFlags::IN | EventFlags::RDHUP, readable);
     flags.set(EventFlags::OUT, writable);
     flags
 }

@@ -150,7 +150,7 @@ impl Worker {
                 match event.key.checked_sub(LISTENER_KEYS) {
                     Some(listener) => knocked.push(listener),
                     None if event.over => self.core.over(event.key),
-                    None => self.core.ready(event.key, event.readable, event.writable),
+                    None => self.core.ready(event.key, event.readable, event.writable, event.ended),
                 }
             }
             self.attend_listeners(&mut knocked);

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::worker::poller::Events;
     use std::io::Write;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Shutdown, TcpListener, TcpStream};
     use std::time::Duration;
 
     fn pair() -> (TcpStream, TcpStream) {
@@ -170,6 +170,22 @@ mod tests {
         let mut events = Events::new();
         poller.wait(&mut events, Some(Duration::from_secs(10))).unwrap();
         assert_eq!(events.iter().map(|e| (e.key, e.readable)).collect::<Vec<_>>(), [(MAX_KEY, true)]);
+    }
+
+    #[test]
+    fn an_end_behind_what_can_be_read_is_told_with_it() {
+        let (mut near, far) = pair();
+        let poller = Arc::new(Poller::new().unwrap());
+        let _watched = Watched::new(Arc::clone(&poller), far, 5, true, false).unwrap();
+        let mut events = Events::new();
+        let mut wait = || {
+            poller.wait(&mut events, Some(Duration::from_secs(10))).unwrap();
+            events.iter().map(|e| (e.readable, e.ended, e.over)).collect::<Vec<_>>()
+        };
+        near.write_all(b"x").unwrap();
+        assert_eq!(wait(), [(true, false, false)]);
+        near.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(wait(), [(true, true, false)]);
     }
 
     #[test]
