@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers may, like its tests")]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use linger::channel::Reason;
 use linger::ident::{Epoch, GroupId, Mid, UserId};
@@ -665,11 +667,16 @@ fn others_may_read_and_write_beside_us() {
 
     // A writer does, but not for ever: `begin` waits, and gets in when the other one is through.
     other.execute_batch("BEGIN IMMEDIATE; INSERT INTO user (name) VALUES ('carol')").unwrap();
+    let is_through = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| add(&mut store, "dave"));
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(!waiting.is_finished(), "two writers at once");
-        other.execute_batch("COMMIT").unwrap();
+        let is_through = &is_through;
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            is_through.store(true, Ordering::SeqCst);
+            other.execute_batch("COMMIT").unwrap();
+        });
+        add(&mut store, "dave");
+        assert!(is_through.load(Ordering::SeqCst), "two writers at once");
     });
     assert!(store.user_named("dave").unwrap().is_some());
 }

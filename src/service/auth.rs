@@ -240,7 +240,7 @@ pub struct Verifier<S> {
     /// Failed logins.
     pub attempts: Arc<Attempts>,
     /// Users, to be read only.
-    pub lookup: Box<dyn Lookup>,
+    pub lookup: Box<dyn Lookup + Send>,
     /// Main's queue, for what was verified.
     pub queue: Arc<OfflineQueue<S>>,
     /// The workers, for what was not.

@@ -160,7 +160,7 @@ pub struct ExpiredKept {
 }
 
 /// Reading users, for the auth threads.
-pub trait Lookup: Send {
+pub trait Lookup {
     /// The user with that number.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 //! Owned by main, beside its connection. What waits here is part of the transaction under way, and is written before
 //! that is committed.
 
-use rusqlite::{Connection, Result};
+use rusqlite::Result;
 
+use super::prepared::Statements;
 use super::sql;
 use crate::ident::UserId;
 use crate::service::ticket::Acceptance;
@@ -29,9 +30,9 @@ pub(super) struct Acceptances {
 
 impl Acceptances {
     /// Adds a chat. What it finds may be written first.
-    pub(super) fn add(&mut self, conn: &Connection, chat: Acceptance, at_ms: i64) -> Result<()> {
+    pub(super) fn add(&mut self, all: &Statements<'_>, chat: Acceptance, at_ms: i64) -> Result<()> {
         if at_ms != self.at_ms || self.chats.len() >= ROW_CHATS * CHAT_BYTES {
-            self.write(conn)?;
+            self.write(all)?;
             self.at_ms = at_ms;
         }
         self.chats.extend_from_slice(&chat.sender.0.to_be_bytes());
@@ -40,9 +41,9 @@ impl Acceptances {
     }
 
     /// Writes what waits.
-    pub(super) fn write(&mut self, conn: &Connection) -> Result<()> {
+    pub(super) fn write(&mut self, all: &Statements<'_>) -> Result<()> {
         if !self.chats.is_empty() {
-            conn.prepare_cached(sql::ACCEPT)?.execute((self.at_ms, &*self.chats))?;
+            all.get(sql::ACCEPT).execute((self.at_ms, &*self.chats))?;
             self.chats.clear();
         }
         Ok(())

@@ -15,8 +15,9 @@
 use std::rc::Rc;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Result, ffi};
+use rusqlite::{OptionalExtension, Result, ffi};
 
+use super::prepared::Statements;
 use super::{open, row, sql};
 use crate::hashing::IdMap;
 use crate::ident::{Mid, UserId};
@@ -126,7 +127,7 @@ impl Boxes {
     /// Puts a message into a box.
     pub(super) fn keep(
         &mut self,
-        conn: &Connection,
+        all: &Statements<'_>,
         user: UserId,
         mid: Mid,
         at_ms: i64,
@@ -134,14 +135,14 @@ impl Boxes {
         sent: bool,
     ) -> Result<()> {
         if body.len() > INTAKE_BODY_BYTES {
-            return conn.prepare_cached(sql::KEEP)?.execute((user.0, mid.0, at_ms, body, sent)).map(drop);
+            return all.get(sql::KEEP).execute((user.0, mid.0, at_ms, body, sent)).map(drop);
         }
-        self.know(conn)?;
+        self.know(all)?;
         let (row, rows) = (self.next_row, self.taken_in.entry(user).or_default());
         let Err(place) = rows.binary_search_by_key(&mid, |taken_in| taken_in.mid) else {
             return Err(taken(user, mid));
         };
-        conn.prepare_cached(sql::TAKE_IN)?.execute((row, user.0, mid.0, at_ms, body, sent))?;
+        all.get(sql::TAKE_IN).execute((row, user.0, mid.0, at_ms, body, sent))?;
         rows.insert(place, TakenIn { mid, row, bytes: body.len() as u64 });
         self.next_row += 1;
         self.count += 1;
@@ -150,46 +151,46 @@ impl Boxes {
             return Ok(());
         }
         self.since = 0;
-        self.fit_cache(conn)?;
+        self.fit_cache(all)?;
         if self.settled == Settled::NONE {
             if self.count < self.pace.generation {
                 return Ok(());
             }
             self.begin_generation();
         }
-        self.move_on(conn, self.pace.moves)
+        self.move_on(all, self.pace.moves)
     }
 
     /// Marks the messages up to and including `upto` as sent.
-    pub(super) fn mark_sent(&mut self, conn: &Connection, user: UserId, upto: Mid) -> Result<()> {
-        for taken_in in self.up_to(conn, user, upto)? {
-            conn.prepare_cached(sql::MARK_TAKEN_IN)?.execute((taken_in.row,))?;
+    pub(super) fn mark_sent(&mut self, all: &Statements<'_>, user: UserId, upto: Mid) -> Result<()> {
+        for taken_in in self.up_to(all, user, upto)? {
+            all.get(sql::MARK_TAKEN_IN).execute((taken_in.row,))?;
         }
-        conn.prepare_cached(sql::MARK_SENT)?.execute((user.0, upto.0)).map(drop)
+        all.get(sql::MARK_SENT).execute((user.0, upto.0)).map(drop)
     }
 
     /// How much a box holds.
-    pub(super) fn usage(&mut self, conn: &Connection, user: UserId) -> Result<BoxUsage> {
-        let boxed = conn.prepare_cached(sql::BOX_USAGE)?.query_row((user.0,), usage)?;
-        Ok(sum(boxed, self.up_to(conn, user, Mid(i64::MAX))?))
+    pub(super) fn usage(&mut self, all: &Statements<'_>, user: UserId) -> Result<BoxUsage> {
+        let boxed = all.get(sql::BOX_USAGE).query_row((user.0,), usage)?;
+        Ok(sum(boxed, self.up_to(all, user, Mid(i64::MAX))?))
     }
 
     /// The oldest messages above `after`: at most `max_count`, and at most `max_bytes` of bodies, but at least one.
     pub(super) fn kept(
         &mut self,
-        conn: &Connection,
+        all: &Statements<'_>,
         user: UserId,
         after: Mid,
         max_count: usize,
         max_bytes: usize,
     ) -> Result<Vec<Kept>> {
         let limit = i64::try_from(max_count).unwrap_or(i64::MAX);
-        let mut statement = conn.prepare_cached(sql::KEPT)?;
+        let mut statement = all.get(sql::KEPT);
         let boxed = statement.query_map((user.0, after.0, limit), kept)?;
         let boxed = Part::read(boxed, max_count, max_bytes)?;
 
-        let mut statement = conn.prepare_cached(sql::TAKEN_IN)?;
-        let rows = self.of(conn, user)?.iter().filter(|taken_in| taken_in.mid > after);
+        let mut statement = all.get(sql::TAKEN_IN);
+        let rows = self.of(all, user)?.iter().filter(|taken_in| taken_in.mid > after);
         let taken_in = rows.map(|taken_in| statement.query_row((taken_in.row,), kept));
         let taken_in = Part::read(taken_in, max_count, max_bytes)?;
         if taken_in.kept.is_empty() {
@@ -199,15 +200,15 @@ impl Boxes {
     }
 
     /// Removes the messages up to and including `upto`; answers what they held.
-    pub(super) fn drop_kept(&mut self, conn: &Connection, user: UserId, upto: Mid) -> Result<BoxUsage> {
-        let boxed = conn.prepare_cached(sql::BOX_USAGE_UPTO)?.query_row((user.0, upto.0), usage)?;
+    pub(super) fn drop_kept(&mut self, all: &Statements<'_>, user: UserId, upto: Mid) -> Result<BoxUsage> {
+        let boxed = all.get(sql::BOX_USAGE_UPTO).query_row((user.0, upto.0), usage)?;
         // Most confirmations are of messages that never came so far.
         if boxed.count > 0 {
-            conn.prepare_cached(sql::DROP_KEPT)?.execute((user.0, upto.0))?;
+            all.get(sql::DROP_KEPT).execute((user.0, upto.0))?;
         }
-        let gone = self.up_to(conn, user, upto)?;
+        let gone = self.up_to(all, user, upto)?;
         for taken_in in gone {
-            conn.prepare_cached(sql::DROP_TAKEN_IN)?.execute((taken_in.row,))?;
+            all.get(sql::DROP_TAKEN_IN).execute((taken_in.row,))?;
         }
         let (dropped, gone) = (sum(boxed, gone), gone.len());
         if let Some(rows) = self.taken_in.get_mut(&user) {
@@ -224,7 +225,7 @@ impl Boxes {
     /// more than `boxes` boxes.
     pub(super) fn expire(
         &mut self,
-        conn: &Connection,
+        all: &Statements<'_>,
         before_ms: i64,
         from: Option<UserId>,
         max: u64,
@@ -232,15 +233,15 @@ impl Boxes {
     ) -> Result<ExpiredKept> {
         // Nothing stays in `intake` for long: nobody looks at its age there. What comes while a round goes on has time
         // until the next one, or a flood would keep it from ever looking at a box.
-        self.know(conn)?;
+        self.know(all)?;
         if from.is_none() {
             if self.settled == Settled::NONE {
                 self.begin_generation();
             }
             self.expires_behind = self.settled.rows;
         }
-        self.move_on(conn, EXPIRE_MOVES)?;
-        self.fit_cache(conn)?;
+        self.move_on(all, EXPIRE_MOVES)?;
+        self.fit_cache(all)?;
         if self.settled.rows > 0 && self.settled.rows <= self.expires_behind {
             return Ok(ExpiredKept {
                 next: Some(from.unwrap_or(UserId(i64::MIN))),
@@ -251,12 +252,12 @@ impl Boxes {
         let mut from = from.map_or(i64::MIN, |user| user.0);
         for _ in 0..boxes {
             let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?));
-            let next = conn.prepare_cached(sql::NEXT_BOX)?.query_row((from, before_ms), read).optional()?;
+            let next = all.get(sql::NEXT_BOX).query_row((from, before_ms), read).optional()?;
             let Some((user, is_old)) = next else { return Ok(expired) };
             if is_old {
                 let room = max - expired.messages;
                 let columns = (user, i64::try_from(room).unwrap_or(i64::MAX), before_ms);
-                let removed = conn.prepare_cached(sql::EXPIRE_BOX)?.execute(columns)? as u64;
+                let removed = all.get(sql::EXPIRE_BOX).execute(columns)? as u64;
                 expired.messages += removed;
                 expired.users.push(UserId(user));
                 if removed == room {
@@ -272,10 +273,10 @@ impl Boxes {
     }
 
     /// Has the connection keep the pages of a flood until it is over.
-    fn fit_cache(&mut self, conn: &Connection) -> Result<()> {
+    fn fit_cache(&mut self, all: &Statements<'_>) -> Result<()> {
         let flood = self.count >= FLOOD;
         if flood != self.roomy {
-            open::fit_cache(conn, flood)?;
+            open::fit_cache(all.conn(), flood)?;
             self.roomy = flood;
         }
         Ok(())
@@ -289,19 +290,19 @@ impl Boxes {
     }
 
     /// Moves or removes about `most` rows of the generation on its way; the last user's may be some more.
-    fn move_on(&mut self, conn: &Connection, most: usize) -> Result<()> {
+    fn move_on(&mut self, all: &Statements<'_>, most: usize) -> Result<()> {
         let before = self.settled;
         let mut left = most;
         while left > 0 && self.settled.users < i64::MAX && self.settled.rows > 0 {
             // Whoever has nothing to move costs a look.
-            let moved = self.move_next_user(conn)?.max(1);
+            let moved = self.move_next_user(all)?.max(1);
             left = left.saturating_sub(moved);
         }
         if left > 0 && self.settled.rows > 0 {
             // Where it begins is asked each time: what is confirmed leaves gaps, and they may be wide.
-            let first: i64 = conn.prepare_cached(sql::FIRST_TAKEN_IN)?.query_row((), |row| row.get(0))?;
+            let first: i64 = all.get(sql::FIRST_TAKEN_IN).query_row((), |row| row.get(0))?;
             let last = self.settled.rows.min(first.saturating_add(left as i64 - 1));
-            conn.prepare_cached(sql::CLEAR_INTAKE)?.execute((last,))?;
+            all.get(sql::CLEAR_INTAKE).execute((last,))?;
             if last == self.settled.rows {
                 self.settled = Settled::NONE;
                 self.moving = None;
@@ -309,13 +310,13 @@ impl Boxes {
         }
         if self.settled != before {
             let Settled { rows, users } = self.settled;
-            conn.prepare_cached(sql::SET_SETTLED)?.execute((rows, users))?;
+            all.get(sql::SET_SETTLED).execute((rows, users))?;
         }
         Ok(())
     }
 
     /// Moves the generation's rows of the next user; answers how many.
-    fn move_next_user(&mut self, conn: &Connection) -> Result<usize> {
+    fn move_next_user(&mut self, all: &Statements<'_>) -> Result<usize> {
         let (generation, done) = (self.settled.rows, self.settled.users);
         let moving = self.moving.get_or_insert_with(|| {
             let mut users: Vec<_> = self.taken_in.keys().copied().filter(|user| user.0 > done).collect();
@@ -335,7 +336,10 @@ impl Boxes {
         if moved == 0 {
             return Ok(0);
         }
-        conn.prepare_cached(sql::MOVE_ON)?.execute((user.0, Rc::new(old)))?;
+        let mut move_on = all.get(sql::MOVE_ON);
+        move_on.execute((user.0, Rc::new(old)))?;
+        // Or it would keep the list.
+        move_on.clear_bindings();
         rows.retain(|taken_in| taken_in.row > generation);
         if rows.is_empty() {
             self.taken_in.remove(&user);
@@ -344,20 +348,20 @@ impl Boxes {
         Ok(moved)
     }
 
-    fn know(&mut self, conn: &Connection) -> Result<()> {
+    fn know(&mut self, all: &Statements<'_>) -> Result<()> {
         if self.known {
             return Ok(());
         }
         *self = Boxes { roomy: self.roomy, ..Boxes::with_pace(self.pace) };
         let settled = |row: &rusqlite::Row<'_>| Ok(Settled { rows: row.get(0)?, users: row.get(1)? });
-        self.settled = conn.prepare_cached(sql::SETTLED)?.query_row((), settled)?;
-        let mut statement = conn.prepare_cached(sql::ALL_TAKEN_IN)?;
+        self.settled = all.get(sql::SETTLED).query_row((), settled)?;
+        let mut statement = all.get(sql::ALL_TAKEN_IN);
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             let (mid, bytes) = (Mid(row.get(1)?), row.get::<_, i64>(3)? as u64);
             self.add(UserId(row.get(0)?), TakenIn { mid, row: row.get(2)?, bytes });
         }
-        let highest: i64 = conn.prepare_cached(sql::LAST_TAKEN_IN)?.query_row((), |row| row.get(0))?;
+        let highest: i64 = all.get(sql::LAST_TAKEN_IN).query_row((), |row| row.get(0))?;
         self.next_row = highest.max(self.settled.rows) + 1;
         self.known = true;
         Ok(())
@@ -370,13 +374,13 @@ impl Boxes {
         self.count += 1;
     }
 
-    fn of(&mut self, conn: &Connection, user: UserId) -> Result<&[TakenIn]> {
-        self.know(conn)?;
+    fn of(&mut self, all: &Statements<'_>, user: UserId) -> Result<&[TakenIn]> {
+        self.know(all)?;
         Ok(self.taken_in.get(&user).map_or(&[], Vec::as_slice))
     }
 
-    fn up_to(&mut self, conn: &Connection, user: UserId, upto: Mid) -> Result<&[TakenIn]> {
-        let rows = self.of(conn, user)?;
+    fn up_to(&mut self, all: &Statements<'_>, user: UserId, upto: Mid) -> Result<&[TakenIn]> {
+        let rows = self.of(all, user)?;
         Ok(&rows[..rows.partition_point(|taken_in| taken_in.mid <= upto)])
     }
 }

@@ -22,6 +22,7 @@ mod checkpoint;
 mod fault;
 mod history;
 mod open;
+mod prepared;
 mod reader;
 mod row;
 mod schema;

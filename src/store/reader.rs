@@ -4,10 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, ToSql};
+use rusqlite::{Connection, OptionalExtension, Statement, ToSql};
 
 use super::fault::storage_error;
 use super::open::{OpenError, failure, open_reader};
+use super::sql::Sql;
 use super::{row, sql};
 use crate::ident::UserId;
 use crate::service::storage::{Lookup, Stored, UserRow};
@@ -27,20 +28,24 @@ impl SqliteLookup {
     pub fn open(data_dir: &Path) -> Result<SqliteLookup, OpenError> {
         let (conn, path) = open_reader(data_dir)?;
         for statement in [sql::USER_BY_ID, sql::USER_BY_NAME] {
-            conn.prepare_cached(statement).map_err(|error| failure("reading", &path, &error))?;
+            conn.prepare_cached(statement.text).map_err(|error| failure("reading", &path, &error))?;
         }
         Ok(SqliteLookup { conn, path })
+    }
+
+    fn find(&self, statement: Sql, key: impl ToSql) -> rusqlite::Result<Option<UserRow>> {
+        find_user(&mut *self.conn.prepare_cached(statement.text)?, key)
     }
 }
 
 impl Lookup for SqliteLookup {
     fn user(&mut self, id: UserId) -> Stored<Option<UserRow>> {
-        find_user(&self.conn, sql::USER_BY_ID, id.0)
+        self.find(sql::USER_BY_ID, id.0)
             .map_err(|error| storage_error("finding a user by number", &self.path, &error))
     }
 
     fn user_named(&mut self, name: &str) -> Stored<Option<UserRow>> {
-        find_user(&self.conn, sql::USER_BY_NAME, name)
+        self.find(sql::USER_BY_NAME, name)
             .map_err(|error| storage_error("finding a user by name", &self.path, &error))
     }
 }
@@ -57,10 +62,6 @@ pub fn online_users(data_dir: &Path) -> Result<u64, OpenError> {
 }
 
 /// The user whom a statement of [`sql`] finds by its one parameter.
-pub(super) fn find_user(
-    conn: &Connection,
-    statement: &str,
-    key: impl ToSql,
-) -> rusqlite::Result<Option<UserRow>> {
-    conn.prepare_cached(statement)?.query_row((key,), row::user).optional()
+pub(super) fn find_user(statement: &mut Statement<'_>, key: impl ToSql) -> rusqlite::Result<Option<UserRow>> {
+    statement.query_row((key,), row::user).optional()
 }

@@ -1,11 +1,21 @@
 //! Every statement of the running server. All are prepared when a store opens: a table that is not as it should
 //! be shows at the start, and no batch pays for preparing.
 
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sql {
+    /// Its place in [`ALL`].
+    pub(super) place: usize,
+    pub(super) text: &'static str,
+}
+
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident $sql:literal;)*) => {
-        $($(#[$doc])* pub(super) const $name: &str = $sql;)*
-        /// All of the above.
-        pub(super) const ALL: &[&str] = &[$($name,)*];
+        #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "they count the constants of these names")]
+        enum Place { $($name,)* }
+        $($(#[$doc])* pub(super) const $name: Sql = Sql { place: Place::$name as usize, text: $sql };)*
+        /// All of the above, by place.
+        pub(super) const ALL: &[Sql] = &[$($name,)*];
     };
 }
 

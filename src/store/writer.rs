@@ -11,7 +11,9 @@ use super::acceptances::{self, Acceptances};
 use super::boxes::Boxes;
 use super::fault::storage_error;
 use super::open::{Durability, OpenError, Opened, open_store};
+use super::prepared::{Prepared, Statements};
 use super::reader::find_user;
+use super::sql::Sql;
 use super::{row, sql};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::service::bans::{Ban, Banned};
@@ -32,7 +34,7 @@ pub const EXPIRE_ACCEPTED_BATCH: u64 = 1_000;
 /// The store on SQLite.
 #[derive(Debug)]
 pub struct SqliteStore {
-    conn: Connection,
+    prepared: Prepared,
     path: PathBuf,
     transaction: Transaction,
     boxes: Boxes,
@@ -62,16 +64,13 @@ impl SqliteStore {
         open_store(data_dir, durability, now_ms)
     }
 
-    /// Prepares every statement once; they stay prepared.
+    /// Prepares every statement once.
     pub(super) fn new(conn: Connection, path: PathBuf) -> rusqlite::Result<SqliteStore> {
         // Hands a list of rows to one statement.
         rusqlite::vtab::array::load_module(&conn)?;
-        conn.set_prepared_statement_cache_capacity(sql::ALL.len());
-        for statement in sql::ALL {
-            conn.prepare_cached(statement)?;
-        }
+        let prepared = Prepared::of(conn)?;
         let (boxes, acceptances) = (Boxes::new(), Acceptances::default());
-        Ok(SqliteStore { conn, path, transaction: Transaction::None, boxes, acceptances })
+        Ok(SqliteStore { prepared, path, transaction: Transaction::None, boxes, acceptances })
     }
 
     /// The chats with `seq` that were accepted after `since_ms`, oldest first, each with its age in milliseconds at
@@ -81,22 +80,26 @@ impl SqliteStore {
         since_ms: i64,
         now_ms: i64,
     ) -> rusqlite::Result<Vec<(Acceptance, u64)>> {
-        let mut statement = self.conn.prepare_cached(sql::ACCEPTED)?;
-        let mut rows = statement.query((since_ms,))?;
-        let mut accepted = Vec::new();
-        while let Some(row) = rows.next()? {
-            // The clock may have been set back since.
-            let age_ms = (now_ms - row.get::<_, i64>(0)?).max(0) as u64;
-            accepted.extend(acceptances::read(&row::bytes(row, 1)?).map(|chat| (chat, age_ms)));
-        }
-        Ok(accepted)
+        self.prepared.with(|all| {
+            let mut statement = all.get(sql::ACCEPTED);
+            let mut rows = statement.query((since_ms,))?;
+            let mut accepted = Vec::new();
+            while let Some(row) = rows.next()? {
+                // The clock may have been set back since.
+                let age_ms = (now_ms - row.get::<_, i64>(0)?).max(0) as u64;
+                accepted.extend(acceptances::read(&row::bytes(row, 1)?).map(|chat| (chat, age_ms)));
+            }
+            Ok(accepted)
+        })
     }
 
     /// The bans that are not over at `now_ms`. Rows that ban nobody, as others may have written them, are left out.
     pub(super) fn bans(&mut self, now_ms: i64) -> rusqlite::Result<Vec<Ban>> {
-        let mut statement = self.conn.prepare_cached(sql::BANS)?;
-        let rows = statement.query_map((now_ms,), row::ban)?;
-        rows.filter_map(Result::transpose).collect()
+        self.prepared.with(|all| {
+            let mut statement = all.get(sql::BANS);
+            let rows = statement.query_map((now_ms,), row::ban)?;
+            rows.filter_map(Result::transpose).collect()
+        })
     }
 
     /// Closes the store: an open transaction is undone, and the log moves into the database file, as far as
@@ -106,27 +109,31 @@ impl SqliteStore {
     /// When the log could not be moved.
     pub fn close(mut self) -> Stored<()> {
         self.rollback();
-        self.conn
+        self.conn()
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
             .map_err(|error| storage_error("the last checkpoint", &self.path, &error))
+    }
+
+    fn conn(&self) -> &Connection {
+        self.prepared.borrow_owner()
     }
 
     /// Runs a read, or the inside of a write. A failure voids the transaction, if there is one.
     fn run<T>(
         &mut self,
         doing: &'static str,
-        operation: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        operation: impl FnOnce(&Statements<'_>) -> rusqlite::Result<T>,
     ) -> Stored<T> {
-        self.in_boxes(doing, |_, conn| operation(conn))
+        self.in_boxes(doing, |_, all| operation(all))
     }
 
     /// The same, for what concerns the boxes.
     fn in_boxes<T>(
         &mut self,
         doing: &'static str,
-        operation: impl FnOnce(&mut Boxes, &Connection) -> rusqlite::Result<T>,
+        operation: impl FnOnce(&mut Boxes, &Statements<'_>) -> rusqlite::Result<T>,
     ) -> Stored<T> {
-        let result = operation(&mut self.boxes, &self.conn);
+        let result = self.prepared.with(|all| operation(&mut self.boxes, all));
         self.note(doing, result)
     }
 
@@ -134,7 +141,7 @@ impl SqliteStore {
     fn write_acceptances(&mut self) -> Stored<()> {
         let doing = "noting accepted chats";
         self.expect_open(doing)?;
-        let written = self.acceptances.write(&self.conn);
+        let written = self.prepared.with(|all| self.acceptances.write(all));
         self.note(doing, written)
     }
 
@@ -151,20 +158,20 @@ impl SqliteStore {
     }
 
     /// Runs one statement that writes; answers how many rows it changed.
-    fn write(&mut self, doing: &'static str, statement: &str, params: impl Params) -> Stored<usize> {
+    fn write(&mut self, doing: &'static str, statement: Sql, params: impl Params) -> Stored<usize> {
         self.expect_open(doing)?;
-        self.run(doing, |conn| conn.prepare_cached(statement)?.execute(params))
+        self.run(doing, |all| all.get(statement).execute(params))
     }
 
     /// Reads all rows of one statement.
     fn read_all<T>(
         &mut self,
         doing: &'static str,
-        statement: &str,
+        statement: Sql,
         params: impl Params,
         read: fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Stored<Vec<T>> {
-        self.run(doing, |conn| conn.prepare_cached(statement)?.query_map(params, read)?.collect())
+        self.run(doing, |all| all.get(statement).query_map(params, read)?.collect())
     }
 
     fn expect_open(&self, doing: &'static str) -> Stored<()> {
@@ -180,11 +187,11 @@ impl SqliteStore {
 
 impl Lookup for SqliteStore {
     fn user(&mut self, id: UserId) -> Stored<Option<UserRow>> {
-        self.run("finding a user by number", |conn| find_user(conn, sql::USER_BY_ID, id.0))
+        self.run("finding a user by number", |all| find_user(&mut all.get(sql::USER_BY_ID), id.0))
     }
 
     fn user_named(&mut self, name: &str) -> Stored<Option<UserRow>> {
-        self.run("finding a user by name", |conn| find_user(conn, sql::USER_BY_NAME, name))
+        self.run("finding a user by name", |all| find_user(&mut all.get(sql::USER_BY_NAME), name))
     }
 }
 
@@ -198,7 +205,7 @@ impl Storage for SqliteStore {
             return Err(StorageError { text, refused: false });
         }
         // IMMEDIATE waits for another writer here, where nothing is lost yet, and never in the middle.
-        self.run("beginning a transaction", |conn| conn.prepare_cached(sql::BEGIN)?.execute(()))?;
+        self.run("beginning a transaction", |all| all.get(sql::BEGIN).execute(()))?;
         self.transaction = Transaction::Open;
         Ok(())
     }
@@ -206,7 +213,7 @@ impl Storage for SqliteStore {
     fn commit(&mut self) -> Stored<()> {
         self.expect_open("committing")?;
         self.write_acceptances()?;
-        self.run("committing", |conn| conn.prepare_cached(sql::COMMIT)?.execute(()))?;
+        self.run("committing", |all| all.get(sql::COMMIT).execute(()))?;
         self.transaction = Transaction::None;
         Ok(())
     }
@@ -216,10 +223,10 @@ impl Storage for SqliteStore {
         self.boxes.forget();
         self.acceptances.forget();
         // SQLite may have ended it already.
-        if self.conn.is_autocommit() {
+        if self.conn().is_autocommit() {
             return;
         }
-        let undone = self.conn.prepare_cached(sql::ROLLBACK).and_then(|mut rollback| rollback.execute(()));
+        let undone = self.prepared.with(|all| all.get(sql::ROLLBACK).execute(()));
         if let Err(error) = undone {
             tracing::error!(error = %storage_error("rolling back", &self.path, &error), "store");
         }
@@ -227,7 +234,7 @@ impl Storage for SqliteStore {
 
     fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Option<UserId>> {
         let added = self.write("adding a user", sql::ADD_USER, (name, password))?;
-        Ok((added > 0).then(|| UserId(self.conn.last_insert_rowid())))
+        Ok((added > 0).then(|| UserId(self.conn().last_insert_rowid())))
     }
 
     fn renew_password(&mut self, user: UserId, old: &str, new: &str) -> Stored<()> {
@@ -268,7 +275,7 @@ impl Storage for SqliteStore {
             row.since_ms,
         );
         self.write("recording a departure", sql::ADD_DEPARTURE, columns)?;
-        Ok(DepartureId(self.conn.last_insert_rowid()))
+        Ok(DepartureId(self.conn().last_insert_rowid()))
     }
 
     fn complete_departure(&mut self, id: DepartureId, completion: &Completion) -> Stored<()> {
@@ -316,8 +323,8 @@ impl Storage for SqliteStore {
     }
 
     fn token(&mut self, hash: &TokenHash) -> Stored<Option<TokenRow>> {
-        self.run("finding a token", |conn| {
-            let found = conn.prepare_cached(sql::TOKEN)?.query_row((&hash.0[..],), row::token).optional()?;
+        self.run("finding a token", |all| {
+            let found = all.get(sql::TOKEN).query_row((&hash.0[..],), row::token).optional()?;
             Ok(found.flatten())
         })
     }
@@ -356,15 +363,13 @@ impl Storage for SqliteStore {
     fn add_group(&mut self, creator: UserId, name: &str, desc: &str) -> Stored<GroupId> {
         let doing = "adding a group";
         self.write(doing, sql::ADD_GROUP, (name, desc))?;
-        let group = GroupId(self.conn.last_insert_rowid());
+        let group = GroupId(self.conn().last_insert_rowid());
         self.write(doing, sql::ADD_MEMBER, (group.0, creator.0, "creator"))?;
         Ok(group)
     }
 
     fn group(&mut self, id: GroupId) -> Stored<Option<GroupRow>> {
-        self.run("reading a group", |conn| {
-            conn.prepare_cached(sql::GROUP)?.query_row((id.0,), group_row).optional()
-        })
+        self.run("reading a group", |all| all.get(sql::GROUP).query_row((id.0,), group_row).optional())
     }
 
     fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<()> {
@@ -384,40 +389,40 @@ impl Storage for SqliteStore {
     fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()> {
         let doing = "keeping a message";
         self.expect_open(doing)?;
-        self.in_boxes(doing, |boxes, conn| boxes.keep(conn, user, mid, at_ms, body, sent))
+        self.in_boxes(doing, |boxes, all| boxes.keep(all, user, mid, at_ms, body, sent))
     }
 
     fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()> {
         let doing = "marking messages as sent";
         self.expect_open(doing)?;
-        self.in_boxes(doing, |boxes, conn| boxes.mark_sent(conn, user, upto))
+        self.in_boxes(doing, |boxes, all| boxes.mark_sent(all, user, upto))
     }
 
     fn box_usage(&mut self, user: UserId) -> Stored<BoxUsage> {
-        self.in_boxes("measuring a box", |boxes, conn| boxes.usage(conn, user))
+        self.in_boxes("measuring a box", |boxes, all| boxes.usage(all, user))
     }
 
     fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>> {
         let max_count = max_count.max(1);
-        self.in_boxes("reading a box", |boxes, conn| boxes.kept(conn, user, after, max_count, max_bytes))
+        self.in_boxes("reading a box", |boxes, all| boxes.kept(all, user, after, max_count, max_bytes))
     }
 
     fn drop_kept(&mut self, user: UserId, upto: Mid) -> Stored<BoxUsage> {
         let doing = "dropping messages";
         self.expect_open(doing)?;
-        self.in_boxes(doing, |boxes, conn| boxes.drop_kept(conn, user, upto))
+        self.in_boxes(doing, |boxes, all| boxes.drop_kept(all, user, upto))
     }
 
     fn expire_kept(&mut self, before_ms: i64, from: Option<UserId>, max: u64) -> Stored<ExpiredKept> {
         let doing = "expiring messages";
         self.expect_open(doing)?;
-        self.in_boxes(doing, |boxes, conn| boxes.expire(conn, before_ms, from, max, EXPIRE_BATCH))
+        self.in_boxes(doing, |boxes, all| boxes.expire(all, before_ms, from, max, EXPIRE_BATCH))
     }
 
     fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()> {
         let doing = "noting an accepted chat";
         self.expect_open(doing)?;
-        let added = self.acceptances.add(&self.conn, acceptance, at_ms);
+        let added = self.prepared.with(|all| self.acceptances.add(all, acceptance, at_ms));
         self.note(doing, added)
     }
 
@@ -444,7 +449,7 @@ mod tests {
     }
 
     fn pragma(store: &SqliteStore, name: &str) -> i64 {
-        store.conn.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+        store.conn().pragma_query_value(None, name, |row| row.get(0)).unwrap()
     }
 
     fn keep_until_full(store: &mut SqliteStore) -> StorageError {
@@ -488,8 +493,8 @@ mod tests {
         }
         store.commit().unwrap();
         for statement in sql::ALL {
-            let again = store.conn.prepare_cached(statement).unwrap().get_status(StatementStatus::RePrepare);
-            assert_eq!(again, 0, "{statement}");
+            let again = store.prepared.with(|all| all.get(*statement).get_status(StatementStatus::RePrepare));
+            assert_eq!(again, 0, "{}", statement.text);
         }
     }
 
@@ -497,7 +502,7 @@ mod tests {
     fn a_full_disk_voids_the_transaction_and_room_makes_the_store_work_again() {
         let (_dir, mut store) = opened();
         let limit = pragma(&store, "page_count") + 20;
-        store.conn.pragma_update(None, "max_page_count", limit).unwrap();
+        store.conn().pragma_update(None, "max_page_count", limit).unwrap();
 
         store.begin().unwrap();
         let error = keep_until_full(&mut store).to_string();
@@ -510,7 +515,7 @@ mod tests {
         store.rollback();
         assert_eq!(store.box_usage(UserId(1)).unwrap(), BoxUsage::default());
 
-        store.conn.pragma_update(None, "max_page_count", limit + 1_000).unwrap();
+        store.conn().pragma_update(None, "max_page_count", limit + 1_000).unwrap();
         store.begin().unwrap();
         store.keep(UserId(1), Mid(1), 0, b"{}", false).unwrap();
         store.commit().unwrap();
@@ -520,7 +525,7 @@ mod tests {
     #[test]
     fn finding_the_next_box_is_one_seek() {
         let (_dir, store) = opened();
-        let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {}", sql::NEXT_BOX)).unwrap();
+        let mut plan = store.conn().prepare(&format!("EXPLAIN QUERY PLAN {}", sql::NEXT_BOX.text)).unwrap();
         let steps = plan.query_map((1, 9), |row| row.get::<_, String>(3)).unwrap();
         let steps: Vec<_> = steps.map(Result::unwrap).collect();
         assert_eq!(steps, ["SEARCH box USING PRIMARY KEY (user>?)"]);
@@ -531,7 +536,7 @@ mod tests {
         let (_dir, mut store) = opened();
         // A deferred foreign key is the one way to have COMMIT itself fail and the transaction stay open.
         store
-            .conn
+            .conn()
             .execute_batch(
                 "PRAGMA foreign_keys = ON;
                 CREATE TEMP TABLE parent (x PRIMARY KEY);
@@ -540,12 +545,12 @@ mod tests {
             .unwrap();
         store.begin().unwrap();
         let user = store.add_user("alice", None).unwrap().unwrap();
-        store.conn.execute("INSERT INTO child VALUES (1)", ()).unwrap();
+        store.conn().execute("INSERT INTO child VALUES (1)", ()).unwrap();
         let error = store.commit().unwrap_err().to_string();
         assert!(error.contains("committing"), "{error}");
-        assert!(!store.conn.is_autocommit(), "the test needs a transaction that is still open");
+        assert!(!store.conn().is_autocommit(), "the test needs a transaction that is still open");
         store.rollback();
-        assert!(store.conn.is_autocommit());
+        assert!(store.conn().is_autocommit());
         assert_eq!(store.user(user).unwrap(), None);
 
         store.begin().unwrap();

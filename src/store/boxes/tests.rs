@@ -81,8 +81,8 @@ fn seen(conn: &Connection) -> Model {
     model
 }
 
-fn hold_the_same(boxes: &mut Boxes, conn: &Connection, model: &Model) {
-    assert_eq!(&seen(conn), model);
+fn hold_the_same(boxes: &mut Boxes, all: &Statements<'_>, model: &Model) {
+    assert_eq!(&seen(all.conn()), model);
     for user in 1..=USERS {
         let expected: Vec<Kept> = model
             .range((user, i64::MIN)..=(user, i64::MAX))
@@ -90,12 +90,12 @@ fn hold_the_same(boxes: &mut Boxes, conn: &Connection, model: &Model) {
             .collect();
         let bytes = expected.iter().map(|kept| kept.body.len() as u64).sum();
         let usage = BoxUsage { count: expected.len() as u64, bytes };
-        assert_eq!(boxes.usage(conn, UserId(user)).unwrap(), usage);
+        assert_eq!(boxes.usage(all, UserId(user)).unwrap(), usage);
         // In pieces, each as long as the limits let it be.
         for (max_count, max_bytes) in [(1_000, 1_000_000), (3, 1_000_000), (1_000, 600)] {
             let (mut pieces, mut after) = (Vec::new(), Mid(0));
             loop {
-                let piece = boxes.kept(conn, UserId(user), after, max_count, max_bytes).unwrap();
+                let piece = boxes.kept(all, UserId(user), after, max_count, max_bytes).unwrap();
                 let Some(last) = piece.last() else { break };
                 assert!(piece.len() <= max_count);
                 assert!(
@@ -115,6 +115,7 @@ proptest! {
     #[test]
     fn wherever_messages_lie_a_box_holds_what_was_put_into_it(steps in steps()) {
         let (_dir, conn) = database();
+        let all = Statements::prepare(&conn).unwrap();
         conn.execute_batch("BEGIN").unwrap();
         let mut boxes = Boxes::with_pace(SLOW);
         let (mut model, mut committed) = (Model::new(), Model::new());
@@ -124,21 +125,21 @@ proptest! {
                 Step::Keep { user, mid, long, sent } => {
                     let mut body = format!("{number} for {user}").into_bytes();
                     body.resize(if long { INTAKE_BODY_BYTES + 1 } else { body.len() }, b' ');
-                    boxes.keep(&conn, UserId(user), Mid(mid), 100, &body, sent).unwrap();
+                    boxes.keep(&all, UserId(user), Mid(mid), 100, &body, sent).unwrap();
                     model.insert((user, mid), (body, sent));
                 }
                 Step::MarkSent { user, upto } => {
-                    boxes.mark_sent(&conn, UserId(user), Mid(upto)).unwrap();
+                    boxes.mark_sent(&all, UserId(user), Mid(upto)).unwrap();
                     model.range_mut((user, 0)..=(user, upto)).for_each(|(_, message)| message.1 = true);
                 }
                 Step::Drop { user, upto } => {
                     let before = model.len();
                     model.retain(|(of, mid), _| *of != user || *mid > upto);
-                    let dropped = boxes.drop_kept(&conn, UserId(user), Mid(upto)).unwrap();
+                    let dropped = boxes.drop_kept(&all, UserId(user), Mid(upto)).unwrap();
                     prop_assert_eq!(dropped.count as usize, before - model.len());
                 }
                 Step::Expire => {
-                    let expired = boxes.expire(&conn, 100, None, 1_000, 1_000).unwrap();
+                    let expired = boxes.expire(&all, 100, None, 1_000, 1_000).unwrap();
                     prop_assert_eq!(expired, ExpiredKept::default(), "none is older");
                 }
                 Step::Commit => {
@@ -156,7 +157,7 @@ proptest! {
                     model.clone_from(&committed);
                 }
             }
-            hold_the_same(&mut boxes, &conn, &model);
+            hold_the_same(&mut boxes, &all, &model);
         }
     }
 }
@@ -164,18 +165,19 @@ proptest! {
 #[test]
 fn a_new_message_never_gets_the_number_of_one_that_has_moved_on() {
     let (_dir, conn) = database();
+    let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::with_pace(Pace { generation: 3, stride: 3, moves: 1 });
     // The third begins a generation of all three, and the first user's has moved on.
     for user in 1..=3 {
-        boxes.keep(&conn, UserId(user), Mid(1), 0, b"first", false).unwrap();
+        boxes.keep(&all, UserId(user), Mid(1), 0, b"first", false).unwrap();
     }
     assert_eq!(boxes.settled, Settled { rows: 3, users: 1 });
     // The highest number is free now, and a new start does not know it.
-    boxes.drop_kept(&conn, UserId(3), Mid(1)).unwrap();
+    boxes.drop_kept(&all, UserId(3), Mid(1)).unwrap();
     boxes.forget();
-    boxes.keep(&conn, UserId(1), Mid(2), 0, b"second", false).unwrap();
+    boxes.keep(&all, UserId(1), Mid(2), 0, b"second", false).unwrap();
     boxes.forget();
-    let kept = boxes.kept(&conn, UserId(1), Mid(0), 10, 1_000).unwrap();
+    let kept = boxes.kept(&all, UserId(1), Mid(0), 10, 1_000).unwrap();
     assert_eq!(kept.iter().map(|kept| kept.mid).collect::<Vec<_>>(), [Mid(1), Mid(2)]);
 }
 
@@ -185,18 +187,19 @@ fn messages_for_many_users_share_pages_until_they_move_on() {
     // Each in a page of its own would be a thousand.
     const PAGES_MOST: i64 = 60;
     let (_dir, conn) = database();
+    let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::new();
     let body = [b'x'; 100];
     // All have a page in `box`, as after weeks.
     conn.execute_batch("BEGIN").unwrap();
     for user in 1..=MESSAGES {
         for mid in 1..=40 {
-            conn.execute(sql::KEEP, (user, mid, 0, &body, false)).unwrap();
+            conn.execute(sql::KEEP.text, (user, mid, 0, &body, false)).unwrap();
         }
     }
     conn.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE); BEGIN").unwrap();
     for user in 1..=MESSAGES {
-        boxes.keep(&conn, UserId(user), Mid(41), 0, &body, false).unwrap();
+        boxes.keep(&all, UserId(user), Mid(41), 0, &body, false).unwrap();
     }
     conn.execute_batch("COMMIT").unwrap();
     let pages: i64 = conn.query_row("PRAGMA wal_checkpoint(NOOP)", (), |row| row.get(1)).unwrap();
@@ -207,10 +210,11 @@ fn messages_for_many_users_share_pages_until_they_move_on() {
 fn a_flood_moves_on_as_fast_as_it_comes() {
     const SMALL: Pace = Pace { generation: 128, ..PACE };
     let (_dir, conn) = database();
+    let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::with_pace(SMALL);
     conn.execute_batch("BEGIN").unwrap();
     for mid in 1..=5_000 {
-        boxes.keep(&conn, UserId(mid % 37), Mid(mid), 0, b"{}", false).unwrap();
+        boxes.keep(&all, UserId(mid % 37), Mid(mid), 0, b"{}", false).unwrap();
         let rows = rows_in(&conn, "intake");
         assert!(rows <= 3 * SMALL.generation as i64, "{rows} rows after {mid} messages");
     }
@@ -220,16 +224,17 @@ fn a_flood_moves_on_as_fast_as_it_comes() {
 #[test]
 fn boxes_expire_while_a_flood_goes_on() {
     let (_dir, conn) = database();
+    let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::new();
     conn.execute_batch("BEGIN").unwrap();
-    boxes.keep(&conn, UserId(1), Mid(1), 10, b"old", false).unwrap();
+    boxes.keep(&all, UserId(1), Mid(1), 10, b"old", false).unwrap();
     let (mut removed, mut next) = (0, None);
     for call in 0..20 {
         for mid in 1..=2 * EXPIRE_MOVES as i64 {
             let (mid, user) = (Mid(call * 10_000 + mid), UserId(2 + mid % 50));
-            boxes.keep(&conn, user, mid, 100, b"{}", false).unwrap();
+            boxes.keep(&all, user, mid, 100, b"{}", false).unwrap();
         }
-        let expired = boxes.expire(&conn, 20, next, 100, 1_000).unwrap();
+        let expired = boxes.expire(&all, 20, next, 100, 1_000).unwrap();
         removed += expired.messages;
         next = expired.next;
         if next.is_none() {
@@ -244,10 +249,11 @@ fn boxes_expire_while_a_flood_goes_on() {
 fn a_generation_of_which_all_was_confirmed_ends_and_so_does_one_with_a_wide_gap() {
     const STEADY: Pace = Pace { generation: 4, stride: 1, moves: 3 };
     let (_dir, conn) = database();
+    let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::with_pace(STEADY);
     let keep_on = |boxes: &mut Boxes, mids: std::ops::Range<i64>| {
         for mid in mids {
-            boxes.keep(&conn, UserId(mid % 5), Mid(mid), 0, b"{}", false).unwrap();
+            boxes.keep(&all, UserId(mid % 5), Mid(mid), 0, b"{}", false).unwrap();
         }
         rows_in(&conn, "intake")
     };
@@ -259,7 +265,7 @@ fn a_generation_of_which_all_was_confirmed_ends_and_so_does_one_with_a_wide_gap(
             keep_on(&mut boxes, mid + 4..mid + 5);
             let spared = if old == 100 { 100 } else { i64::MAX };
             (0..5).filter(|user| *user != spared % 5).for_each(|user| {
-                boxes.drop_kept(&conn, UserId(user), Mid(mid + 4)).unwrap();
+                boxes.drop_kept(&all, UserId(user), Mid(mid + 4)).unwrap();
             });
         }
         let rows = keep_on(&mut boxes, old + 70..old + 90);
@@ -270,12 +276,13 @@ fn a_generation_of_which_all_was_confirmed_ends_and_so_does_one_with_a_wide_gap(
 #[test]
 fn what_expires_may_lie_in_the_intake() {
     let (_dir, conn) = database();
+    let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::new();
-    boxes.keep(&conn, UserId(1), Mid(1), 10, b"old", false).unwrap();
-    boxes.keep(&conn, UserId(1), Mid(2), 30, b"new", false).unwrap();
-    let expired = boxes.expire(&conn, 20, None, 1_000, 1_000).unwrap();
+    boxes.keep(&all, UserId(1), Mid(1), 10, b"old", false).unwrap();
+    boxes.keep(&all, UserId(1), Mid(2), 30, b"new", false).unwrap();
+    let expired = boxes.expire(&all, 20, None, 1_000, 1_000).unwrap();
     assert_eq!(expired, ExpiredKept { messages: 1, users: vec![UserId(1)], next: None });
-    let left = boxes.kept(&conn, UserId(1), Mid(0), 10, 1_000).unwrap();
+    let left = boxes.kept(&all, UserId(1), Mid(0), 10, 1_000).unwrap();
     assert_eq!(left, [Kept { mid: Mid(2), body: b"new".to_vec(), sent: false }]);
     assert_eq!(rows_in(&conn, "intake"), 0, "all has moved on");
 }
@@ -284,14 +291,15 @@ fn what_expires_may_lie_in_the_intake() {
 fn a_flood_that_has_ended_expires_in_calls_that_follow_at_once() {
     const MESSAGES: i64 = 3 * EXPIRE_MOVES as i64 / 2;
     let (_dir, conn) = database();
+    let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::new();
     conn.execute_batch("BEGIN").unwrap();
     for mid in 1..=MESSAGES {
-        boxes.keep(&conn, UserId(mid % 7 + 1), Mid(mid), 10, b"{}", false).unwrap();
+        boxes.keep(&all, UserId(mid % 7 + 1), Mid(mid), 10, b"{}", false).unwrap();
     }
     let (mut removed, mut calls, mut next) = (0, 0, None);
     loop {
-        let expired = boxes.expire(&conn, 20, next, 10_000, 1_000).unwrap();
+        let expired = boxes.expire(&all, 20, next, 10_000, 1_000).unwrap();
         removed += expired.messages as i64;
         calls += 1;
         next = expired.next;
@@ -306,12 +314,13 @@ fn a_flood_that_has_ended_expires_in_calls_that_follow_at_once() {
 #[test]
 fn the_pages_of_a_flood_are_kept_until_it_has_moved_on_even_if_its_transaction_fails() {
     let (_dir, conn) = database();
+    let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::new();
     let cache_kib = || -conn.query_row("PRAGMA cache_size", (), |row| row.get::<_, i64>(0)).unwrap();
     open::fit_cache(&conn, false).unwrap();
     let calm_kib = cache_kib();
     let keep = |boxes: &mut Boxes, mids: std::ops::Range<i64>| {
-        mids.for_each(|mid| boxes.keep(&conn, UserId(mid % 7 + 1), Mid(mid), 10, b"{}", false).unwrap());
+        mids.for_each(|mid| boxes.keep(&all, UserId(mid % 7 + 1), Mid(mid), 10, b"{}", false).unwrap());
     };
     conn.execute_batch("BEGIN").unwrap();
     keep(&mut boxes, 1..FLOOD as i64);
@@ -323,7 +332,7 @@ fn the_pages_of_a_flood_are_kept_until_it_has_moved_on_even_if_its_transaction_f
     boxes.forget();
     let mut next = None;
     for _ in 0..20 {
-        next = boxes.expire(&conn, 0, next, 10_000, 1_000).unwrap().next;
+        next = boxes.expire(&all, 0, next, 10_000, 1_000).unwrap().next;
     }
     assert_eq!((next, rows_in(&conn, "intake")), (None, 0));
     assert_eq!(cache_kib(), calm_kib);
