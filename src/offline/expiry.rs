@@ -113,6 +113,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         for user in &expired.users {
             if let Some(person) = self.people.find(*user) {
                 person.forget_usage();
+                if let Some(unconfirmed) = &mut person.unconfirmed {
+                    unconfirmed.note_expiry();
+                }
             }
         }
         self.expiry.removing += expired.messages;

@@ -27,6 +27,8 @@ pub(crate) struct Unconfirmed {
     bytes: usize,
     /// The newest that was sent.
     pub(crate) sent: Mid,
+    /// Up to here a message that lay in the box may have expired there.
+    expired_upto: Mid,
     /// How many were confirmed.
     pub(crate) confirmed: u64,
 }
@@ -46,11 +48,20 @@ struct Confirmation {
     stored: Option<Mid>,
     /// What those held.
     usage: BoxUsage,
+    /// True exactly when some of them may have expired, so that the box has to be looked at again.
+    is_doubtful: bool,
 }
 
 impl Unconfirmed {
     pub(crate) fn new(key: EndKey) -> Self {
-        Unconfirmed { key, under_way: VecDeque::new(), bytes: 0, sent: Mid(0), confirmed: 0 }
+        Unconfirmed {
+            key,
+            under_way: VecDeque::new(),
+            bytes: 0,
+            sent: Mid(0),
+            expired_upto: Mid(0),
+            confirmed: 0,
+        }
     }
 
     /// Messages that may still be sent, and bytes of them.
@@ -91,6 +102,11 @@ impl Unconfirmed {
         self.sent = sent;
     }
 
+    /// Messages have expired in the box. They stay under way.
+    pub(crate) fn note_expiry(&mut self) {
+        self.expired_upto = self.sent;
+    }
+
     fn confirm(&mut self, upto: Mid) -> Confirmation {
         let mut confirmation = Confirmation::default();
         while let Some(flight) = self.under_way.pop_front_if(|flight| flight.mid <= upto) {
@@ -100,6 +116,7 @@ impl Unconfirmed {
                 confirmation.stored = Some(flight.mid);
                 confirmation.usage.count += 1;
                 confirmation.usage.bytes += flight.bytes as u64;
+                confirmation.is_doubtful |= flight.mid <= self.expired_upto;
             }
         }
         confirmation
@@ -187,7 +204,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         let confirmation = unconfirmed.confirm(upto);
         let room = unconfirmed.room(window).0 > 0;
-        if let Some(usage) = person.usage_mut() {
+        if confirmation.is_doubtful {
+            person.forget_usage();
+        } else if let Some(usage) = person.usage_mut() {
             usage.count = usage.count.saturating_sub(confirmation.usage.count);
             usage.bytes = usage.bytes.saturating_sub(confirmation.usage.bytes);
         }
@@ -309,7 +328,8 @@ mod tests {
         let mut unconfirmed = sent(&[3, 4, 6, 7]);
         let stored = Some(Mid(4));
         let usage = BoxUsage { count: 1, bytes: 2 };
-        assert_eq!(unconfirmed.confirm(Mid(5)), Confirmation { stored, usage });
+        let confirmation = Confirmation { stored, usage, is_doubtful: false };
+        assert_eq!(unconfirmed.confirm(Mid(5)), confirmation);
         assert_eq!(unconfirmed.confirm(Mid(5)), Confirmation::default());
         assert_eq!((unconfirmed.confirmed, unconfirmed.under_way.len(), unconfirmed.bytes), (2, 2, 4));
     }

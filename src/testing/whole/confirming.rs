@@ -5,7 +5,7 @@ use crate::channel::Reason;
 use crate::offline::drain::RETRY_US;
 use crate::protocol::line::LineFramer;
 use crate::service::people::Person;
-use crate::testing::commons::{ACK_WINDOW, BOX_MESSAGES};
+use crate::testing::commons::{ACK_WINDOW, BOX_AGE_MS, BOX_MESSAGES};
 use crate::testing::memory::Fault;
 use crate::worker::Codec;
 
@@ -418,4 +418,31 @@ fn what_could_not_be_marked_waits_and_nothing_newer_goes_before_it() {
         server.run();
         assert_eq!(said(&live(&client)), ["at last"], "{good} good commits");
     }
+}
+
+#[test]
+fn what_has_expired_on_its_way_takes_nothing_out_of_the_box_when_it_is_confirmed() {
+    let mut server = Server::new();
+    let ann = server.user("ann");
+    let (_, _, bob) = server.online("bob");
+    let (_, client, _) = server.confirming(ann);
+    bob.send(&chat_with_seq(ann, "old", 1));
+    server.run();
+    server.pass(BOX_AGE_MS / 1000 + 2 * 61);
+    assert_eq!(server.disk.texts(ann).len(), 0, "it has expired");
+    bob.send(&chat_with_seq(ann, "new", 2));
+    server.run();
+    server.expect_usage_of_the_box(ann);
+    let sent = live(&client);
+    assert_eq!(said(&sent), ["old", "new"]);
+    confirm(&client, sent[0].0);
+    server.run();
+    bob.send(&chat_with_seq(ann, "newer", 3));
+    server.run();
+    server.expect_usage_of_the_box(ann);
+    // From then on it is counted as ever.
+    confirm(&client, live(&client)[0].0);
+    server.run();
+    server.expect_usage_of_the_box(ann);
+    assert_eq!(server.disk.texts(ann).len(), 0);
 }
