@@ -209,7 +209,7 @@ enum StringEnd {
 fn string_end(request: &[u8], mut at: usize) -> StringEnd {
     loop {
         let rest = &request[at..];
-        match memchr2(b'"', b'\\', rest) {
+        match quote_or_backslash(rest) {
             None => return StringEnd::NotBefore(request.len()),
             Some(offset) if rest[offset] == b'"' => return StringEnd::Behind(at + offset + 1),
             Some(offset) if offset + 1 == rest.len() => return StringEnd::NotBefore(at + offset),
@@ -218,9 +218,37 @@ fn string_end(request: &[u8], mut at: usize) -> StringEnd {
     }
 }
 
+/// The first quote or backslash. Most strings are keys and names, for which a call of `memchr` costs more than the search.
+fn quote_or_backslash(text: &[u8]) -> Option<usize> {
+    let words = text.as_chunks::<WORD_BYTES>().0;
+    let words = &words[..words.len().min(SHORT_WORDS)];
+    for (place, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES);
+        if found != 0 {
+            return Some(place * WORD_BYTES + (found.trailing_zeros() / u8::BITS) as usize);
+        }
+    }
+    let searched = words.len() * WORD_BYTES;
+    memchr2(b'"', b'\\', &text[searched..]).map(|at| searched + at)
+}
+
+/// Sets the highest bit of each byte that is zero, and perhaps of some behind the first of them.
+fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & (ONES << (u8::BITS - 1))
+}
+
 fn is_separator(byte: u8) -> bool {
     matches!(byte, 0 | b'\n' | b'\r' | b' ' | b'\t')
 }
+
+const WORD_BYTES: usize = size_of::<u64>();
+/// Words of a string that are searched one by one; what follows is worth a call.
+const SHORT_WORDS: usize = 3;
+/// 1 in each byte.
+const ONES: u64 = u64::from_ne_bytes([1; WORD_BYTES]);
+const QUOTES: u64 = ONES * b'"' as u64;
+const BACKSLASHES: u64 = ONES * b'\\' as u64;
 
 /// True for the bytes that matter outside strings.
 const STRUCTURAL: [bool; 256] = {
@@ -247,6 +275,33 @@ mod tests {
         assert_eq!(framer.next(&input[10..], MAX), Framed::Request { start: 0, end: 3 });
         assert_eq!(framer.next(&input[13..], MAX), Framed::Request { start: 2, end: 4 });
         assert_eq!(framer.next(&input[17..], MAX), Framed::More { skip: 2 });
+    }
+
+    #[test]
+    fn the_end_of_a_string_is_found_wherever_it_is_and_whatever_is_around_it() {
+        // Neighbours of the bytes that are looked for, and those that borrow from the byte above.
+        for filler in [0, 1, b'!', b'"' + 1, b'"' ^ 0x80, b'\\' - 1, b'\\' + 1, b'\\' ^ 0x80, 0xff] {
+            for length in 0..50 {
+                let mut text = vec![filler; length + 20];
+                assert_eq!(quote_or_backslash(&text), None);
+                for found in [b'"', b'\\'] {
+                    text[length] = found;
+                    assert_eq!(
+                        quote_or_backslash(&text),
+                        Some(length),
+                        "{found} behind {length} of {filler}"
+                    );
+                    text[length + 1] = b'"';
+                    text[length + 9] = b'\\';
+                    assert_eq!(
+                        quote_or_backslash(&text),
+                        Some(length),
+                        "{found} behind {length} of {filler}"
+                    );
+                    (text[length + 1], text[length + 9]) = (filler, filler);
+                }
+            }
+        }
     }
 
     #[test]
