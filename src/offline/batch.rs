@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
 /// Effects for which a list keeps its room from batch to batch; a flood's is given back.
-const KEEP_EFFECTS: usize = 4_096;
+const KEEP_EFFECTS: usize = 1_024;
 
 // Each is copied when it is noted and when it is carried out: what is large and rare goes into boxes.
 const _: () = assert!(size_of::<Effect>() <= 192);

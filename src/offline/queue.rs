@@ -22,7 +22,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Entries for which there is room while none waits.
-const KEEP_ENTRIES: usize = 4_096;
+const KEEP_ENTRIES: usize = 1_024;
 
 /// Asks that may wait at once. Past it, clients get errno 18. Models come to the bound in a few steps.
 pub const ASKS_MAX: usize = if cfg!(loom) { 2 } else { 65_536 };

@@ -33,9 +33,9 @@ pub(super) const ENDS_MAX: usize = 64;
 /// Reads that are still done on a connection that takes no more output, for what was asked before.
 const LAST_READS: usize = 16;
 /// Letters for which a worker keeps room between turns.
-const KEEP_LETTERS: usize = 4_096;
+const KEEP_LETTERS: usize = 1_024;
 /// Entries for main for which it does.
-const KEEP_ENTRIES: usize = 4_096;
+const KEEP_ENTRIES: usize = 1_024;
 
 /// What a worker shares with the rest of the server. `S` is a client's socket as main gets it back.
 pub struct Shared<S> {
