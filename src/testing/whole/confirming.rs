@@ -422,10 +422,7 @@ fn what_could_not_be_marked_waits_and_nothing_newer_goes_before_it() {
 
 #[test]
 fn what_has_expired_on_its_way_takes_nothing_out_of_the_box_when_it_is_confirmed() {
-    let mut server = Server::new();
-    let ann = server.user("ann");
-    let (_, _, bob) = server.online("bob");
-    let (_, client, _) = server.confirming(ann);
+    let (mut server, ann, client, bob) = with_chats(0);
     bob.send(&chat_with_seq(ann, "old", 1));
     server.run();
     server.pass(BOX_AGE_MS / 1000 + 2 * 61);
