@@ -254,10 +254,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let grace = self.lingering.front().map(|(at_us, _)| until(*at_us));
         let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
+        let later = self.batch.later_until_us().map(until);
         let stop = self.stop.is_some().then_some(LOOK_US);
         let expiry = self.expiry.due_us().min(self.expire_accepted_at_us).min(self.reconciler.due_us());
         let presence = self.presence.timeout_us(self.now.mono_us);
-        [grace, retry, stop, presence, Some(until(expiry))].into_iter().flatten().min()
+        [grace, retry, later, stop, presence, Some(until(expiry))].into_iter().flatten().min()
     }
 
     /// True exactly when everything that had to be written is written.

@@ -407,7 +407,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if last {
             self.endings.remove(&key);
         }
-        self.batch.owe(Owed::Completion { key, completion, last });
+        self.batch.owe_later(Owed::Completion { key, completion, last }, self.now.mono_us);
     }
 
     /// Asks a worker to settle a session that main itself has ended, on a channel that stays.

@@ -138,7 +138,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub fn is_finished(&self) -> bool {
         let Some(stop) = &self.stop else { return false };
         let all_closed = self.around.table.taken() == 0 && self.endings.is_empty();
-        let done = stop.listening == 0 && all_closed && !self.batch.is_in_debt() && !stop.is_awaited();
+        let all_written = self.is_settled() && self.batch.later_until_us().is_none();
+        let done = stop.listening == 0 && all_closed && all_written && !stop.is_awaited();
         done || self.stop_limit_us() == Some(0)
     }
 

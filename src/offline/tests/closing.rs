@@ -1,7 +1,9 @@
 //! When a channel's fd is asked for, and when its name is free again.
 
 use crate::channel::{ChannelId, Reason, Stage};
+use crate::offline::batch::LATER_US;
 use crate::offline::drain::Policy;
+use crate::service::storage::Completion;
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::Disk;
@@ -41,8 +43,37 @@ fn a_channel_is_closed_when_its_grace_is_over_and_not_before() {
     desk.hand_back(ann.channel);
     desk.finish_all();
     assert_eq!(desk.commons.table.stage(ann.channel), Stage::Free);
-    let closed_us = desk.disk.departures().pop().and_then(|departed| departed.completion?.closed_us);
-    assert_eq!(closed_us, Some(GRACE_US as i64));
+    desk.pass_us(LATER_US);
+    assert_eq!(completion(&desk).and_then(|known| known.closed_us), Some(GRACE_US as i64));
+}
+
+/// What is known of the last session that has ended.
+fn completion(desk: &Desk) -> Option<Completion> {
+    desk.disk.departures().pop().and_then(|departed| departed.completion)
+}
+
+#[test]
+fn the_history_is_completed_with_the_next_commit_or_a_little_later_without_one() {
+    let mut desk = Desk::new();
+    let (ann, bob) = (desk.online("ann"), desk.online("bob"));
+    let commits = |desk: &Desk| desk.commons.metrics.commits.value();
+    leave(&mut desk, ann);
+    let before = commits(&desk);
+    desk.finish_all();
+    assert_eq!((commits(&desk) - before, completion(&desk)), (1, None), "no commit of its own");
+    assert_eq!(desk.drain.timeout_us(), Some(LATER_US), "main wakes for it");
+    desk.chat(bob, ann.user, "kept");
+    desk.finish_all();
+    assert_eq!(commits(&desk) - before, 2);
+    assert_eq!(completion(&desk).and_then(|known| known.offline_us), Some(0));
+
+    leave(&mut desk, bob);
+    desk.finish_all();
+    desk.pass_us(LATER_US - 1);
+    assert_eq!((commits(&desk) - before, completion(&desk)), (3, None));
+    desk.pass_us(1);
+    assert_eq!(commits(&desk) - before, 4);
+    assert_eq!(completion(&desk).and_then(|known| known.offline_us), Some(0));
 }
 
 #[test]

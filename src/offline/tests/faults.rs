@@ -2,6 +2,7 @@
 
 use crate::channel::{Reason, Stage};
 use crate::ident::{GroupId, UserId};
+use crate::offline::batch::LATER_US;
 use crate::offline::{ControlAsk, Entry, GhostFault, GhostName};
 use crate::protocol::errno::Errno;
 use crate::service::ask::Ask;
@@ -133,6 +134,7 @@ fn unsent_messages_are_kept_sooner_or_later_and_answered_only_then() {
     assert_eq!(desk.disk.texts(bob.user), ["hello"]);
     assert!(!desk.is_online(bob.user));
     assert_eq!(desk.disk.ends(bob.user), [Reason::PeerReset], "one row, however often it was tried");
+    desk.pass_us(LATER_US);
     let departed = desk.disk.departures().pop().unwrap();
     assert_eq!(departed.completion.map(|known| known.saved), Some(1));
 }

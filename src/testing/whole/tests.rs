@@ -4,6 +4,7 @@ use super::*;
 use crate::channel::{Reason, Stage};
 use crate::ident::GroupId;
 use crate::offline::Entry;
+use crate::offline::batch::LATER_US;
 use crate::testing::commons::GRACE_US;
 use crate::testing::memory::Fault;
 
@@ -171,7 +172,9 @@ fn the_fd_stays_open_for_the_grace_and_what_is_under_way_still_goes_out() {
 }
 
 /// What became of the messages of the latest session that ended: delivered, saved, lost.
-fn account(server: &Server) -> (i64, i64, i64) {
+fn account(server: &mut Server) -> (i64, i64, i64) {
+    server.bench.commons.clock.advance(LATER_US);
+    server.run();
     let account = server.disk.departures().pop().and_then(|departed| departed.completion).unwrap();
     (account.delivered, account.saved, account.lost)
 }
@@ -194,11 +197,11 @@ fn a_message_of_which_the_kernel_never_took_the_rest_is_lost_and_not_delivered()
         server.run();
         assert!(server.bench.kicker.kick(channel, Reason::Kicked));
         server.run();
-        assert_eq!(account(&server), (2, 1, 0), "the rest goes out first, if the client reads on");
+        assert_eq!(account(&mut server), (2, 1, 0), "the rest goes out first, if the client reads on");
         then(&client);
         server.pass(GRACE_US / SECOND_US + 1);
         assert!(client.is_closed());
-        assert_eq!(account(&server), (2 - lost, 1, lost), "{what}");
+        assert_eq!(account(&mut server), (2 - lost, 1, lost), "{what}");
         assert_eq!(server.bench.commons.metrics.chats_lost.value(), lost as u64);
     }
 }
@@ -222,7 +225,7 @@ fn what_a_torn_login_answer_brought_is_lost_but_for_a_client_that_confirms() {
         assert!(client.is_closed());
         let kept = server.disk.texts(ann).len();
         let expected = if confirms { ((0, 2, 0), 2) } else { ((0, 0, 2), 0) };
-        assert_eq!((account(&server), kept), expected, "confirms: {confirms}");
+        assert_eq!((account(&mut server), kept), expected, "confirms: {confirms}");
     }
 }
 
@@ -241,7 +244,7 @@ fn what_a_broken_connection_has_torn_goes_back_with_the_rest() {
     server.run();
     client.reset();
     server.run();
-    assert_eq!(account(&server), (0, 2, 0));
+    assert_eq!(account(&mut server), (0, 2, 0));
     assert_eq!(texts(&server.disk.texts(ann)), ["torn", "not begun"]);
 
     // The login answer that brings them is torn as well.
@@ -251,7 +254,7 @@ fn what_a_broken_connection_has_torn_goes_back_with_the_rest() {
     server.run();
     client.reset();
     server.run();
-    assert_eq!(account(&server), (0, 0, 0));
+    assert_eq!(account(&mut server), (0, 0, 0));
     assert_eq!(texts(&server.disk.texts(ann)), ["torn", "not begun"], "the box has kept them");
 }
 
@@ -368,6 +371,7 @@ fn whoever_is_accepted_while_the_server_begins_to_stop_is_sent_away_too() {
     server.run();
     server.run();
     assert!(late.is_closed());
+    server.pass(1);
     assert!(server.drain.is_finished());
 }
 
