@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use linger::channel::Reason;
+use linger::channel::{ChannelId, Reason};
 use linger::ident::{Epoch, GroupId, Mid, UserId};
 use linger::service::storage::{
     BoxUsage, Completion, DepartureRow, Friend, Lookup, Member, Storage, UserRow,
@@ -52,10 +52,10 @@ fn add(store: &mut SqliteStore, name: &str) -> UserId {
 fn departure(user: UserId, at_ms: i64) -> DepartureRow {
     DepartureRow {
         at_ms,
-        channel: Some(format!("{}.1", user.0)),
+        channel: Some(ChannelId { slot: user.0 as u32, generation: 1 }),
         user,
-        name: format!("user {user}"),
-        peer: Some(format!("10.0.0.{user}:5000")),
+        name: format!("user {user}").into(),
+        peer: Some(([10, 0, 0, user.0 as u8], 5000).into()),
         reason: Reason::PeerReset,
         errno: Some(104),
         since_ms: Some(at_ms - 1_000),
@@ -522,6 +522,32 @@ fn messages_expire_by_age_a_bounded_number_and_a_bounded_number_of_boxes_at_a_ti
 }
 
 #[test]
+fn a_history_from_before_its_numbers_were_ours_keeps_its_rows() {
+    let (dir, mut store) = opened();
+    let first = committed(&mut store, |s| s.add_departure(&departure(UserId(1), 1)).unwrap());
+    store.close().unwrap();
+    let old = beside(&dir);
+    let table = "SELECT sql FROM sqlite_schema WHERE name = 'departure'";
+    let sql: String = old.query_row(table, (), |row| row.get(0)).unwrap();
+    let before = sql.replace("PRIMARY KEY", "PRIMARY KEY AUTOINCREMENT").replace("\"departure\"", "new");
+    old.execute_batch(&format!(
+        "{before}; INSERT INTO new SELECT * FROM departure; DROP TABLE departure; ALTER TABLE new RENAME TO departure;
+        CREATE TABLE gone (a); CREATE VIEW theirs AS SELECT a FROM gone; DROP TABLE gone;"
+    ))
+    .unwrap();
+    old.pragma_update(None, "user_version", 6).unwrap();
+    drop(old);
+    let mut store = open(&dir);
+    let second = committed(&mut store, |s| s.add_departure(&departure(UserId(2), 1)).unwrap());
+    let rows = History::open(dir.path()).unwrap().departures(Filter::All, 9).unwrap();
+    let rows: Vec<_> = rows.iter().map(|row| (row.id, row.user, row.peer.as_deref())).collect();
+    let expected = [(second, UserId(2), Some("10.0.0.2:5000")), (first, UserId(1), Some("10.0.0.1:5000"))];
+    assert_eq!(rows, expected);
+    let sql: String = beside(&dir).query_row(table, (), |row| row.get(0)).unwrap();
+    assert!(!sql.contains("AUTOINCREMENT"), "{sql}");
+}
+
+#[test]
 fn a_departures_number_is_never_given_out_again() {
     let (_dir, mut store) = opened();
     let first = committed(&mut store, |s| s.add_departure(&departure(UserId(1), 1)).unwrap());
@@ -531,6 +557,8 @@ fn a_departures_number_is_never_given_out_again() {
         s.add_departure(&departure(UserId(2), 1)).unwrap()
     });
     assert_ne!(first, second);
+    let third = committed(&mut store, |s| s.add_departure(&departure(UserId(3), 1)).unwrap());
+    assert!(third.0 > second.0 && second.0 > first.0, "{first:?} {second:?} {third:?}");
 }
 
 fn token(user: UserId, epoch: i64, number: u64) -> TokenRow {
@@ -726,7 +754,7 @@ fn a_missing_table_shows_at_the_start() {
 fn a_renamed_user_keeps_the_history_and_a_new_owner_of_the_name_has_none() {
     let (dir, mut store) = opened();
     let alice = add(&mut store, "alice");
-    let row = DepartureRow { name: "alice".to_owned(), ..departure(alice, NOW_MS) };
+    let row = DepartureRow { name: "alice".into(), ..departure(alice, NOW_MS) };
     let id = committed(&mut store, |s| s.add_departure(&row).unwrap());
     let outsider = Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
     outsider.execute("UPDATE user SET name = 'alicia' WHERE id = ?1", (alice.0,)).unwrap();

@@ -94,9 +94,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(person) = self.people.find(user) else { return };
         let Some(session) = person.session.take_if(|s| (s.channel, s.number) == key) else { return };
         person.await_settlement(key);
-        let name = person.sender.name.to_string();
+        let name = person.sender.name.clone();
         tracing::info!(
-            channel = %channel, user = %user, name, peer = %session.peer.addr(), reason = parting.reason.word(),
+            channel = %channel, user = %user, name = name.as_str(), peer = %session.peer.addr(), reason = parting.reason.word(),
             errno = parting.errno, "offline"
         );
         self.around.registry.remove(user, channel, number);
@@ -119,10 +119,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.committing.push(key);
         let row = DepartureRow {
             at_ms,
-            channel: Some(channel.to_string()),
+            channel: Some(channel),
             user,
             name,
-            peer: Some(session.peer.addr().to_string()),
+            peer: Some(session.peer.addr()),
             reason: parting.reason,
             errno: parting.errno,
             since_ms: Some(session.since_ms),

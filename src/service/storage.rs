@@ -6,8 +6,10 @@
 use super::bans::{Ban, Banned};
 use super::ticket::Acceptance;
 use super::tokens::{PasswordMark, TokenHash, TokenRow};
-use crate::channel::Reason;
+use crate::channel::{ChannelId, Reason};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
+use ecow::EcoString;
+use std::net::SocketAddr;
 
 /// What a store answers.
 pub type Stored<T> = Result<T, StorageError>;
@@ -100,14 +102,14 @@ pub struct DepartureId(pub i64);
 pub struct DepartureRow {
     /// When it was noticed, in Unix milliseconds.
     pub at_ms: i64,
-    /// The channel's name, such as `7.3`; none after a crash.
-    pub channel: Option<String>,
+    /// Which channel; none after a crash.
+    pub channel: Option<ChannelId>,
     /// Who left.
     pub user: UserId,
     /// The user's name.
-    pub name: String,
+    pub name: EcoString,
     /// The other end's address; none after a crash.
-    pub peer: Option<String>,
+    pub peer: Option<SocketAddr>,
     /// Why.
     pub reason: Reason,
     /// The system's error number, where there was one.

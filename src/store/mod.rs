@@ -27,6 +27,7 @@ mod reader;
 mod row;
 mod schema;
 mod sql;
+mod text;
 mod writer;
 
 pub use checkpoint::Checkpointer;

@@ -10,8 +10,9 @@
 //! - No index on `departure.user`: ends are in the order of time, so each would write a page of its own there, for a
 //!   question that an administrator asks now and then.
 //!
-//! `AUTOINCREMENT` stands where a number outlives its row: history, friends and boxes name users, and main
-//! completes departures by number. Such a number is never given out again.
+//! `AUTOINCREMENT` stands where a number outlives its row: history, friends and boxes name users. Such a number is never
+//! given out again. It costs a page of its own in every commit, so `departure`, which nothing names but a running main,
+//! does without: the writer sees to it that no number comes twice in a run.
 
 /// "LNGR" in the file's header: this database is Linger's.
 pub const APPLICATION_ID: i32 = 0x4C4E_4752;
@@ -20,7 +21,8 @@ pub const APPLICATION_ID: i32 = 0x4C4E_4752;
 pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that has been released never changes.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
+pub(super) const MIGRATIONS: &[&str] =
+    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
 
 /// Bans, each of one user or one block of addresses. Databases of version 1 from before there were bans lack it, so it
 /// is created wherever it is missing.
@@ -168,4 +170,32 @@ INSERT INTO acceptance
     SELECT id, at, CAST(unhex(printf('%016x', sender)) || fingerprint AS BLOB) FROM accepted
         WHERE typeof(sender) = 'integer' AND typeof(fingerprint) = 'blob' AND length(fingerprint) = 16;
 DROP TABLE accepted;
+";
+
+/// The history without `AUTOINCREMENT`.
+const VERSION_7: &str = "
+CREATE TABLE departure_7 (
+    id         INTEGER PRIMARY KEY,
+    at         INTEGER NOT NULL,                    -- noticed, Unix milliseconds
+    channel    TEXT,                                -- NULL after a crash
+    user       INTEGER NOT NULL,
+    name       TEXT NOT NULL,
+    peer       TEXT,                                -- NULL after a crash
+    reason     TEXT NOT NULL,
+    initiator  TEXT NOT NULL,                       -- client, network, server, admin
+    errno      INTEGER,                             -- of the system
+    offline_us INTEGER,                             -- from noticed to committed
+    closed_us  INTEGER,                             -- from noticed to fd closed
+    delivered  INTEGER,                             -- these three: NULL until the account is settled
+    saved      INTEGER,
+    lost       INTEGER,
+    since      INTEGER                              -- session began, Unix milliseconds; NULL after a crash
+);
+INSERT INTO departure_7 SELECT id, at, channel, user, name, peer, reason, initiator, errno, offline_us, closed_us,
+    delivered, saved, lost, since FROM departure;
+DROP TABLE departure;
+-- Without it, somebody else's view that has lost its table would keep ours from being renamed.
+PRAGMA legacy_alter_table = ON;
+ALTER TABLE departure_7 RENAME TO departure;
+PRAGMA legacy_alter_table = OFF;
 ";

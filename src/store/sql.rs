@@ -36,6 +36,7 @@ statements! {
 
     ADD_DEPARTURE "INSERT INTO departure (at, channel, user, name, peer, reason, initiator, errno, since)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    RENUMBER_DEPARTURE "UPDATE departure SET id = ?2 WHERE id = ?1";
     COMPLETE_DEPARTURE "UPDATE departure SET offline_us = coalesce(?2, offline_us),
         closed_us = coalesce(?3, closed_us), delivered = ?4, saved = ?5, lost = ?6 WHERE id = ?1";
     /// By number instead of by a count, which would read the whole table: only others leave gaps.

@@ -14,7 +14,7 @@ use super::open::{Durability, OpenError, Opened, open_store};
 use super::prepared::{Prepared, Statements};
 use super::reader::find_user;
 use super::sql::Sql;
-use super::{row, sql};
+use super::{row, sql, text};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
@@ -39,6 +39,8 @@ pub struct SqliteStore {
     transaction: Transaction,
     boxes: Boxes,
     acceptances: Acceptances,
+    /// The highest number that a departure was given since the start.
+    last_departure: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +72,8 @@ impl SqliteStore {
         rusqlite::vtab::array::load_module(&conn)?;
         let prepared = Prepared::of(conn)?;
         let (boxes, acceptances) = (Boxes::new(), Acceptances::default());
-        Ok(SqliteStore { prepared, path, transaction: Transaction::None, boxes, acceptances })
+        let transaction = Transaction::None;
+        Ok(SqliteStore { prepared, path, transaction, boxes, acceptances, last_departure: 0 })
     }
 
     /// The chats with `seq` that were accepted after `since_ms`, oldest first, each with its age in milliseconds at
@@ -263,19 +266,28 @@ impl Storage for SqliteStore {
     }
 
     fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId> {
+        let (channel, peer) = (row.channel.map(text::channel), row.peer.map(text::peer));
         let columns = (
             row.at_ms,
-            row.channel.as_deref(),
+            channel.as_deref(),
             row.user.0,
             row.name.as_str(),
-            row.peer.as_deref(),
+            peer.as_deref(),
             row.reason.word(),
             row.reason.initiator().word(),
             row.errno,
             row.since_ms,
         );
         self.write("recording a departure", sql::ADD_DEPARTURE, columns)?;
-        Ok(DepartureId(self.conn().last_insert_rowid()))
+        let mut id = self.conn().last_insert_rowid();
+        if id <= self.last_departure {
+            // What had that number is gone, but main may still complete it.
+            let free = self.last_departure.saturating_add(1);
+            self.write("renumbering a departure", sql::RENUMBER_DEPARTURE, (id, free))?;
+            id = free;
+        }
+        self.last_departure = id;
+        Ok(DepartureId(id))
     }
 
     fn complete_departure(&mut self, id: DepartureId, completion: &Completion) -> Stored<()> {

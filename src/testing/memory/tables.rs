@@ -90,7 +90,7 @@ impl Tables {
                 at_ms: now_ms,
                 channel: None,
                 user: id,
-                name,
+                name: name.into(),
                 peer: None,
                 reason: Reason::ServerCrash,
                 errno: None,

@@ -2,7 +2,7 @@
 
 use super::tables::Departed;
 use super::*;
-use crate::channel::Reason;
+use crate::channel::{ChannelId, Reason};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::service::storage::{Completion, DepartureId, DepartureRow, Lookup, Storage, Stored};
 use crate::service::ticket::Acceptance;
@@ -38,10 +38,10 @@ macro_rules! note {
 fn row(user: UserId, at_ms: i64) -> DepartureRow {
     DepartureRow {
         at_ms,
-        channel: Some("7.3".into()),
+        channel: Some(ChannelId { slot: 7, generation: 3 }),
         user,
         name: "ann".into(),
-        peer: Some("127.0.0.1:1".into()),
+        peer: Some(([127, 0, 0, 1], 1).into()),
         reason: Reason::Kicked,
         errno: Some(104),
         since_ms: Some(at_ms - 5),
@@ -255,7 +255,8 @@ fn both_stores_tell_the_same_history_and_recover_from_a_crash_alike() {
             let known =
                 (offline_us, closed_us, c.map(|c| c.delivered), c.map(|c| c.saved), c.map(|c| c.lost));
             let (reason, errno) = (d.reason.word().to_owned(), d.errno.map(i64::from));
-            (d.at_ms, d.channel, d.user, d.name, d.peer, reason, errno, d.since_ms, known)
+            let (channel, peer) = (d.channel.map(|id| id.to_string()), d.peer.map(|addr| addr.to_string()));
+            (d.at_ms, channel, d.user, d.name.to_string(), peer, reason, errno, d.since_ms, known)
         })
         .collect();
     assert_eq!(real, made_up);

@@ -226,5 +226,5 @@ impl World {
 }
 
 fn text(row: &DepartureRow) -> String {
-    row.channel.clone().unwrap_or_else(|| "a session".into())
+    row.channel.map_or_else(|| "a session".into(), |channel| channel.to_string())
 }

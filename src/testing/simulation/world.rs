@@ -64,7 +64,7 @@ pub(super) struct World {
     main_rested_us: u64,
     pub(super) jobs: Vec<Job>,
     /// Names that this run of the server has given out, and whose they were.
-    pub(super) names: BTreeMap<String, usize>,
+    pub(super) names: BTreeMap<ChannelId, usize>,
     accepted: u64,
     pub(super) last_row: i64,
     /// The simulated time before this run of the server.
@@ -247,7 +247,7 @@ impl World {
         match self.server.bench.try_accept(&peer, worker, Codec::Json(Framer::default()), ends) {
             Ok((channel, _)) => {
                 self.tell(|| format!("worker {worker} accepts #{number} as {channel}"));
-                let known = self.names.insert(channel.to_string(), number);
+                let known = self.names.insert(channel, number);
                 assert!(known.is_none(), "{channel} is a name that was given before");
                 self.lines[number].channel = Some(channel);
                 self.accepted += 1;
@@ -499,7 +499,7 @@ impl World {
         let Some(channel) = self.somebody_present() else { return };
         self.note_kick(channel);
         if self.server.bench.kicker.kick(channel, crate::channel::Reason::Kicked)
-            && let Some(number) = self.names.get(&channel.to_string())
+            && let Some(number) = self.names.get(&channel)
         {
             self.lines[*number].kicked_us =
                 Some(self.before_us + self.server.bench.commons.clock.now().mono_us);
@@ -508,7 +508,7 @@ impl World {
 
     fn note_kick(&mut self, channel: ChannelId) {
         self.tell(|| format!("{channel} is kicked"));
-        if let Some(number) = self.names.get(&channel.to_string()) {
+        if let Some(number) = self.names.get(&channel) {
             self.lines[*number].deeds.insert(Deed::Kicked);
         }
     }
