@@ -18,6 +18,8 @@ mod transaction;
 pub(crate) use disk::{Disk, text};
 #[cfg(test)]
 pub(crate) use disk::{Fault, Standing};
+#[cfg(test)]
+pub(crate) use tables::Departed;
 pub(crate) use transaction::MemoryStore;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::tables::{Departed, Tables, Tally};
 use super::transaction::{MemoryLookup, MemoryStore};
 use crate::channel::Reason;
 use crate::ident::UserId;
-use crate::service::storage::{DepartureRow, UserRow};
+use crate::service::storage::UserRow;
 use crate::service::ticket::Acceptance;
 use crate::sync::{Arc, Lock};
 use std::collections::BTreeMap;
@@ -120,10 +120,10 @@ impl Disk {
     }
 
     /// The rows of the history above that number, with their numbers, as committed.
-    pub(crate) fn departures_above(&self, number: i64) -> Vec<(i64, DepartureRow)> {
+    pub(crate) fn departures_above(&self, number: i64) -> Vec<(i64, Departed)> {
         let platter = self.0.lock();
         let newer = platter.tables.departures.range(number + 1..);
-        newer.map(|(number, departed)| (*number, departed.row.clone())).collect()
+        newer.map(|(number, departed)| (*number, departed.clone())).collect()
     }
 
     /// Every user as committed.

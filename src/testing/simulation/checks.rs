@@ -6,7 +6,7 @@ use crate::channel::{Reason, Stage};
 use crate::ident::UserId;
 use crate::service::storage::DepartureRow;
 use crate::testing::commons::BOX_MESSAGES;
-use crate::testing::memory::Standing;
+use crate::testing::memory::{Departed, Standing};
 use crate::testing::words::SECOND_US;
 
 /// Messages that a box may hold beyond its bound: those that were accepted before it was full.
@@ -81,7 +81,7 @@ impl World {
             }
             assert!(kept_at_most <= BOX_MESSAGES as usize + BEYOND_MAX, "the box of {name} is bounded");
         }
-        for (number, row) in self.server.disk.departures_above(self.last_row) {
+        for (number, Departed { row, .. }) in self.server.disk.departures_above(self.last_row) {
             self.last_row = number;
             self.tell(|| format!("  history: {} of {} is over: {}", text(&row), row.name, row.reason.word()));
             assert!(self.is_plausible(&row), "{row:?} has no cause");
@@ -116,9 +116,22 @@ impl World {
             assert!(self.is_quiet());
             self.check_states();
             self.check_views();
+            self.check_accounts();
         }
         let reconciled = self.server.bench.commons.metrics.reconciled.value();
         assert_eq!(reconciled, 0, "the reconciler finds nothing");
+    }
+
+    /// The history says of every session that has ended in this run when that was committed, once nothing waits to be
+    /// written with the next commit.
+    fn check_accounts(&self) {
+        if self.server.drain.batch.later_until_us().is_some() {
+            return;
+        }
+        for (_, Departed { row, completion }) in self.server.disk.departures_above(self.last_row_before) {
+            let known = completion.is_some_and(|known| known.offline_us.is_some());
+            assert!(known, "the history of {} at {} ms is never completed", text(&row), row.at_ms);
+        }
     }
 
     /// Whoever takes what they are told knows how their friends are.

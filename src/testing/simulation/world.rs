@@ -67,6 +67,8 @@ pub(super) struct World {
     pub(super) names: BTreeMap<ChannelId, usize>,
     accepted: u64,
     pub(super) last_row: i64,
+    /// The same when the run under way began.
+    pub(super) last_row_before: i64,
     /// The simulated time before this run of the server.
     before_us: u64,
     pub(super) stamp: u64,
@@ -126,6 +128,7 @@ impl World {
             names: BTreeMap::new(),
             accepted: 0,
             last_row: 0,
+            last_row_before: 0,
             before_us: 0,
             stamp: 0,
             steps: 0,
@@ -487,6 +490,7 @@ impl World {
         self.names.clear();
         self.accepted = 0;
         self.check_rows();
+        self.last_row_before = self.last_row;
     }
 
     fn somebody_present(&mut self) -> Option<ChannelId> {
