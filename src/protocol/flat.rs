@@ -9,35 +9,21 @@ use super::words::not_plain;
 /// Fields of an object that is read here. A chat of an old client has six.
 const FIELDS_MAX: usize = 12;
 
-/// An object's text, and where the values of its fields are in it. `K` is a key.
-pub(super) struct Flat<'a, K> {
-    text: &'a str,
-    fields: [Option<(K, Place)>; FIELDS_MAX],
-}
-
-/// A part of the text, from its first byte to behind its last.
+/// A part of the input, from its first byte to behind its last.
 #[derive(Clone, Copy)]
 struct Place {
     start: u32,
     end: u32,
 }
 
-impl<'a, K: Copy> Flat<'a, K> {
-    /// The object from its first bracket to its last.
-    pub(super) fn text(&self) -> &'a str {
-        self.text
-    }
-
-    /// Every field in order: its key, and its value as raw text.
-    pub(super) fn fields(&self) -> impl Iterator<Item = (K, &'a str)> {
-        let fields = self.fields.iter().map_while(|field| *field);
-        fields.map(|(key, place)| (key, &self.text[place.start as usize..place.end as usize]))
-    }
-}
-
-/// Reads the object at the very front of `input`, if `known` knows all its keys. None where it does not, where the object
-/// is not whole, or not of the kind that is read here.
-pub(super) fn read<K: Copy>(input: &[u8], known: impl Fn(&[u8]) -> Option<K>) -> Option<Flat<'_, K>> {
+/// Reads the object at the very front of `input`, if `known` knows all its keys, and answers its text. `each` is handed
+/// every field in order, its key and its value as raw text, once all of them are read. None where a key is not known, or
+/// the object is not whole or not of the kind that is read here.
+pub(super) fn read<'a, K: Copy>(
+    input: &'a [u8],
+    known: impl Fn(&[u8]) -> Option<K>,
+    mut each: impl FnMut(K, &'a str),
+) -> Option<&'a str> {
     let mut way = Way { rest: input.strip_prefix(b"{")? };
     let mut fields = [None; FIELDS_MAX];
     for field in &mut fields {
@@ -49,7 +35,10 @@ pub(super) fn read<K: Copy>(input: &[u8], known: impl Fn(&[u8]) -> Option<K>) ->
         if way.expect(b',').is_none() {
             way.expect(b'}')?;
             let text = str::from_utf8(&input[..input.len() - way.rest.len()]).ok()?;
-            return Some(Flat { text, fields });
+            for (key, place) in fields.iter().map_while(|field| *field) {
+                each(key, &text[place.start as usize..place.end as usize]);
+            }
+            return Some(text);
         }
     }
     None
@@ -118,20 +107,20 @@ mod tests {
     }
 
     fn is_read(object: &str) -> bool {
-        read(object.as_bytes(), letter).is_some_and(|flat| flat.text() == object)
+        read(object.as_bytes(), letter, |_, _| {}) == Some(object)
     }
 
     #[test]
     fn a_chat_is_read_up_to_its_end_and_no_further() {
         let input = format!("{CHAT}\0{CHAT}");
         let any = |key: &[u8]| Some(key.len());
-        let flat = read(input.as_bytes(), any).expect("it is flat");
-        assert_eq!(flat.text(), CHAT);
+        let mut read_fields = Vec::new();
+        assert_eq!(read(input.as_bytes(), any, |key, raw| read_fields.push((key, raw))), Some(CHAT));
         let fields =
             [(2, "13"), (4, "\"zhang san\""), (4, "-17"), (3, "\"hello, 你好\""), (4, "\"\""), (5, "6")];
-        assert!(flat.fields().eq(fields));
+        assert_eq!(read_fields, fields);
         for end in 0..CHAT.len() {
-            assert!(read(&CHAT.as_bytes()[..end], any).is_none(), "{end} bytes are not whole");
+            assert!(read(&CHAT.as_bytes()[..end], any, |_, _| {}).is_none(), "{end} bytes are not whole");
         }
     }
 
@@ -193,8 +182,8 @@ mod tests {
 
     #[test]
     fn what_is_not_utf_8_is_given_up() {
-        assert!(read(b"{\"a\":\"\xc3\xa4\"}", letter).is_some());
-        assert!(read(b"{\"a\":\"\xc3\"}", letter).is_none());
+        assert!(read(b"{\"a\":\"\xc3\xa4\"}", letter, |_, _| {}).is_some());
+        assert!(read(b"{\"a\":\"\xc3\"}", letter, |_, _| {}).is_none());
     }
 
     #[test]

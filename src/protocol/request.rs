@@ -184,15 +184,15 @@ pub fn parse(frame: &[u8]) -> Result<Request<'_>, Fault> {
 /// Reads the request at the very front of some input, in one pass, and answers its length too. None where it is not
 /// whole, not as plain as most are, or not right: that is for [`parse`] to tell.
 pub(super) fn parse_flat(input: &[u8]) -> Option<(Request<'_>, usize)> {
-    let object = flat::read(input, Key::from_word)?;
     let mut fields = Fields { flat: true, ..Fields::default() };
-    for (key, raw) in object.fields() {
-        if fields.known[key as usize].replace(raw).is_some() {
-            return None;
-        }
+    let mut repeated = false;
+    let text = flat::read(input, Key::from_word, |key, raw| {
+        repeated |= fields.known[key as usize].replace(raw).is_some();
+    })?;
+    if repeated {
+        return None;
     }
-    let request = fields.request(object.text()).ok()?;
-    Some((request, object.text().len()))
+    Some((fields.request(text).ok()?, text.len()))
 }
 
 /// What is wrong with a name that somebody wants to register, if anything.
