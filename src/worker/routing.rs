@@ -45,11 +45,10 @@ pub(super) enum Saying<'a> {
 }
 
 impl Saying<'_> {
-    /// What is said, on its own. It is written to `draft` first, for its length is not known before.
+    /// What is said, on its own. It is written to `draft` first, which is empty, for its length is not known before.
     fn body(self, sender: &Arc<Sender>, to: UserId, unix_ms: i64, draft: &mut Vec<u8>) -> Body {
         match self {
             Saying::Object(object) => {
-                draft.clear();
                 object.deliver(sender.id, &sender.name, || local_time(unix_ms), draft);
                 let body = Body::Object(draft.as_slice().into());
                 draft.clear();
