@@ -1,9 +1,14 @@
-//! What it costs to make a request of the bytes between two brackets, for the requests that come most.
+//! What it costs to make a request of the bytes between two brackets, for the requests that come most; and what it
+//! costs to take one off a stream, its end found too.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
+use linger::protocol::framing::Framer;
+use linger::protocol::intake::{self, Taken};
 use linger::protocol::request::parse;
+
+const MAX_FRAME: usize = 65_536;
 
 const REQUESTS: [(&str, &str); 4] = [
     ("chat", r#"{"msgid":6,"toid":17,"msg":"the quick brown fox jumps over the lazy dog, again"}"#),
@@ -23,6 +28,17 @@ fn main() {
         group.throughput(Throughput::Bytes(request.len() as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| parse(black_box(request.as_bytes())).is_ok());
+        });
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("take off a stream");
+    for (name, request) in REQUESTS {
+        let stream = format!("{request}\0");
+        let take = |stream| intake::next(&mut Framer::default(), stream, MAX_FRAME);
+        assert!(matches!(take(stream.as_bytes()), Taken::Request { request: Ok(_), .. }), "{name}");
+        group.throughput(Throughput::Bytes(stream.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| matches!(take(black_box(stream.as_bytes())), Taken::Request { .. }));
         });
     }
     group.finish();

@@ -28,6 +28,8 @@ pub struct ChatObject<'a> {
     pub(super) raw_name: Option<&'a str>,
     /// True exactly when there is a `time`.
     pub(super) has_time: bool,
+    /// True exactly when it has no line ends.
+    pub(super) one_line: bool,
     /// True exactly when some field must not be delivered.
     pub(super) has_forbidden: bool,
 }
@@ -55,7 +57,9 @@ impl ChatObject<'_> {
         } else {
             self.mend(from, name, now, out);
         }
-        join_lines(out, begin);
+        if !self.one_line {
+            join_lines(out, begin);
+        }
     }
 
     /// Copies the object and mends what is wrong or missing: most need nothing.
@@ -222,10 +226,8 @@ pub fn number(out: &mut Vec<u8>, begin: usize, mid: Mid, again: bool) {
 /// Takes the line ends out of everything from `begin` on. In valid JSON they are only white space between tokens
 /// and never the only thing between two, but a receiver that reads by lines would see several.
 fn join_lines(out: &mut Vec<u8>, begin: usize) {
-    if memchr::memchr2(b'\n', b'\r', &out[begin..]).is_some() {
-        let joined: Vec<u8> = out.drain(begin..).filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
-        out.extend_from_slice(&joined);
-    }
+    let joined: Vec<u8> = out.drain(begin..).filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
+    out.extend_from_slice(&joined);
 }
 
 #[cfg(test)]

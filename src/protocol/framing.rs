@@ -3,7 +3,7 @@
 //! Each channel has one [`Framer`], used by the worker that owns the channel. It looks at brackets and quotes
 //! only: whether what is between them is JSON, is judged later, and it never copies or keeps input.
 
-use memchr::memchr2;
+use super::words::quote_or_backslash;
 
 /// Nesting levels whose bracket kinds need no heap.
 const FLAT_LEVELS: u32 = u64::BITS;
@@ -68,14 +68,12 @@ impl Framer {
     /// `max_frame` bytes, so a buffer never has to hold more of it. After [`Framed::TooLarge`] and
     /// [`Framed::Malformed`] nothing further can be told from the stream; do not call again.
     pub fn next(&mut self, input: &[u8], max_frame: usize) -> Framed {
-        if self.terminator_due && !input.is_empty() {
-            self.see_terminator(input.first());
-        }
+        self.see_due_terminator(input);
         // Most requests arrive whole and need no heap.
         let mut fresh = UnderWay::default();
         let (start, under_way) = match self.under_way.as_deref_mut() {
             Some(under_way) => (0, under_way),
-            None => match input.iter().position(|&byte| !is_separator(byte)) {
+            None => match first_of_request(input) {
                 None => return Framed::More { skip: input.len() },
                 Some(at) if matches!(input[at], b'{' | b'[') => (at, &mut fresh),
                 Some(_) => return Framed::Malformed,
@@ -100,6 +98,26 @@ impl Framer {
         }
     }
 
+    /// Lets `read` take the next request off the input by itself: it gets what may belong to the request, and answers
+    /// what it has made of it, with the request's length. Where it answers none, or has no chance because the request
+    /// is under way, nothing is done with, and [`Framer::next`] is to be asked.
+    pub fn whole<'a, T>(
+        &mut self,
+        input: &'a [u8],
+        max_frame: usize,
+        read: impl FnOnce(&'a [u8]) -> Option<(T, usize)>,
+    ) -> Option<(T, usize)> {
+        if self.under_way.is_some() {
+            return None;
+        }
+        self.see_due_terminator(input);
+        let seen = &input[first_of_request(input)?..];
+        let (made, length) = read(&seen[..seen.len().min(max_frame).min(MAX_REQUEST_BYTES)])?;
+        let end = input.len() - seen.len() + length;
+        self.see_terminator(input.get(end));
+        Some((made, end))
+    }
+
     /// True exactly when the latest whole request, as far as seen, was followed by NUL.
     pub fn nul_terminated(&self) -> bool {
         self.nul_terminated
@@ -108,6 +126,13 @@ impl Framer {
     /// The byte behind each object for a client that speaks like this: NUL where it ends its own with NUL, else LF.
     pub fn terminator(&self) -> u8 {
         if self.nul_terminated() { 0 } else { b'\n' }
+    }
+
+    /// The first byte of the input may be the one behind the latest request.
+    fn see_due_terminator(&mut self, input: &[u8]) {
+        if self.terminator_due && !input.is_empty() {
+            self.see_terminator(input.first());
+        }
     }
 
     fn see_terminator(&mut self, byte: Option<&u8>) {
@@ -218,37 +243,14 @@ fn string_end(request: &[u8], mut at: usize) -> StringEnd {
     }
 }
 
-/// The first quote or backslash. Most strings are keys and names, for which a call of `memchr` costs more than the search.
-fn quote_or_backslash(text: &[u8]) -> Option<usize> {
-    let words = text.as_chunks::<WORD_BYTES>().0;
-    let words = &words[..words.len().min(SHORT_WORDS)];
-    for (place, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found = zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES);
-        if found != 0 {
-            return Some(place * WORD_BYTES + (found.trailing_zeros() / u8::BITS) as usize);
-        }
-    }
-    let searched = words.len() * WORD_BYTES;
-    memchr2(b'"', b'\\', &text[searched..]).map(|at| searched + at)
-}
-
-/// Sets the highest bit of each byte that is zero, and perhaps of some behind the first of them.
-fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & (ONES << (u8::BITS - 1))
+/// Where the first byte is that does not separate requests.
+fn first_of_request(input: &[u8]) -> Option<usize> {
+    input.iter().position(|&byte| !is_separator(byte))
 }
 
 fn is_separator(byte: u8) -> bool {
     matches!(byte, 0 | b'\n' | b'\r' | b' ' | b'\t')
 }
-
-const WORD_BYTES: usize = size_of::<u64>();
-/// Words of a string that are searched one by one; what follows is worth a call.
-const SHORT_WORDS: usize = 3;
-/// 1 in each byte.
-const ONES: u64 = u64::from_ne_bytes([1; WORD_BYTES]);
-const QUOTES: u64 = ONES * b'"' as u64;
-const BACKSLASHES: u64 = ONES * b'\\' as u64;
 
 /// True for the bytes that matter outside strings.
 const STRUCTURAL: [bool; 256] = {
@@ -275,33 +277,6 @@ mod tests {
         assert_eq!(framer.next(&input[10..], MAX), Framed::Request { start: 0, end: 3 });
         assert_eq!(framer.next(&input[13..], MAX), Framed::Request { start: 2, end: 4 });
         assert_eq!(framer.next(&input[17..], MAX), Framed::More { skip: 2 });
-    }
-
-    #[test]
-    fn the_end_of_a_string_is_found_wherever_it_is_and_whatever_is_around_it() {
-        // Neighbours of the bytes that are looked for, and those that borrow from the byte above.
-        for filler in [0, 1, b'!', b'"' + 1, b'"' ^ 0x80, b'\\' - 1, b'\\' + 1, b'\\' ^ 0x80, 0xff] {
-            for length in 0..50 {
-                let mut text = vec![filler; length + 20];
-                assert_eq!(quote_or_backslash(&text), None);
-                for found in [b'"', b'\\'] {
-                    text[length] = found;
-                    assert_eq!(
-                        quote_or_backslash(&text),
-                        Some(length),
-                        "{found} behind {length} of {filler}"
-                    );
-                    text[length + 1] = b'"';
-                    text[length + 9] = b'\\';
-                    assert_eq!(
-                        quote_or_backslash(&text),
-                        Some(length),
-                        "{found} behind {length} of {filler}"
-                    );
-                    (text[length + 1], text[length + 9]) = (filler, filler);
-                }
-            }
-        }
     }
 
     #[test]

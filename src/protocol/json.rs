@@ -25,9 +25,14 @@ pub(super) fn read_object<'a>(
     deserializer.end()
 }
 
+/// What is between the quotes of a raw value that is a string, escapes as they are.
+pub(super) fn inside_quotes(raw: &str) -> Option<&str> {
+    raw.strip_prefix('"')?.strip_suffix('"')
+}
+
 /// The text of a raw value that is a string; none where it is something else or has half of a surrogate pair.
 pub(super) fn decode_string(raw: &str) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    let inner = inside_quotes(raw)?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inner));
     }

@@ -5,6 +5,7 @@
 //!
 //! | module | does |
 //! |---|---|
+//! | [`intake`] | takes the next request off a stream, by the shortest way |
 //! | [`framing`] | finds the end of each request in a stream |
 //! | [`request`] | turns one request into a typed value, or says what is wrong with it |
 //! | [`chat`] | what becomes of a chat between its sender and its receiver |
@@ -14,7 +15,10 @@
 pub mod answer;
 pub mod chat;
 pub mod errno;
+mod flat;
 pub mod framing;
+pub mod intake;
 mod json;
 pub mod line;
 pub mod request;
+mod words;

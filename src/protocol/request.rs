@@ -11,7 +11,8 @@ use serde::Deserializer as _;
 use serde::de::{SeqAccess, Visitor};
 
 pub use super::chat::ChatObject;
-use super::json::{decode_integer, decode_string, nests_deeper_than, read_object};
+use super::flat;
+use super::json::{decode_integer, decode_string, inside_quotes, nests_deeper_than, read_object};
 use crate::ident::{GroupId, Mid, UserId};
 
 /// The most characters in the name of a user or group.
@@ -180,6 +181,20 @@ pub fn parse(frame: &[u8]) -> Result<Request<'_>, Fault> {
     fields.read(text).and_then(|()| fields.request(text)).map_err(|text| fields.fault(text))
 }
 
+/// Reads the request at the very front of some input, in one pass, and answers its length too. None where it is not
+/// whole, not as plain as most are, or not right: that is for [`parse`] to tell.
+pub(super) fn parse_flat(input: &[u8]) -> Option<(Request<'_>, usize)> {
+    let mut fields = Fields { flat: true, ..Fields::default() };
+    let mut repeated = false;
+    let text = flat::read(input, Key::from_word, |key, raw| {
+        repeated |= fields.known[key as usize].replace(raw).is_some();
+    })?;
+    if repeated {
+        return None;
+    }
+    Some((fields.request(text).ok()?, text.len()))
+}
+
 /// What is wrong with a name that somebody wants to register, if anything.
 pub fn name_fault(name: &str) -> Option<&'static str> {
     if name.is_empty() {
@@ -215,8 +230,8 @@ macro_rules! keys {
         impl Key {
             const COUNT: usize = [$(Key::$name,)*].len();
 
-            fn from_word(word: &str) -> Option<Key> {
-                match word { $($word => Some(Key::$name),)* _ => None }
+            fn from_word(word: &[u8]) -> Option<Key> {
+                match word { $(word if word == $word.as_bytes() => Some(Key::$name),)* _ => None }
             }
 
             fn word(self) -> &'static str {
@@ -250,6 +265,8 @@ struct Fields<'a> {
     others: BTreeSet<Cow<'a, str>>,
     /// The first thing found wrong with a field that no other field can mend.
     wrong: Option<String>,
+    /// True exactly when they are read by [`flat`]: no string has an escape, and all is one line.
+    flat: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -270,7 +287,7 @@ impl<'a> Fields<'a> {
         if nests_deeper_than(MAX_LEVELS - 1, raw) {
             self.wrong.get_or_insert_with(|| format!("`{}` is nested too deeply", quoted(&key)));
         }
-        if let Some(known) = Key::from_word(&key) {
+        if let Some(known) = Key::from_word(key.as_bytes()) {
             let place = &mut self.known[known as usize];
             if place.is_some() {
                 self.wrong.get_or_insert_with(|| format!("`{}` is given more than once", known.word()));
@@ -367,6 +384,7 @@ impl<'a> Fields<'a> {
             raw_id: self.raw(Key::Id),
             raw_name: self.raw(Key::Name),
             has_time: self.raw(Key::Time).is_some(),
+            one_line: self.flat || memchr::memchr2(b'\n', b'\r', frame.as_bytes()).is_none(),
             has_forbidden: FORBIDDEN.iter().any(|&key| self.raw(key).is_some()),
         })
     }
@@ -396,7 +414,8 @@ impl<'a> Fields<'a> {
     }
 
     fn string(&self, key: Key) -> Result<Option<Cow<'a, str>>, String> {
-        self.raw(key).map(|raw| decode_string(raw).ok_or_else(|| wrong_string(key))).transpose()
+        let decode = |raw| if self.flat { inside_quotes(raw).map(Cow::Borrowed) } else { decode_string(raw) };
+        self.raw(key).map(|raw| decode(raw).ok_or_else(|| wrong_string(key))).transpose()
     }
 
     #[expect(clippy::unused_self, reason = "reads like its neighbours")]

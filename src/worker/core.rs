@@ -79,6 +79,8 @@ pub struct Core<T: Transport> {
     /// What the log has said of those whom nobody knew.
     pub(super) strangers: Strangers,
     pub(super) scratch: Box<[u8]>,
+    /// Room for a chat's object while it is written. Empty between two.
+    pub(super) draft: Vec<u8>,
     /// Room for output, for the next channel that needs some.
     shelf: Shelf,
     /// True exactly while the listeners are watched.
@@ -115,6 +117,7 @@ impl<T: Transport> Core<T> {
             wheel: Wheel::new(now.mono_us),
             strangers: Strangers::new(now.mono_us),
             scratch: vec![0; READ_BUDGET].into_boxed_slice(),
+            draft: Vec::new(),
             shelf: Shelf::default(),
             accepting: true,
             stopping: false,

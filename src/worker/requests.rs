@@ -10,9 +10,9 @@ use crate::channel::{ChannelId, Reason};
 use crate::ident::{Mid, UserId};
 use crate::offline::{Departure, Entry, Mail, Parting};
 use crate::protocol::errno::Errno;
-use crate::protocol::framing::Framed;
+use crate::protocol::intake::{self, Taken};
 use crate::protocol::line::LineFramed;
-use crate::protocol::request::{self, Body, Request};
+use crate::protocol::request::{self, Body, Fault, Request};
 use crate::service::ask::{Ask, Asker, Destination, Login, Resume};
 use crate::service::attempts::{Account, TOO_MANY_FAILURES};
 use crate::service::auth::{Job, Task, Who};
@@ -113,7 +113,7 @@ impl<T: Transport> Core<T> {
                         at += used;
                         self.shared.metrics.requests.add(1);
                         if self.is_too_fast(id) {
-                            self.refuse_too_fast(id, &[]);
+                            self.refuse_too_fast(id, None);
                         } else {
                             self.handle_line(id, line);
                         }
@@ -126,25 +126,24 @@ impl<T: Transport> Core<T> {
                     }
                 },
             };
-            match framer.next(&bytes[at..], max_frame) {
-                Framed::More { skip } => return at + skip,
-                Framed::Request { start, end } => {
-                    let frame = &bytes[at + start..at + end];
+            match intake::next(framer, &bytes[at..], max_frame) {
+                Taken::More { skip } => return at + skip,
+                Taken::Request { request, end } => {
                     at += end;
                     self.shared.metrics.requests.add(1);
                     if self.is_too_fast(id) {
-                        self.refuse_too_fast(id, frame);
+                        self.refuse_too_fast(id, request.as_ref().ok());
                     } else {
-                        self.handle(id, frame);
+                        self.handle(id, &request);
                     }
                 }
-                Framed::TooLarge => {
+                Taken::TooLarge => {
                     let text = format!("a request may have {max_frame} bytes at most");
                     self.reject(id, Errno::TooLarge, &text, None, None);
                     self.step(id, Parting::new(Reason::FrameTooLarge));
                     return bytes.len();
                 }
-                Framed::Malformed => {
+                Taken::Malformed => {
                     self.reject(id, Errno::Malformed, "no end of the request can be found", None, None);
                     self.step(id, Parting::new(Reason::MalformedFrame));
                     return bytes.len();
@@ -165,8 +164,7 @@ impl<T: Transport> Core<T> {
         pace != Pace::Fine
     }
 
-    fn refuse_too_fast(&mut self, id: ChannelId, frame: &[u8]) {
-        let asked = request::parse(frame).ok();
+    fn refuse_too_fast(&mut self, id: ChannelId, asked: Option<&Request<'_>>) {
         let (re, seq) = asked.map_or((None, None), |asked| (Some(asked.msgid()), asked.seq));
         let text = Errno::TooMany.text();
         match re {
@@ -176,8 +174,8 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    fn handle(&mut self, id: ChannelId, frame: &[u8]) {
-        let request = match request::parse(frame) {
+    fn handle(&mut self, id: ChannelId, request: &Result<Request<'_>, Fault>) {
+        let request = match request {
             Ok(request) => request,
             Err(fault) => {
                 return self.reject(id, Errno::Malformed, &fault.text, fault.re, fault.seq.as_deref());
@@ -186,8 +184,8 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         let sender = connection.user.as_ref().map(|user| Arc::clone(&user.sender));
         let user = sender.as_ref().map(|sender| sender.id);
-        let asked = Asked { channel: id, request: &request };
-        if let Some(errno) = misplaced(&request, user) {
+        let asked = Asked { channel: id, request };
+        if let Some(errno) = misplaced(request, user) {
             return self.refuse_asked(&asked, errno, errno.text());
         }
         connection.faults = 0;

@@ -16,6 +16,9 @@ use crate::service::chat::{Body, Chat, Sender};
 use crate::service::fingerprint;
 use crate::sync::Arc;
 
+/// Room for a draft that is kept for the next one, in bytes.
+const KEEP_DRAFT: usize = 16 * 1024;
+
 /// Somebody who says something, and how an answer names it.
 pub(super) struct Speaker<'a> {
     pub(super) channel: ChannelId,
@@ -42,12 +45,15 @@ pub(super) enum Saying<'a> {
 }
 
 impl Saying<'_> {
-    fn body(self, sender: &Arc<Sender>, to: UserId, unix_ms: i64) -> Body {
+    /// What is said, on its own. It is written to `draft` first, which is empty, for its length is not known before.
+    fn body(self, sender: &Arc<Sender>, to: UserId, unix_ms: i64, draft: &mut Vec<u8>) -> Body {
         match self {
             Saying::Object(object) => {
-                let mut out = Vec::new();
-                object.deliver(sender.id, &sender.name, || local_time(unix_ms), &mut out);
-                Body::Object(out.into())
+                object.deliver(sender.id, &sender.name, || local_time(unix_ms), draft);
+                let body = Body::Object(draft.as_slice().into());
+                draft.clear();
+                draft.shrink_to(KEEP_DRAFT);
+                body
             }
             Saying::Text(text) => {
                 Body::Text { sender: Arc::clone(sender), to, at_ms: unix_ms, text: text.into() }
@@ -140,7 +146,7 @@ impl<T: Transport> Core<T> {
             self.reject(speaker.channel, Errno::Busy, Errno::Busy.text(), Some(speaker.re), speaker.seq);
             return true;
         }
-        let body = saying.body(&speaker.sender, route.user, self.now.unix_ms);
+        let body = saying.body(&speaker.sender, route.user, self.now.unix_ms, &mut self.draft);
         self.shared.metrics.chats_direct.add(1);
         self.to_workers[route.worker].push(Mail::Chat {
             to: route.channel,
@@ -179,7 +185,8 @@ impl<T: Transport> Core<T> {
                 receiver.out.live(None, source, |out| line::write_chat(out, &sender.name, None, text));
             }
             (saying, _) => {
-                receiver.take_chat(&Chat::accepted(saying.body(sender, route.user, unix_ms), None));
+                let body = saying.body(sender, route.user, unix_ms, &mut Vec::new());
+                receiver.take_chat(&Chat::accepted(body, None));
             }
         }
         self.shared.metrics.chats_direct.add(1);
@@ -189,7 +196,7 @@ impl<T: Transport> Core<T> {
 
     pub(super) fn chat_through_main(&mut self, speaker: &Speaker<'_>, to: Destination, saying: Saying<'_>) {
         let user = if let Destination::User(user) = to { user } else { speaker.sender.id };
-        let body = saying.body(&speaker.sender, user, self.now.unix_ms);
+        let body = saying.body(&speaker.sender, user, self.now.unix_ms, &mut self.draft);
         let fingerprint = speaker.seq.map(|seq| saying.fingerprint(seq, &to));
         self.shared.metrics.chats_via_main.add(1);
         if let (Some(_), Some(connection)) = (fingerprint, self.connection(speaker.channel)) {

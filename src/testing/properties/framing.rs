@@ -1,7 +1,9 @@
-//! Requests are found as a plain framer finds them, in every split.
+//! Requests are found as a plain framer finds them, in every split, and taken off as they are then read.
 
 use super::splits;
 use crate::protocol::framing::{Framed, Framer};
+use crate::protocol::intake::{self, Taken};
+use crate::protocol::request;
 
 /// How a stream goes on behind its requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,13 +31,18 @@ pub(super) fn holds(input: &[u8]) {
     }
 }
 
-/// What the framer finds, with the byte that it would end an answer with.
+/// What the framer finds, with the byte that it would end an answer with. The shortest way to a request keeps step.
 fn framed(pieces: &[&[u8]], limit: usize) -> (Vec<Vec<u8>>, Rest, u8) {
     let (mut framer, mut held, mut found) = (Framer::default(), Vec::new(), Vec::new());
+    let mut shortest = Framer::default();
     for piece in pieces {
         held.extend_from_slice(piece);
         loop {
-            match framer.next(&held, limit) {
+            let taken = intake::next(&mut shortest, &held, limit);
+            let framed = framer.next(&held, limit);
+            assert_eq!(taken, read_then(&framed, &held));
+            assert_eq!(shortest.terminator(), framer.terminator());
+            match framed {
                 Framed::More { skip } => {
                     held.drain(..skip);
                     break;
@@ -52,6 +59,16 @@ fn framed(pieces: &[&[u8]], limit: usize) -> (Vec<Vec<u8>>, Rest, u8) {
         assert!(held.len() < limit, "what is kept is less than the limit");
     }
     (found, Rest::More, framer.terminator())
+}
+
+/// The way of two steps.
+fn read_then<'a>(framed: &Framed, held: &'a [u8]) -> Taken<'a> {
+    match *framed {
+        Framed::More { skip } => Taken::More { skip },
+        Framed::Request { start, end } => Taken::Request { request: request::parse(&held[start..end]), end },
+        Framed::TooLarge => Taken::TooLarge,
+        Framed::Malformed => Taken::Malformed,
+    }
 }
 
 /// The same by the shortest way to say it: byte by byte, with a stack.

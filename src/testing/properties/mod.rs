@@ -6,6 +6,8 @@
 //! What each property says is in [`crate::tested`].
 
 mod channel;
+#[cfg(test)]
+mod chats;
 mod config;
 mod control;
 #[cfg(test)]
