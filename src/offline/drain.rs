@@ -37,15 +37,11 @@ use crate::service::storage::{Storage, StorageError, Stored, UserRow};
 use crate::service::ticket::Owed as OwedAnswer;
 use crate::sync::Arc;
 use std::collections::VecDeque;
-use std::time::Duration;
 
 /// Entries that one batch takes at most.
 pub const BATCH_MAX: usize = 1024;
 /// How long a batch collects entries at most, in microseconds.
 pub const BATCH_US: u64 = 5_000;
-/// How long main rests after a turn in which it has taken nothing but ends, unless somebody waits for it. In a storm of
-/// lost clients more of them share a commit; each is offline that much later.
-pub const REST: Duration = Duration::from_millis(2);
 /// How long main sleeps at most while writes are owed, in microseconds.
 pub(crate) const RETRY_US: u64 = 100_000;
 /// Groups whose members are remembered.
