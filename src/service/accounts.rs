@@ -43,21 +43,23 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if found.is_none() {
             return self.refuse(&login.asker, Errno::Refused);
         }
-        // Before anything else, so that a login that is kept out takes nobody's place.
+        self.note_logout_under_way(login.user, channel);
+        if let Some(person) = self.people.find(login.user)
+            && person.holds_messages()
+        {
+            person.park(login);
+            return;
+        }
+        // Before all that follows, so that a login that is kept out takes nobody's place.
         let mut owner = None;
-        if let Some(hash) = login.token {
-            let Some(row) = self.owner_of(hash, token, &mut login) else { return };
+        if let Some(presented) = login.token {
+            let Some(row) = self.owner_of(presented.hash, token, &mut login) else { return };
             owner = Some(row);
         }
         if self.keeps_out(&login) {
             return;
         }
-        self.note_logout_under_way(login.user, channel);
         let Some(person) = self.people.find(login.user) else { return };
-        if person.holds_messages() {
-            person.park(login);
-            return;
-        }
         let present = person.session.as_ref().map(|session| (session.channel, session.number));
         if self.around.table.has_ended(channel) {
             return self.greet_without_session(&login);

@@ -2,7 +2,7 @@
 
 use super::auth::{Verified, Who};
 use super::chat::Body;
-use super::tokens::TokenHash;
+use super::tokens::{Presented, TokenHash};
 use crate::channel::ChannelId;
 use crate::ident::{GroupId, UserId};
 use crate::protocol::request::Caps;
@@ -30,7 +30,7 @@ pub struct Login {
     /// Who logs in.
     pub user: UserId,
     /// The token that stands for the password.
-    pub token: Option<TokenHash>,
+    pub token: Option<Presented>,
     /// The hash that the password was verified against, or that the token goes with; none for a guest. Main compares it
     /// with the row's once more, for another process may have changed the password meanwhile.
     pub verified: Option<Verified>,

@@ -50,6 +50,15 @@ pub struct TokenRow {
     pub expires_ms: Option<i64>,
 }
 
+/// A token that a client logs in by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Presented {
+    /// What it hashes to.
+    pub hash: TokenHash,
+    /// Its row's mark when that was last read.
+    pub mark: PasswordMark,
+}
+
 impl Token {
     /// A new one.
     ///
@@ -94,9 +103,9 @@ impl PasswordMark {
 }
 
 impl TokenRow {
-    /// True exactly when it still logs in a user whose password has that mark.
-    fn is_good(&self, mark: PasswordMark, now_ms: i64) -> bool {
-        self.expires_ms.is_none_or(|at_ms| now_ms < at_ms) && self.mark == mark
+    /// True exactly when its time is over.
+    fn has_expired(&self, now_ms: i64) -> bool {
+        self.expires_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 }
 
@@ -111,7 +120,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             asker,
             peer,
             user: row.user,
-            token: Some(token),
+            token: Some(Presented { hash: token, mark: row.mark }),
             verified: None,
             renewed: None,
             again: None,
@@ -131,20 +140,26 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         known: Option<TokenRow>,
         login: &mut Login,
     ) -> Option<UserRow> {
-        let now_ms = self.now.unix_ms;
         let found = self.batch.attempt(|store| {
             let token = if known.is_some() { known } else { store.token(&hash)? };
             let Some(token) = token else { return Ok(None) };
-            let Some(row) = store.user(token.user)? else { return Ok(None) };
-            let Some(mark) = row.password.as_deref().map(PasswordMark::of) else { return Ok(None) };
-            Ok(token.is_good(mark, now_ms).then_some(row))
+            Ok(store.user(token.user)?.map(|row| (token, row)))
         });
-        let Some(Some(row)) = found else {
-            self.refuse_token(&login.asker);
-            return None;
-        };
-        login.verified = row.password.as_deref().map(Verified::of);
-        Some(row)
+        if let Some(Some((token, row))) = found
+            && let Some(password) = row.password.as_deref()
+            && !token.has_expired(self.now.unix_ms)
+        {
+            let verified = Some(Verified::of(password));
+            // The mark of a password costs more than all the rest, and most are looked at twice: a token that went with
+            // this very password still does.
+            if login.verified == verified || token.mark == PasswordMark::of(password) {
+                login.verified = verified;
+                login.token = Some(Presented { hash, mark: token.mark });
+                return Some(row);
+            }
+        }
+        self.refuse_token(&login.asker);
+        None
     }
 
     /// A session begins: the token that it came by is used up, and it gets one of its own if it wants one.
@@ -157,10 +172,16 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             // The hash is another one, the password is not.
             self.batch.attempt(|store| store.renew_tokens(login.user, &before, &now));
         }
-        let stored = login.renewed.as_deref().or(row.password.as_deref());
-        let given =
-            stored.filter(|_| login.caps.resume).and_then(|stored| new_token(login.user, epoch, stored));
-        match (login.token, &given) {
+        let used = login.token.map(|used| used.hash);
+        let given = if login.caps.resume {
+            let stored = login.renewed.as_deref().or(row.password.as_deref());
+            // The password is the one that the token went with.
+            let mark = login.token.map(|used| used.mark).or_else(|| stored.map(PasswordMark::of));
+            mark.and_then(|mark| new_token(login.user, epoch, mark))
+        } else {
+            None
+        };
+        match (used, &given) {
             (Some(used), Some((_, row))) => drop(self.batch.attempt(|store| store.replace_token(&used, row))),
             (Some(used), None) => drop(self.batch.attempt(|store| store.drop_token(&used))),
             (None, Some((_, row))) => drop(self.batch.attempt(|store| store.add_token(row, TOKENS_MAX))),
@@ -180,11 +201,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 }
 
-/// A token for a session of a user with that stored password, and its row.
-fn new_token(user: UserId, epoch: Epoch, stored: &str) -> Option<(Token, TokenRow)> {
+/// A token for a session of a user whose password has that mark, and its row.
+fn new_token(user: UserId, epoch: Epoch, mark: PasswordMark) -> Option<(Token, TokenRow)> {
     match Token::random() {
         Ok(token) => {
-            let (hash, mark) = (TokenHash::of(token.text()), PasswordMark::of(stored));
+            let hash = TokenHash::of(token.text());
             Some((token, TokenRow { user, epoch, hash, mark, expires_ms: None }))
         }
         Err(error) => {

@@ -130,6 +130,12 @@ fn a_token_logs_in_once_and_brings_the_next_one() {
     assert_eq!(desk.session(channel).map(|_| ()), Some(()), "who is online stays so");
     assert_eq!(desk.commons.metrics.logins_resumed.value(), 1);
     assert!(desk.commons.jobs.is_empty(), "no password was to be hashed");
+    let who = present(&desk, user, channel);
+    leave(&mut desk, who, Reason::PeerReset);
+    let channel = desk.connect();
+    resume(&mut desk, &second, channel);
+    desk.finish_all();
+    assert_ne!(token_of(&desk, channel), second);
 }
 
 #[test]
