@@ -28,6 +28,8 @@ pub(crate) const LATER_US: u64 = 20_000;
 
 /// Effects for which a list keeps its room from batch to batch; a flood's is given back.
 const KEEP_EFFECTS: usize = 1_024;
+/// The same for writes.
+pub(super) const KEEP_WRITES: usize = 1_024;
 
 // Each is copied when it is noted and when it is carried out: what is large and rare goes into boxes.
 const _: () = assert!(size_of::<Effect>() <= 192);
@@ -253,6 +255,12 @@ impl<St: Storage> Batch<St> {
         }
     }
 
+    /// Writes for which there is room.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.owed.capacity().max(self.later.capacity())
+    }
+
     pub(crate) fn into_store(self) -> St {
         self.store
     }
@@ -262,6 +270,7 @@ impl<St: Storage> Batch<St> {
         self.catch_up();
         if self.open || self.later_until_us().is_some_and(|until_us| until_us <= now_us) {
             self.owed.append(&mut self.later);
+            self.later.shrink_to(KEEP_WRITES);
             self.catch_up();
         }
         self.number = self.number.saturating_add(1);
@@ -291,6 +300,9 @@ impl<St: Storage> Batch<St> {
                 self.store.rollback();
                 set_aside = self.set_aside(error, now_us, &mut effects);
             }
+        }
+        if self.owed.is_empty() {
+            self.owed.shrink_to(KEEP_WRITES);
         }
         self.written = 0;
         self.open = false;

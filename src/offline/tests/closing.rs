@@ -1,7 +1,7 @@
 //! When a channel's fd is asked for, and when its name is free again.
 
 use crate::channel::{ChannelId, Reason, Stage};
-use crate::offline::batch::LATER_US;
+use crate::offline::batch::{KEEP_WRITES, LATER_US};
 use crate::offline::drain::Policy;
 use crate::service::storage::Completion;
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
@@ -50,6 +50,20 @@ fn a_channel_is_closed_when_its_grace_is_over_and_not_before() {
 /// What is known of the last session that has ended.
 fn completion(desk: &Desk) -> Option<Completion> {
     desk.disk.departures().pop().and_then(|departed| departed.completion)
+}
+
+#[test]
+fn room_for_the_writes_of_a_storm_is_given_back() {
+    let mut desk = Desk::with(policy(), 8 * KEEP_WRITES, Disk::default());
+    let all: Vec<Online> =
+        (0..=2 * KEEP_WRITES).map(|number| desk.online(&format!("user{number}"))).collect();
+    for who in all {
+        leave(&mut desk, who);
+    }
+    assert!(desk.drain.batch.room() > 2 * KEEP_WRITES);
+    desk.finish_all();
+    desk.pass_us(LATER_US);
+    assert!(desk.drain.batch.room() <= 2 * KEEP_WRITES, "{}", desk.drain.batch.room());
 }
 
 #[test]
