@@ -261,7 +261,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         [grace, retry, later, stop, presence, Some(until(expiry))].into_iter().flatten().min()
     }
 
-    /// True exactly when everything that had to be written is written.
+    /// True exactly when everything that had to be written is written, but for what only completes the history.
     pub fn is_settled(&self) -> bool {
         !self.batch.is_in_debt()
     }

@@ -96,8 +96,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         person.await_settlement(key);
         let name = person.sender.name.clone();
         tracing::info!(
-            channel = %channel, user = %user, name = name.as_str(), peer = %session.peer.addr(), reason = parting.reason.word(),
-            errno = parting.errno, "offline"
+            channel = %channel, user = %user, name = name.as_str(), peer = %session.peer.addr(),
+            reason = parting.reason.word(), errno = parting.errno, "offline"
         );
         self.around.registry.remove(user, channel, number);
         self.presence.end_session(user, key);

@@ -68,9 +68,10 @@ impl Sight {
         let fits = |stay: &Stay| stay.epoch == epoch || !online && stay.epoch < epoch;
         let at = stays.iter().rposition(fits);
         let Some(at) = at else {
-            // A first session that comes and goes in the batch in which its user is added as a friend is no row's stay.
-            let is_new = !online && !view.0.contains_key(&of);
-            assert!(is_new, "{of} is told to be {word} in {epoch:?}, which never was");
+            // A first session that comes and goes in one batch is no row's stay. Somebody hears of its end who was told of
+            // it in that very batch, by a login answer or as of a new friend.
+            let heard = matches!(view.0.get(&of), None | Some(Told::AtLogin { online: true, .. }));
+            assert!(!online && heard, "{of} is told to be {word} in {epoch:?}, which never was");
             view.0.insert(of, Told::Since { online, epoch });
             return;
         };
@@ -127,5 +128,28 @@ impl Sight {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    const ANN: UserId = UserId(1);
+
+    /// Whether it may be said that somebody went who never was online at a commit.
+    fn may_go(mut view: View) -> bool {
+        let tell = || Sight::default().tell(&mut view, ANN, false, Epoch(3), 9);
+        catch_unwind(AssertUnwindSafe(tell)).is_ok()
+    }
+
+    #[test]
+    fn who_never_was_is_gone_for_those_alone_who_were_told_of_that_session() {
+        assert!(may_go(View::default()), "a new friend");
+        assert!(may_go(View::at_login(&[(ANN, true)], 5)), "the answer has named a session of its own batch");
+        assert!(!may_go(View::at_login(&[(ANN, false)], 5)));
+        let told = Told::Since { online: false, epoch: Epoch(2) };
+        assert!(!may_go(View(BTreeMap::from([(ANN, told)]))));
     }
 }
