@@ -47,6 +47,8 @@ struct Line {
     /// The latest user timeout; none while it is the listener's.
     user_timeout: Option<Duration>,
     ended: bool,
+    /// How often the server has read the end of the client's side.
+    ends_read: u32,
     interest: (bool, bool),
     closed: Arc<AtomicBool>,
 }
@@ -62,6 +64,7 @@ pub(crate) fn connection() -> (Wire, Client) {
         unwatchable: false,
         user_timeout: None,
         ended: false,
+        ends_read: 0,
         interest: (false, false),
         closed: Arc::default(),
     }));
@@ -167,6 +170,11 @@ impl Client {
         self.0.borrow().input.iter().any(|piece| piece.as_ref().map_or(true, Vec::is_empty))
     }
 
+    /// How often the server has read the end of the client's side.
+    pub(crate) fn ends_read(&self) -> u32 {
+        self.0.borrow().ends_read
+    }
+
     /// What a poller in level mode would report: can be read, can be written.
     pub(crate) fn events(&self) -> (bool, bool) {
         let line = self.0.borrow();
@@ -184,7 +192,10 @@ impl Transport for Wire {
             None => Err(io::ErrorKind::WouldBlock.into()),
             Some(Err(errno)) => Err(io::Error::from_raw_os_error(*errno)),
             // The end stays: it is read again and again.
-            Some(Ok(bytes)) if bytes.is_empty() => Ok(0),
+            Some(Ok(bytes)) if bytes.is_empty() => {
+                line.ends_read += 1;
+                Ok(0)
+            }
             Some(Ok(_)) => {
                 let bytes = line.input.pop_front().and_then(Result::ok).unwrap_or_default();
                 into[..bytes.len()].copy_from_slice(&bytes);

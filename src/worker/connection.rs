@@ -55,8 +55,8 @@ pub(super) struct Connection<T> {
     pub(super) tickets: u32,
     /// True exactly when the client has ended its side.
     pub(super) ended: bool,
-    /// True exactly while an end that the poller or a read has found waits for a turn that takes it in.
-    pub(super) end_waits: bool,
+    /// The end that waits for a turn that takes it in, while one does.
+    pub(super) end_waits: Option<End>,
     /// True exactly when the channel table has been told that the client is gone.
     pub(super) counted_gone: bool,
     /// What an idle client has no use for.
@@ -85,6 +85,15 @@ pub(super) struct Connection<T> {
     pub(super) armed: Option<Look>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+}
+
+/// How an end was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// The poller told of it; a read has to say which end it is.
+    Told,
+    /// A read has come to the end of the client's side: there is nothing to read any more.
+    Read,
 }
 
 // There is one for each client, and most are idle.
@@ -168,7 +177,7 @@ impl<T> Connection<T> {
             in_main: 0,
             tickets: 0,
             ended: false,
-            end_waits: false,
+            end_waits: None,
             counted_gone: false,
             talk: None,
             leaving: None,

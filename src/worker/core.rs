@@ -3,7 +3,7 @@
 //! Owned by one worker thread. It never waits, and holds no lock while it reads or writes a socket.
 
 use super::addresses::Addresses;
-use super::connection::Connection;
+use super::connection::{Connection, End};
 use super::limits::Limits;
 use super::mailbox::Mailbox;
 use super::outbuf::{Shelf, Written};
@@ -170,7 +170,7 @@ impl<T: Transport> Core<T> {
     pub fn over(&mut self, slot: usize) {
         let Some(Some(connection)) = self.channels.get(slot) else { return };
         let id = connection.id;
-        if self.may_take_end() { self.ready(slot, true, true, true) } else { self.put_off(id) }
+        if self.may_take_end() { self.ready(slot, true, true, true) } else { self.put_off(id, End::Told) }
     }
 
     /// Counts an end in; false when the turn has taken in enough of them.
@@ -280,7 +280,7 @@ impl<T: Transport> Core<T> {
     /// Reads once. True exactly when that brought something.
     fn read(&mut self, id: ChannelId) -> bool {
         let now_us = self.now.mono_us;
-        if self.connection(id).is_some_and(|connection| connection.end_waits) {
+        if self.connection(id).is_some_and(|connection| connection.end_waits.is_some()) {
             return false;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -297,7 +297,7 @@ impl<T: Transport> Core<T> {
             self.shared.metrics.bytes_in.add(count as u64);
         }
         match &outcome {
-            Ok(0) if !self.may_take_end() => self.put_off(id),
+            Ok(0) if !self.may_take_end() => self.put_off(id, End::Read),
             Ok(0) => self.input_ended(id),
             Ok(count) => self.take_input(id, &scratch[..*count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -309,9 +309,9 @@ impl<T: Transport> Core<T> {
     }
 
     /// Has an end wait for a later turn.
-    fn put_off(&mut self, id: ChannelId) {
+    fn put_off(&mut self, id: ChannelId, end: End) {
         let Some(connection) = self.connection(id) else { return };
-        if !std::mem::replace(&mut connection.end_waits, true) {
+        if connection.end_waits.replace(end).is_none() {
             self.put_off.push_back(id);
         }
         self.adjust_interest(id);
@@ -320,8 +320,13 @@ impl<T: Transport> Core<T> {
     /// Takes an end in that has waited, unless its channel has gone meanwhile.
     pub(super) fn take_end(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
-        if std::mem::take(&mut connection.end_waits) {
-            self.ready(id.slot as usize, true, true, true);
+        match connection.end_waits.take() {
+            None => {}
+            Some(End::Told) => self.ready(id.slot as usize, true, true, true),
+            Some(End::Read) => {
+                self.input_ended(id);
+                self.adjust_interest(id);
+            }
         }
     }
 
@@ -330,7 +335,7 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         let held_up = connection.is_held_up();
         let wants_input = match &connection.leaving {
-            _ if connection.end_waits => false,
+            _ if connection.end_waits.is_some() => false,
             None => !(connection.ended || held_up && connection.input.len() >= WAITING_INPUT_MAX),
             Some(leaving) => !(leaving.gone || leaving.broken || connection.ended),
         };

@@ -246,7 +246,9 @@ impl<T: Transport> Core<T> {
 
     /// Looks whether the client is still there, because somebody wants its place.
     pub(super) fn probe(&mut self, id: ChannelId) {
-        let Some((slot, end_waits)) = self.connection(id).map(|c| (c.id.slot as usize, c.end_waits)) else {
+        let Some((slot, end_waits)) =
+            self.connection(id).map(|c| (c.id.slot as usize, c.end_waits.is_some()))
+        else {
             return;
         };
         if end_waits { self.take_end(id) } else { self.ready(slot, true, false, true) }

@@ -75,6 +75,7 @@ fn a_storm_of_ends_is_taken_in_a_few_at_a_turn_while_others_are_read_at_once() {
     assert_eq!(departures(&bench.entries()), lost.len() - ENDS_MAX);
     bench.turn();
     assert_eq!(departures(&bench.entries()), 0, "each once");
+    assert!(lost.iter().all(|client| client.ends_read() == 1), "who has read an end needs no second read");
 }
 
 /// So many broken connections that the end of the last one has to wait for another turn.
