@@ -443,8 +443,8 @@ fn a_departure_is_completed_later_and_found_by_each_filter() {
     let early = Completion { offline_us: Some(900), ..Completion::default() };
     let late = Completion { closed_us: Some(5_000_000), delivered: 3, saved: 2, lost: 1, offline_us: None };
     committed(&mut store, |s| {
-        s.complete_departure(ids[0], &early).unwrap();
-        s.complete_departure(ids[0], &late).unwrap();
+        s.complete_departures(ids[0]..=ids[1], &early).unwrap();
+        s.complete_departures(ids[0]..=ids[0], &late).unwrap();
     });
 
     let mut history = History::open(dir.path()).unwrap();
@@ -463,6 +463,8 @@ fn a_departure_is_completed_later_and_found_by_each_filter() {
     assert_eq!((oldest.delivered, oldest.saved, oldest.lost), (Some(3), Some(2), Some(1)));
     assert_eq!((oldest.reason.as_str(), oldest.initiator.as_str()), ("peer_reset", "network"));
     assert_eq!((oldest.errno, oldest.since_ms), (Some(104), Some(NOW_MS - 1_000)));
+    let offline_us = history.departures(Filter::All, 10).unwrap().into_iter().map(|row| row.offline_us);
+    assert_eq!(offline_us.collect::<Vec<_>>(), [None, Some(900), Some(900)], "newest first");
 }
 
 #[test]
@@ -553,7 +555,7 @@ fn a_departures_number_is_never_given_out_again() {
     let first = committed(&mut store, |s| s.add_departure(&departure(UserId(1), 1)).unwrap());
     let second = committed(&mut store, |s| {
         assert_eq!(s.expire_departures(2, 0).unwrap(), 1);
-        s.complete_departure(first, &Completion::default()).unwrap();
+        s.complete_departures(first..=first, &Completion::default()).unwrap();
         s.add_departure(&departure(UserId(2), 1)).unwrap()
     });
     assert_ne!(first, second);

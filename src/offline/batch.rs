@@ -6,10 +6,10 @@
 //! owed write that can never succeed.
 
 use super::aside::Patience;
+use super::by_session::BySession;
 use super::mail::Mail;
 use super::queue::{Ghost, GhostFault};
 use crate::channel::{ChannelId, SessionNo};
-use crate::hashing::IdMap;
 use crate::ident::{Epoch, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::service::ask::{Asker, Login};
@@ -127,7 +127,7 @@ pub(crate) struct Batch<St> {
     /// When they are owed at the latest, on the monotonic clock; meaningless while there are none.
     later_until_us: u64,
     /// Rows of the history that wait for their completion.
-    rows: IdMap<EndKey, DepartureId>,
+    rows: BySession<DepartureId>,
     effects: Vec<Effect>,
     open: bool,
     failed: Option<StorageError>,
@@ -148,14 +148,15 @@ pub(crate) struct Outcome {
 }
 
 impl<St: Storage> Batch<St> {
-    pub(crate) fn new(store: St) -> Self {
+    /// Nothing yet; there will be so many channels at most.
+    pub(crate) fn new(store: St, capacity: usize) -> Self {
         Batch {
             store,
             owed: VecDeque::new(),
             written: 0,
             later: VecDeque::new(),
             later_until_us: 0,
-            rows: IdMap::default(),
+            rows: BySession::new(capacity),
             effects: Vec::new(),
             open: false,
             failed: None,
@@ -269,8 +270,7 @@ impl<St: Storage> Batch<St> {
     pub(crate) fn finish(&mut self, now_us: u64) -> Outcome {
         self.catch_up();
         if self.open || self.later_until_us().is_some_and(|until_us| until_us <= now_us) {
-            self.owed.append(&mut self.later);
-            self.later.shrink_to(KEEP_WRITES);
+            self.owe_what_waits();
             self.catch_up();
         }
         self.number = self.number.saturating_add(1);
@@ -288,7 +288,7 @@ impl<St: Storage> Batch<St> {
                 self.patience = Patience::default();
                 for write in self.owed.drain(..self.written) {
                     match write {
-                        Owed::Completion { key, last: true, .. } => drop(self.rows.remove(&key)),
+                        Owed::Completion { key, last: true, .. } => drop(self.rows.remove(key)),
                         Owed::Keep(keeping) => {
                             effects.extend(keeping.ticket.map(|ticket| Effect::Safe { ticket }));
                         }
@@ -340,16 +340,26 @@ impl<St: Storage> Batch<St> {
         }
     }
 
+    /// What waits for another commit has one.
+    fn owe_what_waits(&mut self) {
+        if self.owed.is_empty() {
+            // The room changes hands: a storm's list would need as much again to be copied into.
+            std::mem::swap(&mut self.owed, &mut self.later);
+        } else {
+            self.owed.append(&mut self.later);
+        }
+        self.later.shrink_to(KEEP_WRITES);
+    }
+
     /// Brings the transaction up to the newest owed write, in order.
     fn catch_up(&mut self) {
         while self.written < self.owed.len() && self.failed.is_none() {
-            let Some(write) = self.owed.get(self.written) else { break };
             // Borrowed apart, so that a failed write stays where it is.
             let (store, rows) = (&mut self.store, &mut self.rows);
             let begun = if self.open { Ok(()) } else { store.begin() };
             self.open |= begun.is_ok();
-            match begun.and_then(|()| carry_out(store, rows, write)) {
-                Ok(()) => self.written += 1,
+            match begun.and_then(|()| carry_out(store, rows, self.owed.range(self.written..))) {
+                Ok(count) => self.written += count,
                 Err(error) => {
                     self.failed = Some(error);
                     self.failed_at = Some(self.written);
@@ -359,17 +369,20 @@ impl<St: Storage> Batch<St> {
     }
 }
 
-fn carry_out<St: Storage>(store: &mut St, rows: &mut IdMap<EndKey, DepartureId>, write: &Owed) -> Stored<()> {
+/// Carries out the first of some writes, and those behind it that can be done with it; answers how many.
+fn carry_out<'a, St: Storage>(
+    store: &mut St,
+    rows: &mut BySession<DepartureId>,
+    mut writes: impl Iterator<Item = &'a Owed> + Clone,
+) -> Stored<usize> {
+    let all = writes.clone();
+    let Some(write) = writes.next() else { return Ok(0) };
     match write {
         Owed::Offline { user, epoch } => store.set_offline(*user, *epoch)?,
         Owed::Departure { key, row } => drop(rows.insert(*key, store.add_departure(row)?)),
         Owed::EndTokens { user, upto, expires_ms } => store.end_tokens(*user, *upto, *expires_ms)?,
         Owed::DropTokens { user } => store.drop_tokens(*user)?,
-        Owed::Completion { key, completion, .. } => {
-            if let Some(row) = rows.get(key) {
-                store.complete_departure(*row, completion)?;
-            }
-        }
+        Owed::Completion { .. } => return complete(store, rows, all),
         Owed::Ban(ban) => store.put_ban(ban)?,
         Owed::Unban(banned) => store.drop_ban(*banned)?,
         Owed::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
@@ -384,5 +397,32 @@ fn carry_out<St: Storage>(store: &mut St, rows: &mut IdMap<EndKey, DepartureId>,
             store.drop_kept(*user, *upto)?;
         }
     }
-    Ok(())
+    Ok(1)
+}
+
+/// Completes rows of the history that lie side by side and have the same to say, as those of one turn of a worker often
+/// do in a storm: all of them in one statement. Answers how many of the writes that were.
+fn complete<'a, St: Storage>(
+    store: &mut St,
+    rows: &BySession<DepartureId>,
+    writes: impl Iterator<Item = &'a Owed>,
+) -> Stored<usize> {
+    let (mut count, mut found) = (0, None);
+    for write in writes {
+        let Owed::Completion { key, completion, .. } = write else { break };
+        match (rows.get(*key), &mut found) {
+            // The row was given up.
+            (None, _) => {}
+            (Some(row), None) => found = Some((*row..=*row, completion)),
+            (Some(row), Some((range, alike))) if row.0 == range.end().0 + 1 && completion == *alike => {
+                *range = *range.start()..=*row;
+            }
+            _ => break,
+        }
+        count += 1;
+    }
+    if let Some((range, completion)) = found {
+        store.complete_departures(range, completion)?;
+    }
+    Ok(count)
 }

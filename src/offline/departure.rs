@@ -2,6 +2,7 @@
 
 use crate::channel::{Advice, ChannelId, Reason, SessionNo};
 use crate::service::chat::Chat;
+use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::borrow::Cow;
 
@@ -20,7 +21,7 @@ pub struct Parting {
     /// The system's error number, where there was one.
     pub errno: Option<i32>,
     /// Who waits for the stages of this end.
-    pub receipt: Option<Receipt>,
+    pub receipt: Option<Arc<Receipt>>,
 }
 
 impl Parting {

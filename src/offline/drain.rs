@@ -8,6 +8,7 @@
 //! `service::chats`, `service::groups` and `service::watching` (who is told that friends come and go).
 
 use super::batch::{Batch, Effect, EndKey};
+use super::by_session::BySession;
 use super::departure::Parting;
 use super::ending::{Ending, Seat};
 use super::expiry::Expiry;
@@ -15,7 +16,6 @@ use super::kicker::Kicker;
 use super::mail::{Mail, Outlet, Settles};
 use super::queue::{ControlAsk, Entry, Ghost, GhostFault, GhostName, OfflineQueue, QueueReport};
 use super::reconcile::Reconciler;
-use super::sessions::Sessions;
 use super::stages::Stages;
 use super::stop::{LOOK_US, Stop};
 use crate::channel::{ChannelId, ChannelTable, Reason};
@@ -108,8 +108,9 @@ pub struct Drain<St, S> {
     /// When their grace is over, in order.
     pub(super) lingering: VecDeque<(u64, ChannelId)>,
     /// Whose session is on which channel.
-    pub(crate) sessions: Sessions,
-    pub(super) endings: IdMap<EndKey, Ending>,
+    pub(crate) sessions: BySession<UserId>,
+    /// Ends of which not all is known yet.
+    pub(super) endings: BySession<Ending>,
     /// Channels whose grace is over and that still have their fd.
     pub(super) closing: usize,
     /// Channels that have left and still have their fd.
@@ -135,11 +136,11 @@ pub struct Drain<St, S> {
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Main's state at the start.
     pub fn new(store: St, policy: Policy, around: Surroundings<S>) -> Self {
-        let sessions = Sessions::new(around.table.capacity());
+        let capacity = around.table.capacity();
         Drain {
             around,
             policy,
-            batch: Batch::new(store),
+            batch: Batch::new(store, capacity),
             people: People::default(),
             presence: Presence::default(),
             bans: Bans::default(),
@@ -148,8 +149,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             now: Now::default(),
             seats: Vec::new(),
             lingering: VecDeque::new(),
-            sessions,
-            endings: IdMap::default(),
+            sessions: BySession::new(capacity),
+            endings: BySession::new(capacity),
             closing: 0,
             seated: 0,
             committing: Vec::new(),

@@ -9,9 +9,15 @@ use crate::ident::{Epoch, UserId};
 use crate::service::chat::{Body, Chat, Custody};
 use crate::service::storage::{Completion, DepartureRow, Storage};
 use crate::service::tokens::TOKEN_LIFE_MS;
+use crate::sync::Arc;
 
 /// Lingering channels that one turn closes early at most.
 const EARLY_CLOSES_MAX: usize = 4096;
+/// Ends that are not closed yet above which a row of the history is completed once, with the close, instead of twice:
+/// in a storm the users' states go first.
+pub(super) const STORM: usize = 1_024;
+/// The longest grace for which a row may wait for the close, in microseconds.
+const STORM_GRACE_US: u64 = 10_000_000;
 
 /// A channel that has left and still has its fd.
 #[derive(Debug)]
@@ -25,7 +31,7 @@ pub(super) struct Seat {
     pub(super) due: bool,
     /// True exactly when the worker has been asked for the socket.
     pub(super) closing: bool,
-    pub(super) receipt: Option<Receipt>,
+    pub(super) receipt: Option<Arc<Receipt>>,
 }
 
 /// What becomes known of a session's end bit by bit.
@@ -38,8 +44,7 @@ pub(super) struct Ending {
     settled: bool,
     /// True exactly when the row says all that is known before the fd is closed.
     completed: bool,
-    closed_us: Option<u64>,
-    receipt: Option<Receipt>,
+    receipt: Option<Arc<Receipt>>,
     completion: Completion,
 }
 
@@ -70,7 +75,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             });
         }
         // A login that was undone leaves none.
-        if let Some(user) = session.and_then(|number| self.sessions.owner((*channel, number))) {
+        if let Some(user) = session.and_then(|number| self.sessions.get((*channel, number)).copied()) {
             return self.end_session(user, departure);
         }
         if session.is_some() && !stays {
@@ -111,7 +116,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 stays,
                 settled: false,
                 completed: false,
-                closed_us: None,
                 receipt: parting.receipt.clone(),
                 completion: Completion::default(),
             },
@@ -154,7 +158,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             }
         }
         let Some(key) = session.map(|number| (channel, number)) else { return };
-        let Some(ending) = self.endings.get_mut(&key) else { return };
+        let Some(ending) = self.endings.get_mut(key) else { return };
         let user = ending.user;
         ending.settled = true;
         ending.completion.delivered = delivered as i64;
@@ -177,7 +181,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// What became of the messages to a client that confirms.
     fn account(&mut self, key: EndKey, confirmed: u64, unconfirmed: u64) {
         self.around.metrics.chats_saved.add(unconfirmed);
-        if let Some(ending) = self.endings.get_mut(&key) {
+        if let Some(ending) = self.endings.get_mut(key) {
             ending.completion.delivered = confirmed as i64;
             ending.completion.saved += unconfirmed as i64;
         }
@@ -270,7 +274,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(super) fn note_committed(&mut self) {
         let now_us = self.now.mono_us;
         for key in std::mem::take(&mut self.committing) {
-            if let Some(ending) = self.endings.get_mut(&key) {
+            if let Some(ending) = self.endings.get_mut(key) {
                 let offline_us = now_us.saturating_sub(ending.noticed_us);
                 ending.completion.offline_us = Some(offline_us as i64);
                 self.stages.committed.note(offline_us);
@@ -298,7 +302,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// The rest of its end goes on.
     fn forget_end(&mut self, key: EndKey) {
         let now_us = self.now.mono_us;
-        let Some(ending) = self.endings.get_mut(&key) else { return };
+        let Some(ending) = self.endings.get_mut(key) else { return };
         ending.completion.offline_us = Some(now_us.saturating_sub(ending.noticed_us) as i64);
         if let Some(receipt) = &ending.receipt {
             receipt.report(now_us, Milestone::Offline);
@@ -367,7 +371,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Chats that counted as delivered, because their rest was to go out first, have never gone out whole.
     fn lose(&mut self, key: EndKey, chats: u64) {
         self.around.metrics.chats_lost.add(chats);
-        if let Some(ending) = self.endings.get_mut(&key) {
+        if let Some(ending) = self.endings.get_mut(key) {
             ending.completion.delivered -= chats as i64;
             ending.completion.lost += chats as i64;
         }
@@ -388,24 +392,27 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             receipt.report(self.now.mono_us, |_| Milestone::Closed);
         }
         if let Some(key) = seat.session.map(|number| (channel, number))
-            && let Some(ending) = self.endings.get_mut(&key)
+            && let Some(ending) = self.endings.get_mut(key)
         {
-            ending.closed_us = Some(self.now.mono_us.saturating_sub(seat.noticed_us));
+            ending.completion.closed_us = Some(self.now.mono_us.saturating_sub(seat.noticed_us) as i64);
             self.complete(key);
         }
     }
 
-    /// Completes the history: once when the end is settled and committed, once more when the fd is closed.
+    /// Completes the history: once when the end is settled and committed, but for a storm, and once more when the fd is
+    /// closed.
     fn complete(&mut self, key: EndKey) {
-        let Some(ending) = self.endings.get_mut(&key) else { return };
-        let last = ending.stays || ending.closed_us.is_some();
-        if !ending.settled || ending.completion.offline_us.is_none() || ending.completed && !last {
+        let is_storm = self.endings.len() > STORM && self.policy.grace_us <= STORM_GRACE_US;
+        let Some(ending) = self.endings.get_mut(key) else { return };
+        let last = ending.stays || ending.completion.closed_us.is_some();
+        let is_known = ending.settled && ending.completion.offline_us.is_some();
+        if !is_known || !last && (ending.completed || is_storm) {
             return;
         }
         ending.completed = true;
-        let completion = Completion { closed_us: ending.closed_us.map(|us| us as i64), ..ending.completion };
+        let completion = ending.completion;
         if last {
-            self.endings.remove(&key);
+            self.endings.remove(key);
         }
         self.batch.owe_later(Owed::Completion { key, completion, last }, self.now.mono_us);
     }

@@ -2,6 +2,7 @@
 
 mod aside;
 pub(crate) mod batch;
+pub(crate) mod by_session;
 pub mod departure;
 pub mod drain;
 mod ending;
@@ -10,7 +11,6 @@ pub mod kicker;
 pub mod mail;
 pub mod queue;
 pub mod reconcile;
-pub(crate) mod sessions;
 pub mod stages;
 mod stop;
 #[cfg(test)]

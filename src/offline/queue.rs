@@ -469,7 +469,8 @@ mod tests {
         };
         let (to, _from) = crossbeam_channel::unbounded();
         queue.push(Entry::Departure(departure(false, None)));
-        queue.push(Entry::Departure(departure(false, Some(Receipt { channel: None, began_us: 0, to }))));
+        let receipt = Arc::new(Receipt { channel: None, began_us: 0, to });
+        queue.push(Entry::Departure(departure(false, Some(receipt))));
         queue.push(Entry::Departure(departure(true, None)));
         queue.ask(nothing()).unwrap();
         let mut entries = Vec::<Entry<u32>>::new();

@@ -179,7 +179,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let channel = login.asker.channel;
         let Some(row) = row.or_else(|| self.check_again(&login)) else { return };
         if let Stage::Live(number) = self.around.table.stage(channel) {
-            if let Some(user) = self.sessions.owner((channel, number)) {
+            if let Some(user) = self.sessions.get((channel, number)).copied() {
                 let Some(proven) = self.prove(login, user) else { return };
                 login = proven;
             }
@@ -213,7 +213,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     fn end_previous(&mut self, channel: ChannelId, number: SessionNo) {
-        let Some(user) = self.sessions.owner((channel, number)) else { return };
+        let Some(user) = self.sessions.get((channel, number)).copied() else { return };
         let parting = Parting::new(Reason::ClientQuit);
         self.around.metrics.left.add(parting.reason, 1);
         self.end_session(

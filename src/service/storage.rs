@@ -10,6 +10,7 @@ use crate::channel::{ChannelId, Reason};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use ecow::EcoString;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 /// What a store answers.
 pub type Stored<T> = Result<T, StorageError>;
@@ -203,8 +204,12 @@ pub trait Storage: Lookup {
 
     /// Adds a row to the history.
     fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId>;
-    /// Completes a row of the history; one that has expired is no error.
-    fn complete_departure(&mut self, id: DepartureId, completion: &Completion) -> Stored<()>;
+    /// Completes rows of the history; those that have expired are no error.
+    fn complete_departures(
+        &mut self,
+        ids: RangeInclusive<DepartureId>,
+        completion: &Completion,
+    ) -> Stored<()>;
     /// Removes rows of the history older than `before_ms` and all but the newest `keep`, a bounded number a call;
     /// answers how many.
     fn expire_departures(&mut self, before_ms: i64, keep: u64) -> Stored<u64>;

@@ -37,8 +37,8 @@ statements! {
     ADD_DEPARTURE "INSERT INTO departure (at, channel, user, name, peer, reason, initiator, errno, since)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     RENUMBER_DEPARTURE "UPDATE departure SET id = ?2 WHERE id = ?1";
-    COMPLETE_DEPARTURE "UPDATE departure SET offline_us = coalesce(?2, offline_us),
-        closed_us = coalesce(?3, closed_us), delivered = ?4, saved = ?5, lost = ?6 WHERE id = ?1";
+    COMPLETE_DEPARTURES "UPDATE departure SET offline_us = coalesce(?3, offline_us),
+        closed_us = coalesce(?4, closed_us), delivered = ?5, saved = ?6, lost = ?7 WHERE id BETWEEN ?1 AND ?2";
     /// By number instead of by a count, which would read the whole table: only others leave gaps.
     EXPIRE_OLDEST "DELETE FROM departure WHERE id IN (SELECT id FROM departure
         WHERE id <= (SELECT max(id) FROM departure) - ?2 ORDER BY id LIMIT ?1)";

@@ -3,6 +3,7 @@
 //! A write outside a transaction, or in one that has failed, is refused: SQLite may have rolled back by itself
 //! (a full disk), and what followed would be committed one by one.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Params};
@@ -290,10 +291,14 @@ impl Storage for SqliteStore {
         Ok(DepartureId(id))
     }
 
-    fn complete_departure(&mut self, id: DepartureId, completion: &Completion) -> Stored<()> {
+    fn complete_departures(
+        &mut self,
+        ids: RangeInclusive<DepartureId>,
+        completion: &Completion,
+    ) -> Stored<()> {
         let Completion { offline_us, closed_us, delivered, saved, lost } = *completion;
-        let columns = (id.0, offline_us, closed_us, delivered, saved, lost);
-        self.write("completing a departure", sql::COMPLETE_DEPARTURE, columns).map(drop)
+        let columns = (ids.start().0, ids.end().0, offline_us, closed_us, delivered, saved, lost);
+        self.write("completing departures", sql::COMPLETE_DEPARTURES, columns).map(drop)
     }
 
     fn expire_departures(&mut self, before_ms: i64, keep: u64) -> Stored<u64> {

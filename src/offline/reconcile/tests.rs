@@ -144,7 +144,7 @@ fn the_map_of_sessions_loses_what_is_nobodys() {
     let (desk, _) = spoilt(|desk, ann| {
         assert_eq!(desk.drain.sessions.insert(nobodys, ann.user), None);
     });
-    assert!(desk.drain.sessions.owner(nobodys).is_none());
+    assert!(desk.drain.sessions.get(nobodys).is_none());
 }
 
 #[test]

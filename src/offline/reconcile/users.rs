@@ -59,7 +59,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let last = marks.last().filter(|_| marks.len() >= max).map(|mark| mark.id);
         let mut found: Vec<Difference> = marks.iter().filter_map(|mark| self.row_differs(mark)).collect();
         // A list by user would be quicker to search, and as large as all that is known of some clients.
-        for (key, user) in self.sessions.iter() {
+        for (key, &user) in self.sessions.iter() {
             if after.is_none_or(|after| user > after) && last.is_none_or(|last| user <= last) {
                 let has_row = marks.binary_search_by_key(&user, |mark| mark.id).is_ok();
                 found.extend(self.session_differs(user, key, has_row));
@@ -105,7 +105,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return online.then_some(Difference::Ghost { user, epoch });
         };
         let (channel, number) = (session.channel, session.number);
-        if self.sessions.owner((channel, number)) != Some(user) {
+        if self.sessions.get((channel, number)) != Some(&user) {
             return Some(Difference::Unmapped { user, channel, session: number });
         }
         let differs = self.is_live(session) && (!online || epoch != session.epoch);

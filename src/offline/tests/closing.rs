@@ -3,10 +3,11 @@
 use crate::channel::{ChannelId, Reason, Stage};
 use crate::offline::batch::{KEEP_WRITES, LATER_US};
 use crate::offline::drain::Policy;
-use crate::service::storage::Completion;
+use crate::offline::ending::STORM;
+use crate::service::storage::{Completion, Storage};
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};
-use crate::testing::memory::Disk;
+use crate::testing::memory::{Departed, Disk, Fault};
 use crate::testing::words::{Said, accepted};
 
 fn with_grace(grace_us: u64, capacity: usize) -> Desk {
@@ -88,6 +89,77 @@ fn the_history_is_completed_with_the_next_commit_or_a_little_later_without_one()
     desk.pass_us(1);
     assert_eq!(commits(&desk) - before, 4);
     assert_eq!(completion(&desk).and_then(|known| known.offline_us), Some(0));
+}
+
+/// So many users who leave at the same moment, each settled.
+fn storm(desk: &mut Desk, count: usize) -> Vec<Online> {
+    let all: Vec<Online> = (0..count).map(|number| desk.online(&format!("user{number}"))).collect();
+    for who in &all {
+        leave(desk, *who);
+    }
+    desk.finish_all();
+    all
+}
+
+#[test]
+fn rows_of_the_history_that_have_the_same_to_say_are_completed_in_one_write() {
+    let mut desk = Desk::new();
+    storm(&mut desk, 3);
+    desk.disk.fail_after(1, Fault::Write);
+    desk.pass_us(LATER_US);
+    assert_eq!(desk.commons.metrics.commit_failures.value(), 0, "the first write was the only one");
+    let all = desk.disk.departures();
+    assert_eq!(all.iter().filter(|departed| departed.completion.is_some()).count(), 3);
+}
+
+#[test]
+fn rows_of_the_history_that_differ_or_lie_apart_are_completed_each_by_itself() {
+    let mut desk = Desk::new();
+    let [ann, bob, cat, dan] = ["ann", "bob", "cat", "dan"].map(|name| desk.online(name));
+    leave(&mut desk, ann);
+    // Another program's row lies between.
+    desk.finish_all();
+    let mut beside = desk.disk.beside();
+    let row = desk.disk.departures()[0].row.clone();
+    beside.begin().and_then(|()| beside.add_departure(&row)).and_then(|_| beside.commit()).unwrap();
+    leave(&mut desk, bob);
+    desk.send_away(cat, Reason::Kicked);
+    desk.settle(cat, vec![accepted("unsent")]);
+    leave(&mut desk, dan);
+    desk.finish_all();
+    desk.pass_us(LATER_US);
+    let saved = |departed: &Departed| departed.completion.map(|known| known.saved);
+    let all: Vec<_> = desk.disk.departures().iter().map(saved).collect();
+    assert_eq!(all, [Some(0), None, Some(0), Some(1), Some(0)]);
+}
+
+#[test]
+fn in_a_storm_the_history_is_completed_once_with_the_close() {
+    let mut desk = Desk::with(policy(), 4 * STORM, Disk::default());
+    let all = storm(&mut desk, STORM + 1);
+    desk.pass_us(LATER_US);
+    let completed =
+        |desk: &Desk| desk.disk.departures().iter().filter_map(|departed| departed.completion).collect();
+    let known: Vec<Completion> = completed(&desk);
+    assert_eq!(known, []);
+    desk.pass_us(GRACE_US);
+    for who in all {
+        desk.hand_back(who.channel);
+    }
+    desk.finish_all();
+    desk.pass_us(LATER_US);
+    let known: Vec<Completion> = completed(&desk);
+    assert_eq!(known.len(), STORM + 1);
+    let closed_us = Some((GRACE_US + LATER_US) as i64);
+    assert!(known.iter().all(|known| (known.offline_us, known.closed_us) == (Some(0), closed_us)));
+}
+
+#[test]
+fn where_the_close_is_far_off_the_history_is_completed_before_in_a_storm_too() {
+    let mut desk = with_grace(3_600_000_000, 4 * STORM);
+    storm(&mut desk, STORM + 1);
+    desk.pass_us(LATER_US);
+    assert!(desk.disk.departures().iter().all(|departed| departed.completion.is_some()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::service::storage::{
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
 use crate::store::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH};
+use std::ops::RangeInclusive;
 
 impl Storage for MemoryStore {
     fn begin(&mut self) -> Stored<()> {
@@ -115,9 +116,13 @@ impl Storage for MemoryStore {
         self.write(|tables| Ok(tables.depart(row.clone())))
     }
 
-    fn complete_departure(&mut self, id: DepartureId, completion: &Completion) -> Stored<()> {
+    fn complete_departures(
+        &mut self,
+        ids: RangeInclusive<DepartureId>,
+        completion: &Completion,
+    ) -> Stored<()> {
         self.write(|tables| {
-            if let Some(departed) = tables.departures.get_mut(&id.0) {
+            for (_, departed) in tables.departures.range_mut(ids.start().0..=ids.end().0) {
                 let before = departed.completion.unwrap_or_default();
                 departed.completion = Some(Completion {
                     offline_us: completion.offline_us.or(before.offline_us),

@@ -147,9 +147,9 @@ fn history(s: &mut impl Storage, t: &mut Transcript) {
         add_departure(&row(ann, 1)); begin();
         add_departure(&row(ann, 100)); add_departure(&row(ann, 200)); add_departure(&row(ann, 300));
         add_departure(&row(ann, 50)); add_departure(&row(ann, 400));
-        complete_departure(DepartureId(3), &completion(Some(7), None));
-        complete_departure(DepartureId(3), &completion(None, Some(9)));
-        complete_departure(DepartureId(77), &completion(None, None));
+        complete_departures(DepartureId(3)..=DepartureId(4), &completion(Some(7), None));
+        complete_departures(DepartureId(3)..=DepartureId(3), &completion(None, Some(9)));
+        complete_departures(DepartureId(76)..=DepartureId(77), &completion(None, None));
         expire_departures(0, 100); expire_departures(0, 4); expire_departures(60, 100); expire_departures(60, 100);
         add_departure(&row(ann, 500)); commit();
     }
@@ -216,8 +216,8 @@ fn stay_online(s: &mut impl Storage) {
     s.end_tokens(user, Epoch(4), 77).unwrap();
     s.add_token(&token(user, 5, 2, 1), 8).unwrap();
     let left = s.add_departure(&row(user, 100)).unwrap();
-    s.complete_departure(left, &completion(Some(7), None)).unwrap();
-    s.complete_departure(left, &completion(None, Some(9))).unwrap();
+    s.complete_departures(left..=left, &completion(Some(7), None)).unwrap();
+    s.complete_departures(left..=left, &completion(None, Some(9))).unwrap();
     s.commit().unwrap();
 }
 
