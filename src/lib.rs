@@ -48,9 +48,10 @@
 //!    reserved: a channel has at most one of each. Asks past a bound are refused with errno 18
 //!    ([`offline::queue::ASKS_MAX`], [`service::auth::JOBS_MAX`], [`worker::mailbox::MAIL_MAX`]).
 //! 8. **The database follows, in batches.** One transaction takes what waits, up to [`offline::drain::BATCH_MAX`]
-//!    entries or [`offline::drain::BATCH_US`]. Answers that promise durability go out after its commit; ends outlive a
-//!    failed commit, what was asked fails with it (`offline::batch`). What the database itself refuses for good is given up,
-//!    never that a user is offline (`offline::aside`).
+//!    entries or [`offline::drain::BATCH_US`]; ends alone gather for [`offline::drain::REST`] when there are many. Answers
+//!    that promise durability go out after its commit; ends outlive a failed commit, what was asked fails with it
+//!    (`offline::batch`). What the database itself refuses for good is given up, never that a user is offline
+//!    (`offline::aside`).
 //!
 //! That all of them say the same (table, workers, sessions, registry, rows) is looked at all the time, a slice at a
 //! time, and counted where it is not so ([`offline::reconcile`]). Every test holds the count to 0.

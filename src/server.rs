@@ -18,7 +18,7 @@ use crate::config::{Config, Duplicate, Keepalive};
 use crate::control::archive::Archive;
 use crate::control::server::ControlServer;
 use crate::metrics::Metrics;
-use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings};
+use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings, rest_after};
 use crate::offline::stages::{Bark, Watchdog};
 use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet};
 use crate::service::attempts::{AttemptLimits, Attempts};
@@ -354,7 +354,7 @@ impl Parts {
     }
 }
 
-/// Main's loop: wait, drain a batch that is bounded in entries and in time, commit.
+/// Main's loop: wait, drain a batch that is bounded in entries and in time, commit. Rests between batches of many ends.
 fn drain_until_stopped(
     drain: &mut Drain<SqliteStore, TcpStream>,
     parts: &Parts,
@@ -362,18 +362,20 @@ fn drain_until_stopped(
 ) {
     let clock = parts.clock;
     let mut entries = Vec::new();
+    let mut rest = Duration::ZERO;
     while !drain.is_finished() {
         let ping_us = manager.timeout_us(clock.now().mono_us);
         let sleep_us = [drain.timeout_us(), ping_us].into_iter().flatten().min();
-        parts.queue.wait(sleep_us.map(Duration::from_micros));
+        parts.queue.wait(sleep_us.map(Duration::from_micros), rest);
         let began_us = clock.now().mono_us;
-        let mut taken = 0;
+        let (mut taken, mut presses) = (0, false);
         loop {
             parts.queue.take(TAKE_MAX, &mut entries);
             let count = entries.len();
             taken += count;
             let now = clock.now();
             for entry in entries.drain(..) {
+                presses |= entry.is_pressing();
                 drain.take(entry, now);
             }
             if count < TAKE_MAX || taken >= BATCH_MAX || now.mono_us >= began_us + BATCH_US {
@@ -383,6 +385,7 @@ fn drain_until_stopped(
         parts.metrics.drains.add(u64::from(taken > 0));
         parts.metrics.drained.add(taken as u64);
         drain.finish(&|| clock.now());
+        rest = rest_after(taken, presses);
         manager.turned(clock.now().mono_us, drain.stop_limit_us());
     }
 }

@@ -32,6 +32,7 @@
 //! | `queue::a_push_wakes_main` | a push while main goes to wait wakes it |
 //! | `queue::a_push_of_many_wakes_main` | so does a push of many |
 //! | `queue::an_ask_wakes_main` | so does an ask |
+//! | `queue::what_presses_wakes_main_that_rests` | while main rests between ends, whatever somebody waits for wakes it |
 //! | `queue::main_that_waits_for_several_gets_them_all` | pushes that share a wake-up are all taken |
 //! | `queue::entries_of_one_thread_keep_their_order` | entries come out once, in their thread's order, those of one push side by side |
 //! | `queue::the_last_place_for_asks_is_given_once_and_ends_need_none` | asks are bounded, reserved places are not touched, a taken ask gives its place back |

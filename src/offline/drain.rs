@@ -37,17 +37,30 @@ use crate::service::storage::{Storage, StorageError, Stored, UserRow};
 use crate::service::ticket::Owed as OwedAnswer;
 use crate::sync::Arc;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Entries that one batch takes at most.
 pub const BATCH_MAX: usize = 1024;
 /// How long a batch collects entries at most, in microseconds.
 pub const BATCH_US: u64 = 5_000;
+/// How long main rests after a turn in which it has taken many ends and nothing else, unless somebody waits for it. In
+/// a storm of lost clients more of them share a commit; each is offline that much later.
+pub const REST: Duration = Duration::from_millis(4);
+/// Entries of ends in a turn from which on they are many. A single one, and the login that may wait for it, has no rest
+/// to wait for.
+const MANY_ENDS: usize = 16;
 /// How long main sleeps at most while writes are owed, in microseconds.
 pub(crate) const RETRY_US: u64 = 100_000;
 /// Groups whose members are remembered.
 const GROUPS_MAX: usize = 4096;
 /// The share of all names from which on lingering channels close early, in percent.
 const EARLY_CLOSE_PERCENT: usize = 90;
+
+/// How long main rests after a turn in which it has taken so many entries, of which some may be pressing
+/// ([`Entry::is_pressing`]).
+pub fn rest_after(taken: usize, presses: bool) -> Duration {
+    if taken >= MANY_ENDS && !presses { REST } else { Duration::ZERO }
+}
 
 /// How a server treats its users.
 #[derive(Clone, Debug)]
@@ -176,7 +189,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub fn take(&mut self, entry: Entry<S>, now: Now) {
         self.now = now;
         match entry {
-            Entry::Departure(departure) => self.depart(departure),
+            Entry::Departure(departure) => self.depart(&departure),
             Entry::Settlement(settlement) => self.settle(settlement),
             Entry::HandBack { channel, socket, torn } => {
                 // The only place where a client's fd is closed.

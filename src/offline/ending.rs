@@ -50,8 +50,8 @@ pub(super) struct Ending {
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// The first report: routing has stopped, now the user goes offline.
-    pub(super) fn depart(&mut self, departure: Departure) {
-        let Departure { channel, session, stays, noticed_us, parting, .. } = &departure;
+    pub(super) fn depart(&mut self, departure: &Departure) {
+        let Departure { channel, session, stays, noticed_us, parting, .. } = departure;
         self.drained += 1;
         self.departures += 1;
         self.stages.queued.note(departure.queued_us.saturating_sub(*noticed_us));
@@ -88,8 +88,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Ends a user's session: one row of history and `offline`, in one transaction.
-    pub(crate) fn end_session(&mut self, user: UserId, departure: Departure) {
-        let Departure { channel, session: Some(number), stays, noticed_us, at_ms, parting, .. } = departure
+    pub(crate) fn end_session(&mut self, user: UserId, departure: &Departure) {
+        let &Departure { channel, session: Some(number), stays, noticed_us, at_ms, ref parting, .. } =
+            departure
         else {
             return;
         };

@@ -199,10 +199,22 @@ struct Inner<S> {
     next: u64,
     /// Asks among the entries.
     asks: usize,
+    /// Entries that main may not leave waiting, urgent ones among them.
+    pressing: usize,
     /// Times at which departures among the ends were noticed, oldest first.
     departures: VecDeque<u64>,
-    /// True exactly while main waits, so that a push to a busy main costs no system call.
-    waiting: bool,
+    waiting: Waiting,
+}
+
+/// What main waits for, so that a push to a busy main costs no system call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Waiting {
+    /// Main does something else, or is being woken.
+    No,
+    /// Anything.
+    ForAny,
+    /// What may not be left waiting: main rests, and ends gather meanwhile.
+    ForPressing,
 }
 
 impl<S> Default for OfflineQueue<S> {
@@ -213,8 +225,9 @@ impl<S> Default for OfflineQueue<S> {
                 ends: VecDeque::new(),
                 next: 0,
                 asks: 0,
+                pressing: 0,
                 departures: VecDeque::new(),
-                waiting: false,
+                waiting: Waiting::No,
             }),
             filled: Condvar::new(),
         }
@@ -228,7 +241,7 @@ impl<S> OfflineQueue<S> {
         let wake = {
             let mut inner = self.inner.lock();
             inner.append(entry);
-            std::mem::take(&mut inner.waiting)
+            inner.is_to_wake()
         };
         self.wake_if(wake);
     }
@@ -246,7 +259,7 @@ impl<S> OfflineQueue<S> {
                     entry => inner.append(entry),
                 }
             }
-            std::mem::take(&mut inner.waiting)
+            inner.is_to_wake()
         };
         self.wake_if(wake);
     }
@@ -262,7 +275,7 @@ impl<S> OfflineQueue<S> {
                 return Err(Box::new(ask));
             }
             inner.append(Entry::Ask(ask));
-            std::mem::take(&mut inner.waiting)
+            inner.is_to_wake()
         };
         self.wake_if(wake);
         Ok(())
@@ -281,16 +294,25 @@ impl<S> OfflineQueue<S> {
         }
     }
 
-    /// Waits until something is there, for `timeout` at most; by main alone. May return for nothing.
-    pub fn wait(&self, timeout: Option<Duration>) {
+    /// Waits until something is there, for `timeout` at most; by main alone. Ends that nobody waits for do not count
+    /// before `rest` is over. May return for nothing.
+    pub fn wait(&self, timeout: Option<Duration>, rest: Duration) {
         let mut inner = self.inner.lock();
-        if inner.len() > 0 {
+        if inner.pressing > 0 || rest.is_zero() && inner.len() > 0 {
             return;
         }
-        inner.waiting = true;
-        inner.give_room_back();
+        if inner.len() == 0 {
+            inner.give_room_back();
+        }
+        let limit = if rest.is_zero() {
+            inner.waiting = Waiting::ForAny;
+            timeout
+        } else {
+            inner.waiting = Waiting::ForPressing;
+            Some(timeout.map_or(rest, |timeout| timeout.min(rest)))
+        };
         // A poisoned guard is as good as any: see `Lock`.
-        match timeout {
+        match limit {
             Some(limit) => drop(self.filled.wait_timeout(inner, limit)),
             None => drop(self.filled.wait(inner)),
         }
@@ -327,10 +349,24 @@ impl<S> Inner<S> {
         self.departures.shrink_to(KEEP_ENTRIES);
     }
 
+    /// True exactly when main waits for what has just been pushed. It is woken once.
+    fn is_to_wake(&mut self) -> bool {
+        let wake = match self.waiting {
+            Waiting::No => false,
+            Waiting::ForAny => true,
+            Waiting::ForPressing => self.pressing > 0,
+        };
+        if wake {
+            self.waiting = Waiting::No;
+        }
+        wake
+    }
+
     fn append(&mut self, entry: Entry<S>) {
         let number = self.next;
         self.next += 1;
         self.asks += usize::from(matches!(entry, Entry::Ask(_)));
+        self.pressing += usize::from(entry.is_pressing());
         if entry.is_urgent() {
             self.urgent.push_back((number, entry));
             return;
@@ -357,11 +393,13 @@ impl<S> Inner<S> {
     fn pop_urgent(&mut self) -> Option<Entry<S>> {
         let (_, entry) = self.urgent.pop_front()?;
         self.asks -= usize::from(matches!(entry, Entry::Ask(_)));
+        self.pressing -= usize::from(entry.is_pressing());
         Some(entry)
     }
 
     fn pop_end(&mut self) -> Option<Entry<S>> {
         let (_, entry) = self.ends.pop_front()?;
+        self.pressing -= usize::from(entry.is_pressing());
         if matches!(entry, Entry::Departure(_)) {
             self.departures.pop_front();
         }
@@ -377,6 +415,15 @@ impl<S> Entry<S> {
             Entry::Ask(_) | Entry::TakenOver { .. } | Entry::Confirmed { .. } | Entry::Handed { .. } => true,
             Entry::Departure(departure) => departure.stays || departure.parting.receipt.is_some(),
             _ => false,
+        }
+    }
+
+    /// True exactly when main may not leave it waiting while it rests: all but ends that nobody waits for.
+    pub fn is_pressing(&self) -> bool {
+        match self {
+            Entry::Departure(_) => self.is_urgent(),
+            Entry::Settlement(_) | Entry::HandBack { .. } => false,
+            _ => true,
         }
     }
 }
@@ -441,8 +488,28 @@ mod tests {
         let queue = OfflineQueue::default();
         (0..4 * KEEP_ENTRIES as u32).for_each(|number| queue.push(end(number)));
         taken(&queue, usize::MAX);
-        queue.wait(Some(Duration::ZERO));
+        queue.wait(Some(Duration::ZERO), Duration::ZERO);
         assert!(queue.inner.lock().ends.capacity() < 2 * KEEP_ENTRIES);
+    }
+
+    #[test]
+    fn while_main_rests_only_what_presses_wakes_it() {
+        let queue = OfflineQueue::default();
+        let waiting = || queue.inner.lock().waiting;
+        queue.inner.lock().waiting = Waiting::ForPressing;
+        queue.push(end(0));
+        queue.push_all(&mut vec![end(1)], &mut Vec::new());
+        assert_eq!(waiting(), Waiting::ForPressing);
+        queue.ask(nothing()).unwrap();
+        assert_eq!(waiting(), Waiting::No);
+        queue.inner.lock().waiting = Waiting::ForPressing;
+        queue.push(end(2));
+        assert_eq!(waiting(), Waiting::No, "a request waits");
+        queue.push(Entry::Stop);
+        assert_eq!(taken(&queue, 9).len(), 5);
+        queue.inner.lock().waiting = Waiting::ForPressing;
+        queue.push(end(3));
+        assert_eq!(waiting(), Waiting::ForPressing, "nothing presses any more");
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.around.metrics.left.add(parting.reason, 1);
         self.end_session(
             user,
-            Departure {
+            &Departure {
                 channel,
                 session: Some(number),
                 stays: true,

@@ -181,7 +181,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.post(channel, Mail::Leave { channel, session, parting: parting.clone() });
         }
         let (noticed_us, at_ms) = (self.now.mono_us, self.now.unix_ms);
-        self.depart(Departure { channel, session, stays, noticed_us, queued_us: noticed_us, at_ms, parting });
+        self.depart(&Departure {
+            channel,
+            session,
+            stays,
+            noticed_us,
+            queued_us: noticed_us,
+            at_ms,
+            parting,
+        });
         self.settle_with_nothing(channel, session);
     }
 

@@ -2,13 +2,14 @@
 
 use crate::channel::{ChannelId, Reason, Stage};
 use crate::offline::batch::{KEEP_WRITES, LATER_US};
-use crate::offline::drain::Policy;
+use crate::offline::drain::{Policy, REST, rest_after};
 use crate::offline::ending::STORM;
 use crate::service::storage::{Completion, Storage};
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Departed, Disk, Fault};
 use crate::testing::words::{Said, accepted};
+use std::time::Duration;
 
 fn with_grace(grace_us: u64, capacity: usize) -> Desk {
     Desk::with(Policy { grace_us, ..policy() }, capacity, Disk::default())
@@ -89,6 +90,18 @@ fn the_history_is_completed_with_the_next_commit_or_a_little_later_without_one()
     desk.pass_us(1);
     assert_eq!(commits(&desk) - before, 4);
     assert_eq!(completion(&desk).and_then(|known| known.offline_us), Some(0));
+}
+
+#[test]
+fn main_rests_after_many_ends_but_not_after_a_few_or_when_somebody_waits() {
+    assert_eq!(rest_after(64, false), REST);
+    assert_eq!(rest_after(64, true), Duration::ZERO, "somebody waits");
+    assert_eq!(
+        rest_after(2, false),
+        Duration::ZERO,
+        "both reports of an end, and perhaps a login behind them"
+    );
+    assert_eq!(rest_after(0, false), Duration::ZERO);
 }
 
 /// So many users who leave at the same moment, each settled.

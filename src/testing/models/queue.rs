@@ -31,7 +31,7 @@ fn next(queue: &Queue) -> Entry<u8> {
         queue.take(1, &mut taken);
         match taken.pop() {
             Some(entry) => return entry,
-            None => queue.wait(Some(PATIENCE)),
+            None => queue.wait(Some(PATIENCE), Duration::ZERO),
         }
     }
 }
@@ -73,6 +73,29 @@ fn a_push_of_many_wakes_main() {
 #[test]
 fn an_ask_wakes_main() {
     wakes(|queue| queue.ask(ask()).unwrap());
+}
+
+/// Main rests, and ends alone do not wake it. Whatever else is pushed does, behind an end too.
+#[test]
+fn what_presses_wakes_main_that_rests() {
+    model(|| {
+        let queue = Queue::default();
+        let worker = {
+            let queue = Arc::clone(&queue);
+            spawn(move || queue.push(socket(1)))
+        };
+        let control = {
+            let queue = Arc::clone(&queue);
+            spawn(move || queue.push(Entry::Stop))
+        };
+        let mut taken = Vec::new();
+        while !taken.iter().any(Entry::is_pressing) {
+            queue.wait(Some(PATIENCE), PATIENCE);
+            queue.take(2, &mut taken);
+        }
+        worker.join().unwrap();
+        control.join().unwrap();
+    });
 }
 
 /// Main takes everything that several threads push, though each push saves the wake-up that another has made.
