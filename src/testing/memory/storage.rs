@@ -70,7 +70,10 @@ impl Storage for MemoryStore {
             }
             let begins = epoch > row.epoch;
             (row.online, row.epoch) = (true, epoch);
-            tables.tallies.entry(user).or_default().begun += u64::from(begins);
+            if begins {
+                let tally = tables.tallies.entry(user).or_default();
+                (tally.begun, tally.latest) = (tally.begun + 1, Some(epoch));
+            }
             Ok(())
         })
     }

@@ -21,6 +21,8 @@ pub(crate) struct Departed {
 pub(crate) struct Tally {
     /// Sessions that began: each has an epoch of its own.
     pub(crate) begun: u64,
+    /// The epoch of the one that began last.
+    pub(crate) latest: Option<Epoch>,
     /// Rows of the history.
     pub(crate) ended: u64,
 }

@@ -67,7 +67,7 @@ impl World {
     pub(super) fn check_rows(&mut self) {
         let now_us = self.at_us();
         for Standing { row, tally, kept, kept_at_most } in self.server.disk.standing() {
-            self.sight.note(&row, now_us);
+            self.sight.note(&row, tally.latest, now_us);
             let takes_nothing = !row.online && kept >= BOX_MESSAGES as usize;
             self.shadow.note_box(row.id, takes_nothing, now_us);
             let name = &row.name;

@@ -8,15 +8,18 @@ use std::collections::BTreeMap;
 /// How late main may look at a friend who has gone, in microseconds.
 const LATE_US: u64 = 500_000;
 
-/// How long after the request a login answer may be committed, in microseconds. At rest far more time passes.
-const ANSWER_US: u64 = 2_000_000;
-
-/// One session, from its commit to that of its end.
+/// One session, from its commit to that of its end, with those behind it that came and went in one batch: no row shows
+/// them, and nobody is told that they came.
 #[derive(Debug)]
 struct Stay {
     epoch: Epoch,
     from_us: u64,
     to_us: Option<u64>,
+    /// The last of them, under which the user may be told to have gone, and when its end was committed.
+    last: Epoch,
+    last_us: u64,
+    /// True exactly when no row shows the first either: it was the user's first, and came and went in one batch.
+    is_hidden: bool,
 }
 
 /// What a connection was told of a friend last.
@@ -45,18 +48,35 @@ impl View {
 }
 
 impl Sight {
-    /// A user's row after a commit.
-    pub(super) fn note(&mut self, row: &UserRow, now_us: u64) {
+    /// A user's row after a commit, and the session that began last.
+    pub(super) fn note(&mut self, row: &UserRow, latest: Option<Epoch>, now_us: u64) {
         let stays = self.0.entry(row.id).or_default();
-        let present = stays.last_mut().filter(|stay| stay.to_us.is_none());
-        if let Some(stay) = present {
-            if row.online && stay.epoch == row.epoch {
+        let stay = |epoch| Stay {
+            epoch,
+            from_us: now_us,
+            to_us: None,
+            last: epoch,
+            last_us: now_us,
+            is_hidden: false,
+        };
+        if let Some(present) = stays.last_mut().filter(|stay| stay.to_us.is_none()) {
+            if row.online && present.epoch == row.epoch {
                 return;
             }
-            stay.to_us = Some(now_us);
+            (present.to_us, present.last_us) = (Some(now_us), now_us);
+            if !row.online {
+                // It may have gone on in a later epoch before it ended.
+                present.last = row.epoch;
+            }
         }
         if row.online {
-            stays.push(Stay { epoch: row.epoch, from_us: now_us, to_us: None });
+            return stays.push(stay(row.epoch));
+        }
+        let Some(latest) = latest else { return };
+        match stays.last_mut() {
+            None => stays.push(Stay { to_us: Some(now_us), is_hidden: true, ..stay(latest) }),
+            Some(before) if before.last < latest => (before.last, before.last_us) = (latest, now_us),
+            Some(_) => {}
         }
     }
 
@@ -64,17 +84,15 @@ impl Sight {
     pub(super) fn tell(&self, view: &mut View, of: UserId, online: bool, epoch: Epoch, now_us: u64) {
         let word = if online { "online" } else { "offline" };
         let stays = self.0.get(&of).map_or(&[][..], Vec::as_slice);
-        // A session that began and ended in one batch is told as the end of the one before it.
-        let fits = |stay: &Stay| stay.epoch == epoch || !online && stay.epoch < epoch;
-        let at = stays.iter().rposition(fits);
-        let Some(at) = at else {
-            // A first session that comes and goes in one batch is no row's stay. Somebody hears of its end who was told of
-            // it in that very batch, by a login answer or as of a new friend.
-            let heard = matches!(view.0.get(&of), None | Some(Told::AtLogin { online: true, .. }));
-            assert!(!online && heard, "{of} is told to be {word} in {epoch:?}, which never was");
-            view.0.insert(of, Told::Since { online, epoch });
-            return;
+        let fits = |stay: &Stay| {
+            if online {
+                stay.epoch == epoch && !stay.is_hidden
+            } else {
+                stay.epoch <= epoch && epoch <= stay.last
+            }
         };
+        let at = stays.iter().rposition(fits);
+        let Some(at) = at else { panic!("{of} is told to be {word} in {epoch:?}, which never was") };
         // Whoever was added as a friend just now is told of as it is.
         let Some(before) = view.0.insert(of, Told::Since { online, epoch }) else { return };
         if !online {
@@ -88,7 +106,7 @@ impl Sight {
                 panic!("what is told of {of} is not told in order");
             }
             Told::Since { online: before, epoch: of_old } if before == online => {
-                assert!(epoch > of_old, "{of} is told to be {word} again");
+                assert!(stays[at].epoch > of_old, "{of} is told to be {word} again");
                 let since = |earlier: usize| stays[earlier].epoch >= of_old;
                 assert!(!online || was_away(&since), "{of} is told to be {word} again");
             }
@@ -98,15 +116,22 @@ impl Sight {
             }
             Told::AtLogin { online: false, asked_us } if !online => {
                 let is_new = stays[at].to_us.is_some_and(|to_us| to_us > asked_us);
-                assert!(is_new, "{of} is told to be {word} again");
+                assert!(is_new && !stays[at].is_hidden, "{of} is told to be {word} again");
+            }
+            Told::AtLogin { online: true, asked_us } => {
+                let was_here = stays[at].last_us >= asked_us;
+                assert!(was_here, "{of} had gone when a login answer said online");
             }
             _ => {}
         }
     }
 
-    /// True exactly when nobody came for long after the end of that stay.
+    /// True exactly when nobody came for long after the end of that stay. Whose first one is hidden was away all the time.
     fn is_away_after(&self, user: UserId, stay: usize, now_us: u64) -> bool {
         let stays = &self.0[&user];
+        if stays[stay].is_hidden {
+            return true;
+        }
         let until_us = stays.get(stay + 1).map_or(now_us, |next| next.from_us);
         stays[stay].to_us.is_some_and(|to_us| until_us >= to_us + PRESENCE_DELAY_US)
     }
@@ -114,18 +139,18 @@ impl Sight {
     /// Everybody rests, and a connection takes what it is told: it knows what there is to know.
     pub(super) fn is_told(&self, view: &View, watcher: UserId, now_us: u64) {
         for (user, told) in view.0.iter().filter(|(user, _)| **user != watcher) {
-            // A login answer may name a session that comes and goes in the batch of the answer: it is no row's stay.
-            let (told, since_us) = match *told {
-                Told::AtLogin { online, asked_us } => (online, asked_us + ANSWER_US),
-                Told::Since { online, .. } => (online, 0),
-            };
             let latest = self.0.get(user).and_then(|stays| stays.last());
-            match latest.map(|stay| stay.to_us) {
-                Some(None) => assert!(told, "{watcher} was never told that {user} came"),
-                Some(Some(to_us)) if now_us > to_us.max(since_us) + PRESENCE_DELAY_US + LATE_US => {
-                    assert!(!told, "{watcher} was never told that {user} has gone");
+            // A login answer may name a session that comes and goes in the batch of the answer.
+            let (told, gone_us) = match *told {
+                Told::AtLogin { online, .. } => (online, latest.map(|stay| stay.last_us)),
+                Told::Since { online, .. } => (online, latest.and_then(|stay| stay.to_us)),
+            };
+            match (latest, gone_us) {
+                (Some(Stay { to_us: None, .. }), _) => {
+                    assert!(told, "{watcher} was never told that {user} came");
                 }
-                _ => {}
+                (Some(_), Some(gone_us)) if now_us <= gone_us + PRESENCE_DELAY_US + LATE_US => {}
+                _ => assert!(!told, "{watcher} was never told that {user} has gone"),
             }
         }
     }
@@ -138,18 +163,88 @@ mod tests {
 
     const ANN: UserId = UserId(1);
 
-    /// Whether it may be said that somebody went who never was online at a commit.
-    fn may_go(mut view: View) -> bool {
-        let tell = || Sight::default().tell(&mut view, ANN, false, Epoch(3), 9);
-        catch_unwind(AssertUnwindSafe(tell)).is_ok()
+    fn row(online: bool, epoch: i64) -> UserRow {
+        UserRow { id: ANN, name: "ann".into(), password: None, epoch: Epoch(epoch), online }
+    }
+
+    /// Ann's first session was the third epoch, and came and went in the batch that was committed then.
+    fn came_and_went(at_us: u64) -> Sight {
+        let mut sight = Sight::default();
+        sight.note(&row(false, 2), None, 1);
+        sight.note(&row(false, 3), Some(Epoch(3)), at_us);
+        sight
+    }
+
+    fn holds(check: impl FnOnce()) -> bool {
+        catch_unwind(AssertUnwindSafe(check)).is_ok()
+    }
+
+    fn named(online: bool, asked_us: u64) -> View {
+        View::at_login(&[(ANN, online)], asked_us)
     }
 
     #[test]
-    fn who_never_was_is_gone_for_those_alone_who_were_told_of_that_session() {
-        assert!(may_go(View::default()), "a new friend");
-        assert!(may_go(View::at_login(&[(ANN, true)], 5)), "the answer has named a session of its own batch");
-        assert!(!may_go(View::at_login(&[(ANN, false)], 5)));
-        let told = Told::Since { online: false, epoch: Epoch(2) };
-        assert!(!may_go(View(BTreeMap::from([(ANN, told)]))));
+    fn the_end_of_a_session_that_no_row_shows_is_told_to_those_alone_who_were_told_of_it() {
+        let sight = came_and_went(7);
+        let may_go =
+            |mut view: View, epoch: i64| holds(|| sight.tell(&mut view, ANN, false, Epoch(epoch), 9));
+        assert!(may_go(View::default(), 3), "a new friend");
+        assert!(may_go(named(true, 5), 3), "the answer has named a session of its own batch");
+        assert!(!may_go(named(true, 8), 3), "the answer has named a session that was over");
+        assert!(!may_go(named(false, 5), 3));
+        let told = Told::Since { online: false, epoch: Epoch(3) };
+        assert!(!may_go(View(BTreeMap::from([(ANN, told)])), 3));
+        for epoch in [2, 4] {
+            assert!(
+                !may_go(View::default(), epoch) && !may_go(named(true, 5), epoch),
+                "there was no {epoch}"
+            );
+        }
+        let mut view = View::default();
+        assert!(!holds(|| sight.tell(&mut view, ANN, true, Epoch(3), 9)), "nobody is told that it began");
+    }
+
+    #[test]
+    fn who_was_told_of_a_session_that_no_row_shows_has_to_be_told_of_its_end() {
+        let sight = came_and_went(7);
+        let is_told = |online, now_us| holds(|| sight.is_told(&named(online, 5), UserId(2), now_us));
+        let late_us = 7 + PRESENCE_DELAY_US + LATE_US;
+        assert!(is_told(true, late_us) && !is_told(true, late_us + 1));
+        assert!(is_told(false, late_us + 1));
+    }
+
+    #[test]
+    fn an_answer_that_came_long_after_it_was_asked_for_may_name_a_session_that_no_row_shows() {
+        let mut sight = came_and_went(7);
+        sight.note(&row(true, 4), Some(Epoch(4)), 8);
+        sight.note(&row(false, 4), Some(Epoch(4)), 9);
+        let late_us = 60_000_000;
+        sight.note(&row(false, 5), Some(Epoch(5)), late_us);
+        assert!(holds(|| sight.is_told(&named(true, 5), UserId(2), late_us + 1)));
+    }
+
+    #[test]
+    fn who_has_not_read_the_end_of_a_session_that_no_row_shows_may_be_told_of_the_next_instead() {
+        let mut sight = came_and_went(7);
+        sight.note(&row(true, 4), Some(Epoch(4)), 7 + PRESENCE_DELAY_US);
+        assert!(holds(|| sight.tell(&mut named(true, 5), ANN, true, Epoch(4), 8 + PRESENCE_DELAY_US)));
+    }
+
+    #[test]
+    fn an_end_is_told_under_the_last_session_that_came_and_went_behind_it_and_under_no_other() {
+        let mut sight = came_and_went(7);
+        sight.note(&row(true, 4), Some(Epoch(4)), 8);
+        sight.note(&row(false, 4), Some(Epoch(4)), 9);
+        // This one gives numbers to messages.
+        sight.note(&row(false, 5), Some(Epoch(4)), 10);
+        let away_us = 9 + PRESENCE_DELAY_US;
+        let may_go = |sight: &Sight, epoch: i64| {
+            let told = Told::Since { online: true, epoch: Epoch(4) };
+            let mut view = View(BTreeMap::from([(ANN, told)]));
+            holds(|| sight.tell(&mut view, ANN, false, Epoch(epoch), away_us))
+        };
+        assert!(may_go(&sight, 4) && !may_go(&sight, 5));
+        sight.note(&row(false, 6), Some(Epoch(6)), 11);
+        assert!(may_go(&sight, 6) && !may_go(&sight, 7));
     }
 }
