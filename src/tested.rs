@@ -58,7 +58,7 @@
 //!
 //! ```sh
 //! scripts/mutants.sh models                # 35 mutations; also in .ci/run
-//! scripts/mutants.sh simulation            # 39 mutations, about 6 minutes on two cores; not in .ci/run
+//! scripts/mutants.sh simulation            # 41 mutations, about 6 minutes on two cores; not in .ci/run
 //! scripts/mutants.sh simulation "a token"  # those with such a name
 //! ```
 //!

@@ -15,7 +15,7 @@ struct Stay {
     epoch: Epoch,
     from_us: u64,
     to_us: Option<u64>,
-    /// The last of them, under which the user may be told to have gone, and when its end was committed.
+    /// The epoch of the last of them, and when its end was committed.
     last: Epoch,
     last_us: u64,
     /// True exactly when no row shows the first either: it was the user's first, and came and went in one batch.
@@ -84,6 +84,7 @@ impl Sight {
     pub(super) fn tell(&self, view: &mut View, of: UserId, online: bool, epoch: Epoch, now_us: u64) {
         let word = if online { "online" } else { "offline" };
         let stays = self.0.get(&of).map_or(&[][..], Vec::as_slice);
+        // What came and went in one batch is told as the end of the session before it.
         let fits = |stay: &Stay| {
             if online {
                 stay.epoch == epoch && !stay.is_hidden
@@ -126,7 +127,7 @@ impl Sight {
         }
     }
 
-    /// True exactly when nobody came for long after the end of that stay. Whose first one is hidden was away all the time.
+    /// True exactly when nobody came for long after the end of that stay. Before and after a hidden one the user was away.
     fn is_away_after(&self, user: UserId, stay: usize, now_us: u64) -> bool {
         let stays = &self.0[&user];
         if stays[stay].is_hidden {
@@ -138,19 +139,17 @@ impl Sight {
 
     /// Everybody rests, and a connection takes what it is told: it knows what there is to know.
     pub(super) fn is_told(&self, view: &View, watcher: UserId, now_us: u64) {
-        for (user, told) in view.0.iter().filter(|(user, _)| **user != watcher) {
-            let latest = self.0.get(user).and_then(|stays| stays.last());
-            // A login answer may name a session that comes and goes in the batch of the answer.
-            let (told, gone_us) = match *told {
-                Told::AtLogin { online, .. } => (online, latest.map(|stay| stay.last_us)),
-                Told::Since { online, .. } => (online, latest.and_then(|stay| stay.to_us)),
-            };
-            match (latest, gone_us) {
-                (Some(Stay { to_us: None, .. }), _) => {
-                    assert!(told, "{watcher} was never told that {user} came");
+        for (user, last) in view.0.iter().filter(|(user, _)| **user != watcher) {
+            let (Told::AtLogin { online: told, .. } | Told::Since { online: told, .. }) = *last;
+            match self.0.get(user).and_then(|stays| stays.last()) {
+                None => assert!(!told, "{watcher} was told that {user} came, who never did"),
+                Some(Stay { to_us: None, .. }) => assert!(told, "{watcher} was never told that {user} came"),
+                Some(Stay { to_us: Some(to_us), last_us, .. }) => {
+                    // A login answer may name a session that comes and goes in the batch of the answer.
+                    let gone_us = if matches!(last, Told::AtLogin { .. }) { last_us } else { to_us };
+                    let is_due = now_us > gone_us + PRESENCE_DELAY_US + LATE_US;
+                    assert!(!told || !is_due, "{watcher} was never told that {user} has gone");
                 }
-                (Some(_), Some(gone_us)) if now_us <= gone_us + PRESENCE_DELAY_US + LATE_US => {}
-                _ => assert!(!told, "{watcher} was never told that {user} has gone"),
             }
         }
     }
