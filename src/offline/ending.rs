@@ -190,7 +190,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// What was held for a user goes where it belongs now, and whoever waited to be that user logs in.
     pub(crate) fn release(&mut self, user: UserId) {
-        let Some(person) = self.people.find(user) else { return };
+        let Some(person) = self.people.find(user).filter(|person| person.has_waiting()) else { return };
         for chat in person.take_held() {
             self.place_held(user, chat);
         }

@@ -52,8 +52,7 @@ pub enum Mail {
         /// What to say.
         parting: Parting,
     },
-    /// A session ended and its channel stays; or the worker took the step itself and reminds itself: everything
-    /// that others sent to that session lies before this.
+    /// Main has ended a session whose channel stays: everything that others sent to that session lies before this.
     Settle {
         /// Whose.
         channel: ChannelId,

@@ -178,6 +178,11 @@ impl Person {
         self.waiting.as_deref().is_some_and(|waiting| waiting.leaving.is_some())
     }
 
+    /// True exactly when a message or a login waits, or a settlement is awaited.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Has a message wait for a settlement.
     pub(crate) fn hold(&mut self, chat: Chat) {
         let waiting = self.waiting.get_or_insert_default();

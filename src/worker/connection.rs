@@ -45,8 +45,9 @@ pub(super) struct Connection<T> {
     pub(super) dirty: bool,
     /// Who is logged in, or was when the client ended its side.
     pub(super) user: Option<User>,
-    /// Sessions that have ended and are not settled yet, oldest first. Seldom any, hardly ever two.
-    pub(super) settling: Seldom<Settling>,
+    /// Sessions that have ended and are not settled yet, oldest first, but for the one with which the channel leaves.
+    /// Hardly ever any.
+    settling: Seldom<Settling>,
     /// When the login or registration was asked that is on its way: what is behind it waits.
     pub(super) login_asked_us: Option<NonZeroU64>,
     /// Requests on their way through main. While there are some, later ones follow them.
@@ -146,6 +147,8 @@ pub(super) struct Settling {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
 pub(super) struct Leaving {
     pub(super) parting: Parting,
+    /// The session that went on until the channel left, until it is settled.
+    pub(super) settling: Option<Settling>,
     /// True exactly when the connection takes and gives nothing any more.
     pub(super) broken: bool,
     /// True exactly when the server's side is ended.
@@ -199,6 +202,30 @@ impl<T> Connection<T> {
     /// The session that goes on, as far as the worker knows.
     pub(super) fn session(&self) -> Option<SessionNo> {
         self.user.as_ref().and_then(|user| user.session)
+    }
+
+    /// Has a session wait to be settled, on a channel that stays.
+    pub(super) fn await_settlement(&mut self, settling: Settling) {
+        self.settling.push(settling);
+    }
+
+    /// A session that has ended and is not settled yet.
+    pub(super) fn settling(&mut self, session: SessionNo) -> Option<&mut Settling> {
+        let leaving = self.leaving.as_mut().and_then(|leaving| leaving.settling.as_mut());
+        leaving.into_iter().chain(self.settling.iter_mut()).find(|settling| settling.session == session)
+    }
+
+    /// Takes it to settle it.
+    pub(super) fn take_settling(&mut self, session: SessionNo) -> Option<Settling> {
+        let is_it = |settling: &Settling| settling.session == session;
+        let leaving =
+            self.leaving.as_mut().and_then(|leaving| leaving.settling.take_if(|settling| is_it(settling)));
+        leaving.or_else(|| self.settling.take_first(is_it))
+    }
+
+    /// True exactly when all sessions that have ended are settled.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settling.is_empty() && self.leaving.as_ref().is_none_or(|leaving| leaving.settling.is_none())
     }
 
     /// What a client has that talks; made where there is none.

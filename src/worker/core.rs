@@ -10,7 +10,7 @@ use super::outbuf::{Shelf, Written};
 use super::socket::Transport;
 use super::strangers::Strangers;
 use super::wheel::Wheel;
-use crate::channel::{ChannelId, ChannelTable, Reason};
+use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo};
 use crate::clock::Now;
 use crate::metrics::Metrics;
 use crate::offline::{Entry, Mail, OfflineQueue, Outlet, Parting};
@@ -69,7 +69,10 @@ pub struct Core<T: Transport> {
     pub(super) now: Now,
     /// What to tell main at the end of the turn, in order.
     pub(super) to_main: Vec<Entry<T::Socket>>,
-    /// What to tell workers at the end of the turn, by worker.
+    /// Sessions that this worker has ended itself in this turn. It settles with them in the next one, when it has taken
+    /// all that others had sent to them out of its mailbox.
+    to_settle: Vec<(ChannelId, SessionNo)>,
+    /// What to tell the other workers at the end of the turn, by worker.
     pub(super) to_workers: Vec<Vec<Mail>>,
     /// Channels with something to write.
     pub(super) dirty: Vec<ChannelId>,
@@ -111,6 +114,7 @@ impl<T: Transport> Core<T> {
             channels,
             now,
             to_main: Vec::new(),
+            to_settle: Vec::new(),
             to_workers: (0..workers).map(|_| Vec::new()).collect(),
             dirty: Vec::new(),
             unblocked: Vec::new(),
@@ -133,14 +137,21 @@ impl<T: Transport> Core<T> {
     pub fn begin(&mut self, now: Now) {
         self.now = now;
         self.ends = 0;
+        let mut ended = std::mem::take(&mut self.to_settle);
         let mut letters = std::mem::take(&mut self.letters);
         self.mailbox.take(&mut letters);
         for letter in letters.drain(..) {
             self.open_letter(letter);
         }
+        for (id, session) in ended.drain(..) {
+            self.settle(id, Some(session));
+        }
         // What a flood has needed is not kept for the next one.
         letters.shrink_to(KEEP_LETTERS);
         self.letters = letters;
+        ended.shrink_to(KEEP_LETTERS);
+        ended.append(&mut self.to_settle);
+        self.to_settle = ended;
         for _ in 0..ENDS_MAX {
             let Some(id) = self.put_off.pop_front() else { break };
             self.take_end(id);
@@ -186,7 +197,7 @@ impl<T: Transport> Core<T> {
     pub fn finish(&mut self, heard_us: u64, clock: &dyn Fn() -> Now) {
         self.turn_wheel(heard_us);
         self.say_what_is_unsaid();
-        // Telling may refuse what was asked, and that is written too. What a worker tells itself waits a turn.
+        // Telling may refuse what was asked, and that is written too.
         while self.has_work() {
             let mut unblocked = std::mem::take(&mut self.unblocked);
             unblocked.drain(..).for_each(|id| self.go_on(id));
@@ -224,10 +235,10 @@ impl<T: Transport> Core<T> {
         [self.wheel.timeout_us(now_us), unsaid].into_iter().flatten().min()
     }
 
-    /// True exactly when there is more to do at once, so that the worker must not sleep: ends that wait, or mail, for it
-    /// does not wake itself for its own letters.
+    /// True exactly when there is more to do at once, so that the worker must not sleep: ends that wait, or sessions to
+    /// settle with.
     pub fn has_more(&self) -> bool {
-        !self.put_off.is_empty() || !self.mailbox.is_empty()
+        !self.put_off.is_empty() || !self.to_settle.is_empty()
     }
 
     /// True exactly while new connections are wanted.
@@ -270,6 +281,11 @@ impl<T: Transport> Core<T> {
         if let Some(Some(connection)) = self.channels.get_mut(id.slot as usize) {
             connection.out.return_room(&mut self.shelf);
         }
+    }
+
+    /// Settles in the next turn with a session that this worker has ended.
+    pub(super) fn settle_later(&mut self, id: ChannelId, session: SessionNo) {
+        self.to_settle.push((id, session));
     }
 
     /// Tells main at the end of the turn.
@@ -431,14 +447,8 @@ impl<T: Transport> Core<T> {
     /// Tells main and the other workers what this turn has brought.
     fn tell(&mut self, clock: &dyn Fn() -> Now) {
         let mut refused = Vec::new();
-        for worker in 0..self.to_workers.len() {
-            let mut mail = std::mem::take(&mut self.to_workers[worker]);
-            if worker == self.index {
-                self.mailbox.leave(&self.shared.table, &mut mail, &mut refused);
-            } else if !mail.is_empty() {
-                self.shared.outlet.post(worker, &mut mail, &mut refused);
-            }
-            self.to_workers[worker] = mail;
+        for (worker, mail) in self.to_workers.iter_mut().enumerate().filter(|(_, mail)| !mail.is_empty()) {
+            self.shared.outlet.post(worker, mail, &mut refused);
         }
         if !refused.is_empty() {
             // What comes back goes before what its sender has asked of main since.

@@ -9,7 +9,7 @@ use super::core::Core;
 use super::outbuf::Written;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Initiator, Reason, SessionNo};
-use crate::offline::{Departure, Entry, Mail, Milestone, Parting, Settlement};
+use crate::offline::{Departure, Entry, Milestone, Parting, Settlement};
 use std::io;
 
 /// The system's error numbers that have a reason of their own, as Linux numbers them.
@@ -62,8 +62,8 @@ impl<T: Transport> Core<T> {
         }));
         self.part(id, left.session, parting);
         match left.session {
-            // Others may have sent to the session until just now: what they sent lies before this letter.
-            Some(session) => self.to_workers[self.index].push(Mail::Settle { channel: id, session }),
+            // Others may have sent to the session until just now.
+            Some(session) => self.settle_later(id, session),
             None => self.settle(id, None),
         }
     }
@@ -116,16 +116,15 @@ impl<T: Transport> Core<T> {
             parting.reason,
             Reason::PeerReset | Reason::NetworkTimeout | Reason::ReadError | Reason::WriteError
         );
-        if let Some(present) = connection.session() {
-            // Usually the one that the step has ended. Otherwise main has ended it before, and its letter is on
-            // the way: what is unsent belongs to it all the same.
-            self.unload(id, present, broken);
-        }
+        // Usually the one that the step has ended. Otherwise main has ended it before, and its letter is on the way: what
+        // is unsent belongs to it all the same.
+        let settling = connection.session().and_then(|present| self.unload(id, present, broken));
         let Some(connection) = self.connection(id) else { return };
         if let Some(session) = session
-            && connection.settling.iter().all(|settling| settling.session != session)
+            && settling.as_ref().is_none_or(|settling| settling.session != session)
+            && connection.settling(session).is_none()
         {
-            connection.settling.push(Settling { session, unsent: Vec::new(), delivered: 0 });
+            connection.await_settlement(Settling { session, unsent: Vec::new(), delivered: 0 });
         }
         if std::mem::take(&mut connection.counted_in) {
             let address = connection.peer.addr().ip();
@@ -137,6 +136,7 @@ impl<T: Transport> Core<T> {
         let waits = connection.in_main > 0 || connection.tickets > 0;
         connection.leaving = Some(Box::new(Leaving {
             parting,
+            settling,
             broken,
             shut: broken,
             gone: broken || connection.ended && connection.out.is_empty() && !waits,
@@ -155,18 +155,21 @@ impl<T: Transport> Core<T> {
         if self.connection(id).is_none_or(|connection| connection.session() != Some(session)) {
             return;
         }
-        self.unload(id, session, false);
+        let settling = self.unload(id, session, false);
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
+        if let Some(settling) = settling {
+            connection.await_settlement(settling);
+        }
         connection.user = None;
         connection.changed_us = now_us;
         self.arm(id);
         self.mark_dirty(id);
     }
 
-    /// One write, then everything that is unsent comes off the channel and waits for the settlement.
-    fn unload(&mut self, id: ChannelId, session: SessionNo, broken: bool) {
-        let Some(connection) = self.connection(id) else { return };
+    /// One write, then everything that is unsent comes off the channel, to wait for the settlement.
+    fn unload(&mut self, id: ChannelId, session: SessionNo, broken: bool) -> Option<Settling> {
+        let connection = self.connection(id)?;
         let mut written = Written::default();
         if !broken && !connection.blocked && !connection.out.is_empty() {
             let offered = connection.out.len();
@@ -180,13 +183,13 @@ impl<T: Transport> Core<T> {
         connection.drop_news();
         let unsent = connection.out.cut(session, broken, &mut written);
         self.note_written(id, written);
-        let Some(connection) = self.connection(id) else { return };
+        let connection = self.connection(id)?;
         // The user stays for what the channel report says of it, but the session is over.
         let delivered = connection.user.as_mut().map_or(0, |user| {
             user.session = None;
             user.delivered
         });
-        connection.settling.push(Settling { session, unsent, delivered });
+        Some(Settling { session, unsent, delivered })
     }
 
     /// Says goodbye behind the last of the output, and ends the server's side when all of it is written.
@@ -238,7 +241,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn settle(&mut self, id: ChannelId, session: Option<SessionNo>) {
         let (mut unsent, mut delivered) = (Vec::new(), 0);
         if let (Some(session), Some(connection)) = (session, self.connection(id)) {
-            let Some(settling) = connection.settling.take_first(|s| s.session == session) else { return };
+            let Some(settling) = connection.take_settling(session) else { return };
             Settling { unsent, delivered, .. } = settling;
         }
         self.to_main.push(Entry::Settlement(Settlement { channel: id, session, unsent, delivered }));
@@ -279,7 +282,7 @@ impl<T: Transport> Core<T> {
         if !std::mem::replace(&mut connection.counted_gone, true) {
             self.shared.table.note_gone();
         }
-        debug_assert!(connection.settling.is_empty(), "a channel is settled before it is closed");
+        debug_assert!(connection.is_settled(), "a channel is settled before it is closed");
         let torn = connection.leaving.and_then(|leaving| leaving.torn).or(connection.out.clear());
         let socket = connection.io.into_socket();
         self.to_main.push(Entry::HandBack { channel: id, socket, torn });

@@ -46,7 +46,7 @@ impl<T: Transport> Core<T> {
 
     fn take_chat(&mut self, to: ChannelId, session: SessionNo, chat: Chat) {
         let Some(connection) = self.connection(to) else { return };
-        if let Some(settling) = connection.settling.iter_mut().find(|s| s.session == session) {
+        if let Some(settling) = connection.settling(session) {
             if chat.custody == Custody::Here {
                 settling.unsent.push(chat);
             }

@@ -38,8 +38,8 @@ impl Mailbox {
         }
     }
 
-    /// The same without waking the worker; by the worker itself. True exactly when there was nothing before.
-    pub fn leave(&self, table: &ChannelTable, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) -> bool {
+    /// The same without waking the worker. True exactly when there was nothing before.
+    fn leave(&self, table: &ChannelTable, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) -> bool {
         if mail.is_empty() {
             return false;
         }
@@ -51,7 +51,7 @@ impl Mailbox {
                 _ => letters.push(letter),
             }
         }
-        // Relaxed: read by others only as a measure, and by the worker for what it has left itself.
+        // Relaxed: read only as a measure.
         self.count.store(letters.len(), Ordering::Relaxed);
         were_none && !letters.is_empty()
     }
@@ -62,11 +62,6 @@ impl Mailbox {
         let mut letters = self.letters.lock();
         std::mem::swap(&mut *letters, into);
         self.count.store(0, Ordering::Relaxed);
-    }
-
-    /// True exactly when nothing lies there, as far as the worker itself has left it.
-    pub fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Relaxed) == 0
     }
 
     fn is_full(&self) -> bool {

@@ -8,7 +8,7 @@ use super::routing::{Saying, Speaker};
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
 use crate::ident::{Mid, UserId};
-use crate::offline::{Departure, Entry, Mail, Parting};
+use crate::offline::{Departure, Entry, Parting};
 use crate::protocol::errno::Errno;
 use crate::protocol::intake::{self, Taken};
 use crate::protocol::line::LineFramed;
@@ -300,8 +300,7 @@ impl<T: Transport> Core<T> {
         }));
         self.shared.metrics.left.add(Reason::ClientQuit, 1);
         self.end_session_here(id, session);
-        let index = self.index;
-        self.to_workers[index].push(Mail::Settle { channel: id, session });
+        self.settle_later(id, session);
         self.ask_main(Ask::Nothing { asker: asked.asker() });
     }
 
