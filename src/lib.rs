@@ -76,7 +76,7 @@
 //! | [`cli`] | one file for each subcommand |
 //! | [`chat`] | the terminal client: a session, its connection, a screen or a filter |
 //! | [`stress`] | load and faults from outside; shares no protocol code with the server |
-//! | [`ident`], [`addr`], [`clock`], [`hashing`], [`logs`], [`metrics`], [`shown`], [`sync`] | names, blocks of addresses, time as an argument, maps by number, log lines, counters, text made harmless, the only locks and atomics |
+//! | [`ident`], [`addr`], [`clock`], [`hashing`], [`metrics`], [`shown`], [`sync`] | names, blocks of addresses, time as an argument, maps by number, counters, text made harmless, the only locks and atomics |
 //!
 //! How all of it is tested, and how to run that, is in [`tested`].
 //!
@@ -119,7 +119,6 @@ pub mod config;
 pub mod control;
 pub mod hashing;
 pub mod ident;
-pub mod logs;
 pub mod metrics;
 pub mod offline;
 pub mod protocol;

@@ -17,7 +17,6 @@ use crate::clock::Clock;
 use crate::config::{Config, Duplicate, Keepalive};
 use crate::control::archive::Archive;
 use crate::control::server::ControlServer;
-use crate::logs::{self, Gathering};
 use crate::metrics::Metrics;
 use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings, rest_after};
 use crate::offline::stages::{Bark, Watchdog};
@@ -364,7 +363,6 @@ fn drain_until_stopped(
     let clock = parts.clock;
     let mut entries = Vec::new();
     let mut rest = Duration::ZERO;
-    let lines = Gathering::begin();
     while !drain.is_finished() {
         let ping_us = manager.timeout_us(clock.now().mono_us);
         let sleep_us = [drain.timeout_us(), ping_us].into_iter().flatten().min();
@@ -386,10 +384,7 @@ fn drain_until_stopped(
         }
         parts.metrics.drains.add(u64::from(taken > 0));
         parts.metrics.drained.add(taken as u64);
-        // The commit may take its time.
-        lines.write();
         drain.finish(&|| clock.now());
-        lines.write();
         rest = rest_after(taken, presses);
         manager.turned(clock.now().mono_us, drain.stop_limit_us());
     }
@@ -465,7 +460,6 @@ fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandl
 fn end_process_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        logs::write_gathered();
         report(panic);
         // Not through the log, which may be what has panicked.
         let _ =

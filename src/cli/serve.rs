@@ -6,7 +6,6 @@ use clap::Args;
 
 use crate::cli::Failure;
 use crate::config::{Config, ConfigError, Flags, LogFormat};
-use crate::logs::Lines;
 use crate::server;
 
 const EXAMPLES: &str = "\
@@ -42,7 +41,7 @@ impl From<ConfigError> for Failure {
 fn start_logging(config: &Config) -> Result<(), Failure> {
     let logs = tracing_subscriber::fmt()
         .with_max_level(config.log)
-        .with_writer(|| Lines)
+        .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         // It would panic on a closed stderr.
         .log_internal_errors(false);
