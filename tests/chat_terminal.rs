@@ -148,6 +148,16 @@ fn a_signal_ends_a_terminal_in_order() {
 }
 
 #[test]
+fn a_terminal_in_which_signals_are_ignored_is_one_like_any_other() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::start_ignoring_signals(server.addr, "alice", &["--register"]);
+    terminal.gives_password();
+    terminal.shows("* logged in");
+    terminal.terminate();
+    assert_eq!(terminal.end(), Some(0));
+}
+
+#[test]
 fn people_talk_after_a_crash_of_the_server_too() {
     let home = Home::new();
     let server = Server::start_at(&home, &[]);

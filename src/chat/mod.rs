@@ -129,13 +129,14 @@ fn on_screen(
     })
 }
 
-/// Asks for an orderly end at SIGINT, SIGTERM and SIGHUP, so that the terminal is left as it was.
+/// Asks for an orderly end at SIGINT, SIGTERM and SIGHUP, so that the terminal is left as it was. Also where some of them
+/// were ignored before, as they are in a terminal that was opened under `nohup`.
 fn signals() -> Result<Receiver<()>, ChatError> {
     let (tell, told) = bounded(1);
     let handler = move || {
         // One is as good as several.
         let _ = tell.try_send(());
     };
-    ctrlc::try_set_handler(handler).map_err(|error| ChatError::System(io::Error::other(error)))?;
+    ctrlc::set_handler(handler).map_err(|error| ChatError::System(io::Error::other(error)))?;
     Ok(told)
 }

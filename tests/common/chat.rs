@@ -114,9 +114,19 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts it without a password in the environment.
     pub(crate) fn start(addr: SocketAddr, name: &str, flags: &[&str]) -> Terminal {
+        Terminal::start_with(pty::Command::new(LINGER), addr, name, flags)
+    }
+
+    /// The same in a terminal in which signals are ignored.
+    pub(crate) fn start_ignoring_signals(addr: SocketAddr, name: &str, flags: &[&str]) -> Terminal {
+        let shell = pty::Command::new("sh").args(["-c", "trap '' HUP INT TERM; exec \"$0\" \"$@\"", LINGER]);
+        Terminal::start_with(shell, addr, name, flags)
+    }
+
+    fn start_with(command: pty::Command, addr: SocketAddr, name: &str, flags: &[&str]) -> Terminal {
         let (master, slave) = pty::open().unwrap();
         master.resize(pty_process::Size::new(24, 80)).unwrap();
-        let child = pty::Command::new(LINGER)
+        let child = command
             .args(["chat", name, "--server", &addr.to_string()])
             .args(flags)
             .env_remove("LINGER_PASSWORD")
@@ -139,10 +149,16 @@ impl Terminal {
     /// One that has asked for the password, and got it as soon as it does not echo.
     pub(crate) fn with_password(addr: SocketAddr, name: &str, flags: &[&str]) -> Terminal {
         let mut terminal = Terminal::start(addr, name, flags);
-        terminal.shows("Password");
-        eventually("the terminal does not echo", || !terminal.has_modes(LocalModes::ECHO));
-        terminal.types(&format!("{PASSWORD}\r"));
+        terminal.gives_password();
         terminal
+    }
+
+    /// Gives the password as soon as the terminal does not echo.
+    #[track_caller]
+    pub(crate) fn gives_password(&mut self) {
+        self.shows("Password");
+        eventually("the terminal does not echo", || !self.has_modes(LocalModes::ECHO));
+        self.types(&format!("{PASSWORD}\r"));
     }
 
     /// One that is logged in, with its prompt on the screen.
@@ -220,8 +236,16 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
+    #[track_caller]
     pub(crate) fn accept(listener: &TcpListener) -> Scripted {
-        let (stream, _) = listener.accept().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut accepted = None;
+        eventually("somebody connects", || {
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        });
+        let (stream, _) = accepted.unwrap();
+        stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Scripted { stream: BufReader::new(stream) }
     }
