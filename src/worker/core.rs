@@ -69,9 +69,9 @@ pub struct Core<T: Transport> {
     pub(super) now: Now,
     /// What to tell main at the end of the turn, in order.
     pub(super) to_main: Vec<Entry<T::Socket>>,
-    /// Sessions that this worker has ended itself in this turn. It settles with them in the next one, when it has taken
-    /// all that others had sent to them out of its mailbox.
-    to_settle: Vec<(ChannelId, SessionNo)>,
+    /// Sessions that this worker has ended itself in this turn, and channels that have left behind one of theirs. It
+    /// settles with them in the next turn, when it has taken all that others had sent to them out of its mailbox.
+    to_settle: Vec<(ChannelId, Option<SessionNo>)>,
     /// What to tell the other workers at the end of the turn, by worker.
     pub(super) to_workers: Vec<Vec<Mail>>,
     /// Channels with something to write.
@@ -144,7 +144,7 @@ impl<T: Transport> Core<T> {
             self.open_letter(letter);
         }
         for (id, session) in ended.drain(..) {
-            self.settle(id, Some(session));
+            self.settle(id, session);
         }
         // What a flood has needed is not kept for the next one.
         letters.shrink_to(KEEP_LETTERS);
@@ -283,8 +283,8 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    /// Settles in the next turn with a session that this worker has ended.
-    pub(super) fn settle_later(&mut self, id: ChannelId, session: SessionNo) {
+    /// Settles in the next turn with a session that this worker has ended, or behind it with a channel that has left.
+    pub(super) fn settle_later(&mut self, id: ChannelId, session: Option<SessionNo>) {
         self.to_settle.push((id, session));
     }
 
@@ -327,7 +327,8 @@ impl<T: Transport> Core<T> {
     /// Has an end wait for a later turn.
     fn put_off(&mut self, id: ChannelId, end: End) {
         let Some(connection) = self.connection(id) else { return };
-        if connection.end_waits.replace(end).is_none() {
+        if connection.end_waits.is_none() {
+            connection.end_waits = Some(end);
             self.put_off.push_back(id);
         }
         self.adjust_interest(id);
@@ -340,6 +341,7 @@ impl<T: Transport> Core<T> {
             None => {}
             Some(End::Told) => self.ready(id.slot as usize, true, true, true),
             Some(End::Read) => {
+                self.ends += 1;
                 self.input_ended(id);
                 self.adjust_interest(id);
             }

@@ -61,10 +61,12 @@ impl<T: Transport> Core<T> {
             parting: parting.clone(),
         }));
         self.part(id, left.session, parting);
-        match left.session {
-            // Others may have sent to the session until just now.
-            Some(session) => self.settle_later(id, session),
-            None => self.settle(id, None),
+        // Others may have sent to the session until just now. Nor may main hear that a channel has settled before a session
+        // has that it had until just now.
+        if left.session.is_some() || self.connection(id).is_some_and(|connection| !connection.is_settled()) {
+            self.settle_later(id, left.session);
+        } else {
+            self.settle(id, None);
         }
     }
 

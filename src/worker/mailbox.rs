@@ -33,15 +33,8 @@ impl Mailbox {
     /// Pushes letters in order, and wakes the worker unless others lie there already: whoever pushed the first of them
     /// wakes it. Chats for sessions that have ended come back.
     pub fn push(&self, table: &ChannelTable, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) {
-        if self.leave(table, mail, refused) {
-            self.wake.wake();
-        }
-    }
-
-    /// The same without waking the worker. True exactly when there was nothing before.
-    fn leave(&self, table: &ChannelTable, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) -> bool {
         if mail.is_empty() {
-            return false;
+            return;
         }
         let mut letters = self.letters.lock();
         let were_none = letters.is_empty();
@@ -53,7 +46,11 @@ impl Mailbox {
         }
         // Relaxed: read only as a measure.
         self.count.store(letters.len(), Ordering::Relaxed);
-        were_none && !letters.is_empty()
+        let is_first = were_none && !letters.is_empty();
+        drop(letters);
+        if is_first {
+            self.wake.wake();
+        }
     }
 
     /// Takes everything; by the owning worker alone. `into` must be empty and lends its room to the mailbox.

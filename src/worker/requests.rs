@@ -300,7 +300,7 @@ impl<T: Transport> Core<T> {
         }));
         self.shared.metrics.left.add(Reason::ClientQuit, 1);
         self.end_session_here(id, session);
-        self.settle_later(id, session);
+        self.settle_later(id, Some(session));
         self.ask_main(Ask::Nothing { asker: asked.asker() });
     }
 

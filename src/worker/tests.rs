@@ -60,7 +60,7 @@ fn assert_nothing_under_way(bench: &mut Bench, channel: ChannelId) {
 
 #[test]
 fn a_storm_of_ends_is_taken_in_a_few_at_a_turn_while_others_are_read_at_once() {
-    let mut bench = Bench::with(1, 2 * ENDS_MAX);
+    let mut bench = Bench::with(1, 3 * ENDS_MAX);
     let lost: Vec<Client> = (0..3 * ENDS_MAX / 2).map(|_| bench.accept().1).collect();
     let (_, _, stayer) = logged_in(&mut bench, ANN);
     lost.iter().for_each(Client::end);
@@ -71,8 +71,16 @@ fn a_storm_of_ends_is_taken_in_a_few_at_a_turn_while_others_are_read_at_once() {
     let first = bench.entries();
     assert_eq!(departures(&first), ENDS_MAX, "the rest waits");
     assert!(first.iter().any(|entry| matches!(entry, Entry::Ask(_))), "behind whoever has more to say");
+    let late: Vec<Client> = (0..ENDS_MAX).map(|_| bench.accept().1).collect();
+    late.iter().for_each(Client::end);
     bench.turn();
-    assert_eq!(departures(&bench.entries()), lost.len() - ENDS_MAX);
+    assert_eq!(
+        departures(&bench.entries()),
+        ENDS_MAX,
+        "those that have waited, and as many more as a turn takes"
+    );
+    bench.turn();
+    assert_eq!(departures(&bench.entries()), lost.len() + late.len() - 2 * ENDS_MAX);
     bench.turn();
     assert_eq!(departures(&bench.entries()), 0, "each once");
     assert!(lost.iter().all(|client| client.ends_read() == 1), "who has read an end needs no second read");
@@ -155,6 +163,20 @@ fn a_reset_before_the_letters_of_a_new_login_gives_messages_back_to_their_own_us
     bench.post(Mail::Settle { channel, session: first });
     bench.turn();
     assert_eq!(bench.settlements(), [unsent(second, &[]), unsent(first, &["for ann"])]);
+}
+
+#[test]
+fn a_channel_that_leaves_behind_its_logout_settles_behind_the_session() {
+    let mut bench = Bench::new();
+    let (channel, session, client) = with_unsent(&mut bench, ANN, "hello");
+    client.send(r#"{"msgid":3}x"#);
+    bench.turn();
+    assert_eq!(bench.settlements(), [], "main would ask for the socket of a channel that has settled");
+    bench.turn();
+    assert_eq!(bench.settlements(), [unsent(session, &["hello"]), (None, vec![])]);
+    bench.post(Mail::Close { channel });
+    bench.turn();
+    assert!(matches!(bench.entries()[..], [Entry::HandBack { .. }]));
 }
 
 #[test]
