@@ -57,8 +57,8 @@
 //! on them.
 //!
 //! ```sh
-//! scripts/mutants.sh models                # 35 mutations; also in .ci/run
-//! scripts/mutants.sh simulation            # 41 mutations, about 6 minutes on two cores; not in .ci/run
+//! scripts/mutants.sh models                # 37 mutations; also in .ci/run
+//! scripts/mutants.sh simulation            # 42 mutations, about 6 minutes on two cores; not in .ci/run
 //! scripts/mutants.sh simulation "a token"  # those with such a name
 //! ```
 //!

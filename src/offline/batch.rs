@@ -134,6 +134,9 @@ pub(crate) struct Batch<St> {
     /// The owed write for which it has failed, if it was one.
     failed_at: Option<usize>,
     patience: Patience,
+    /// True exactly from a write that was refused to the next commit: each is carried out by itself then, so that it is
+    /// known which one it was.
+    singly: bool,
     /// Counts batches, so that a session can tell whether letters to it still wait in this one.
     number: NonZeroU64,
 }
@@ -162,6 +165,7 @@ impl<St: Storage> Batch<St> {
             failed: None,
             failed_at: None,
             patience: Patience::default(),
+            singly: false,
             number: NonZeroU64::MIN,
         }
     }
@@ -241,6 +245,7 @@ impl<St: Storage> Batch<St> {
     pub(crate) fn forget_departure(&mut self, of: EndKey) {
         debug_assert_eq!(self.written, 0, "only after a batch that failed");
         self.owed.retain(|write| !matches!(write, Owed::Departure { key, .. } if *key == of));
+        self.rows.remove(of);
     }
 
     /// Says something when the batch is over.
@@ -286,6 +291,7 @@ impl<St: Storage> Batch<St> {
         match &result {
             Ok(()) => {
                 self.patience = Patience::default();
+                self.singly = false;
                 for write in self.owed.drain(..self.written) {
                     match write {
                         Owed::Completion { key, last: true, .. } => drop(self.rows.remove(key)),
@@ -319,8 +325,16 @@ impl<St: Storage> Batch<St> {
         }
         let Some(write) = self.owed.remove(place) else { return false };
         tracing::error!(%error, ?write, "a write was refused again and again, and is given up");
-        if let Owed::Keep(keeping) = write {
-            effects.extend(keeping.ticket.map(|ticket| Effect::Failed { ticket, errno: Errno::NotStored }));
+        match write {
+            Owed::Keep(keeping) => {
+                effects
+                    .extend(keeping.ticket.map(|ticket| Effect::Failed { ticket, errno: Errno::NotStored }));
+            }
+            // There is no row, or nothing to say of it any more.
+            Owed::Departure { key, .. } | Owed::Completion { key, last: true, .. } => {
+                self.rows.remove(key);
+            }
+            _ => {}
         }
         true
     }
@@ -358,9 +372,12 @@ impl<St: Storage> Batch<St> {
             let (store, rows) = (&mut self.store, &mut self.rows);
             let begun = if self.open { Ok(()) } else { store.begin() };
             self.open |= begun.is_ok();
-            match begun.and_then(|()| carry_out(store, rows, self.owed.range(self.written..))) {
+            let at_most = if self.singly { 1 } else { usize::MAX };
+            let writes = self.owed.range(self.written..).take(at_most);
+            match begun.and_then(|()| carry_out(store, rows, writes)) {
                 Ok(count) => self.written += count,
                 Err(error) => {
+                    self.singly = error.refused;
                     self.failed = Some(error);
                     self.failed_at = Some(self.written);
                 }

@@ -13,11 +13,6 @@ use crate::sync::Arc;
 
 /// Lingering channels that one turn closes early at most.
 const EARLY_CLOSES_MAX: usize = 4096;
-/// Ends that are not closed yet above which a row of the history is completed once, with the close, instead of twice:
-/// in a storm the users' states go first.
-pub(super) const STORM: usize = 1_024;
-/// The longest grace for which a row may wait for the close, in microseconds.
-const STORM_GRACE_US: u64 = 10_000_000;
 
 /// A channel that has left and still has its fd.
 #[derive(Debug)]
@@ -47,6 +42,9 @@ pub(super) struct Ending {
     receipt: Option<Arc<Receipt>>,
     completion: Completion,
 }
+
+// After a storm there is room for one in each slot up to the highest that has left.
+const _: () = assert!(size_of::<Seat>() <= 40 && size_of::<Ending>() <= 96);
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// The first report: routing has stopped, now the user goes offline.
@@ -400,14 +398,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    /// Completes the history: once when the end is settled and committed, but for a storm, and once more when the fd is
-    /// closed.
+    /// Completes the history: once when the end is settled and committed, once more when the fd is closed.
     fn complete(&mut self, key: EndKey) {
-        let is_storm = self.endings.len() > STORM && self.policy.grace_us <= STORM_GRACE_US;
         let Some(ending) = self.endings.get_mut(key) else { return };
         let last = ending.stays || ending.completion.closed_us.is_some();
-        let is_known = ending.settled && ending.completion.offline_us.is_some();
-        if !is_known || !last && (ending.completed || is_storm) {
+        if !ending.settled || ending.completion.offline_us.is_none() || ending.completed && !last {
             return;
         }
         ending.completed = true;

@@ -9,6 +9,7 @@
 //! past a bound.
 
 use super::departure::{Departure, Settlement, Torn};
+use super::drain::BATCH_MAX;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Mid, UserId};
 use crate::service::ask::Ask;
@@ -295,10 +296,10 @@ impl<S> OfflineQueue<S> {
     }
 
     /// Waits until something is there, for `timeout` at most; by main alone. Ends that nobody waits for do not count
-    /// before `rest` is over. May return for nothing.
+    /// before `rest` is over, unless they fill a batch. May return for nothing.
     pub fn wait(&self, timeout: Option<Duration>, rest: Duration) {
         let mut inner = self.inner.lock();
-        if inner.pressing > 0 || rest.is_zero() && inner.len() > 0 {
+        if inner.ends_a_rest() || rest.is_zero() && inner.len() > 0 {
             return;
         }
         if inner.len() == 0 {
@@ -354,12 +355,17 @@ impl<S> Inner<S> {
         let wake = match self.waiting {
             Waiting::No => false,
             Waiting::ForAny => true,
-            Waiting::ForPressing => self.pressing > 0,
+            Waiting::ForPressing => self.ends_a_rest(),
         };
         if wake {
             self.waiting = Waiting::No;
         }
         wake
+    }
+
+    /// True exactly when main may not rest any longer.
+    fn ends_a_rest(&self) -> bool {
+        self.pressing > 0 || self.len() >= BATCH_MAX
     }
 
     fn append(&mut self, entry: Entry<S>) {
@@ -510,6 +516,8 @@ mod tests {
         queue.inner.lock().waiting = Waiting::ForPressing;
         queue.push(end(3));
         assert_eq!(waiting(), Waiting::ForPressing, "nothing presses any more");
+        (5..4 + BATCH_MAX as u32).for_each(|number| queue.push(end(number)));
+        assert_eq!(waiting(), Waiting::No, "there are as many as one batch takes");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use crate::channel::{ChannelId, Reason, Stage};
 use crate::offline::batch::{KEEP_WRITES, LATER_US};
 use crate::offline::drain::{Policy, REST, rest_after};
-use crate::offline::ending::STORM;
 use crate::service::storage::{Completion, Storage};
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};
@@ -144,35 +143,6 @@ fn rows_of_the_history_that_differ_or_lie_apart_are_completed_each_by_itself() {
     let saved = |departed: &Departed| departed.completion.map(|known| known.saved);
     let all: Vec<_> = desk.disk.departures().iter().map(saved).collect();
     assert_eq!(all, [Some(0), None, Some(0), Some(1), Some(0)]);
-}
-
-#[test]
-fn in_a_storm_the_history_is_completed_once_with_the_close() {
-    let mut desk = Desk::with(policy(), 4 * STORM, Disk::default());
-    let all = storm(&mut desk, STORM + 1);
-    desk.pass_us(LATER_US);
-    let completed =
-        |desk: &Desk| desk.disk.departures().iter().filter_map(|departed| departed.completion).collect();
-    let known: Vec<Completion> = completed(&desk);
-    assert_eq!(known, []);
-    desk.pass_us(GRACE_US);
-    for who in all {
-        desk.hand_back(who.channel);
-    }
-    desk.finish_all();
-    desk.pass_us(LATER_US);
-    let known: Vec<Completion> = completed(&desk);
-    assert_eq!(known.len(), STORM + 1);
-    let closed_us = Some((GRACE_US + LATER_US) as i64);
-    assert!(known.iter().all(|known| (known.offline_us, known.closed_us) == (Some(0), closed_us)));
-}
-
-#[test]
-fn where_the_close_is_far_off_the_history_is_completed_before_in_a_storm_too() {
-    let mut desk = with_grace(3_600_000_000, 4 * STORM);
-    storm(&mut desk, STORM + 1);
-    desk.pass_us(LATER_US);
-    assert!(desk.disk.departures().iter().all(|departed| departed.completion.is_some()));
 }
 
 #[test]

@@ -6,8 +6,9 @@ use crate::offline::batch::LATER_US;
 use crate::offline::{ControlAsk, Entry, GhostFault, GhostName};
 use crate::protocol::errno::Errno;
 use crate::service::ask::Ask;
+use crate::service::storage::DepartureId;
 use crate::testing::desk::{Desk, Online};
-use crate::testing::memory::Fault;
+use crate::testing::memory::{Departed, Fault};
 use crate::testing::words::{HASH, SECOND_US, Said, accepted, asker, login};
 
 const NOT_STORED: Said = Said::Error(Errno::NotStored);
@@ -188,6 +189,29 @@ fn what_the_database_refuses_for_good_is_given_up_in_the_end_and_all_behind_it_i
     desk.settle(ann, vec![]);
     desk.finish_all();
     assert_eq!(desk.disk.ends(ann.user), [Reason::PeerClosed]);
+}
+
+#[test]
+fn of_completions_that_share_a_write_only_the_one_that_is_refused_is_given_up() {
+    let mut desk = Desk::new();
+    let all = ["ann", "bob", "cat", "dan"].map(|name| desk.online(name));
+    for who in all {
+        desk.send_away(who, Reason::PeerReset);
+        desk.settle(who, vec![]);
+    }
+    desk.disk.refuse_to_complete(DepartureId(3));
+    let given_up = |desk: &Desk| desk.commons.metrics.writes_set_aside.value();
+    let mut seconds = 0;
+    while given_up(&desk) == 0 {
+        assert!(seconds < 15, "one patience is enough");
+        desk.finish();
+        desk.commons.clock.advance(SECOND_US);
+        seconds += 1;
+    }
+    desk.finish_all();
+    let completed = |departed: &Departed| departed.completion.is_some();
+    assert_eq!(desk.disk.departures().iter().map(completed).collect::<Vec<_>>(), [true, true, false, true]);
+    assert_eq!(given_up(&desk), 1);
 }
 
 #[test]

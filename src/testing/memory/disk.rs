@@ -4,7 +4,7 @@ use super::tables::{Departed, Tables, Tally};
 use super::transaction::{MemoryLookup, MemoryStore};
 use crate::channel::Reason;
 use crate::ident::UserId;
-use crate::service::storage::UserRow;
+use crate::service::storage::{DepartureId, UserRow};
 use crate::service::ticket::Acceptance;
 use crate::sync::{Arc, Lock};
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ pub(super) struct Platter {
     pub(super) full: bool,
     /// True exactly while the history's table takes no row.
     pub(super) refuses_history: bool,
+    /// The row of the history that cannot be completed, if there is one.
+    pub(super) refused_row: Option<DepartureId>,
 }
 
 /// An operation that can be made to fail.
@@ -79,6 +81,11 @@ impl Disk {
     /// Another program has put a constraint on the history that no row meets, or taken it away.
     pub(crate) fn set_refusing_history(&self, refuses: bool) {
         self.0.lock().refuses_history = refuses;
+    }
+
+    /// Another program has put a constraint on the history that no completion of this row meets.
+    pub(crate) fn refuse_to_complete(&self, row: DepartureId) {
+        self.0.lock().refused_row = Some(row);
     }
 
     /// Another program changes a user's row.

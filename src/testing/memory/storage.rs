@@ -124,7 +124,12 @@ impl Storage for MemoryStore {
         ids: RangeInclusive<DepartureId>,
         completion: &Completion,
     ) -> Stored<()> {
+        let refused =
+            self.disk.0.lock().refused_row.is_some_and(|row| (ids.start().0..=ids.end().0).contains(&row.0));
         self.write(|tables| {
+            if refused {
+                return Err(REFUSES);
+            }
             for (_, departed) in tables.departures.range_mut(ids.start().0..=ids.end().0) {
                 let before = departed.completion.unwrap_or_default();
                 departed.completion = Some(Completion {
