@@ -52,6 +52,10 @@ impl Fleet {
         })
     }
 
+    pub(crate) fn target(&self) -> SocketAddr {
+        self.target
+    }
+
     pub(crate) fn tongue(&self) -> Tongue {
         self.tongue
     }

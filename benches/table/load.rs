@@ -53,6 +53,11 @@ impl Crowd {
         self.enter(first, register)
     }
 
+    /// Brings everybody online again who has left, at the same server.
+    pub(crate) fn enter_again(&mut self) -> Result<()> {
+        self.come_back(self.fleet.target())
+    }
+
     /// Brings everybody online again, at the server's next run.
     pub(crate) fn come_back(&mut self, target: SocketAddr) -> Result<()> {
         self.fleet = Fleet::new(target, self.fleet.tongue())?;
