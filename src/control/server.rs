@@ -372,8 +372,8 @@ impl<S: Send + 'static> ControlServer<S> {
 
     fn send_away(&self, hit: Hit, tally: &mut Tally, reports: Option<&Receipts>) {
         let began_us = self.clock.now().mono_us;
-        let report = |to: &Sender<_>| Receipt { channel: Some(hit.channel), began_us, to: to.clone() };
-        let receipt = reports.map(|to| Arc::new(report(to)));
+        let channel = Some(hit.channel);
+        let receipt = reports.map(|to| Arc::new(Receipt { channel, began_us, to: to.clone() }));
         let parting = Parting { receipt, ..tally.parting.clone() };
         let hit_it = match hit.session {
             Some(session) => self.kicker.kick_session(hit.channel, session, parting),

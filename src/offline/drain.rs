@@ -43,11 +43,11 @@ use std::time::Duration;
 pub const BATCH_MAX: usize = 1024;
 /// How long a batch collects entries at most, in microseconds.
 pub const BATCH_US: u64 = 5_000;
-/// How long main rests after a turn in which it has taken many ends and nothing else, unless somebody waits for it. In
-/// a storm of lost clients more of them share a commit; each is offline that much later.
+/// How long main rests after a turn in which it has taken many ends and nothing else, unless a request comes or
+/// [`BATCH_MAX`] entries wait. In a storm of lost clients more of them share a commit; each is offline that much later.
 pub const REST: Duration = Duration::from_millis(4);
-/// Entries of ends in a turn from which on they are many. A single one, and the login that may wait for it, has no rest
-/// to wait for.
+/// Entries of ends in a turn from which on they are many. The reports of a few ends, and the logins that may wait for
+/// them, have no rest to wait for.
 const MANY_ENDS: usize = 16;
 /// How long main sleeps at most while writes are owed, in microseconds.
 pub(crate) const RETRY_US: u64 = 100_000;
