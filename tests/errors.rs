@@ -274,7 +274,7 @@ fn a_hundred_errors_in_a_row_end_the_channel_and_a_good_request_begins_a_new_row
     let server = Server::start(&[]);
     let (mut client, id) = server.user("client");
     let bad = [
-        json!({"msgid": 99}),
+        json!({"msgid": 9}),
         json!({"msgid": 6, "id": id + 1, "toid": id, "msg": "forged"}),
         json!({"msgid": 6, "toid": id}),
     ];
@@ -290,6 +290,70 @@ fn a_hundred_errors_in_a_row_end_the_channel_and_a_good_request_begins_a_new_row
     assert_eq!(client.expect_goodbye("protocol_violation")["advice"], "stop");
     client.expect_end();
     eventually("offline", || server.home.reasons(id) == ["protocol_violation"]);
+}
+
+#[test]
+fn heartbeats_of_a_clients_own_are_answered_each_time_and_end_nobody_who_is_logged_in() {
+    let server = Server::start(&[]);
+    let (mut client, _) = server.user("client");
+    for n in 0..250 {
+        // 2 and 20 are the server's own; a heartbeat may have any fields.
+        let msgid = [99, 2, 20, -1, i64::MAX][n % 5];
+        let answer = client.ask(&json!({"msgid": msgid, "seq": [1]}));
+        assert_eq!(
+            (&answer["msgid"], &answer["errno"], &answer["re"]),
+            (&json!(0), &json!(10), &json!(msgid))
+        );
+    }
+    // Neither are they good requests, which would begin a new row.
+    for _ in 0..99 {
+        client.ask(&json!({"msgid": "6"}));
+    }
+    client.ask(&json!({"msgid": 99}));
+    client.ask(&json!({"msgid": 6}));
+    client.expect_goodbye("protocol_violation");
+}
+
+#[test]
+fn a_hundred_unknown_msgids_without_a_login_end_the_channel() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(&server);
+    for _ in 0..100 {
+        assert_eq!(client.ask(&json!({"msgid": 99}))["errno"], 10);
+    }
+    client.expect_goodbye("protocol_violation");
+    client.expect_end();
+}
+
+#[test]
+fn a_person_who_types_hello_is_told_what_to_type_before_the_goodbye() {
+    let server = Server::start(&[]);
+    for (input, hint) in [
+        (&b"hello\r\n"[..], "this is not JSON"),
+        (b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", "HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "TLS"),
+    ] {
+        let mut client = Client::connect(&server);
+        client.say_bytes(input);
+        let answer = client.hear();
+        assert_eq!((&answer["msgid"], &answer["errno"]), (&json!(0), &json!(10)));
+        let said = answer["errmsg"].as_str().unwrap();
+        assert!(said.contains(hint), "{said}");
+        let (_, example) = said.split_once("such as ").expect(said);
+        client.expect_goodbye("malformed_frame");
+        client.expect_end();
+        // What it says can be typed as it stands.
+        let mut again = Client::connect(&server);
+        again.say_bytes(example.as_bytes());
+        assert_eq!(again.hear()["msgid"], 5);
+    }
+    for input in ["{'msgid':1}", "{msgid:1}"] {
+        let mut client = Client::connect(&server);
+        client.say_bytes(input.as_bytes());
+        let said = client.hear();
+        assert!(said["errmsg"].as_str().unwrap().contains("double quotes"), "{said}");
+        client.register(input);
+    }
 }
 
 #[test]

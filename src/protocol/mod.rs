@@ -10,6 +10,7 @@
 //! | [`request`] | turns one request into a typed value, or says what is wrong with it |
 //! | [`chat`] | what becomes of a chat between its sender and its receiver |
 //! | [`answer`] | writes everything the server says of its own |
+//! | [`hint`] | tells people what is wrong with input that is no request |
 //! | [`errno`] | the numbers of refusals and errors |
 
 pub mod answer;
@@ -17,6 +18,7 @@ pub mod chat;
 pub mod errno;
 mod flat;
 pub mod framing;
+pub mod hint;
 pub mod intake;
 mod json;
 pub mod line;

@@ -12,6 +12,7 @@ use serde::de::{SeqAccess, Visitor};
 
 pub use super::chat::ChatObject;
 use super::flat;
+use super::hint;
 use super::json::{decode_integer, decode_string, inside_quotes, nests_deeper_than, read_object};
 use crate::ident::{GroupId, Mid, UserId};
 
@@ -163,6 +164,21 @@ pub struct Fault {
     pub text: String,
 }
 
+impl Fault {
+    /// True exactly when the request has a `msgid` that means nothing here, whatever else is wrong with it.
+    pub fn is_of_unknown_kind(&self) -> bool {
+        self.re.is_some_and(|msgid| !is_known(msgid))
+    }
+}
+
+/// What is said to a request whose `msgid` is not known.
+const UNKNOWN_MSGID: &str = "`msgid` is not one that clients send";
+
+/// True exactly when requests have that `msgid`.
+fn is_known(msgid: i64) -> bool {
+    matches!(msgid, 1 | 3 | 4 | 6..=10 | 22..=24)
+}
+
 /// Reads one framed request.
 ///
 /// # Errors
@@ -278,7 +294,7 @@ impl<'a> Fields<'a> {
         if let Err(error) = read_object(text, |key, raw| self.take(key, raw)) {
             // What is no JSON has no fields, wherever the first mistake is.
             self.known = Default::default();
-            return Err(format!("the request is not valid JSON: {error}"));
+            return Err(hint::invalid(text, &error));
         }
         self.wrong.take().map_or(Ok(()), Err)
     }
@@ -302,6 +318,9 @@ impl<'a> Fields<'a> {
 
     fn request(&self, text: &'a str) -> Result<Request<'a>, String> {
         let msgid = self.need(Key::Msgid, self.integer(Key::Msgid)?)?;
+        if !is_known(msgid) {
+            return Err(UNKNOWN_MSGID.to_owned());
+        }
         if self.raw(Key::Seq).is_some() && self.seq().is_none() {
             return Err("`seq` must be a number or a string".to_owned());
         }
@@ -328,7 +347,7 @@ impl<'a> Fields<'a> {
             22 => Body::Ping,
             23 => Body::Pong,
             24 => Body::Confirm { upto: Mid(self.need(Key::Mid, self.integer(Key::Mid)?)?) },
-            _ => return Err("`msgid` is not one that clients send".to_owned()),
+            _ => return Err(UNKNOWN_MSGID.to_owned()),
         };
         Ok(Request { seq: self.seq(), claimed, body })
     }

@@ -10,6 +10,7 @@ use crate::channel::{ChannelId, Reason};
 use crate::ident::{Mid, UserId};
 use crate::offline::{Departure, Entry, Parting};
 use crate::protocol::errno::Errno;
+use crate::protocol::hint;
 use crate::protocol::intake::{self, Taken};
 use crate::protocol::line::LineFramed;
 use crate::protocol::request::{self, Body, Fault, Request};
@@ -144,7 +145,7 @@ impl<T: Transport> Core<T> {
                     return bytes.len();
                 }
                 Taken::Malformed => {
-                    self.reject(id, Errno::Malformed, "no end of the request can be found", None, None);
+                    self.reject(id, Errno::Malformed, &hint::without_end(&bytes[at..]), None, None);
                     self.step(id, Parting::new(Reason::MalformedFrame));
                     return bytes.len();
                 }
@@ -177,9 +178,7 @@ impl<T: Transport> Core<T> {
     fn handle(&mut self, id: ChannelId, request: &Result<Request<'_>, Fault>) {
         let request = match request {
             Ok(request) => request,
-            Err(fault) => {
-                return self.reject(id, Errno::Malformed, &fault.text, fault.re, fault.seq.as_deref());
-            }
+            Err(fault) => return self.refuse_fault(id, fault),
         };
         let Some(connection) = self.connection(id) else { return };
         let sender = connection.user.as_ref().map(|user| Arc::clone(&user.sender));
@@ -361,6 +360,19 @@ impl<T: Transport> Core<T> {
         self.reject(asked.channel, errno, text, Some(re), asked.request.seq);
     }
 
+    /// A request cannot be understood. Clients in circulation send heartbeats of their own, so what a user sends under a
+    /// `msgid` that means nothing here is answered and not counted.
+    fn refuse_fault(&mut self, id: ChannelId, fault: &Fault) {
+        let Some(connection) = self.connection(id) else { return };
+        let (re, seq) = (fault.re, fault.seq.as_deref());
+        if connection.user.is_some() && fault.is_of_unknown_kind() {
+            self.say_error(id, Errno::Malformed, &fault.text, re, seq);
+        } else {
+            self.reject(id, Errno::Malformed, &fault.text, re, seq);
+        }
+    }
+
+    /// A request failed. The channel leaves when too many of its own faults come in a row.
     pub(super) fn reject(
         &mut self,
         id: ChannelId,
@@ -369,15 +381,20 @@ impl<T: Transport> Core<T> {
         re: Option<i64>,
         seq: Option<&str>,
     ) {
-        self.shared.metrics.request_errors.add(1);
+        self.say_error(id, errno, text, re, seq);
         let Some(connection) = self.connection(id) else { return };
-        connection.say_error(errno, text, re, seq);
         if matches!(errno, Errno::Malformed | Errno::LoginFirst | Errno::WrongId) {
-            connection.faults += 1;
+            connection.faults = connection.faults.saturating_add(1);
             if connection.faults >= FAULTS_MAX {
                 self.step(id, Parting::new(Reason::ProtocolViolation));
             }
         }
+    }
+
+    fn say_error(&mut self, id: ChannelId, errno: Errno, text: &str, re: Option<i64>, seq: Option<&str>) {
+        self.shared.metrics.request_errors.add(1);
+        let Some(connection) = self.connection(id) else { return };
+        connection.say_error(errno, text, re, seq);
         self.mark_dirty(id);
     }
 }
