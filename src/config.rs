@@ -260,8 +260,8 @@ settings! {
     "max-frame" max_frame: usize = FRAME_LIMITS, "BYTES", "64KiB";
     /// Unsent output at which a slow reader is sent away.
     "out-limit" out_limit: usize = OUT_LIMITS, "BYTES", "1MiB";
-    /// How long a channel may stay with nobody logged in.
-    "login-timeout" login_timeout: Duration = Length(MIN_TIMEOUT, MAX_LOGIN_TIMEOUT), "DURATION", "10s";
+    /// How long a channel may stay with nobody logged in; 10s at most while more than half of all places are taken.
+    "login-timeout" login_timeout: Duration = Length(MIN_TIMEOUT, MAX_LOGIN_TIMEOUT), "DURATION", "5m";
     /// How long a channel may stay without input.
     "idle" idle: Option<Duration> = OrWord(Length(MIN_TIMEOUT, MAX_IDLE), "off"), "DURATION", "off";
     /// How long the network may take not a byte of what waits for a slow reader.

@@ -28,7 +28,7 @@ use crate::store::{Checkpointer, History, OpenError, SqliteLookup, SqliteStore};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::worker::listener::{ListenError, Patience, listen};
 use crate::worker::run::{Desk, Speaks, Worker};
-use crate::worker::{Addresses, Limits, Mailboxes, Shared};
+use crate::worker::{Addresses, Limits, Mailboxes, Shared, Waiting};
 use directory::{DataDirectory, DirectoryError};
 use limits::{FdBudget, LimitError};
 use socket2::TcpKeepalive;
@@ -271,6 +271,8 @@ impl Parts {
             },
             attempts: Arc::clone(&self.attempts),
             addresses: Addresses::new(config.address_channels),
+            waiting: Waiting::new(),
+            kicker: self.kicker(),
         });
         let mut threads = Vec::new();
         for (index, desk) in self.desks.iter().enumerate() {

@@ -26,7 +26,7 @@ const SERVE_FLAGS: [(&str, &str); 17] = [
     ("--max-channels", "auto"),
     ("--max-frame", "64KiB"),
     ("--out-limit", "1MiB"),
-    ("--login-timeout", "10s"),
+    ("--login-timeout", "5m"),
     ("--idle", "off"),
     ("--argon2", "19456,2,1"),
     ("--stop-drain", "2s"),

@@ -117,6 +117,15 @@ impl Gate {
         .is_some()
     }
 
+    /// The same step, only while nobody is logged in.
+    pub fn leave_open(&self, id: ChannelId) -> bool {
+        self.step(|word| {
+            let fits = word.generation == id.generation && word.stage == OPEN;
+            fits.then_some(Word { stage: OFFLINE, ..word })
+        })
+        .is_some()
+    }
+
     /// Offline to free, by main alone, after the fd is closed.
     pub fn free(&self, id: ChannelId) {
         let word = Word { generation: id.generation, session: 0, stage: FREE };

@@ -136,6 +136,15 @@ impl ChannelTable {
         Some(Left { session: Some(session) })
     }
 
+    /// Takes the same step, only while nobody is logged in. True for exactly one caller.
+    pub fn leave_open(&self, id: ChannelId) -> bool {
+        let left = self.slot(id).is_some_and(|slot| slot.gate.leave_open(id));
+        if left {
+            self.present.fetch_sub(1, Ordering::Relaxed);
+        }
+        left
+    }
+
     /// Begins a session, by main alone. `None` when the channel has left.
     pub fn begin_session(&self, id: ChannelId, user: UserId) -> Option<SessionNo> {
         let slot = self.slot(id)?;
@@ -252,6 +261,17 @@ mod tests {
         assert!(!table.confirm(id, Mid(7)), "they are cumulative");
         assert_eq!((table.take_confirmed(id), table.take_confirmed(id)), (Some(Mid(9)), None));
         assert!(table.confirm(id, Mid(7)));
+    }
+
+    #[test]
+    fn a_channel_on_which_somebody_is_logged_in_does_not_leave_for_want_of_a_login() {
+        let table = ChannelTable::new(1);
+        let id = table.open(0).unwrap();
+        let session = table.begin_session(id, UserId(1)).unwrap();
+        assert!(!table.leave_open(id));
+        assert!(table.end_session(id, session));
+        assert!(table.leave_open(id) && !table.leave_open(id));
+        assert_eq!((table.stage(id), table.present()), (Stage::Offline, 0));
     }
 
     #[test]

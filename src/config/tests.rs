@@ -42,7 +42,7 @@ fn the_defaults_are_those_of_the_contract() {
         max_channels: None,
         max_frame: 65_536,
         out_limit: 1_048_576,
-        login_timeout: Duration::from_secs(10),
+        login_timeout: Duration::from_mins(5),
         idle: None,
         write_timeout: Duration::from_secs(10),
         ping_interval: Duration::from_secs(25),

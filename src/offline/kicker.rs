@@ -57,6 +57,12 @@ impl<S> Kicker<S> {
         left.is_some_and(|left| self.push(channel, left, parting))
     }
 
+    /// Sends a channel away on which nobody is logged in; any other stays.
+    pub fn kick_open(&self, channel: ChannelId, reason: Reason) -> bool {
+        let left = self.table.leave_open(channel).then_some(Left { session: None });
+        left.is_some_and(|left| self.push(channel, left, Parting::new(reason)))
+    }
+
     /// The step is taken: the departure for main, then the goodbye for the worker.
     fn push(&self, channel: ChannelId, left: Left, parting: Parting) -> bool {
         let worker = self.table.worker(channel);

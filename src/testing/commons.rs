@@ -10,7 +10,7 @@ use crate::service::attempts::{AttemptLimits, Attempts};
 use crate::service::auth::{Auth, Job};
 use crate::service::registry::Registry;
 use crate::sync::Arc;
-use crate::worker::{Addresses, Limits, Shared};
+use crate::worker::{Addresses, Limits, Shared, Waiting};
 use crossbeam_channel::Receiver;
 
 /// Names of a made-up server's channels.
@@ -115,6 +115,8 @@ impl Commons {
             limits,
             attempts: Arc::new(Attempts::new(AttemptLimits { per_user: 5, per_address: 60 })),
             addresses: Addresses::new(CAPACITY),
+            waiting: Waiting::new(),
+            kicker: self.kicker(outlet),
         })
     }
 }

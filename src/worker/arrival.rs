@@ -43,6 +43,7 @@ impl<T: Transport> Core<T> {
             Some(reason) => self.step(id, Parting::new(reason)),
             None => self.arm(id),
         }
+        self.make_room();
         self.adjust_interest(id);
         Ok(())
     }

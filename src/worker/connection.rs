@@ -65,7 +65,7 @@ pub(super) struct Connection<T> {
     /// Why the channel leaves; set from the moment its worker learns that the step is taken.
     pub(super) leaving: Option<Box<Leaving>>,
     /// Errors 10 to 12 in a row.
-    pub(super) faults: u16,
+    pub(super) faults: u8,
     /// Logins refused on this channel.
     pub(super) refused_logins: u16,
     /// When it was accepted, on the monotonic clock.
@@ -80,6 +80,8 @@ pub(super) struct Connection<T> {
     pub(super) moved_us: u64,
     /// True exactly while the kernel has the user timeout of a connection with output under way.
     pub(super) hurried: bool,
+    /// True exactly while it is among those who have had nobody logged in for long.
+    pub(super) overstays: bool,
     /// True exactly while a login by token is on its way.
     pub(super) resuming: bool,
     /// When the wheel will have this channel looked at. Other entries of it are stale.
@@ -192,6 +194,7 @@ impl<T> Connection<T> {
             counted_in: false,
             moved_us: now_us,
             hurried: false,
+            overstays: false,
             resuming: false,
             armed: None,
             bytes_in: 0,

@@ -9,11 +9,12 @@ use super::mailbox::Mailbox;
 use super::outbuf::{Shelf, Written};
 use super::socket::Transport;
 use super::strangers::Strangers;
+use super::waiting::Waiting;
 use super::wheel::Wheel;
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo};
 use crate::clock::Now;
 use crate::metrics::Metrics;
-use crate::offline::{Entry, Mail, OfflineQueue, Outlet, Parting};
+use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet, Parting};
 use crate::service::ask::Ask;
 use crate::service::attempts::Attempts;
 use crate::service::auth::Auth;
@@ -57,6 +58,10 @@ pub struct Shared<S> {
     pub attempts: Arc<Attempts>,
     /// Channels of each address.
     pub addresses: Addresses,
+    /// Channels that have had nobody logged in for long.
+    pub waiting: Waiting,
+    /// Sends channels away.
+    pub kicker: Kicker<S>,
 }
 
 /// One worker's channels.

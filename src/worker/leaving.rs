@@ -114,13 +114,15 @@ impl<T: Transport> Core<T> {
         if connection.leaving.is_some() {
             return;
         }
+        self.wait_no_longer(id);
         let broken = matches!(
             parting.reason,
             Reason::PeerReset | Reason::NetworkTimeout | Reason::ReadError | Reason::WriteError
         );
         // Usually the one that the step has ended. Otherwise main has ended it before, and its letter is on the way: what
         // is unsent belongs to it all the same.
-        let settling = connection.session().and_then(|present| self.unload(id, present, broken));
+        let present = self.connection(id).and_then(|connection| connection.session());
+        let settling = present.and_then(|present| self.unload(id, present, broken));
         let Some(connection) = self.connection(id) else { return };
         if let Some(session) = session
             && settling.as_ref().is_none_or(|settling| settling.session != session)

@@ -60,14 +60,13 @@ impl<T: Transport> Core<T> {
     }
 
     fn take_answer(&mut self, id: ChannelId, settles: Settles, answer: Option<Answer>) {
-        let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         if matches!(settles, Settles::Ticket | Settles::RequestAndTicket) {
             connection.tickets = connection.tickets.saturating_sub(1);
         }
         match settles {
             Settles::Login => {
-                connection.end_login(now_us);
+                self.end_login(id);
                 self.unblocked.push(id);
             }
             Settles::Request | Settles::RequestAndTicket => {
@@ -82,6 +81,10 @@ impl<T: Transport> Core<T> {
             self.lend_room(id);
             self.tell_client(id, answer);
         }
+        if settles == Settles::Login {
+            // The time to log in has moved.
+            self.arm(id);
+        }
         if self.connection(id).and_then(|c| c.leaving.as_ref()).is_some_and(|leaving| leaving.close_asked) {
             self.hand_back(id);
         }
@@ -90,13 +93,19 @@ impl<T: Transport> Core<T> {
 
     /// Puts an answer into the words of the channel's protocol.
     fn tell_client(&mut self, id: ChannelId, answer: Answer) {
+        let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         if connection.leaving.as_ref().is_some_and(|leaving| leaving.broken || leaving.told) {
             return;
         }
         match answer {
             Answer::LoggedIn(login) => self.greet(id, &login),
-            Answer::Registered { id: user, seq } => connection.say_registered(user, seq.as_deref()),
+            Answer::Registered { id: user, seq } => {
+                connection.say_registered(user, seq.as_deref());
+                if connection.user.is_none() {
+                    connection.changed_us = now_us;
+                }
+            }
             Answer::Refused { msgid, errno, text, seq } => {
                 self.refuse_login(id, msgid, errno, &text, seq.as_deref());
             }

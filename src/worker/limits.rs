@@ -17,6 +17,10 @@ const SECOND_US: u64 = 1_000_000;
 const BURST_SECONDS: u64 = 2;
 /// Requests refused in a row for their rate at which a channel leaves with `rate_exceeded`.
 const TOO_FAST_MAX: u32 = 100;
+/// How long a channel may have nobody logged in while places are short, in microseconds; less with `--login-timeout`.
+const SHORT_LOGIN_US: u64 = 10_000_000;
+/// The share of all places from which on they are short, once more than that are taken, in percent.
+const SHORT_PERCENT: usize = 50;
 /// How much later than the user timeout says the kernel may give up unacknowledged data, in microseconds: it counts
 /// from the first repetition.
 const REPETITION_US: u64 = 2_000_000;
@@ -51,6 +55,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// True exactly when so many channels that are open or live leave too few places for those on which nobody logs in.
+    pub(super) fn are_places_short(&self, present: usize) -> bool {
+        present * 100 > self.max_channels * SHORT_PERCENT
+    }
+
     /// True exactly when a connection with output under way has a user timeout of its own.
     pub(super) fn has_two_user_timeouts(&self) -> bool {
         self.user_timeout_us != self.quiet_timeout_us
@@ -100,6 +109,7 @@ impl Allowance {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Due {
     Leave(Reason),
+    Overstay,
     Ping,
     Calm,
 }
@@ -107,12 +117,17 @@ enum Due {
 impl<T> Connection<T> {
     /// The channel's deadlines, and what each asks for.
     fn deadlines(&self, limits: &Limits, now_us: u64) -> impl Iterator<Item = (u64, Due)> {
-        let mut login_us = self.changed_us + limits.login_timeout_us;
-        if let Some(asked_us) = self.login_asked_us {
+        let after = |timeout_us: u64| match self.login_asked_us {
+            None => self.changed_us + timeout_us,
             // The clock stands still then. What was asked in time may have been read late, and is not too late for that.
-            login_us = (login_us + now_us.saturating_sub(asked_us.get())).max(now_us + 1);
-        }
-        let login = self.user.is_none().then_some((login_us, Due::Leave(Reason::LoginTimeout)));
+            Some(asked_us) => {
+                let stood_us = now_us.saturating_sub(asked_us.get());
+                (self.changed_us + timeout_us + stood_us).max(now_us + 1)
+            }
+        };
+        let nobody = self.user.is_none();
+        let login = nobody.then(|| (after(limits.login_timeout_us), Due::Leave(Reason::LoginTimeout)));
+        let overstay = (nobody && !self.overstays).then(|| (after(SHORT_LOGIN_US), Due::Overstay));
         let idle = limits.idle_us.map(|idle_us| (self.heard_us + idle_us, Due::Leave(Reason::IdleTimeout)));
         let blocked = self.blocked && !self.out.is_empty();
         let write =
@@ -123,7 +138,7 @@ impl<T> Connection<T> {
             .map(|at_us| (at_us + limits.ping_timeout_us, Due::Leave(Reason::KeepaliveTimeout)));
         // By then what was written is acknowledged, or the kernel has given up.
         let calm = self.hurried.then(|| (self.moved_us + limits.user_timeout_us + REPETITION_US, Due::Calm));
-        [login, idle, write, pong, ping, calm].into_iter().flatten()
+        [login, overstay, idle, write, pong, ping, calm].into_iter().flatten()
     }
 
     /// When the first ping was sent behind which nothing has been heard. Later pings do not move it.
@@ -152,11 +167,51 @@ impl<T: Transport> Core<T> {
         for due in passed {
             match due {
                 Due::Leave(reason) => return self.step(id, Parting::new(reason)),
+                Due::Overstay => self.overstay(id),
                 Due::Ping => self.ping(id),
                 Due::Calm => self.calm(id),
             }
         }
         self.arm(id);
+    }
+
+    /// Nobody has been logged in for long: the channel leaves as soon as places are short.
+    fn overstay(&mut self, id: ChannelId) {
+        let Some(connection) = self.connection(id) else { return };
+        connection.overstays = true;
+        let since_us = connection.changed_us;
+        self.shared.waiting.add(since_us, id);
+        self.make_room();
+    }
+
+    /// A login or registration begins, or the channel leaves.
+    pub(super) fn wait_no_longer(&mut self, id: ChannelId) {
+        let Some(connection) = self.connection(id) else { return };
+        if std::mem::take(&mut connection.overstays) {
+            let since_us = connection.changed_us;
+            self.shared.waiting.remove(since_us, id);
+        }
+    }
+
+    /// While places are short, those leave who have had nobody logged in for long: the oldest first, whoever's they are.
+    /// Places get short by a channel that comes, and somebody to send away is there from the moment that a wait gets long;
+    /// so nobody has to look but in these two cases.
+    pub(super) fn make_room(&self) {
+        let shared = &self.shared;
+        while shared.limits.are_places_short(shared.table.present())
+            && let Some(oldest) = shared.waiting.take_oldest()
+        {
+            // A login that was committed just now, or an end, has come before.
+            shared.kicker.kick_open(oldest, Reason::LoginTimeout);
+        }
+    }
+
+    /// A login or registration is answered or could not be asked: the login clock goes on.
+    pub(super) fn end_login(&mut self, id: ChannelId) {
+        let now_us = self.now.mono_us;
+        if let Some(connection) = self.connection(id) {
+            connection.end_login(now_us);
+        }
     }
 
     /// Something was written: until it must have been acknowledged, the kernel waits no longer than the user timeout.

@@ -18,7 +18,7 @@
 //! | `strangers` | what the log says of those who never logged in |
 //! | `connection`, `seldom`, `outbuf` | one channel, what it seldom has, and its unsent output |
 //! | `mailbox` | what others say |
-//! | `limits`, `wheel`, `hearing`, `addresses` | time limits and as of when they are judged, request rates, channels of one address |
+//! | `limits`, `wheel`, `hearing`, `addresses`, `waiting` | time limits and as of when they are judged, request rates, channels of one address, who waits long with nobody logged in |
 //! | `listener`, `socket`, `poller`, `watch` | the kernel's side |
 
 pub mod addresses;
@@ -43,6 +43,7 @@ pub mod socket;
 mod strangers;
 #[cfg(test)]
 mod tests;
+pub mod waiting;
 pub mod watch;
 pub mod wheel;
 mod words;
@@ -52,3 +53,4 @@ pub use addresses::Addresses;
 pub use connection::Codec;
 pub use limits::Limits;
 pub use mailbox::{Mailbox, Mailboxes, Wake};
+pub use waiting::Waiting;

@@ -22,7 +22,7 @@ use crate::service::tokens::TokenHash;
 use crate::sync::Arc;
 
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
-pub(super) const FAULTS_MAX: u16 = 100;
+pub(super) const FAULTS_MAX: u8 = 100;
 
 /// A request that was understood, with who asked.
 struct Asked<'a> {
@@ -306,6 +306,7 @@ impl<T: Transport> Core<T> {
     /// The login clock stands still, and what is behind the login waits for it.
     pub(super) fn await_login(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
+        self.wait_no_longer(id);
         if let Some(connection) = self.connection(id) {
             connection.begin_login(now_us);
         }
@@ -340,10 +341,7 @@ impl<T: Transport> Core<T> {
         }
         if let Err(job) = self.shared.auth.submit(job) {
             let seq = job.asker.seq;
-            let now_us = self.now.mono_us;
-            if let Some(connection) = self.connection(id) {
-                connection.end_login(now_us);
-            }
+            self.end_login(id);
             self.refuse_login(id, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
         }
     }

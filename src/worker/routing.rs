@@ -230,12 +230,11 @@ impl<T: Transport> Core<T> {
 
     /// Main has no room for an ask.
     pub(super) fn refuse(&mut self, ask: &Ask) {
-        let now_us = self.now.mono_us;
         let Asker { channel, re, seq } = ask.asker().clone();
         let Some(connection) = self.connection(channel) else { return };
         match ask {
             Ask::Login(_) | Ask::Resume(_) | Ask::Guest { .. } | Ask::Register { .. } => {
-                connection.end_login(now_us);
+                self.end_login(channel);
                 let msgid = if re == 4 { 5 } else { 2 };
                 self.refuse_login(channel, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
             }

@@ -6,6 +6,7 @@ use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::UserId;
 use crate::offline::queue::ASKS_MAX;
 use crate::offline::{Entry, Mail, Settles};
+use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
 use crate::service::answer::Answer;
 use crate::service::ask::Ask;
@@ -514,4 +515,99 @@ fn the_user_timeout_is_short_only_until_what_was_written_must_have_arrived() {
         assert_eq!(client.user_timeout_s(), Some(90), "round {round}");
         bench.chat(channel, session, ANN, "and again");
     }
+}
+
+/// Seconds pass in small steps, as with workers that wake for their wheels.
+fn seconds(bench: &mut Bench, count: u64) {
+    for _ in 0..count * 10 {
+        bench.commons.clock.advance(SECOND_US / 10);
+        bench.turn();
+    }
+}
+
+/// Two workers, eight places, and five minutes to log in.
+fn with_eight_places() -> Bench {
+    Bench::limited(2, 16, |limits| (limits.login_timeout_us, limits.max_channels) = (300 * SECOND_US, 8))
+}
+
+/// Somebody comes to a worker and says nothing.
+fn silent(bench: &mut Bench, worker: usize) -> (ChannelId, Client) {
+    let (channel, client) = bench.accept_at(worker);
+    bench.turn();
+    // The letter to the worker whose channel had to leave.
+    bench.turn();
+    (channel, client)
+}
+
+fn stages<const N: usize>(bench: &Bench, channels: [ChannelId; N]) -> [bool; N] {
+    channels.map(|channel| bench.stage(channel) != Stage::Offline)
+}
+
+#[test]
+fn a_channel_with_nobody_logged_in_has_all_its_time_while_half_of_the_places_are_free() {
+    let mut bench = with_eight_places();
+    let all: Vec<_> = (0..4).map(|n| silent(&mut bench, n % 2)).collect();
+    seconds(&mut bench, 299);
+    assert!(all.iter().all(|(channel, _)| bench.stage(*channel) == Stage::Open));
+    seconds(&mut bench, 2);
+    assert!(all.iter().all(|(channel, _)| bench.stage(*channel) == Stage::Offline));
+    assert!(all.iter().all(|(_, client)| client.heard().contains(r#""reason":"login_timeout""#)));
+}
+
+#[test]
+fn while_places_are_short_whoever_has_waited_longest_leaves_first_on_whichever_worker() {
+    let mut bench = with_eight_places();
+    // The oldest is not on the worker to which the newcomers come.
+    let ((first, told), (second, _)) = (silent(&mut bench, 1), silent(&mut bench, 0));
+    seconds(&mut bench, 1);
+    let ((third, _), (fourth, _)) = (silent(&mut bench, 1), silent(&mut bench, 0));
+    seconds(&mut bench, 60);
+    let waiting = [first, second, third, fourth];
+    assert_eq!(stages(&bench, waiting), [true; 4]);
+    let (fifth, _) = silent(&mut bench, 0);
+    assert_eq!(stages(&bench, waiting), [false, true, true, true]);
+    assert!(told.heard().contains(r#""reason":"login_timeout""#) && told.sees_the_end());
+    silent(&mut bench, 0);
+    assert_eq!(stages(&bench, waiting), [false, false, true, true]);
+    assert_eq!(bench.commons.metrics.left.value(Reason::LoginTimeout), 2);
+    // Those who are logged in are many now: 10 s are enough for whoever is not.
+    for (channel, user) in [(third, ANN), (fourth, BOB), (fifth, NOBODY)] {
+        bench.greet(channel, user);
+    }
+    bench.turn();
+    let (late, _) = silent(&mut bench, 1);
+    assert_eq!(stages(&bench, [third, fourth, fifth, late]), [true; 4], "nobody has waited for 10 s");
+    seconds(&mut bench, 11);
+    assert_eq!(stages(&bench, [third, fourth, fifth]), [true; 3]);
+    assert!(bench.commons.table.present() <= 4);
+}
+
+#[test]
+fn a_login_that_is_worked_on_and_a_registration_put_off_the_end_of_a_wait() {
+    let mut bench = with_eight_places();
+    let ((asking, client), (registered, other)) = (silent(&mut bench, 1), silent(&mut bench, 1));
+    let rest = [silent(&mut bench, 1).0, silent(&mut bench, 1).0];
+    seconds(&mut bench, 20);
+    client.send(&format!(r#"{{"msgid":1,"id":{ANN},"password":"wrong"}}"#));
+    other.send(r#"{"msgid":4,"name":"cy","password":"p"}"#);
+    bench.turn();
+    let answer = Some(Answer::Registered { id: BOB, seq: None });
+    bench.post(Mail::Answer { channel: registered, settles: Settles::Login, answer });
+    bench.turn();
+    seconds(&mut bench, 1);
+    for _ in 0..3 {
+        silent(&mut bench, 0);
+    }
+    assert_eq!(stages(&bench, rest), [false; 2], "they have waited for 21 s");
+    assert_eq!(stages(&bench, [asking, registered]), [true; 2]);
+    // The wait goes on where it stood, and that was long already.
+    let refused = Answer::Refused { msgid: 2, errno: Errno::Refused, text: "no".into(), seq: None };
+    bench.post(Mail::Answer { channel: asking, settles: Settles::Login, answer: Some(refused) });
+    seconds(&mut bench, 1);
+    assert_eq!(stages(&bench, [asking, registered]), [false, true]);
+    // Those who came since are younger than the wait that began with the registration.
+    assert_eq!(bench.commons.table.present(), 4);
+    silent(&mut bench, 0);
+    seconds(&mut bench, 10);
+    assert_eq!(stages(&bench, [registered]), [false]);
 }
