@@ -158,9 +158,6 @@ pub enum ConfigError {
         /// What would have been allowed.
         allowed: String,
     },
-    /// An environment variable that is no text.
-    #[error("the environment variable {0} is not UTF-8")]
-    NotUnicode(String),
     /// A TCP user timeout that would end living slow readers before the write timeout does.
     #[error("--user-timeout must be longer than --write-timeout ({0:?})")]
     UserTimeoutTooShort(Duration),
@@ -344,13 +341,12 @@ impl Config {
         let config = Config::build(|key, default| {
             let (place, text) = if let Some(text) = flags.text(key) {
                 (Place::Flag, text)
-            } else if let Some(value) = env(&env_name(key)) {
-                let text = value.into_string().map_err(|_| ConfigError::NotUnicode(env_name(key)))?;
+            } else if let Some(text) = env(&env_name(key)) {
                 (Place::Environment, text)
             } else if let Some((file, text)) = file.and_then(|file| Some((file, file.text(key)?))) {
-                (Place::File(file.path().to_path_buf()), text)
+                (Place::File(file.path().to_path_buf()), text.into())
             } else {
-                (Place::Default, default.to_owned())
+                (Place::Default, default.into())
             };
             Ok(Given { origin: Origin { key, place }, text })
         })?;
@@ -406,20 +402,18 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A text for a setting.
+/// What was given for a setting.
 struct Given {
     origin: Origin,
-    text: String,
+    text: OsString,
 }
 
 impl Given {
     fn parse<K: Kind>(self, kind: &K) -> Result<K::Value, ConfigError> {
-        match kind.parse(&self.text) {
-            Some(value) => Ok(value),
-            None => {
-                Err(ConfigError::Value { origin: self.origin, value: self.text, allowed: kind.allowed() })
-            }
-        }
+        kind.parse_os(&self.text).ok_or_else(|| {
+            let value = self.text.to_string_lossy().into_owned();
+            ConfigError::Value { origin: self.origin, value, allowed: kind.allowed() }
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! the environment and the file are judged too.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
@@ -16,7 +17,7 @@ const CONFIG_FLAG: &str = "config";
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Flags {
     config: Option<PathBuf>,
-    texts: BTreeMap<&'static str, String>,
+    texts: BTreeMap<&'static str, OsString>,
 }
 
 impl Flags {
@@ -26,7 +27,7 @@ impl Flags {
     }
 
     /// What was given for a key; several values with commas between.
-    pub(super) fn text(&self, key: &str) -> Option<String> {
+    pub(super) fn text(&self, key: &str) -> Option<OsString> {
         self.texts.get(key).cloned()
     }
 }
@@ -58,9 +59,9 @@ impl FromArgMatches for Flags {
             self.config = Some(path.clone());
         }
         for setting in SETTINGS {
-            if let Some(values) = matches.get_many::<String>(setting.key) {
-                let values: Vec<&str> = values.map(String::as_str).collect();
-                self.texts.insert(setting.key, values.join(","));
+            if let Some(values) = matches.get_many::<OsString>(setting.key) {
+                let values: Vec<&OsStr> = values.map(OsString::as_os_str).collect();
+                self.texts.insert(setting.key, values.join(OsStr::new(",")));
             }
         }
         Ok(())
@@ -75,6 +76,7 @@ fn arg(setting: &Setting) -> Arg {
         .long(setting.key)
         .value_name(setting.value_name)
         .action(action)
+        .value_parser(value_parser!(OsString))
         .allow_hyphen_values(true)
         .help(format!("{help} [default: {default}] [env: {env}]"))
         .long_help(format!("{help}.\nAllowed: {}.\n[default: {default}] [env: {env}]", (setting.allowed)()))

@@ -2,6 +2,7 @@
 //!
 //! Plain functions, owned by nobody. A kind never falls back to another value: what it cannot read is refused.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -38,6 +39,10 @@ pub(super) trait Kind {
     }
     /// The value, or none if `text` is not of this kind.
     fn parse(&self, text: &str) -> Option<Self::Value>;
+    /// The same of what the system hands in, which need not be text.
+    fn parse_os(&self, text: &OsStr) -> Option<Self::Value> {
+        self.parse(text.to_str()?)
+    }
     /// What is allowed, to go after "expected".
     fn allowed(&self) -> String;
 }
@@ -49,7 +54,12 @@ impl Kind for Directory {
     type Value = PathBuf;
 
     fn parse(&self, text: &str) -> Option<PathBuf> {
-        (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
+        self.parse_os(text.as_ref())
+    }
+
+    /// A path is bytes.
+    fn parse_os(&self, text: &OsStr) -> Option<PathBuf> {
+        (!text.is_empty() && !text.as_encoded_bytes().contains(&0)).then(|| PathBuf::from(text))
     }
 
     fn allowed(&self) -> String {

@@ -183,13 +183,18 @@ fn a_file_that_cannot_be_read_is_named() {
     assert!(endless.to_string().contains("1 MiB"), "{endless}");
 }
 
-#[cfg(unix)]
 #[test]
-fn a_variable_that_is_no_text_is_refused() {
+fn a_variable_that_is_no_text_may_name_a_path_and_nothing_else() {
     use std::os::unix::ffi::OsStringExt;
-    let env = |name: &str| (name == "LINGER_DATA").then(|| OsString::from_vec(vec![0xff]));
-    let error = Config::load(&Flags::default(), env).unwrap_err();
-    assert!(error.to_string().contains("LINGER_DATA"));
+    let no_text = OsString::from_vec(vec![0xff]);
+    let env = |wanted| {
+        let no_text = no_text.clone();
+        move |name: &str| (name == wanted).then(|| no_text.clone())
+    };
+    let config = Config::load(&Flags::default(), env("LINGER_DATA")).unwrap();
+    assert_eq!(config.data.as_os_str(), no_text);
+    let error = Config::load(&Flags::default(), env("LINGER_WORKERS")).unwrap_err();
+    assert!(error.to_string().contains("LINGER_WORKERS"), "{error}");
 }
 
 #[test]
