@@ -23,6 +23,7 @@ mod fault;
 mod history;
 mod open;
 mod prepared;
+mod private;
 mod reader;
 mod row;
 mod schema;

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::checkpoint::LOG_SOFT_BOUND_BYTES;
 use super::fault::explain;
+use super::private;
 use super::schema::{APPLICATION_ID, BANS, MIGRATIONS, SCHEMA_VERSION};
 use super::writer::SqliteStore;
 use crate::channel::Reason;
@@ -134,6 +135,8 @@ pub(super) fn open_store(data_dir: &Path, durability: Durability, now_ms: i64) -
     };
 
     look_without_touching(&path)?;
+    private::create(&path)?;
+    private::narrow(&path);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(&path, flags).map_err(failed("opening"))?;
