@@ -19,6 +19,7 @@
 //! | auth | [`service::auth`] | hash and verify passwords, read users | decides who is online |
 //! | control | [`control::server`] | ask; take the step for a kick | touches a client's socket; holds a lock while it waits |
 //! | checkpoint | [`store`] | copy SQLite's log into the database file | writes rows |
+//! | log | [`logs`] | wait for stderr | holds what another thread needs |
 //!
 //! # Invariants
 //!
@@ -76,7 +77,7 @@
 //! | [`cli`] | one file for each subcommand |
 //! | [`chat`] | the terminal client: a session, its connection, a screen or a filter |
 //! | [`stress`] | load and faults from outside; shares no protocol code with the server |
-//! | [`ident`], [`addr`], [`clock`], [`hashing`], [`metrics`], [`shown`], [`sync`] | names, blocks of addresses, time as an argument, maps by number, counters, text made harmless, the only locks and atomics |
+//! | [`ident`], [`addr`], [`clock`], [`hashing`], [`logs`], [`metrics`], [`shown`], [`sync`] | names, blocks of addresses, time as an argument, maps by number, log lines on their way to stderr, counters, text made harmless, the only locks and atomics |
 //!
 //! How all of it is tested, and how to run that, is in [`tested`].
 //!
@@ -119,6 +120,7 @@ pub mod config;
 pub mod control;
 pub mod hashing;
 pub mod ident;
+pub mod logs;
 pub mod metrics;
 pub mod offline;
 pub mod protocol;

@@ -17,20 +17,24 @@ use crate::clock::Clock;
 use crate::config::{Config, Duplicate, Keepalive};
 use crate::control::archive::Archive;
 use crate::control::server::ControlServer;
+use crate::logs::{self, Logs};
 use crate::metrics::Metrics;
 use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings, rest_after};
 use crate::offline::stages::{Bark, Watchdog};
-use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet};
+use crate::offline::{Kicker, Mail, OfflineQueue, Outlet};
 use crate::service::attempts::{AttemptLimits, Attempts};
 use crate::service::auth::{Auth, Cost, Verifier};
 use crate::service::registry::Registry;
+use crate::shown::shown_path;
 use crate::store::{Checkpointer, History, OpenError, SqliteLookup, SqliteStore};
-use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sync::Arc;
 use crate::worker::listener::{ListenError, Patience, listen};
 use crate::worker::run::{Desk, Speaks, Worker};
 use crate::worker::{Addresses, Limits, Mailboxes, Shared, Waiting};
 use directory::{DataDirectory, DirectoryError};
 use limits::{FdBudget, LimitError};
+use signals::Terminal;
+pub use signals::block_signals_of_writing;
 use socket2::TcpKeepalive;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -47,8 +51,6 @@ const TAKE_MAX: usize = 64;
 const _: () = assert!(TAKE_MAX <= BATCH_MAX);
 /// How often the watchdog looks at the offline queue.
 const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
-/// How many signals there have been at which the process ends at once.
-const IMPATIENT_SIGNALS: usize = 2;
 
 /// Why the server could not start, or ended otherwise than in order.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +75,6 @@ pub enum ServerError {
         /// Why not.
         source: io::Error,
     },
-    /// Signals cannot be caught.
-    #[error("cannot catch signals: {0}")]
-    Signals(#[from] ctrlc::Error),
     /// The database did not take the last writes.
     #[error(
         "stopped, but the last states could not be written to the database; the next start sets them right"
@@ -91,12 +90,16 @@ fn starting(what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
 ///
 /// # Errors
 /// When it cannot start (and then nothing is changed), or when the last writes failed.
-pub fn run(config: &Config) -> Result<(), ServerError> {
-    end_process_on_panic();
-    signals::outlive_file_size_limit().map_err(starting("block SIGXFSZ"))?;
+pub fn run(config: &Config, logs: &Logs) -> Result<(), ServerError> {
+    end_process_on_panic(logs);
+    directory::create_privately();
+    let queue = Arc::default();
+    let terminal = Arc::<Terminal>::default();
+    signals::catch(&queue, &terminal, logs).map_err(starting("catch signals"))?;
     let budget = FdBudget::raise(config)?;
     let mut listeners = Listeners::bind(config)?;
-    let directory = DataDirectory::hold(&config.data)?;
+    listeners.warn_of_readable_passwords();
+    let directory = Arc::new(DataDirectory::hold(&config.data)?);
     let clock = Clock::start();
     let opened = SqliteStore::open(directory.path(), config.durability, clock.now().unix_ms)?;
     if opened.recovered > 0 {
@@ -107,17 +110,16 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
         );
     }
     let control_listener = directory.bind_control()?;
-    let parts = Parts::build(config, &budget, clock)?;
+    let parts = Parts::build(config, &budget, clock, queue)?;
     parts.metrics.left.add(Reason::ServerCrash, opened.recovered);
     let checkpointer = Checkpointer::start(directory.path())?;
     parts.start_auth(config, &directory)?;
     let mut drain = parts.drain(config, opened.store).with_bans(opened.bans).with_accepted(opened.accepted);
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
-    parts.start_control(control_listener, config, &directory)?;
-    parts.start_watchdog()?;
-    parts.catch_signals()?;
-    announce(&listeners, &directory).map_err(starting("write the ready line"))?;
-    let manager = ServiceManager::told_ready();
+    parts.start_control(control_listener, config, &directory, logs)?;
+    parts.start_watchdog(terminal)?;
+    announce(&listeners, &directory)?;
+    let manager = ServiceManager::told_ready().map_err(starting("start a thread"))?;
 
     drain_until_stopped(&mut drain, &parts, manager);
 
@@ -152,7 +154,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn build(config: &Config, budget: &FdBudget, clock: Clock) -> Result<Self, ServerError> {
+    fn build(
+        config: &Config,
+        budget: &FdBudget,
+        clock: Clock,
+        queue: Arc<OfflineQueue<TcpStream>>,
+    ) -> Result<Self, ServerError> {
         let table = Arc::new(ChannelTable::new(budget.capacity));
         let desks = (0..config.workers)
             .map(|_| Desk::new())
@@ -166,7 +173,7 @@ impl Parts {
             clock,
             table,
             registry: Arc::default(),
-            queue: Arc::default(),
+            queue,
             outlet,
             auth: Arc::new(auth),
             jobs,
@@ -288,7 +295,8 @@ impl Parts {
         &self,
         listener: std::os::unix::net::UnixListener,
         config: &Config,
-        directory: &DataDirectory,
+        directory: &Arc<DataDirectory>,
+        logs: &Logs,
     ) -> Result<(), ServerError> {
         let server = ControlServer {
             table: Arc::clone(&self.table),
@@ -299,6 +307,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             archive: Archive::new(History::open(directory.path())?),
             clock: self.clock,
+            logs: logs.clone(),
             facts: vec![
                 ("pid", u64::from(std::process::id())),
                 ("workers", config.workers as u64),
@@ -306,17 +315,19 @@ impl Parts {
             ],
         };
         // It ends with the process: nothing is lost with an admin's question.
-        spawn("control".into(), move || server.run(&listener))?;
+        let directory = Arc::clone(directory);
+        spawn("control".into(), move || server.run(listener, || directory.renew_control()))?;
         Ok(())
     }
 
-    /// Says so when main falls behind; main itself could not.
-    fn start_watchdog(&self) -> Result<(), ServerError> {
+    /// Says so when main falls behind; main itself could not. Looks at the terminal too.
+    fn start_watchdog(&self, terminal: Arc<Terminal>) -> Result<(), ServerError> {
         let (queue, clock) = (Arc::clone(&self.queue), self.clock);
         let mut dog = Watchdog::default();
         // It ends with the process.
         spawn("watchdog".into(), move || {
             loop {
+                terminal.look();
                 std::thread::sleep(WATCHDOG_INTERVAL);
                 let (depth, oldest_us) = queue.departures();
                 match dog.look(oldest_us, clock.now().mono_us) {
@@ -332,19 +343,6 @@ impl Parts {
                     None => {}
                 }
             }
-        })?;
-        Ok(())
-    }
-
-    /// SIGINT, SIGTERM and SIGHUP all mean the same orderly stop; the second one ends the process at once.
-    fn catch_signals(&self) -> Result<(), ServerError> {
-        let queue = Arc::clone(&self.queue);
-        let signals = AtomicUsize::new(0);
-        ctrlc::set_handler(move || {
-            if signals.fetch_add(1, Ordering::Relaxed) + 1 >= IMPATIENT_SIGNALS {
-                std::process::exit(1);
-            }
-            queue.push(Entry::Stop);
         })?;
         Ok(())
     }
@@ -392,6 +390,11 @@ fn drain_until_stopped(
     }
 }
 
+/// True exactly when nobody but this machine can reach the address.
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
 /// Every address's listeners, one for each worker.
 struct Listeners {
     json: Vec<SocketAddr>,
@@ -429,6 +432,19 @@ impl Listeners {
         Ok(bound.unwrap_or(address))
     }
 
+    /// Says which addresses others can reach, in one line: there is no encryption.
+    fn warn_of_readable_passwords(&self) {
+        let open: Vec<_> =
+            self.json.iter().chain(&self.line).filter(|address| !is_loopback(address)).collect();
+        if !open.is_empty() {
+            let addresses = open.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            tracing::warn!(
+                addresses,
+                "passwords cross the network readably: listen on loopback, or let a tunnel or a proxy encrypt"
+            );
+        }
+    }
+
     /// One worker's listeners, of each address one.
     fn take(&mut self, worker: usize) -> Vec<(Speaks, TcpListener)> {
         let own = |(speaks, of): &mut (Speaks, Vec<Option<TcpListener>>)| {
@@ -438,19 +454,24 @@ impl Listeners {
     }
 }
 
-/// The one line on stdout: everything listens.
-fn announce(listeners: &Listeners, directory: &DataDirectory) -> io::Result<()> {
+/// The one line on stdout: everything listens. A thread of its own says it, for nobody may ever read it.
+fn announce(listeners: &Listeners, directory: &DataDirectory) -> Result<(), ServerError> {
     let json: Vec<String> = listeners.json.iter().map(SocketAddr::to_string).collect();
     let line = listeners.line.map_or("off".to_owned(), |address| address.to_string());
-    let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "linger ready pid={} json={} line={line} control={}",
+    let ready = format!(
+        "linger ready pid={} json={} line={line} control={}\n",
         std::process::id(),
         json.join(","),
-        directory.control().display()
-    )?;
-    out.flush()
+        shown_path(&directory.control())
+    );
+    let say = move || {
+        let mut out = io::stdout().lock();
+        if let Err(error) = logs::write_whole(&mut out, ready.as_bytes()).and_then(|()| out.flush()) {
+            tracing::warn!(%error, "the ready line could not be written to stdout");
+        }
+    };
+    spawn("ready-line".into(), say)?;
+    Ok(())
 }
 
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServerError> {
@@ -459,9 +480,12 @@ fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandl
 
 /// A panic anywhere ends the process: a server that is half dead helps nobody, and the next start sets right what
 /// was left.
-fn end_process_on_panic() {
+fn end_process_on_panic(logs: &Logs) {
     let report = std::panic::take_hook();
+    let logs = logs.clone();
     std::panic::set_hook(Box::new(move |panic| {
+        logs.flush();
+        logs::end_soon(1);
         report(panic);
         // Not through the log, which may be what has panicked.
         let _ =

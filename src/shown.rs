@@ -2,6 +2,8 @@
 //!
 //! A plain function, used by every thread that prints for people.
 
+use std::path::Path;
+
 /// The text, with escapes for what would move the cursor, hide, or turn the reading direction around.
 pub fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -11,6 +13,16 @@ pub fn shown(text: &str) -> String {
         } else {
             out.push(c);
         }
+    }
+    out
+}
+
+/// The same for a path, which need not be UTF-8: what is not is shown byte by byte.
+pub fn shown_path(path: &Path) -> String {
+    let mut out = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        out += &shown(chunk.valid());
+        out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     out
 }
@@ -30,5 +42,12 @@ mod tests {
     fn nothing_reaches_the_terminal_but_what_can_be_seen() {
         assert_eq!(shown("a\x1b[2J\r\n\u{9b}\u{202e}b"), "a\\u{1b}[2J\\u{d}\\u{a}\\u{9b}\\u{202e}b");
         assert_eq!(shown("zhang san 张三 é"), "zhang san 张三 é");
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_is_shown_whole() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"data \n\xff/\xc3\xbc"));
+        assert_eq!(shown_path(path), "data \\u{a}\\xff/ü");
     }
 }

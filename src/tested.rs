@@ -76,9 +76,10 @@
 //!
 //! # Faults
 //!
-//! The real server on a machine that fails. `tests/machine.rs` needs a C compiler only: a library that is preloaded makes
-//! calls of the C library fail or lie. `tests/kernel` has strace make system calls fail, and a file system of its own that
-//! is full. Each ends with the server stopped in order and its own comparison at 0.
+//! The real server on a machine that fails. `tests/outside.rs` has the files, pipes, terminals and signals around the
+//! process. `tests/machine.rs` needs a C compiler: a library that is preloaded makes calls of the C library fail or lie.
+//! `tests/kernel` has strace make system calls fail, and a file system of its own that is full. Each ends with the server
+//! stopped in order and its own comparison at 0.
 //!
 //! ```sh
 //! cargo test --test machine
@@ -102,6 +103,10 @@
 //! | a row that another process's constraint forbids | after 10 s it is given up: in the log whole, counted in `writes_set_aside`; the user is offline | `machine::a_row_that_another_process_forbids…` |
 //! | the wall clock jumps by 5 hours, forth and back | nobody leaves; the history keeps its order | `machine::steps_of_the_clock…` |
 //! | SIGSTOP for 3 s, SIGCONT | whoever spoke in time stays, whoever was silent leaves | `machine::whoever_spoke_in_time…` |
+//! | stderr or stdout: a full pipe, a stopped terminal, a full disk, nobody, not open | the rest goes on; what is not written is counted in `log_dropped`, and said when stderr takes lines again | `outside::a_full_pipe_on_stderr…`, `a_terminal_that_is_stopped…`, `nobody_on_stdout…` |
+//! | the service manager takes nothing | main goes on | `outside::a_service_manager…` |
+//! | SIGTERM and SIGHUP at once, a hang-up, `nohup` | one orderly stop; one; nothing | `outside::signals_that_come_together…`, `a_hang_up…` |
+//! | the control socket removed, the data directory moved away | it is made anew; the next server's socket is left alone | `outside::a_control_socket_that_is_gone…`, `a_server_whose_directory…` |
 //! | a worker panics | exit 1 at once, the panic and one line on stderr; the next start says `server_crash` for whoever was online; what was answered is there | `machine::a_worker_that_panics…` |
 //!
 //! What these have found: time limits were judged before the input that lay waiting was read, so that a server that had

@@ -39,6 +39,8 @@ use crossbeam_channel::{Receiver, bounded, never};
 use drive::Around;
 use filter::Filter;
 use session::{Account, Manners, Session};
+use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// How long a pipe that has ended waits for answers, in milliseconds: a server may be restarted meanwhile.
 const PATIENCE_OF_A_PIPE_MS: u64 = 60_000;
@@ -133,10 +135,12 @@ fn on_screen(
 /// were ignored before, as they are in a terminal that was opened under `nohup`.
 fn signals() -> Result<Receiver<()>, ChatError> {
     let (tell, told) = bounded(1);
-    let handler = move || {
+    let ask = move || {
         // One is as good as several.
         let _ = tell.try_send(());
     };
-    ctrlc::set_handler(handler).map_err(|error| ChatError::System(io::Error::other(error)))?;
+    ctrlc::set_handler(ask.clone()).map_err(|error| ChatError::System(io::Error::other(error)))?;
+    let mut signals = Signals::new([SIGTERM, SIGHUP])?;
+    thread::spawn(move || signals.forever().for_each(|_| ask()));
     Ok(told)
 }

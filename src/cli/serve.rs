@@ -2,10 +2,12 @@
 
 use std::io::{self, IsTerminal};
 
+use anyhow::Context;
 use clap::Args;
 
 use crate::cli::Failure;
 use crate::config::{Config, ConfigError, Flags, LogFormat};
+use crate::logs::{self, Logs};
 use crate::server;
 
 const EXAMPLES: &str = "\
@@ -26,9 +28,22 @@ pub(super) struct Serve {
 }
 
 pub(super) fn run(args: &Serve) -> Result<(), Failure> {
+    let done = serve(args);
+    if let Err(failure) = &done {
+        // The reason still has to be said, and the pipe that it goes to may be full.
+        logs::end_soon(failure.code());
+    }
+    done
+}
+
+fn serve(args: &Serve) -> Result<(), Failure> {
+    server::block_signals_of_writing().context("cannot block signals")?;
     let config = Config::load(&args.flags, |name| std::env::var_os(name))?;
-    start_logging(&config)?;
-    server::run(&config).map_err(|error| Failure::Failed(error.into()))
+    let logs = Logs::start().context("cannot start a thread")?;
+    start_logging(&config, &logs)?;
+    let done = server::run(&config, &logs);
+    logs.flush();
+    done.map_err(|error| Failure::Failed(error.into()))
 }
 
 impl From<ConfigError> for Failure {
@@ -38,16 +53,16 @@ impl From<ConfigError> for Failure {
 }
 
 /// Times are UTC, so that the logs of several machines can be laid side by side.
-fn start_logging(config: &Config) -> Result<(), Failure> {
-    let logs = tracing_subscriber::fmt()
+fn start_logging(config: &Config, logs: &Logs) -> Result<(), Failure> {
+    let events = tracing_subscriber::fmt()
         .with_max_level(config.log)
-        .with_writer(io::stderr)
+        .with_writer(logs.clone())
         .with_ansi(io::stderr().is_terminal())
-        // It would panic on a closed stderr.
+        // It would write to stderr by itself.
         .log_internal_errors(false);
     match config.log_format {
-        LogFormat::Text => logs.compact().try_init(),
-        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+        LogFormat::Text => events.compact().try_init(),
+        LogFormat::Json => events.json().flatten_event(true).try_init(),
     }
     .map_err(|error| Failure::Failed(anyhow::anyhow!(error)))
 }

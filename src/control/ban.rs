@@ -255,6 +255,7 @@ mod tests {
     use crate::channel::{Reason, Stage};
     use crate::control::archive::Archive;
     use crate::control::message::Kick;
+    use crate::logs::Logs;
     use crate::store::{Durability, History, SqliteStore};
     use crate::testing::desk::Desk;
     use crate::testing::letterbox::Letterbox;
@@ -311,6 +312,7 @@ mod tests {
             metrics: Arc::clone(&desk.commons.metrics),
             archive: Archive::new(History::open(directory.path()).unwrap()),
             clock: desk.commons.clock,
+            logs: Logs::start().unwrap(),
             facts: Vec::new(),
         }
     }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::SocketPath;
 use super::message::{AnswerError, Ask, MAX_ASK_BYTES, parse_answer};
+use super::{SOCKET_LOOK, SOCKET_NAME, SocketPath, holder};
 
 /// How long a server may take for all of it; `kick --wait` gives up by itself after 10 s.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -25,6 +25,18 @@ pub enum ControlError {
     /// Nobody listens there.
     #[error("no server in {dir}; is `linger serve --data {dir}` running?", dir = .0.display())]
     NoServer(PathBuf),
+    /// A server holds the directory, but there is no socket that it listens on.
+    #[error(
+        "the server with pid {pid} runs in {}, but its {SOCKET_NAME} is gone; it makes another one within {} s, unless it \
+         is starting or stopping",
+        data.display(), SOCKET_LOOK.as_secs()
+    )]
+    NoSocket {
+        /// The data directory.
+        data: PathBuf,
+        /// The server's process.
+        pid: u32,
+    },
     /// The socket is another user's.
     #[error("the server in {} only serves its own user and root", .0.display())]
     Denied(PathBuf),
@@ -106,7 +118,10 @@ fn explain(data: &Path, source: io::Error) -> ControlError {
     let data = data.to_path_buf();
     match source.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::ConnectionRefused => {
-            ControlError::NoServer(data)
+            match holder(&data) {
+                Some(pid) => ControlError::NoSocket { data, pid },
+                None => ControlError::NoServer(data),
+            }
         }
         ErrorKind::PermissionDenied => ControlError::Denied(data),
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => ControlError::Closed(data),
@@ -159,6 +174,16 @@ mod tests {
         let error = ask::<Users>(dir.path(), &Ask::Who).unwrap_err();
         assert!(matches!(error, ControlError::NoServer(_)));
         assert!(error.to_string().contains(&format!("linger serve --data {}", dir.path().display())));
+    }
+
+    #[test]
+    fn a_server_without_its_socket_is_told_from_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = std::fs::File::open(dir.path()).unwrap();
+        held.lock().unwrap();
+        let error = ask::<Users>(dir.path(), &Ask::Who).unwrap_err();
+        assert!(matches!(error, ControlError::NoSocket { pid, .. } if pid == std::process::id()));
+        assert!(error.to_string().contains("control.sock is gone"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One thread accepts, each connection has a thread of its own that may wait. None of them holds a lock or
 //! touches a client's socket.
 
+use super::SOCKET_LOOK;
 use super::archive::{Archive, ArchiveError};
 use super::ban::{BansUnderWay, name_of};
 use super::message::{
@@ -14,6 +15,7 @@ use crate::addr::AddrBlock;
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo, Stage};
 use crate::clock::Clock;
 use crate::ident::UserId;
+use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::offline::{
     ChannelReport, ControlAsk, DrainAsk, Entry, Ghost, GhostFault, GhostName, Kicker, Mail, Milestone,
@@ -23,6 +25,7 @@ use crate::service::bans::{Ban, BanFault, BanName, Banned};
 use crate::service::registry::Registry;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -53,6 +56,8 @@ pub struct ControlServer<S> {
     pub archive: Archive,
     /// Both clocks.
     pub clock: Clock,
+    /// The log, for what it has dropped.
+    pub logs: Logs,
     /// What does not change while the server runs, for `stats`.
     pub facts: Vec<(&'static str, u64)>,
 }
@@ -89,13 +94,19 @@ struct Hit {
 }
 
 impl<S: Send + 'static> ControlServer<S> {
-    /// Serves the socket until the process ends.
-    pub fn run(self, listener: &UnixListener) {
+    /// Serves the socket until the process ends. `renew` makes it anew where somebody has removed it.
+    pub fn run(self, mut listener: UnixListener, renew: impl Fn() -> Option<UnixListener>) {
         let server = Arc::new(self);
         let open = Arc::new(AtomicUsize::new(0));
-        for stream in listener.incoming() {
-            let stream = match stream {
-                Ok(stream) => stream,
+        let mut looked = Instant::now();
+        loop {
+            if looked.elapsed() >= SOCKET_LOOK {
+                looked = Instant::now();
+                listener = renew().unwrap_or(listener);
+            }
+            let stream = match accept_within(&listener, SOCKET_LOOK) {
+                Ok(Some(stream)) => stream,
+                Ok(None) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "a control connection could not be accepted");
                     std::thread::sleep(Duration::from_millis(100));
@@ -256,6 +267,7 @@ impl<S: Send + 'static> ControlServer<S> {
         for (name, _, value) in self.metrics.counters() {
             put(&name, value);
         }
+        put("log_dropped", self.logs.dropped());
         Ok(Stats(rows))
     }
 
@@ -517,6 +529,14 @@ fn await_stages(
         }
     }
     Ok(stages.into_iter().map(|(channel, stages)| (channel.to_string(), stages)).collect())
+}
+
+/// The next connection, or none in that time.
+fn accept_within(listener: &UnixListener, limit: Duration) -> io::Result<Option<UnixStream>> {
+    let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+    let ready = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&limit))?;
+    // Only this thread accepts, so it does not wait here.
+    if ready == 0 { Ok(None) } else { listener.accept().map(|(stream, _)| Some(stream)) }
 }
 
 pub(super) fn silent(who: &'static str) -> Refusal {
