@@ -275,7 +275,7 @@ settings! {
     "login-failures" login_failures: usize = Count(1, MAX_FAILURES), "N", "10";
     /// Failed logins a minute of one address altogether; loopback is exempt.
     "address-failures" address_failures: usize = Count(1, MAX_FAILURES), "N", "100";
-    /// Channels of one address; loopback is exempt.
+    /// Channels of one address, those that linger too; loopback is exempt.
     "address-channels" address_channels: usize = Count(1, MAX_CHANNELS), "N", "64";
     /// Requests a second that a channel may make, with bursts of twice as many.
     "request-rate" request_rate: Option<usize> = OrWord(Count(1, MAX_RATE), "off"), "N", "off";

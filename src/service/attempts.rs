@@ -4,11 +4,11 @@
 //! ask again, and count. Loopback is exempt: there everybody has the same address.
 
 use super::auth::Who;
+use crate::addr::IpBlock;
 use crate::ident::UserId;
 use crate::protocol::request::MAX_NAME_CHARS;
 use crate::sync::Lock;
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 
 /// For how long a failure counts, in microseconds.
 const WINDOW_US: u64 = 60_000_000;
@@ -58,7 +58,7 @@ pub struct Attempts {
 }
 
 /// An address altogether, or for one account.
-type Key = (IpAddr, Option<Account>);
+type Key = (IpBlock, Option<Account>);
 
 #[derive(Debug, Default)]
 struct Windows {
@@ -80,7 +80,7 @@ impl Attempts {
     }
 
     /// True exactly when that address has failed too often, for that account or altogether.
-    pub fn are_exhausted(&self, address: IpAddr, account: Option<&Account>, now_us: u64) -> bool {
+    pub fn are_exhausted(&self, address: IpBlock, account: Option<&Account>, now_us: u64) -> bool {
         if address.is_loopback() {
             return false;
         }
@@ -92,7 +92,7 @@ impl Attempts {
     }
 
     /// Counts a failure.
-    pub fn note_failure(&self, address: IpAddr, account: Option<Account>, now_us: u64) {
+    pub fn note_failure(&self, address: IpBlock, account: Option<Account>, now_us: u64) {
         if address.is_loopback() {
             return;
         }
@@ -147,7 +147,11 @@ impl Window {
 mod tests {
     use super::*;
 
-    const FAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const FAR: [u8; 4] = [192, 0, 2, 1];
+
+    fn block(ip: impl Into<std::net::IpAddr>) -> IpBlock {
+        IpBlock::of(ip.into())
+    }
 
     fn attempts() -> Attempts {
         Attempts::new(AttemptLimits { per_user: 2, per_address: 3 })
@@ -161,24 +165,24 @@ mod tests {
     fn a_user_is_closed_to_an_address_that_has_failed_too_often_for_a_minute() {
         let attempts = attempts();
         let (ann, bob) = (user(1), user(2));
-        attempts.note_failure(FAR, Some(ann.clone()), 0);
-        assert!(!attempts.are_exhausted(FAR, Some(&ann), 1));
-        attempts.note_failure(FAR, Some(ann.clone()), 1);
-        assert!(attempts.are_exhausted(FAR, Some(&ann), 2));
-        assert!(!attempts.are_exhausted(FAR, Some(&bob), 2));
-        assert!(!attempts.are_exhausted(FAR, Some(&ann), WINDOW_US), "the minute is over");
-        attempts.note_failure(FAR, Some(ann.clone()), WINDOW_US);
-        assert!(!attempts.are_exhausted(FAR, Some(&ann), WINDOW_US + 1), "a new minute counts anew");
+        attempts.note_failure(block(FAR), Some(ann.clone()), 0);
+        assert!(!attempts.are_exhausted(block(FAR), Some(&ann), 1));
+        attempts.note_failure(block(FAR), Some(ann.clone()), 1);
+        assert!(attempts.are_exhausted(block(FAR), Some(&ann), 2));
+        assert!(!attempts.are_exhausted(block(FAR), Some(&bob), 2));
+        assert!(!attempts.are_exhausted(block(FAR), Some(&ann), WINDOW_US), "the minute is over");
+        attempts.note_failure(block(FAR), Some(ann.clone()), WINDOW_US);
+        assert!(!attempts.are_exhausted(block(FAR), Some(&ann), WINDOW_US + 1), "a new minute counts anew");
     }
 
     #[test]
     fn an_address_is_closed_to_all_users_in_the_end() {
         let attempts = attempts();
         for id in 1..=3 {
-            attempts.note_failure(FAR, Some(user(id)), 0);
+            attempts.note_failure(block(FAR), Some(user(id)), 0);
         }
-        assert!(attempts.are_exhausted(FAR, Some(&user(9)), 1));
-        assert!(attempts.are_exhausted(FAR, None, 1), "whoever is meant");
+        assert!(attempts.are_exhausted(block(FAR), Some(&user(9)), 1));
+        assert!(attempts.are_exhausted(block(FAR), None, 1), "whoever is meant");
     }
 
     #[test]
@@ -194,19 +198,19 @@ mod tests {
     #[test]
     fn when_all_places_are_taken_the_oldest_are_forgotten_and_nobody_else() {
         let attempts = attempts();
-        let (oldest, old) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let (oldest, old) = (block([192, 0, 2, 1]), block([192, 0, 2, 2]));
         let fail = |address, at_us| attempts.note_failure(address, None, at_us);
         for (address, at_us) in [(oldest, 0), (old, 1)] {
             for _ in 0..3 {
                 fail(address, at_us);
             }
         }
-        let others = (2..REMEMBERED_MAX as u32).map(|n| IpAddr::from((0x0A00_0000 + n).to_be_bytes()));
+        let others = (2..REMEMBERED_MAX as u32).map(|n| block((0x0A00_0000 + n).to_be_bytes()));
         for address in others {
             fail(address, 2);
         }
         assert!(attempts.are_exhausted(oldest, None, 3), "there was room for all");
-        fail(IpAddr::from([192, 0, 2, 3]), 3);
+        fail(block([192, 0, 2, 3]), 3);
         assert!(!attempts.are_exhausted(oldest, None, 4), "its place was needed");
         assert!(attempts.windows.lock().by_key.len() <= REMEMBERED_MAX);
         assert!(attempts.are_exhausted(old, None, 4), "no other place was needed");
@@ -216,10 +220,10 @@ mod tests {
     fn what_is_over_is_forgotten_bit_by_bit() {
         let attempts = attempts();
         for n in 0..100u32 {
-            attempts.note_failure(IpAddr::from((0x0A00_0000 + n).to_be_bytes()), None, 0);
+            attempts.note_failure(block((0x0A00_0000 + n).to_be_bytes()), None, 0);
         }
         for n in 0..50u32 {
-            attempts.note_failure(IpAddr::from((0x0B00_0000 + n).to_be_bytes()), None, WINDOW_US);
+            attempts.note_failure(block((0x0B00_0000 + n).to_be_bytes()), None, WINDOW_US);
         }
         let windows = attempts.windows.lock();
         assert_eq!((windows.by_key.len(), windows.order.len()), (50, 50));
@@ -231,17 +235,17 @@ mod tests {
         let minutes = 5;
         for minute in 0..minutes {
             for _ in 0..3 {
-                attempts.note_failure(FAR, None, minute * WINDOW_US);
+                attempts.note_failure(block(FAR), None, minute * WINDOW_US);
             }
         }
-        assert!(attempts.are_exhausted(FAR, None, (minutes - 1) * WINDOW_US + 1));
+        assert!(attempts.are_exhausted(block(FAR), None, (minutes - 1) * WINDOW_US + 1));
         assert_eq!(attempts.windows.lock().order.len(), 1);
     }
 
     #[test]
     fn loopback_is_exempt() {
         let attempts = attempts();
-        let (address, who) = (IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), user(1));
+        let (address, who) = (block(std::net::Ipv6Addr::LOCALHOST), user(1));
         for _ in 0..10 {
             attempts.note_failure(address, Some(who.clone()), 0);
         }

@@ -7,6 +7,7 @@ use super::answer::Answer;
 use super::ask::{Ask, Asker, Login};
 use super::attempts::{Account, Attempts, TOO_MANY_FAILURES};
 use super::storage::{Lookup, UserRow};
+use crate::addr::IpBlock;
 use crate::clock::Clock;
 use crate::hashing::IdMap;
 use crate::ident::UserId;
@@ -306,7 +307,7 @@ impl<S> Verifier<S> {
             return Ok(Ask::Guest { asker: asker.clone(), peer, name: name.clone() });
         }
         let account = Account::named(who, row.as_ref().map(|row| row.id));
-        let address = peer.ip();
+        let address = IpBlock::of(peer.ip());
         if self.attempts.are_exhausted(address, account.as_ref(), self.clock.now().mono_us) {
             return Err((2, Errno::TooMany, TOO_MANY_FAILURES));
         }

@@ -4,6 +4,7 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Result, Row};
 
+use crate::addr::AddrBlock;
 use crate::ident::{Epoch, UserId};
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{UserMark, UserRow};
@@ -34,7 +35,7 @@ pub(super) fn mark(row: &Row<'_>) -> Result<UserMark> {
 pub(super) fn ban(row: &Row<'_>) -> Result<Option<Ban>> {
     let banned = match (optional_integer(row, 0)?, optional_text(row, 2)?) {
         (Some(user), _) => Some(Banned::User(UserId(user))),
-        (None, address) => address.and_then(|text| text.parse().ok()).map(Banned::Block),
+        (None, address) => address.and_then(|text| AddrBlock::from_stored(&text).ok()).map(Banned::Block),
     };
     let until_ms = optional_integer(row, 3)?.unwrap_or(0);
     // Clients that speak lines are told it in one.
@@ -65,7 +66,7 @@ pub(super) fn token(row: &Row<'_>) -> Result<Option<TokenRow>> {
 pub(super) fn banned_columns(banned: Banned) -> (Option<i64>, Option<String>) {
     match banned {
         Banned::User(user) => (Some(user.0), None),
-        Banned::Block(block) => (None, Some(block.to_string())),
+        Banned::Block(block) => (None, Some(block.stored())),
     }
 }
 

@@ -1,14 +1,15 @@
-//! How many channels each address has. Shared by all workers; loopback is exempt.
+//! How many channels each address has, until their connections are handed back to be closed. Shared by all workers;
+//! loopback is exempt.
 
+use crate::addr::IpBlock;
 use crate::sync::Lock;
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 /// Channels by address.
 #[derive(Debug)]
 pub struct Addresses {
     max: usize,
-    counts: Lock<HashMap<IpAddr, usize>>,
+    counts: Lock<HashMap<IpBlock, usize>>,
 }
 
 impl Addresses {
@@ -17,19 +18,21 @@ impl Addresses {
         Addresses { max, counts: Lock::new(HashMap::new()) }
     }
 
-    /// Counts a channel in. False when its address has too many with it.
-    pub fn enter(&self, address: IpAddr) -> bool {
+    /// Counts a channel in. False when its address has too many without it; then it is not counted, or whoever tries
+    /// again and again would never be let in.
+    pub fn enter(&self, address: IpBlock) -> bool {
         if address.is_loopback() {
             return true;
         }
         let mut counts = self.counts.lock();
         let count = counts.entry(address).or_insert(0);
-        *count += 1;
-        *count <= self.max
+        let has_room = *count < self.max;
+        *count += usize::from(has_room);
+        has_room
     }
 
     /// Counts a channel out that was counted in.
-    pub fn leave(&self, address: IpAddr) {
+    pub fn leave(&self, address: IpBlock) {
         if address.is_loopback() {
             return;
         }
@@ -47,21 +50,37 @@ impl Addresses {
 mod tests {
     use super::*;
 
+    fn block(text: &str) -> IpBlock {
+        IpBlock::of(text.parse().unwrap())
+    }
+
     #[test]
     fn an_address_has_room_again_when_one_of_its_channels_leaves() {
         let addresses = Addresses::new(1);
-        let far = IpAddr::from([192, 0, 2, 1]);
+        let far = block("192.0.2.1");
         assert!(addresses.enter(far));
-        assert!(!addresses.enter(far));
-        addresses.leave(far);
+        for _ in 0..3 {
+            assert!(!addresses.enter(far), "who is refused takes no place");
+        }
         addresses.leave(far);
         assert!(addresses.enter(far));
-        assert!(addresses.enter(IpAddr::from([192, 0, 2, 2])), "another address has its own");
+        assert!(addresses.enter(block("192.0.2.2")), "another address has its own");
+        assert!(addresses.enter(block("2001:db8::1")));
+        assert!(!addresses.enter(block("2001:db8::2")), "an IPv6 /64 is one address");
+    }
+
+    #[test]
+    fn nothing_is_kept_of_an_address_without_channels() {
+        let addresses = Addresses::new(1);
+        let far = block("192.0.2.1");
+        assert!(addresses.enter(far) && !addresses.enter(far));
+        addresses.leave(far);
+        assert!(addresses.counts.lock().is_empty());
     }
 
     #[test]
     fn loopback_is_exempt() {
         let addresses = Addresses::new(0);
-        assert!(addresses.enter(IpAddr::from([127, 0, 0, 9])));
+        assert!(addresses.enter(block("127.0.0.9")));
     }
 }

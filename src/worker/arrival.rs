@@ -6,6 +6,7 @@ use super::connection::{Codec, Connection};
 use super::core::Core;
 use super::socket::Transport;
 use super::words;
+use crate::addr::IpBlock;
 use crate::channel::Reason;
 use crate::offline::{Entry, Parting};
 use std::io;
@@ -35,8 +36,8 @@ impl<T: Transport> Core<T> {
         let refusal = if self.shared.table.present() > self.shared.limits.max_channels {
             Some(Reason::ServerFull)
         } else {
-            connection.counted_in = true;
-            (!self.shared.addresses.enter(peer.ip())).then_some(Reason::IpLimit)
+            connection.counted_in = self.shared.addresses.enter(IpBlock::of(peer.ip()));
+            (!connection.counted_in).then_some(Reason::IpLimit)
         };
         self.channels[slot] = Some(Box::new(connection));
         match refusal {

@@ -8,7 +8,7 @@ use super::routing::Route;
 use super::seldom::Seldom;
 use super::watch::Watched;
 use super::wheel::Look;
-use crate::addr::Peer;
+use crate::addr::{IpBlock, Peer};
 use crate::channel::{ChannelId, SessionNo};
 use crate::offline::{Parting, Torn};
 use crate::protocol::framing::Framer;
@@ -74,7 +74,7 @@ pub(super) struct Connection<T> {
     pub(super) heard_us: u64,
     /// Since when the user is logged in, or nobody is; that is moved on by the time that logins take.
     pub(super) changed_us: u64,
-    /// True exactly when its address counts it.
+    /// True exactly when its address counts it, which lasts until the connection is handed back.
     pub(super) counted_in: bool,
     /// When output last moved.
     pub(super) moved_us: u64,
@@ -200,6 +200,11 @@ impl<T> Connection<T> {
             bytes_in: 0,
             bytes_out: 0,
         }
+    }
+
+    /// What limits take for the client's address.
+    pub(super) fn block(&self) -> IpBlock {
+        IpBlock::of(self.peer.addr().ip())
     }
 
     /// The session that goes on, as far as the worker knows.

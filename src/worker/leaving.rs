@@ -130,10 +130,6 @@ impl<T: Transport> Core<T> {
         {
             connection.await_settlement(Settling { session, unsent: Vec::new(), delivered: 0 });
         }
-        if std::mem::take(&mut connection.counted_in) {
-            let address = connection.peer.addr().ip();
-            self.shared.addresses.leave(address);
-        }
         self.log_departure(id, session.is_some(), &parting);
         let Some(connection) = self.connection(id) else { return };
         connection.input.clear();
@@ -285,6 +281,9 @@ impl<T: Transport> Core<T> {
         };
         if !std::mem::replace(&mut connection.counted_gone, true) {
             self.shared.table.note_gone();
+        }
+        if connection.counted_in {
+            self.shared.addresses.leave(connection.block());
         }
         debug_assert!(connection.is_settled(), "a channel is settled before it is closed");
         let torn = connection.leaving.and_then(|leaving| leaving.torn).or(connection.out.clear());

@@ -83,7 +83,7 @@ impl<T: Transport> Core<T> {
         let only_try = connection.speaks_lines();
         // A password that failed was counted where it was verified; a token names nobody.
         let by_token = std::mem::take(&mut connection.resuming);
-        let address = connection.peer.addr().ip();
+        let address = connection.block();
         if wrong || only_try {
             connection.refused_logins += 1;
         }

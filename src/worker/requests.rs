@@ -6,6 +6,7 @@ use super::limits::Pace;
 use super::lines::LOGIN_ANSWER;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
+use crate::addr::IpBlock;
 use crate::channel::{ChannelId, Reason};
 use crate::ident::{Mid, UserId};
 use crate::offline::{Departure, Entry, Parting};
@@ -315,7 +316,7 @@ impl<T: Transport> Core<T> {
     /// A login by token goes straight to main: there is nothing to hash.
     fn resume(&mut self, resume: Resume) {
         let id = resume.asker.channel;
-        if self.shared.attempts.are_exhausted(resume.peer.ip(), None, self.now.mono_us) {
+        if self.shared.attempts.are_exhausted(IpBlock::of(resume.peer.ip()), None, self.now.mono_us) {
             let seq = resume.asker.seq.as_deref();
             return self.refuse_login(id, LOGIN_ANSWER, Errno::TooMany, TOO_MANY_FAILURES, seq);
         }
@@ -350,7 +351,7 @@ impl<T: Transport> Core<T> {
     fn has_failed_too_often(&self, task: &Task, recalled: Option<&Login>) -> bool {
         let Task::Login { peer, .. } = task else { return false };
         let account = recalled.map(|login| Account::User(login.user));
-        self.shared.attempts.are_exhausted(peer.ip(), account.as_ref(), self.now.mono_us)
+        self.shared.attempts.are_exhausted(IpBlock::of(peer.ip()), account.as_ref(), self.now.mono_us)
     }
 
     fn refuse_asked(&mut self, asked: &Asked<'_>, errno: Errno, text: &str) {

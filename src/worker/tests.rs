@@ -12,6 +12,7 @@ use crate::service::answer::Answer;
 use crate::service::ask::Ask;
 use crate::service::auth::{JOBS_MAX, Job, Task, Verified, Who};
 use crate::testing::bench::Bench;
+use crate::testing::commons::CAPACITY;
 use crate::testing::whole::{chat, login};
 use crate::testing::wire::{Client, ENOSPC, connection};
 use crate::testing::words::{HASH, SECOND_US, asker};
@@ -402,6 +403,28 @@ fn who_cannot_be_watched_for_room_any_more_leaves_and_loses_nothing() {
     assert_eq!(bench.settlements(), [unsent(session, &["hello"])]);
     assert_eq!(bench.commons.metrics.left.value(Reason::ResourceExhausted), 1);
     assert!(client.heard().is_empty(), "the kernel takes nothing");
+}
+
+#[test]
+fn an_address_has_its_place_again_when_the_connection_is_handed_back_and_not_before() {
+    let mut bench = Bench::with(1, 3 * CAPACITY);
+    let crowd: Vec<_> = (0..CAPACITY).map(|_| bench.accept_from("192.0.2.1:1", 0)).collect();
+    bench.turn();
+    let (first, client) = &crowd[0];
+    client.end();
+    bench.turn();
+    assert_eq!(bench.stage(*first), Stage::Offline);
+    let is_let_in = |bench: &mut Bench| {
+        let (channel, _) = bench.accept_from("192.0.2.1:1", 0);
+        bench.stage(channel) == Stage::Open
+    };
+    for _ in 0..2 {
+        assert!(!is_let_in(&mut bench), "a channel that lingers counts");
+    }
+    bench.post(Mail::Close { channel: *first });
+    bench.turn();
+    assert!(is_let_in(&mut bench), "those who were turned away do not");
+    assert!(!is_let_in(&mut bench), "it was one place");
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn a_socket_that_the_kernel_aborts_is_a_read_error() {
 #[test]
 fn an_address_may_have_so_many_channels_and_another_has_its_own() {
     between_two_machines("an_address_may_have_so_many_channels_and_another_has_its_own", |net| {
-        let server = net.start(&["--address-channels", "2", "--grace", "1h"]);
+        let server = net.start(&["--address-channels", "2", "--grace", "2s"]);
         let (first, _) = server.user("first");
         let (mut second, _) = server.user("second");
         for _ in 0..5 {
@@ -148,7 +148,9 @@ fn an_address_may_have_so_many_channels_and_another_has_its_own() {
         other.quiet();
         net.speak_from(CLIENTS[0]);
         drop(first);
-        eventually("the place is free", || server.home.online() == 2);
+        eventually("the first one is offline", || server.home.online() == 2);
+        Client::connect(&server).expect_goodbye("ip_limit");
+        eventually("its connection is closed", || server.cli_json(&["queue"])["lingering"] == 0);
         server.user("third").0.quiet();
         second.quiet();
     });
