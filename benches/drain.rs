@@ -12,6 +12,7 @@ use linger::offline::drain::{Drain, Policy, Surroundings};
 use linger::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet, Settlement};
 use linger::protocol::request::Caps;
 use linger::service::ask::{Ask, Asker, Destination, Login, Message};
+use linger::service::attempts::{AttemptLimits, Attempts};
 use linger::service::auth::{Auth, Verified, Who};
 use linger::service::chat::Body;
 use linger::service::fingerprint;
@@ -117,12 +118,15 @@ impl Desk {
         let shared = (Arc::clone(&table), Arc::clone(&queue), Arc::clone(&outlet), Arc::clone(&metrics));
         let kicker = Kicker::new(shared.0, shared.1, shared.2, shared.3, clock);
         let (auth, _) = Auth::new().expect("the kernel has random bytes");
+        let limits = AttemptLimits { per_user: 1, per_address: 1, registrations: 1 };
+        let attempts = Arc::new(Attempts::new(limits, Arc::clone(&metrics)));
         let around = Surroundings {
             table: Arc::clone(&table),
             registry: Arc::default(),
             queue: Arc::clone(&queue),
             outlet,
             auth: Arc::new(auth),
+            attempts,
             metrics,
             kicker: kicker.clone(),
         };
@@ -142,7 +146,8 @@ impl Desk {
     fn user(&mut self, name: &str) -> UserId {
         let channel = self.open();
         let asker = Asker { channel, re: 4, seq: None };
-        self.take(Entry::Ask(Ask::Register { asker, name: name.into(), password: HASH.into() }));
+        let peer = ([127, 0, 0, 1], 1).into();
+        self.take(Entry::Ask(Ask::Register { asker, peer, name: name.into(), password: HASH.into() }));
         self.finish();
         self.send_away(channel);
         self.finish();

@@ -43,6 +43,8 @@ const USER_TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 const MAX_PING: Duration = Duration::from_hours(1);
 /// The most failed logins a minute.
 const MAX_FAILURES: usize = 1_000_000;
+/// The most new users an hour of one address.
+const MAX_REGISTRATIONS: usize = 1_000_000;
 /// The most requests a second.
 const MAX_RATE: usize = 1_000_000;
 /// The most messages in a box.
@@ -277,6 +279,8 @@ settings! {
     "address-failures" address_failures: usize = Count(1, MAX_FAILURES), "N", "100";
     /// Channels of one address, those that linger too; loopback is exempt.
     "address-channels" address_channels: usize = Count(1, MAX_CHANNELS), "N", "64";
+    /// New users an hour from one address, guests too; loopback is exempt.
+    "address-registrations" address_registrations: usize = Count(1, MAX_REGISTRATIONS), "N", "30";
     /// Requests a second that a channel may make, with bursts of twice as many.
     "request-rate" request_rate: Option<usize> = OrWord(Count(1, MAX_RATE), "off"), "N", "off";
     /// Messages that a box keeps for a user who is offline.

@@ -138,7 +138,7 @@ counters! {
     chats_expired;
     /// Sessions begun.
     logins;
-    /// Logins refused for a wrong id, name or password.
+    /// Logins refused for a wrong id, name, password or token, by JSON or by lines.
     logins_failed;
     /// Passwords verified from the short-lived cache.
     logins_cached;
@@ -146,6 +146,8 @@ counters! {
     logins_resumed;
     /// Users registered.
     registrations;
+    /// Registrations and new guests refused because their channel or address has had too many, or is banned.
+    registrations_refused;
     /// Events of friends who came or went, handed out to be written.
     presence_told;
     /// Ends of sessions that no friend was told of, because the user was back soon.

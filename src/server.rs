@@ -23,7 +23,8 @@ use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings, re
 use crate::offline::stages::{Bark, Watchdog};
 use crate::offline::{Kicker, Mail, OfflineQueue, Outlet};
 use crate::service::attempts::{AttemptLimits, Attempts};
-use crate::service::auth::{Auth, Cost, Verifier};
+use crate::service::auth::{Auth, Jobs, Verifier};
+use crate::service::password::{Cost, Hasher};
 use crate::service::registry::Registry;
 use crate::shown::shown_path;
 use crate::store::{Checkpointer, History, OpenError, SqliteLookup, SqliteStore};
@@ -42,7 +43,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use systemd::ServiceManager;
 
-/// Auth threads, at most; each needs the memory of one hash.
+/// Auth threads, at most; each needs the memory of one hash while it has some to make.
 const AUTH_THREADS_MAX: usize = 4;
 /// The largest request before a login, in bytes, whatever `--max-frame` says above it.
 const MAX_FRAME_BEFORE_LOGIN: usize = 8 * 1024;
@@ -147,7 +148,7 @@ struct Parts {
     queue: Arc<OfflineQueue<TcpStream>>,
     outlet: Arc<dyn Outlet>,
     auth: Arc<Auth>,
-    jobs: crossbeam_channel::Receiver<crate::service::auth::Job>,
+    jobs: Jobs,
     attempts: Arc<Attempts>,
     metrics: Arc<Metrics>,
     desks: Vec<Desk>,
@@ -169,6 +170,12 @@ impl Parts {
         let outlet: Arc<dyn Outlet> = Arc::new(Mailboxes::new(Arc::clone(&table), mailboxes));
         let (auth, jobs) = Auth::new()
             .map_err(|error| ServerError::Start { what: "read random bytes", source: error.into() })?;
+        let metrics = Arc::<Metrics>::default();
+        let limits = AttemptLimits {
+            per_user: config.login_failures,
+            per_address: config.address_failures,
+            registrations: config.address_registrations,
+        };
         Ok(Parts {
             clock,
             table,
@@ -177,11 +184,8 @@ impl Parts {
             outlet,
             auth: Arc::new(auth),
             jobs,
-            attempts: Arc::new(Attempts::new(AttemptLimits {
-                per_user: config.login_failures,
-                per_address: config.address_failures,
-            })),
-            metrics: Arc::default(),
+            attempts: Arc::new(Attempts::new(limits, Arc::clone(&metrics))),
+            metrics,
             desks,
         })
     }
@@ -218,6 +222,7 @@ impl Parts {
                 queue: Arc::clone(&self.queue),
                 outlet: Arc::clone(&self.outlet),
                 auth: Arc::clone(&self.auth),
+                attempts: Arc::clone(&self.attempts),
                 metrics: Arc::clone(&self.metrics),
                 kicker: self.kicker(),
             },
@@ -226,8 +231,10 @@ impl Parts {
 
     fn start_auth(&self, config: &Config, directory: &DataDirectory) -> Result<(), ServerError> {
         let threads = limits::cores().min(AUTH_THREADS_MAX);
+        let argon2 = config.argon2;
+        let cost = Cost { memory_kib: argon2.memory_kib, passes: argon2.passes, lanes: argon2.lanes };
+        let large = Arc::default();
         for index in 0..threads {
-            let table = Arc::clone(&self.table);
             let verifier = Verifier {
                 jobs: self.jobs.clone(),
                 auth: Arc::clone(&self.auth),
@@ -235,12 +242,8 @@ impl Parts {
                 lookup: Box::new(SqliteLookup::open(directory.path())?),
                 queue: Arc::clone(&self.queue),
                 outlet: Arc::clone(&self.outlet),
-                worker_of: Box::new(move |asker| table.worker(asker.channel)),
-                cost: Cost {
-                    memory_kib: config.argon2.memory_kib,
-                    passes: config.argon2.passes,
-                    lanes: config.argon2.lanes,
-                },
+                table: Arc::clone(&self.table),
+                hasher: Hasher::new(cost, Arc::clone(&large)),
                 clock: self.clock,
             };
             // They end with the process: a hash under way is worth nothing to a server that stops.

@@ -229,3 +229,50 @@ fn a_guest_and_a_line_login_are_kept_out_in_one_line() {
     }
     assert_eq!(to_the_end(speak("alice guess")), "error: wrong id, name or password\n");
 }
+
+#[test]
+fn nobody_registers_from_a_banned_address() {
+    let server = Server::start(&["--line", "127.0.0.1:0"]);
+    let [id] = server.absent(["alice"]);
+    server.cli_json(&["kick", "ip:127.0.0.0/8", "--ban", "10m", "--reason", "not from there"]);
+    let register = json!({"msgid": 4, "name": "new", "password": PASSWORD, "seq": 7});
+    let mut client = Client::connect(&server);
+    let answer = client.ask(&register);
+    let said = (&answer["msgid"], &answer["errno"], &answer["seq"], &answer["errmsg"]);
+    assert_eq!(said, (&json!(5), &json!(17), &json!(7), &json!("banned: not from there")), "{answer}");
+    let goodbye = client.expect_goodbye("banned");
+    assert!((1..=TEN_MINUTES_MS).contains(&goodbye["retry_after_ms"].as_i64().unwrap()), "{goodbye}");
+    client.expect_end();
+    let mut guest = TcpStream::connect(server.ready_field("line")).unwrap();
+    guest.set_read_timeout(Some(DEADLINE)).unwrap();
+    guest.write_all(b"guest\n").unwrap();
+    let mut text = String::new();
+    guest.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "error: banned: not from there\n");
+    assert_eq!(server.home.users(), 1, "and nobody new is stored");
+    assert_eq!(server.cli_json(&["stats"])["left_banned"], 2);
+    server.cli_json(&["unban", "all"]);
+    server.back(id).quiet();
+    assert_eq!(Client::connect(&server).ask(&register)["errno"], 0);
+}
+
+#[test]
+fn a_banned_ipv6_address_is_its_64_unless_a_length_is_given() {
+    let server = Server::start(&[]);
+    let kicked = server.cli_json(&["kick", "ip:2001:db8::1", "ip:2001:db8:0:1::1/128", "--ban", "1h"]);
+    assert_eq!(kicked["kicked"].as_array().unwrap().len(), 2, "{kicked}");
+    let listed = |server: &Server| {
+        let bans = server.cli_json(&["bans"]);
+        let bans = bans["bans"].as_array().unwrap();
+        bans.iter().map(|ban| ban["address"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let both = ["2001:db8:0:1::1/128", "2001:db8::/64"];
+    assert_eq!(listed(&server), both);
+    let server = Server::start_at(&server.stop(), &[]);
+    assert_eq!(listed(&server), both, "after a restart");
+    server.cli_json(&["unban", "ip:2001:db8::9"]);
+    assert_eq!(listed(&server), both[..1]);
+    server.cli_json(&["unban", "ip:2001:db8:0:1::1/128"]);
+    let server = Server::start_at(&server.stop(), &[]);
+    assert!(listed(&server).is_empty());
+}

@@ -530,3 +530,49 @@ fn a_box_holds_sixteen_mib() {
     let heard = Client::connect(&server).login_and_collect(bob_id, accepted as usize);
     assert!(heard.iter().enumerate().all(|(n, message)| message["n"] == n), "in order, each once");
 }
+
+#[test]
+fn failed_logins_are_counted_and_logged_whoever_fails_in_whatever_way() {
+    let server = Server::start(&["--line", "127.0.0.1:0"]);
+    server.absent(["alice"]);
+    let failed = |logins: u64| {
+        eventually("they are counted", || server.cli_json(&["stats"])["logins_failed"] == logins);
+    };
+    let long = format!("x\u{1b}[2J\n{}", "y".repeat(1000));
+    let mut client = Client::connect(&server);
+    for login in [
+        json!({"msgid": 1, "name": "alice", "password": "guess"}),
+        json!({"msgid": 1, "id": 4711, "password": "guess"}),
+        json!({"msgid": 1, "name": long, "password": "guess"}),
+        json!({"msgid": 1, "token": "f".repeat(64)}),
+    ] {
+        assert_eq!(client.ask(&login)["errno"], 1);
+    }
+    failed(4);
+    for first in ["alice guess", "alice"] {
+        let mut line = std::net::TcpStream::connect(server.ready_field("line")).unwrap();
+        std::io::Write::write_all(&mut line, format!("{first}\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut line, &mut text).unwrap();
+        assert_eq!(text, "error: wrong id, name or password\n");
+    }
+    failed(6);
+    // Whoever does not wait for the answer has failed as well.
+    let mut gone = Client::connect(&server);
+    gone.say(&json!({"msgid": 1, "token": "e".repeat(64)}));
+    drop(gone);
+    failed(7);
+    let log = server.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("a login failed")).collect();
+    assert_eq!(lines.len(), 7, "{log}");
+    let from = format!("peer={}", client.local_addr());
+    assert!(lines[..4].iter().all(|line| line.contains(&from)), "{lines:?}");
+    assert!(lines[0].contains(r#"name="alice""#), "{}", lines[0]);
+    assert!(lines[1].contains("user=4711"), "{}", lines[1]);
+    assert!(lines[2].contains(r#"name="x\u{1b}[2J\ny"#), "{}", lines[2]);
+    assert!(
+        lines[2].contains("y…") && lines[2].len() < 400,
+        "a name is no longer than names are: {}",
+        lines[2]
+    );
+}

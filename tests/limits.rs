@@ -348,8 +348,8 @@ fn requests_above_the_rate_are_refused_one_by_one_and_in_time_taken_again() {
 #[test]
 fn loopback_is_exempt_from_what_an_address_may() {
     let limits = ["--address-channels", "1", "--login-failures", "1", "--address-failures", "1"];
-    let server = Server::start(&limits);
-    let [id] = server.absent(["alice"]);
+    let server = Server::start(&[&limits[..], &["--address-registrations", "1"]].concat());
+    let [id, ..] = server.absent(["alice", "bob", "carol"]);
     let mut clients: Vec<_> = (0..5).map(|_| Client::connect(&server)).collect();
     for client in &mut clients {
         let answer = client.ask(&json!({"msgid": 1, "id": id, "password": "guess"}));

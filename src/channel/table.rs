@@ -171,6 +171,11 @@ impl ChannelTable {
         self.slot(id).map_or(Stage::Free, |slot| slot.gate.stage(id))
     }
 
+    /// True exactly when a channel has left, or is a stale name: nothing that it asked for is wanted any more.
+    pub fn has_left(&self, id: ChannelId) -> bool {
+        matches!(self.stage(id), Stage::Offline | Stage::Free)
+    }
+
     /// True exactly while that session goes on.
     pub fn is_live(&self, id: ChannelId, session: SessionNo) -> bool {
         self.slot(id).is_some_and(|slot| slot.gate.is_live(id, session))

@@ -12,6 +12,7 @@ use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::{Argon2Cost, Keepalive};
+use crate::service::password::{HASH_MEMORY_MAX_KIB, HASH_PASSES_MAX, LANE_MEMORY_KIB};
 
 /// Addresses that one setting may list.
 const MAX_ADDRESSES: usize = 16;
@@ -213,11 +214,7 @@ impl<T: Copy> Kind for Choice<T> {
 pub(super) struct Argon2;
 
 impl Argon2 {
-    const MAX_MEMORY_KIB: u32 = 1024 * 1024;
-    const MAX_PASSES: u32 = 64;
     const MAX_LANES: u32 = 16;
-    /// The algorithm needs that much memory for each lane.
-    const MIN_MEMORY_KIB_PER_LANE: u32 = 8;
 }
 
 impl Kind for Argon2 {
@@ -226,18 +223,18 @@ impl Kind for Argon2 {
     fn parse(&self, text: &str) -> Option<Argon2Cost> {
         let parts: Option<Vec<u32>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
         let &[memory_kib, passes, lanes] = parts?.as_slice() else { return None };
-        let fits = (1..=Self::MAX_PASSES).contains(&passes)
+        let fits = (1..=HASH_PASSES_MAX).contains(&passes)
             && (1..=Self::MAX_LANES).contains(&lanes)
-            && (lanes * Self::MIN_MEMORY_KIB_PER_LANE..=Self::MAX_MEMORY_KIB).contains(&memory_kib);
+            && (lanes * LANE_MEMORY_KIB..=HASH_MEMORY_MAX_KIB).contains(&memory_kib);
         fits.then_some(Argon2Cost { memory_kib, passes, lanes })
     }
 
     fn allowed(&self) -> String {
         format!(
             "M,T,P with M from {} per lane to {} KiB, T from 1 to {}, P from 1 to {}",
-            Self::MIN_MEMORY_KIB_PER_LANE,
-            Self::MAX_MEMORY_KIB,
-            Self::MAX_PASSES,
+            LANE_MEMORY_KIB,
+            HASH_MEMORY_MAX_KIB,
+            HASH_PASSES_MAX,
             Self::MAX_LANES
         )
     }

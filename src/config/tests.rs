@@ -51,6 +51,7 @@ fn the_defaults_are_those_of_the_contract() {
         user_timeout: Duration::from_secs(30),
         login_failures: 10,
         address_failures: 100,
+        address_registrations: 30,
         address_channels: 64,
         request_rate: None,
         box_messages: 1000,

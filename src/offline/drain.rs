@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::protocol::errno::Errno;
 use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker};
+use crate::service::attempts::Attempts;
 use crate::service::auth::Auth;
 use crate::service::bans::{BanFault, Bans};
 use crate::service::groups::KnownGroup;
@@ -99,6 +100,8 @@ pub struct Surroundings<S> {
     pub outlet: Arc<dyn Outlet>,
     /// Where passwords go.
     pub auth: Arc<Auth>,
+    /// Failed logins, and who registers.
+    pub attempts: Arc<Attempts>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Sends channels away.
@@ -218,6 +221,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         self.expire();
         self.expire_accepted();
+        self.around.attempts.say_what_is_unsaid(self.now.mono_us);
         self.close_due();
         let outcome = self.batch.finish(self.now.mono_us);
         self.around.metrics.writes_set_aside.add(u64::from(outcome.set_aside));
@@ -306,7 +310,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Ask::Login(login) => self.log_in(*login),
             Ask::Resume(resume) => self.resume(resume),
             Ask::Guest { asker, peer, name } => self.log_in_guest(asker, peer, &name),
-            Ask::Register { asker, name, password } => self.register(&asker, &name, &password),
+            Ask::Register { asker, peer, name, password } => self.register(&asker, peer, &name, &password),
             Ask::Chat(message) => self.chat(&message),
             Ask::AddFriend { asker, user, friend } => self.add_friend(&asker, user, friend),
             Ask::CreateGroup { asker, user, name, desc } => self.create_group(&asker, user, &name, &desc),

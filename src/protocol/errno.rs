@@ -44,7 +44,7 @@ errnos! {
     NotMember 15 "you are not a member of this group";
     /// Larger than the frame limit.
     TooLarge 16 "the request is larger than this server accepts";
-    /// Too many requests or attempts, or a banned login.
+    /// Too many requests, attempts or registrations, or a ban.
     TooMany 17 "too many requests, slow down";
     /// The server cannot take this now.
     Busy 18 "the server is too busy, try again in a moment";

@@ -4,13 +4,15 @@
 
 use super::answer::{Answer, FriendNow, GroupNow, LoggedIn, MemberNow};
 use super::ask::{Asker, Login};
-use super::auth::{Job, NAME_TAKEN, Task, Verified};
+use super::attempts::{Account, Failure, TOO_MANY_REGISTRATIONS, Tried};
+use super::auth::{Job, NAME_TAKEN, Task, Verified, Who};
 use super::chat::Sender;
 use super::people::Session;
 use super::registry::Online;
 use super::storage::{Kept, Storage, UserRow};
 use super::tokens::TokenRow;
 use super::unconfirmed::numbered_kept;
+use crate::addr::IpBlock;
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::{Mid, UserId};
 use crate::offline::batch::{Effect, EndKey};
@@ -35,13 +37,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// The same. `token` is the row of the token that it goes by, if that was read just now.
     pub(crate) fn log_in_knowing(&mut self, mut login: Login, token: Option<TokenRow>) {
         let channel = login.asker.channel;
-        if matches!(self.around.table.stage(channel), Stage::Offline | Stage::Free) || self.turn_away(channel)
-        {
+        if self.around.table.has_left(channel) || self.turn_away(channel) {
             return;
         }
         let Ok(found) = self.person(login.user) else { return self.refuse(&login.asker, Errno::NotStored) };
         if found.is_none() {
-            return self.refuse(&login.asker, Errno::Refused);
+            return self.refuse_wrong(&login);
         }
         self.note_logout_under_way(login.user, channel);
         if let Some(person) = self.people.find(login.user)
@@ -88,30 +89,54 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// A line without a password: a guest, unless the name is registered.
     pub(crate) fn log_in_guest(&mut self, asker: Asker, peer: SocketAddr, name: &str) {
-        let found = self.batch.attempt(|store| {
-            Ok(match store.user_named(name)? {
-                Some(row) => Some((row.id, row.password.is_none())),
-                None => store.add_user(name, None)?.map(|id| (id, true)),
-            })
-        });
-        match found {
-            None => self.refuse(&asker, Errno::NotStored),
-            Some(Some((user, true))) => {
-                self.log_in(Login {
-                    asker,
-                    peer,
-                    user,
-                    token: None,
-                    verified: None,
-                    renewed: None,
-                    again: None,
-                    caps: Caps::default(),
-                    lines: true,
-                    proven: false,
-                });
-            }
-            Some(_) => self.refuse(&asker, Errno::Refused),
+        if self.around.table.has_left(asker.channel) {
+            return;
         }
+        let Some(found) = self.batch.attempt(|store| store.user_named(name)) else {
+            return self.refuse(&asker, Errno::NotStored);
+        };
+        let user = match found {
+            Some(row) if row.password.is_none() => row.id,
+            Some(_) => {
+                let failure = Failure { channel: asker.channel, peer, tried: Tried::Guest(name) };
+                self.around.attempts.fail(&failure, self.now.mono_us);
+                return self.refuse(&asker, Errno::Refused);
+            }
+            None => match self.add_guest(&asker, peer, name) {
+                Some(user) => user,
+                None => return,
+            },
+        };
+        self.log_in(Login {
+            asker,
+            peer,
+            user,
+            token: None,
+            verified: None,
+            renewed: None,
+            again: None,
+            caps: Caps::default(),
+            lines: true,
+            proven: false,
+        });
+    }
+
+    /// A guest is a new user, with the limits of one; else that is answered.
+    fn add_guest(&mut self, asker: &Asker, peer: SocketAddr, name: &str) -> Option<UserId> {
+        if self.keeps_newcomer_out(asker, peer, 2) {
+            return None;
+        }
+        if !self.around.attempts.register(IpBlock::of(peer.ip()), self.now.mono_us) {
+            let (errno, text) = (Errno::TooMany, TOO_MANY_REGISTRATIONS.into());
+            let answer = Answer::Refused { msgid: 2, errno, text, seq: asker.seq.clone() };
+            self.post(asker.channel, login_letter(asker.channel, answer));
+            return None;
+        }
+        let added = self.batch.attempt(|store| store.add_user(name, None)).flatten();
+        if added.is_none() {
+            self.refuse(asker, Errno::NotStored);
+        }
+        added
     }
 
     /// The user is online elsewhere.
@@ -239,14 +264,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return None;
         };
         let Some(row) = row else {
-            self.refuse(&login.asker, Errno::Refused);
+            self.refuse_wrong(login);
             return None;
         };
         if row.password.as_deref().map(Verified::of) == login.verified {
             return Some(row);
         }
         let Some((who, password)) = login.again.as_ref().filter(|_| row.password.is_some()) else {
-            self.refuse(&login.asker, Errno::Refused);
+            self.refuse_wrong(login);
             return None;
         };
         // Another process has changed the password, or a renewed hash was written just now.
@@ -393,7 +418,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Registers a name.
-    pub(crate) fn register(&mut self, asker: &Asker, name: &str, password: &str) {
+    pub(crate) fn register(&mut self, asker: &Asker, peer: SocketAddr, name: &str, password: &str) {
+        if self.around.table.has_left(asker.channel) || self.keeps_newcomer_out(asker, peer, 5) {
+            return;
+        }
         let Some(added) = self.batch.attempt(|store| store.add_user(name, Some(password))) else {
             return self.refuse(asker, Errno::NotStored);
         };
@@ -414,6 +442,18 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             letter: login_letter(asker.channel, answer),
             otherwise: Box::new(refusal(asker, Errno::NotStored)),
         });
+    }
+
+    /// A login that was good a moment ago names nobody any more, or somebody with another password.
+    fn refuse_wrong(&mut self, login: &Login) {
+        let tried = match (&login.again, login.token) {
+            (Some((who, _)), _) => Tried::Password { who, account: Some(Account::User(login.user)) },
+            (None, Some(_)) => Tried::Token,
+            (None, None) => Tried::Password { who: &Who::Id(login.user), account: None },
+        };
+        let failure = Failure { channel: login.asker.channel, peer: login.peer, tried };
+        self.around.attempts.fail(&failure, self.now.mono_us);
+        self.refuse(&login.asker, Errno::Refused);
     }
 
     fn refuse(&mut self, asker: &Asker, errno: Errno) {

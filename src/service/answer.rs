@@ -32,8 +32,10 @@ pub enum Answer {
         /// The request's `seq`, as raw JSON.
         seq: Option<Arc<str>>,
     },
-    /// A login that a ban keeps out (msgid 2), after which the channel leaves.
+    /// A login or registration that a ban keeps out (msgid 2 or 5), after which the channel leaves.
     Banned {
+        /// 2 or 5.
+        msgid: i64,
         /// The rest of the ban, in milliseconds.
         retry_after_ms: u64,
         /// What the administrator said, one line.

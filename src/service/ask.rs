@@ -80,6 +80,8 @@ pub enum Ask {
     Register {
         /// Who asked.
         asker: Asker,
+        /// The other end's address, for bans.
+        peer: SocketAddr,
         /// The name, already found acceptable.
         name: Box<str>,
         /// The password's PHC string.

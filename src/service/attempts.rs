@@ -1,29 +1,45 @@
-//! Failed logins of the last minute, so that nobody tries passwords by the thousand.
+//! Failed logins of the last minute and registrations of the last hour, so that nobody tries passwords or makes users by
+//! the thousand; and what the log says of those who fail.
 //!
-//! Shared by the workers, which ask before they pass a login on, and the auth threads, which know whose login it is,
-//! ask again, and count. Loopback is exempt: there everybody has the same address.
+//! Shared by the workers, which ask before they pass something on, the auth threads, which know whose login it is, ask
+//! again, and count, and main, which judges tokens and guests. Loopback is exempt: there everybody has the same address.
 
 use super::auth::Who;
 use crate::addr::IpBlock;
+use crate::channel::ChannelId;
 use crate::ident::UserId;
+use crate::metrics::Metrics;
 use crate::protocol::request::MAX_NAME_CHARS;
-use crate::sync::Lock;
+use crate::sync::{Arc, Lock};
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::net::SocketAddr;
 
 /// For how long a failure counts, in microseconds.
-const WINDOW_US: u64 = 60_000_000;
-/// Addresses, and users of addresses, that are remembered at once; past it the oldest are forgotten.
+const FAILURE_US: u64 = 60_000_000;
+/// For how long a registration counts, in microseconds.
+const REGISTRATION_US: u64 = 3_600_000_000;
+/// Addresses, and users of addresses, that are remembered at once, for failures and again for registrations; past it the
+/// oldest are forgotten.
 const REMEMBERED_MAX: usize = 65_536;
+/// Lines that the log has for failed and banned logins in one window. Past it they are only counted.
+const FAILURE_LINES_MAX: u32 = 200;
+/// How long such a window is, in microseconds (10 s).
+const FAILURE_LINES_US: u64 = 10_000_000;
 /// The sentence behind errno 17 for a login that is not even tried.
 pub const TOO_MANY_FAILURES: &str = "too many failed logins; try again in a minute";
+/// The sentence behind errno 17 for a registration, or a new guest.
+pub const TOO_MANY_REGISTRATIONS: &str = "too many registrations; try again in an hour";
 
-/// How many failures a minute are borne.
+/// How much is borne of one address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AttemptLimits {
-    /// Of one address for one user.
+    /// Failures a minute for one user.
     pub per_user: usize,
-    /// Of one address altogether.
+    /// Failures a minute altogether.
     pub per_address: usize,
+    /// New users an hour.
+    pub registrations: usize,
 }
 
 /// Whose password is tried.
@@ -50,33 +66,79 @@ impl Account {
     }
 }
 
-/// Failures by address, and by address and user.
+/// A login that failed: a wrong id, name or password, or a token that is not good.
+#[derive(Debug)]
+pub struct Failure<'a> {
+    /// On which channel.
+    pub channel: ChannelId,
+    /// From where.
+    pub peer: SocketAddr,
+    /// By what.
+    pub tried: Tried<'a>,
+}
+
+/// By what somebody tried to log in.
+#[derive(Debug)]
+pub enum Tried<'a> {
+    /// By a password.
+    Password {
+        /// Whose, as the client named it.
+        who: &'a Who,
+        /// Whose, as far as it is anybody's.
+        account: Option<Account>,
+    },
+    /// By a token.
+    Token,
+    /// By a first line with a name alone, which is a registered one.
+    Guest(&'a str),
+}
+
+/// Failures and registrations by address, and failures by address and user.
 #[derive(Debug)]
 pub struct Attempts {
     limits: AttemptLimits,
-    windows: Lock<Windows>,
+    failures: Lock<Windows<Key>>,
+    registrations: Lock<Windows<IpBlock>>,
+    log: Lock<LogWindow>,
+    metrics: Arc<Metrics>,
 }
 
 /// An address altogether, or for one account.
 type Key = (IpBlock, Option<Account>);
 
-#[derive(Debug, Default)]
-struct Windows {
-    by_key: HashMap<Key, Window>,
+/// How often something has happened, by key, each in a window of its own.
+#[derive(Debug)]
+struct Windows<K> {
+    length_us: u64,
+    by_key: HashMap<K, Window>,
     /// When each began, oldest first. One that has begun anew since is here twice, the first time in vain.
-    order: VecDeque<(u64, Key)>,
+    order: VecDeque<(u64, K)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Window {
     began_us: u64,
-    failures: usize,
+    count: usize,
+}
+
+/// How much the log has said in this window.
+#[derive(Debug, Default)]
+struct LogWindow {
+    began_us: u64,
+    lines: u32,
+    unsaid: u64,
 }
 
 impl Attempts {
-    /// No failures yet.
-    pub fn new(limits: AttemptLimits) -> Self {
-        Attempts { limits, windows: Lock::default() }
+    /// Nothing has happened yet.
+    pub fn new(limits: AttemptLimits, metrics: Arc<Metrics>) -> Self {
+        Attempts {
+            limits,
+            failures: Lock::new(Windows::new(FAILURE_US)),
+            registrations: Lock::new(Windows::new(REGISTRATION_US)),
+            log: Lock::default(),
+            metrics,
+        }
     }
 
     /// True exactly when that address has failed too often, for that account or altogether.
@@ -84,50 +146,133 @@ impl Attempts {
         if address.is_loopback() {
             return false;
         }
-        let windows = self.windows.lock();
-        windows.failures(&(address, None), now_us) >= self.limits.per_address
+        let failures = self.failures.lock();
+        failures.count(&(address, None), now_us) >= self.limits.per_address
             || account.is_some_and(|account| {
-                windows.failures(&(address, Some(account.clone())), now_us) >= self.limits.per_user
+                failures.count(&(address, Some(account.clone())), now_us) >= self.limits.per_user
             })
     }
 
-    /// Counts a failure.
-    pub fn note_failure(&self, address: IpBlock, account: Option<Account>, now_us: u64) {
+    /// Counts a failure, and has the log say so.
+    pub fn fail(&self, failure: &Failure<'_>, now_us: u64) {
+        self.metrics.logins_failed.add(1);
+        let (channel, peer) = (failure.channel, failure.peer);
+        let account = match &failure.tried {
+            Tried::Password { account, .. } => account.clone(),
+            Tried::Token | Tried::Guest(_) => None,
+        };
+        self.note_failure(IpBlock::of(peer.ip()), account, now_us);
+        if !self.may_log(now_us) {
+            return;
+        }
+        match &failure.tried {
+            Tried::Password { who: Who::Id(user), .. } => {
+                tracing::info!(%channel, %peer, %user, "a login failed: wrong id or password");
+            }
+            Tried::Password { who: Who::Name(name), .. } => {
+                let name = shortened(name);
+                tracing::info!(%channel, %peer, name, "a login failed: wrong name or password");
+            }
+            Tried::Token => tracing::info!(%channel, %peer, "a login failed: the token is not good"),
+            Tried::Guest(name) => {
+                let name = shortened(name);
+                tracing::info!(%channel, %peer, name, "a login failed: the name needs its password");
+            }
+        }
+    }
+
+    /// True exactly when the log has room for a line more about a login that was refused; what has found none is counted.
+    pub fn may_log(&self, now_us: u64) -> bool {
+        self.say_what_is_unsaid(now_us);
+        self.log.lock().note(now_us)
+    }
+
+    /// Says how many refused logins have got no line, once their window is over.
+    pub fn say_what_is_unsaid(&self, now_us: u64) {
+        let count = self.log.lock().take_unsaid(now_us);
+        if count > 0 {
+            tracing::info!(count, "more logins were refused");
+        }
+    }
+
+    /// True exactly when that address may register one user more; else it is refused, and counted so.
+    pub fn may_register(&self, address: IpBlock, now_us: u64) -> bool {
+        self.admit(address, now_us, false)
+    }
+
+    /// Counts a registration, if that address may have one more.
+    pub fn register(&self, address: IpBlock, now_us: u64) -> bool {
+        self.admit(address, now_us, true)
+    }
+
+    fn admit(&self, address: IpBlock, now_us: u64, counts: bool) -> bool {
+        if address.is_loopback() {
+            return true;
+        }
+        let mut registrations = self.registrations.lock();
+        let may = registrations.count(&address, now_us) < self.limits.registrations;
+        if !may {
+            self.metrics.registrations_refused.add(1);
+        } else if counts {
+            registrations.note(address, now_us);
+        }
+        may
+    }
+
+    fn note_failure(&self, address: IpBlock, account: Option<Account>, now_us: u64) {
         if address.is_loopback() {
             return;
         }
-        let mut windows = self.windows.lock();
-        windows.note((address, None), now_us);
+        let mut failures = self.failures.lock();
+        failures.note((address, None), now_us);
         if account.is_some() {
-            windows.note((address, account), now_us);
+            failures.note((address, account), now_us);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn failed(&self) -> u64 {
+        self.metrics.logins_failed.value()
     }
 }
 
-impl Windows {
-    fn failures(&self, key: &Key, now_us: u64) -> usize {
-        self.by_key.get(key).filter(|window| !window.is_over(now_us)).map_or(0, |window| window.failures)
+/// A name as a client has sent it, no longer than names are.
+fn shortened(name: &str) -> String {
+    match name.char_indices().nth(MAX_NAME_CHARS) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+impl<K: Clone + Eq + Hash> Windows<K> {
+    fn new(length_us: u64) -> Self {
+        Windows { length_us, by_key: HashMap::new(), order: VecDeque::new() }
     }
 
-    fn note(&mut self, key: Key, now_us: u64) {
-        if let Some(window) = self.by_key.get_mut(&key)
-            && !window.is_over(now_us)
+    fn count(&self, key: &K, now_us: u64) -> usize {
+        self.by_key.get(key).filter(|window| !self.is_over(window.began_us, now_us)).map_or(0, |w| w.count)
+    }
+
+    fn note(&mut self, key: K, now_us: u64) {
+        if self.count(&key, now_us) > 0
+            && let Some(window) = self.by_key.get_mut(&key)
         {
-            window.failures += 1;
+            window.count += 1;
             return;
         }
         self.forget(now_us);
         self.order.push_back((now_us, key.clone()));
-        self.by_key.insert(key, Window { began_us: now_us, failures: 1 });
+        self.by_key.insert(key, Window { began_us: now_us, count: 1 });
     }
 
     /// Makes room for one: the oldest goes if there is none, and two that are over go in any case.
     fn forget(&mut self, now_us: u64) {
         for _ in 0..2 {
             let full = self.order.len() >= REMEMBERED_MAX;
-            let Some((began_us, key)) = self.order.pop_front_if(|(began_us, _)| {
-                full || Window { began_us: *began_us, failures: 0 }.is_over(now_us)
-            }) else {
+            let length_us = self.length_us;
+            let Some((began_us, key)) =
+                self.order.pop_front_if(|(began_us, _)| full || now_us >= *began_us + length_us)
+            else {
                 return;
             };
             if self.by_key.get(&key).is_some_and(|window| window.began_us == began_us) {
@@ -135,11 +280,31 @@ impl Windows {
             }
         }
     }
+
+    fn is_over(&self, began_us: u64, now_us: u64) -> bool {
+        now_us >= began_us + self.length_us
+    }
 }
 
-impl Window {
-    fn is_over(self, now_us: u64) -> bool {
-        now_us >= self.began_us + WINDOW_US
+impl LogWindow {
+    /// Something has happened. True when there is room for a line.
+    fn note(&mut self, now_us: u64) -> bool {
+        if self.is_over(now_us) {
+            *self = LogWindow { began_us: now_us, lines: 0, unsaid: self.unsaid };
+        }
+        let has_room = self.lines < FAILURE_LINES_MAX;
+        self.lines += u32::from(has_room);
+        self.unsaid += u64::from(!has_room);
+        has_room
+    }
+
+    /// How many got no line, once the window is over.
+    fn take_unsaid(&mut self, now_us: u64) -> u64 {
+        if self.is_over(now_us) { std::mem::take(&mut self.unsaid) } else { 0 }
+    }
+
+    fn is_over(&self, now_us: u64) -> bool {
+        now_us >= self.began_us + FAILURE_LINES_US
     }
 }
 
@@ -154,7 +319,7 @@ mod tests {
     }
 
     fn attempts() -> Attempts {
-        Attempts::new(AttemptLimits { per_user: 2, per_address: 3 })
+        Attempts::new(AttemptLimits { per_user: 2, per_address: 3, registrations: 2 }, Arc::default())
     }
 
     fn user(user: i64) -> Account {
@@ -170,9 +335,9 @@ mod tests {
         attempts.note_failure(block(FAR), Some(ann.clone()), 1);
         assert!(attempts.are_exhausted(block(FAR), Some(&ann), 2));
         assert!(!attempts.are_exhausted(block(FAR), Some(&bob), 2));
-        assert!(!attempts.are_exhausted(block(FAR), Some(&ann), WINDOW_US), "the minute is over");
-        attempts.note_failure(block(FAR), Some(ann.clone()), WINDOW_US);
-        assert!(!attempts.are_exhausted(block(FAR), Some(&ann), WINDOW_US + 1), "a new minute counts anew");
+        assert!(!attempts.are_exhausted(block(FAR), Some(&ann), FAILURE_US), "the minute is over");
+        attempts.note_failure(block(FAR), Some(ann.clone()), FAILURE_US);
+        assert!(!attempts.are_exhausted(block(FAR), Some(&ann), FAILURE_US + 1), "a new minute counts anew");
     }
 
     #[test]
@@ -212,7 +377,7 @@ mod tests {
         assert!(attempts.are_exhausted(oldest, None, 3), "there was room for all");
         fail(block([192, 0, 2, 3]), 3);
         assert!(!attempts.are_exhausted(oldest, None, 4), "its place was needed");
-        assert!(attempts.windows.lock().by_key.len() <= REMEMBERED_MAX);
+        assert!(attempts.failures.lock().by_key.len() <= REMEMBERED_MAX);
         assert!(attempts.are_exhausted(old, None, 4), "no other place was needed");
     }
 
@@ -223,9 +388,9 @@ mod tests {
             attempts.note_failure(block((0x0A00_0000 + n).to_be_bytes()), None, 0);
         }
         for n in 0..50u32 {
-            attempts.note_failure(block((0x0B00_0000 + n).to_be_bytes()), None, WINDOW_US);
+            attempts.note_failure(block((0x0B00_0000 + n).to_be_bytes()), None, FAILURE_US);
         }
-        let windows = attempts.windows.lock();
+        let windows = attempts.failures.lock();
         assert_eq!((windows.by_key.len(), windows.order.len()), (50, 50));
     }
 
@@ -235,11 +400,11 @@ mod tests {
         let minutes = 5;
         for minute in 0..minutes {
             for _ in 0..3 {
-                attempts.note_failure(block(FAR), None, minute * WINDOW_US);
+                attempts.note_failure(block(FAR), None, minute * FAILURE_US);
             }
         }
-        assert!(attempts.are_exhausted(block(FAR), None, (minutes - 1) * WINDOW_US + 1));
-        assert_eq!(attempts.windows.lock().order.len(), 1);
+        assert!(attempts.are_exhausted(block(FAR), None, (minutes - 1) * FAILURE_US + 1));
+        assert_eq!(attempts.failures.lock().order.len(), 1);
     }
 
     #[test]
@@ -250,5 +415,41 @@ mod tests {
             attempts.note_failure(address, Some(who.clone()), 0);
         }
         assert!(!attempts.are_exhausted(address, Some(&who), 1));
+    }
+
+    #[test]
+    fn an_address_may_register_so_many_an_hour() {
+        let attempts = attempts();
+        let far = block(FAR);
+        assert!(attempts.register(far, 0) && attempts.register(far, 1));
+        for at_us in [2, REGISTRATION_US - 1] {
+            assert!(!attempts.register(far, at_us) && !attempts.may_register(far, at_us));
+        }
+        assert!(attempts.register(block([192, 0, 2, 2]), 2), "another address has its own");
+        assert!(attempts.may_register(far, REGISTRATION_US), "the hour is over");
+        let network = |host: u16| block([0x2001, 0xdb8, 0, 0, 0, 0, 0, host]);
+        assert!(attempts.register(network(1), 0) && attempts.register(network(2), 0));
+        assert!(!attempts.register(network(3), 0), "an IPv6 /64 is one address");
+        let loopback = block(std::net::Ipv4Addr::LOCALHOST);
+        assert!((0..9).all(|_| attempts.register(loopback, 0)), "loopback is exempt");
+    }
+
+    #[test]
+    fn a_few_failures_get_a_line_each_and_a_flood_is_counted() {
+        let mut log = LogWindow::default();
+        assert!((0..FAILURE_LINES_MAX).all(|_| log.note(1)));
+        assert!(!log.note(2) && !log.note(3));
+        assert_eq!(log.take_unsaid(FAILURE_LINES_US - 1), 0, "when the window is over");
+        assert_eq!(log.take_unsaid(FAILURE_LINES_US), 2);
+        assert_eq!(log.take_unsaid(FAILURE_LINES_US), 0, "once");
+        assert!(log.note(FAILURE_LINES_US), "a new window has room again");
+    }
+
+    #[test]
+    fn a_name_of_any_length_is_logged_as_far_as_names_go() {
+        assert_eq!(shortened("ann"), "ann");
+        let longest = "ü".repeat(MAX_NAME_CHARS);
+        assert_eq!(shortened(&longest), longest);
+        assert_eq!(shortened(&"ü".repeat(9000)), format!("{longest}…"));
     }
 }

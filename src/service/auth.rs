@@ -1,13 +1,17 @@
 //! Passwords: argon2id on threads of their own, so that no worker and not main ever waits for one.
 //!
-//! Workers submit jobs, the auth threads run [`Verifier::run`]. A password that was verified a moment ago is
-//! recalled from a keyed in-memory hash, so that a reconnect does not cost a full argon2.
+//! Workers submit jobs, the auth threads run [`Verifier::run`]. Logins go before registrations, and nothing is hashed for
+//! a channel that has left: so whoever asks for many hashes keeps nobody else waiting for longer than one takes. A
+//! password that was verified a moment ago is recalled from a keyed in-memory hash, so that a reconnect does not cost a
+//! full argon2.
 
 use super::answer::Answer;
 use super::ask::{Ask, Asker, Login};
-use super::attempts::{Account, Attempts, TOO_MANY_FAILURES};
+use super::attempts::{Account, Attempts, Failure, TOO_MANY_FAILURES, TOO_MANY_REGISTRATIONS, Tried};
+use super::password::{self, Hasher};
 use super::storage::{Lookup, UserRow};
 use crate::addr::IpBlock;
+use crate::channel::ChannelTable;
 use crate::clock::Clock;
 use crate::hashing::IdMap;
 use crate::ident::UserId;
@@ -15,16 +19,14 @@ use crate::offline::{Mail, OfflineQueue, Outlet, Settles};
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
 use crate::sync::{Arc, Lock};
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
 use blake2::Blake2sMac256;
 use blake2::digest::{KeyInit, Mac};
-use crossbeam_channel::{Receiver, Sender, TrySendError};
-use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
+use crossbeam_channel::{Receiver, RecvError, Sender, TrySendError};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hasher as _};
 use std::net::SocketAddr;
+use std::time::Duration;
 
-/// Jobs that may wait at once. Past it, clients get errno 18.
+/// Logins that may wait at once, and registrations. Past it, clients get errno 18.
 pub const JOBS_MAX: usize = 4096;
 /// Verified passwords for which there is room from the start. What is not used is not resident, and a small map that
 /// grows leaves holes behind in the memory of the auth threads, which have no other use for them.
@@ -35,19 +37,8 @@ const RECALL_MAX: usize = 65_536;
 const SECOND_US: u64 = 1_000_000;
 /// How long a verified password is remembered at most, in microseconds (10 minutes).
 const RECALL_US: u64 = 600_000_000;
-/// argon2 checks this password when there is no such user, so that the time taken does not tell.
-const NOBODYS_PASSWORD: &[u8] = b"nobody";
-
-/// The cost of new password hashes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Cost {
-    /// Memory in KiB.
-    pub memory_kib: u32,
-    /// Passes over it.
-    pub passes: u32,
-    /// Lanes.
-    pub lanes: u32,
-}
+/// How long an auth thread keeps its memory for hashes while there is nothing to hash.
+const MEMORY_KEPT: Duration = Duration::from_secs(1);
 
 /// Who wants to log in, as the client names it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -76,6 +67,8 @@ pub enum Task {
     },
     /// Hash it for a new user.
     Register {
+        /// The other end's address, for what it may register and for bans.
+        peer: SocketAddr,
         /// The name, already found acceptable.
         name: Box<str>,
         /// The password.
@@ -102,9 +95,35 @@ pub struct Job {
     pub task: Task,
 }
 
-/// The front of the auth threads: their queue, and what they remember.
+/// Where the jobs come out. Each auth thread has one.
+#[derive(Clone)]
+pub struct Jobs {
+    logins: Receiver<Job>,
+    registrations: Receiver<Job>,
+}
+
+impl Jobs {
+    /// The next job, logins first. Waits for one, but no longer than `most`, if anything; then there is none.
+    fn next(&self, most: Option<Duration>) -> Result<Option<Job>, RecvError> {
+        let late = most.map_or_else(crossbeam_channel::never, crossbeam_channel::after);
+        crossbeam_channel::select_biased! {
+            recv(self.logins) -> job => job.map(Some),
+            recv(self.registrations) -> job => job.map(Some),
+            recv(late) -> _ => Ok(None),
+        }
+    }
+
+    /// All that wait, logins first.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn take_all(&self) -> Vec<Job> {
+        self.logins.try_iter().chain(self.registrations.try_iter()).collect()
+    }
+}
+
+/// The front of the auth threads: their queues, and what they remember.
 pub struct Auth {
-    jobs: Sender<Job>,
+    logins: Sender<Job>,
+    registrations: Sender<Job>,
     key: [u8; 32],
     recalled: Lock<IdMap<u64, Recalled>>,
 }
@@ -152,20 +171,26 @@ impl Auth {
     ///
     /// # Errors
     /// When the kernel gives no random key.
-    pub fn new() -> Result<(Self, Receiver<Job>), getrandom::Error> {
-        let (jobs, taken) = crossbeam_channel::bounded(JOBS_MAX);
+    pub fn new() -> Result<(Self, Jobs), getrandom::Error> {
+        let (logins, taken_logins) = crossbeam_channel::bounded(JOBS_MAX);
+        let (registrations, taken_registrations) = crossbeam_channel::bounded(JOBS_MAX);
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
         let recalled = IdMap::with_capacity_and_hasher(RECALL_ROOM, BuildHasherDefault::default());
-        Ok((Auth { jobs, key, recalled: Lock::new(recalled) }, taken))
+        let jobs = Jobs { logins: taken_logins, registrations: taken_registrations };
+        Ok((Auth { logins, registrations, key, recalled: Lock::new(recalled) }, jobs))
     }
 
     /// Queues a job.
     ///
     /// # Errors
-    /// The job, when [`JOBS_MAX`] are waiting or the server stops.
+    /// The job, when [`JOBS_MAX`] of its kind are waiting or the server stops.
     pub fn submit(&self, job: Job) -> Result<(), Job> {
-        self.jobs.try_send(job).map_err(|error| match error {
+        let queue = match job.task {
+            Task::Login { .. } => &self.logins,
+            Task::Register { .. } => &self.registrations,
+        };
+        queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
         })
     }
@@ -235,10 +260,10 @@ impl Auth {
 /// One auth thread.
 pub struct Verifier<S> {
     /// Its share of the jobs.
-    pub jobs: Receiver<Job>,
+    pub jobs: Jobs,
     /// Where verified passwords are remembered.
     pub auth: Arc<Auth>,
-    /// Failed logins.
+    /// Failed logins and registrations.
     pub attempts: Arc<Attempts>,
     /// Users, to be read only.
     pub lookup: Box<dyn Lookup + Send>,
@@ -246,10 +271,10 @@ pub struct Verifier<S> {
     pub queue: Arc<OfflineQueue<S>>,
     /// The workers, for what was not.
     pub outlet: Arc<dyn Outlet>,
-    /// Which worker owns a channel.
-    pub worker_of: Box<dyn Fn(&Asker) -> usize + Send>,
-    /// The cost of new hashes.
-    pub cost: Cost,
+    /// Which channels have left, and whose the others are.
+    pub table: Arc<ChannelTable>,
+    /// Hashes.
+    pub hasher: Hasher,
     /// For what is remembered.
     pub clock: Clock,
 }
@@ -257,39 +282,38 @@ pub struct Verifier<S> {
 impl<S> Verifier<S> {
     /// Works until the front is gone.
     pub fn run(mut self) {
-        let hasher = hasher(self.cost);
-        let nobody = hasher
-            .as_ref()
-            .and_then(|hasher| hasher.hash_password(NOBODYS_PASSWORD).ok())
-            .map(|hash| hash.to_string());
-        while let Ok(job) = self.jobs.recv() {
-            let Job { asker, task } = job;
-            let outcome = match (&hasher, task) {
-                (None, task) => Err((task.answered_by(), Errno::Busy, Errno::Busy.text())),
-                (Some(hasher), Task::Login { peer, who, password, caps, lines }) => {
-                    self.verify(hasher, nobody.as_deref(), &asker, peer, (&who, caps, lines), &password)
-                }
-                (Some(hasher), Task::Register { name, password }) => {
-                    self.register(hasher, &asker, name, &password)
-                }
-            };
-            let refusal = match outcome {
-                Ok(ask) => self.queue.ask(ask).err().map(|ask| {
-                    let msgid = if matches!(*ask, Ask::Register { .. }) { 5 } else { 2 };
-                    (msgid, Errno::Busy, Errno::Busy.text())
-                }),
-                Err(refusal) => Some(refusal),
-            };
-            if let Some((msgid, errno, text)) = refusal {
-                self.refuse(&asker, msgid, errno, text);
+        loop {
+            match self.jobs.next(self.hasher.holds_memory().then_some(MEMORY_KEPT)) {
+                Ok(Some(job)) => self.work(job),
+                Ok(None) => self.hasher.rest(),
+                Err(RecvError) => return,
             }
+        }
+    }
+
+    fn work(&mut self, job: Job) {
+        let Job { asker, task } = job;
+        if self.table.has_left(asker.channel) {
+            return;
+        }
+        let msgid = task.answered_by();
+        let outcome = match task {
+            Task::Login { peer, who, password, caps, lines } => {
+                self.verify(&asker, peer, (&who, caps, lines), &password)
+            }
+            Task::Register { peer, name, password } => self.register(&asker, peer, name, &password),
+        };
+        let refusal = match outcome {
+            Ok(ask) => self.queue.ask(ask).err().map(|_| (Errno::Busy, Errno::Busy.text())),
+            Err(refusal) => Some(refusal),
+        };
+        if let Some((errno, text)) = refusal {
+            self.refuse(&asker, msgid, errno, text);
         }
     }
 
     fn verify(
         &mut self,
-        hasher: &Argon2<'_>,
-        nobody: Option<&str>,
         asker: &Asker,
         peer: SocketAddr,
         (who, caps, lines): (&Who, Caps, bool),
@@ -301,36 +325,40 @@ impl<S> Verifier<S> {
         };
         let row = found.map_err(|error| {
             tracing::error!(%error, "a login could not be looked up");
-            (2, Errno::NotStored, Errno::NotStored.text())
+            (Errno::NotStored, Errno::NotStored.text())
         })?;
         if let (true, Who::Name(name), None | Some(UserRow { password: None, .. })) = (lines, who, &row) {
             return Ok(Ask::Guest { asker: asker.clone(), peer, name: name.clone() });
         }
         let account = Account::named(who, row.as_ref().map(|row| row.id));
-        let address = IpBlock::of(peer.ip());
-        if self.attempts.are_exhausted(address, account.as_ref(), self.clock.now().mono_us) {
-            return Err((2, Errno::TooMany, TOO_MANY_FAILURES));
+        let now_us = self.clock.now().mono_us;
+        if self.attempts.are_exhausted(IpBlock::of(peer.ip()), account.as_ref(), now_us) {
+            return Err((Errno::TooMany, TOO_MANY_FAILURES));
         }
         let known = row.and_then(|row| Some((row.id, row.password?)));
-        // For nobody as long as for a user who exists, so that the time does not tell.
-        let stored = known.as_ref().map(|(_, stored)| stored.as_str()).or(nobody);
-        let is_right = stored.is_some_and(|stored| matches(stored, password));
-        let Some((id, stored)) = known.filter(|_| is_right) else {
-            self.attempts.note_failure(address, account, self.clock.now().mono_us);
-            return Err((2, Errno::Refused, Errno::Refused.text()));
+        let stored = known.as_ref().map(|(_, stored)| stored.as_str());
+        let is_right = self.hasher.verify(stored, password.as_bytes());
+        let now_us = self.clock.now().mono_us;
+        let Some((id, stored)) = known.as_ref().filter(|_| is_right) else {
+            let tried = Tried::Password { who, account };
+            self.attempts.fail(&Failure { channel: asker.channel, peer, tried }, now_us);
+            if let Some((user, stored)) = &known
+                && !password::is_computable(stored)
+                && self.attempts.may_log(now_us)
+            {
+                tracing::warn!(%user, "the stored password is no argon2 hash within bounds; it lets nobody in");
+            }
+            return Err((Errno::Refused, Errno::Refused.text()));
         };
-        let renewed = is_weaker(&stored, self.cost)
-            .then(|| hasher.hash_password(password.as_bytes()).ok())
-            .flatten()
-            .map(|hash| hash.to_string());
-        let current = Verified::of(renewed.as_deref().unwrap_or(&stored));
-        self.auth.remember(who, password, id, current, self.clock.now().mono_us);
+        let renewed = self.hasher.is_weaker(stored).then(|| self.hasher.hash(password.as_bytes())).flatten();
+        let current = Verified::of(renewed.as_deref().unwrap_or(stored));
+        self.auth.remember(who, password, *id, current, now_us);
         Ok(Ask::Login(Box::new(Login {
             asker: asker.clone(),
             peer,
-            user: id,
+            user: *id,
             token: None,
-            verified: Some(Verified::of(&stored)),
+            verified: Some(Verified::of(stored)),
             renewed: renewed.map(Into::into),
             again: Some((who.clone(), password.into())),
             caps,
@@ -341,52 +369,40 @@ impl<S> Verifier<S> {
 
     fn register(
         &mut self,
-        hasher: &Argon2<'_>,
         asker: &Asker,
+        peer: SocketAddr,
         name: Box<str>,
         password: &str,
     ) -> Result<Ask, Refusal> {
         // Main decides; this only spares a hash for a name that is taken already.
         if matches!(self.lookup.user_named(&name), Ok(Some(_))) {
-            return Err((5, Errno::Refused, NAME_TAKEN));
+            return Err((Errno::Refused, NAME_TAKEN));
         }
-        let hash =
-            hasher.hash_password(password.as_bytes()).map_err(|_| (5, Errno::Busy, Errno::Busy.text()))?;
-        Ok(Ask::Register { asker: asker.clone(), name, password: hash.to_string().into() })
+        if !self.attempts.register(IpBlock::of(peer.ip()), self.clock.now().mono_us) {
+            return Err((Errno::TooMany, TOO_MANY_REGISTRATIONS));
+        }
+        let hash = self.hasher.hash(password.as_bytes()).ok_or((Errno::Busy, Errno::Busy.text()))?;
+        Ok(Ask::Register { asker: asker.clone(), peer, name, password: hash.into() })
     }
 
     fn refuse(&self, asker: &Asker, msgid: i64, errno: Errno, text: &'static str) {
         let answer = Answer::Refused { msgid, errno, text: text.into(), seq: asker.seq.clone() };
         let letter = Mail::Answer { channel: asker.channel, settles: Settles::Login, answer: Some(answer) };
-        self.outlet.post((self.worker_of)(asker), &mut vec![letter], &mut Vec::new());
+        self.outlet.post(self.table.worker(asker.channel), &mut vec![letter], &mut Vec::new());
     }
 }
 
 /// The sentence behind errno 1 for a name that somebody has.
 pub const NAME_TAKEN: &str = "the name is taken";
 
-type Refusal = (i64, Errno, &'static str);
-
-fn hasher(cost: Cost) -> Option<Argon2<'static>> {
-    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, None).ok()?;
-    Some(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
-}
-
-fn matches(stored: &str, password: &str) -> bool {
-    PasswordHash::new(stored)
-        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
-}
-
-fn is_weaker(stored: &str, cost: Cost) -> bool {
-    let Ok(hash) = PasswordHash::new(stored) else { return false };
-    let Ok(params) = Params::try_from(&hash) else { return false };
-    params.m_cost() < cost.memory_kib || params.t_cost() < cost.passes
-}
+type Refusal = (Errno, &'static str);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::ChannelId;
     use crate::service::attempts::AttemptLimits;
+    use crate::service::password::Cost;
     use crate::service::storage::Storage;
     use crate::testing::commons::Commons;
     use crate::testing::letterbox::Letterbox;
@@ -394,32 +410,16 @@ mod tests {
     use crate::testing::wire::Fd;
 
     const CHEAP: Cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+    const USUAL: Cost = Cost { memory_kib: 32, passes: 2, lanes: 1 };
 
     fn hash(password: &str, cost: Cost) -> String {
-        hasher(cost).unwrap().hash_password(password.as_bytes()).unwrap().to_string()
-    }
-
-    #[test]
-    fn a_hash_is_verified_with_its_own_parameters() {
-        let stored = hash("secret", CHEAP);
-        assert!(stored.starts_with("$argon2id$"));
-        assert!(matches(&stored, "secret"));
-        assert!(!matches(&stored, "Secret"));
-        assert!(!matches("not a hash", "secret"));
-    }
-
-    #[test]
-    fn only_weaker_hashes_are_renewed() {
-        let stored = hash("secret", CHEAP);
-        assert!(!is_weaker(&stored, CHEAP));
-        assert!(is_weaker(&stored, Cost { passes: 2, ..CHEAP }));
-        assert!(is_weaker(&stored, Cost { memory_kib: 16, ..CHEAP }));
+        Hasher::new(cost, Arc::default()).hash(password.as_bytes()).unwrap()
     }
 
     #[test]
     fn a_remembered_password_is_recalled_only_as_it_was() {
         let (auth, _jobs) = Auth::new().unwrap();
-        let channel = crate::channel::ChannelId { slot: 0, generation: 1 };
+        let channel = ChannelId { slot: 0, generation: 1 };
         let job = |password: &str| Job {
             asker: Asker { channel, re: 1, seq: None },
             task: Task::Login {
@@ -437,41 +437,60 @@ mod tests {
         auth.forget(&Who::Id(UserId(1)), "secret");
         assert!(auth.recall(&job("secret"), 1).is_none());
     }
-    const FAR: &str = "192.0.2.1:4";
 
-    /// An auth thread that has one user, ann, and what it answers to a login.
+    const FAR: &str = "192.0.2.1:4";
+    const LIMITS: AttemptLimits = AttemptLimits { per_user: 9, per_address: 99, registrations: 9 };
+
+    /// An auth thread with ann, whose hash is of a lower cost than usual, somebody with a new one, and a guest.
     fn verifier(limits: AttemptLimits) -> (Verifier<Fd>, UserId) {
         let commons = Commons::new(4);
         let disk = Disk::default();
         let mut store = disk.open(0);
         store.begin().unwrap();
         let ann = store.add_user("ann", Some(&hash("secret", CHEAP))).unwrap().unwrap();
+        store.add_user("usual", Some(&hash("secret", USUAL))).unwrap().unwrap();
+        store.add_user("guest", None).unwrap().unwrap();
         store.commit().unwrap();
         let verifier = Verifier {
             jobs: commons.jobs.clone(),
             auth: Arc::clone(&commons.auth),
-            attempts: Arc::new(Attempts::new(limits)),
+            attempts: Arc::new(Attempts::new(limits, Arc::clone(&commons.metrics))),
             lookup: Box::new(disk.lookup()),
             queue: Arc::clone(&commons.queue),
             outlet: Arc::new(Letterbox::new(Arc::clone(&commons.table), 1)),
-            worker_of: Box::new(|_| 0),
-            cost: CHEAP,
+            table: Arc::clone(&commons.table),
+            hasher: Hasher::new(USUAL, Arc::default()),
             clock: commons.clock,
         };
         (verifier, ann)
     }
 
     fn errno(verifier: &mut Verifier<Fd>, who: &Who, password: &str) -> Option<Errno> {
-        let channel = crate::channel::ChannelId { slot: 0, generation: 1 };
+        let channel = ChannelId { slot: 0, generation: 1 };
         let asker = Asker { channel, re: 1, seq: None };
-        let (hasher, peer) = (hasher(CHEAP).unwrap(), FAR.parse().unwrap());
-        let answer = verifier.verify(&hasher, None, &asker, peer, (who, Caps::default(), false), password);
-        answer.err().map(|refusal| refusal.1)
+        let peer = FAR.parse().unwrap();
+        let answer = verifier.verify(&asker, peer, (who, Caps::default(), false), password);
+        answer.err().map(|refusal| refusal.0)
+    }
+
+    fn job(channel: ChannelId, task: Task) -> Job {
+        Job { asker: Asker { channel, re: 1, seq: None }, task }
+    }
+
+    fn login_of(channel: ChannelId, user: UserId) -> Job {
+        let (who, password) = (Who::Id(user), "secret".into());
+        let (peer, caps) = (FAR.parse().unwrap(), Caps::default());
+        job(channel, Task::Login { peer, who, password, caps, lines: false })
+    }
+
+    fn registration_of(channel: ChannelId, name: &str) -> Job {
+        let peer = FAR.parse().unwrap();
+        job(channel, Task::Register { peer, name: name.into(), password: "secret".into() })
     }
 
     #[test]
     fn failures_by_number_and_by_name_count_together_for_one_user() {
-        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 2, per_address: 9 });
+        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 2, per_address: 9, registrations: 9 });
         let (number, name) = (Who::Id(ann), Who::Name("ann".into()));
         assert_eq!(errno(&mut verifier, &number, "guess"), Some(Errno::Refused));
         assert_eq!(errno(&mut verifier, &name, "guess"), Some(Errno::Refused));
@@ -487,7 +506,7 @@ mod tests {
 
     #[test]
     fn a_login_that_succeeds_is_no_failure() {
-        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 1, per_address: 1 });
+        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 1, per_address: 1, registrations: 9 });
         for _ in 0..3 {
             assert_eq!(errno(&mut verifier, &Who::Id(ann), "secret"), None);
         }
@@ -495,9 +514,90 @@ mod tests {
 
     #[test]
     fn names_that_nobody_has_are_counted_like_users() {
-        let (mut verifier, _) = verifier(AttemptLimits { per_user: 1, per_address: 9 });
+        let (mut verifier, _) = verifier(AttemptLimits { per_user: 1, per_address: 9, registrations: 9 });
         let nobody = Who::Name("nobody".into());
         assert_eq!(errno(&mut verifier, &nobody, "guess"), Some(Errno::Refused));
         assert_eq!(errno(&mut verifier, &nobody, "guess"), Some(Errno::TooMany), "as for somebody");
+    }
+
+    #[test]
+    fn a_login_goes_before_all_registrations() {
+        let (auth, jobs) = Auth::new().unwrap();
+        let channel = ChannelId { slot: 0, generation: 1 };
+        for name in ["one", "two", "three"] {
+            auth.submit(registration_of(channel, name)).unwrap();
+        }
+        auth.submit(login_of(channel, UserId(1))).unwrap();
+        let next = || jobs.next(Some(Duration::ZERO)).unwrap();
+        assert!(matches!(next(), Some(Job { task: Task::Login { .. }, .. })));
+        assert!(matches!(next(), Some(Job { task: Task::Register { name, .. }, .. }) if &*name == "one"));
+    }
+
+    #[test]
+    fn registrations_that_wait_take_no_logins_place() {
+        let (auth, _jobs) = Auth::new().unwrap();
+        let channel = ChannelId { slot: 0, generation: 1 };
+        for _ in 0..JOBS_MAX {
+            auth.submit(registration_of(channel, "new")).unwrap();
+        }
+        assert!(auth.submit(registration_of(channel, "new")).is_err());
+        assert!(auth.submit(login_of(channel, UserId(1))).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_hashed_for_a_channel_that_has_left() {
+        let (mut verifier, ann) = verifier(LIMITS);
+        let (gone, here) = (verifier.table.open(0).unwrap(), verifier.table.open(0).unwrap());
+        verifier.table.leave(gone).unwrap();
+        for job in [login_of(gone, ann), registration_of(gone, "new")] {
+            verifier.work(job);
+        }
+        assert_eq!((verifier.hasher.worked_kib(), verifier.queue.len()), (0, 0));
+        for job in [login_of(here, ann), registration_of(here, "new")] {
+            verifier.work(job);
+        }
+        assert!(verifier.hasher.worked_kib() > 0);
+        assert_eq!(verifier.queue.len(), 2);
+    }
+
+    #[test]
+    fn an_address_registers_so_many_and_then_no_more_is_hashed_for_it() {
+        let (mut verifier, _) = verifier(AttemptLimits { registrations: 2, ..LIMITS });
+        let peer: SocketAddr = FAR.parse().unwrap();
+        let asker = Asker { channel: ChannelId { slot: 0, generation: 1 }, re: 4, seq: None };
+        let mut errno = |name: &str| {
+            let before_kib = verifier.hasher.worked_kib();
+            let answer = verifier.register(&asker, peer, name.into(), "secret");
+            (answer.err().map(|refusal| refusal.0), verifier.hasher.worked_kib() > before_kib)
+        };
+        assert_eq!(errno("one"), (None, true));
+        assert_eq!(errno("ann"), (Some(Errno::Refused), false), "a taken name makes no new user");
+        assert_eq!(errno("two"), (None, true));
+        assert_eq!(errno("three"), (Some(Errno::TooMany), false));
+    }
+
+    #[test]
+    fn a_login_takes_as_long_whether_there_is_such_a_user_and_however_its_hash_is_stored() {
+        let (mut verifier, ann) = verifier(LIMITS);
+        let mut cost = |who: Who| {
+            let before_kib = verifier.hasher.worked_kib();
+            assert_eq!(errno(&mut verifier, &who, "guess"), Some(Errno::Refused), "{who:?}");
+            verifier.hasher.worked_kib() - before_kib
+        };
+        let present = cost(Who::Name("usual".into()));
+        assert!(present > 0);
+        for who in [Who::Id(ann), Who::Name("guest".into()), Who::Id(UserId(999)), Who::Name("nobody".into())]
+        {
+            assert_eq!(cost(who.clone()), present, "{who:?}");
+        }
+    }
+
+    #[test]
+    fn every_failed_login_is_counted() {
+        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 2, ..LIMITS });
+        for password in ["guess", "guess", "secret"] {
+            errno(&mut verifier, &Who::Id(ann), password);
+        }
+        assert_eq!(verifier.attempts.failed(), 2, "what was not tried has not failed");
     }
 }

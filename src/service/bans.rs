@@ -4,7 +4,7 @@
 //! table meanwhile are not heard.
 
 use super::answer::Answer;
-use super::ask::Login;
+use super::ask::{Asker, Login};
 use crate::addr::AddrBlock;
 use crate::ident::UserId;
 use crate::offline::batch::{Effect, Owed};
@@ -14,7 +14,7 @@ use crate::service::storage::Storage;
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Bans at once, of users and of addresses together.
 pub const BANS_MAX: usize = 65_536;
@@ -85,13 +85,14 @@ pub(crate) struct Bans {
 }
 
 impl Bans {
-    /// The ban that keeps out that user at that address the longest.
-    pub(crate) fn find(&self, user: UserId, peer: IpAddr, now_ms: i64) -> Option<&Ban> {
+    /// The ban that keeps out that user, or somebody new, at that address the longest.
+    pub(crate) fn find(&self, user: Option<UserId>, peer: IpAddr, now_ms: i64) -> Option<&Ban> {
         if self.known.is_empty() {
             return None;
         }
         let blocks = AddrBlock::all_around(peer).map(Banned::Block);
-        std::iter::once(Banned::User(user))
+        user.map(Banned::User)
+            .into_iter()
             .chain(blocks)
             .filter_map(|banned| self.known.get(&banned))
             .filter(|ban| now_ms < ban.until_ms)
@@ -196,18 +197,37 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// True exactly when a ban keeps that login out; then it is answered. Only who has the password hears of it.
     pub(crate) fn keeps_out(&mut self, login: &Login) -> bool {
-        let now_ms = self.now.unix_ms;
-        let Some(ban) = self.bans.find(login.user, login.peer.ip(), now_ms) else { return false };
-        let (retry_after_ms, reason) = ((ban.until_ms - now_ms) as u64, ban.reason.clone());
-        if self.check_again(login).is_none() {
-            return true;
+        let Some(ban) = self.bans.find(Some(login.user), login.peer.ip(), self.now.unix_ms).cloned() else {
+            return false;
+        };
+        if self.check_again(login).is_some() {
+            self.around.metrics.logins_banned.add(1);
+            if self.around.attempts.may_log(self.now.mono_us) {
+                let (channel, user, peer) = (login.asker.channel, login.user, login.peer);
+                tracing::info!(%channel, %user, %peer, "a banned login was refused");
+            }
+            self.answer_banned(&login.asker, 2, ban);
         }
-        self.around.metrics.logins_banned.add(1);
-        let channel = login.asker.channel;
-        tracing::info!(%channel, user = %login.user, peer = %login.peer, "a banned login was refused");
-        let answer = Answer::Banned { retry_after_ms, reason, seq: login.asker.seq.clone() };
-        self.post(channel, Mail::Answer { channel, settles: Settles::Login, answer: Some(answer) });
         true
+    }
+
+    /// True exactly when a ban of the address keeps a new user out; then that is answered, by msgid 2 to a guest and by
+    /// msgid 5 to whoever registers.
+    pub(crate) fn keeps_newcomer_out(&mut self, asker: &Asker, peer: SocketAddr, msgid: i64) -> bool {
+        let Some(ban) = self.bans.find(None, peer.ip(), self.now.unix_ms).cloned() else { return false };
+        self.around.metrics.registrations_refused.add(1);
+        if self.around.attempts.may_log(self.now.mono_us) {
+            tracing::info!(channel = %asker.channel, %peer, "a banned registration was refused");
+        }
+        self.answer_banned(asker, msgid, ban);
+        true
+    }
+
+    fn answer_banned(&mut self, asker: &Asker, msgid: i64, ban: Ban) {
+        let retry_after_ms = (ban.until_ms - self.now.unix_ms) as u64;
+        let answer = Answer::Banned { msgid, retry_after_ms, reason: ban.reason, seq: asker.seq.clone() };
+        let channel = asker.channel;
+        self.post(channel, Mail::Answer { channel, settles: Settles::Login, answer: Some(answer) });
     }
 
     fn find_banned(&mut self, name: BanName) -> Option<(Banned, Option<Arc<str>>)> {
@@ -244,13 +264,36 @@ mod tests {
         let mut bans = Bans::default();
         bans.put(ban(Banned::User(UserId(1)), HOUR_MS)).unwrap();
         bans.put(ban(block("10.0.0.0/8"), 2 * HOUR_MS)).unwrap();
-        let until =
-            |user, peer: &str, now_ms| bans.find(UserId(user), ip(peer), now_ms).map(|ban| ban.until_ms);
-        assert_eq!(until(1, "192.0.2.1", 0), Some(HOUR_MS));
-        assert_eq!(until(2, "192.0.2.1", 0), None);
-        assert_eq!(until(2, "::ffff:10.9.9.9", 0), Some(2 * HOUR_MS));
-        assert_eq!(until(1, "10.9.9.9", 0), Some(2 * HOUR_MS), "the longer one counts");
-        assert_eq!(until(1, "192.0.2.1", HOUR_MS), None, "it is over");
+        let until = |user, peer: &str, now_ms| bans.find(user, ip(peer), now_ms).map(|ban| ban.until_ms);
+        let (one, two) = (Some(UserId(1)), Some(UserId(2)));
+        assert_eq!(until(one, "192.0.2.1", 0), Some(HOUR_MS));
+        assert_eq!(until(two, "192.0.2.1", 0), None);
+        assert_eq!(until(None, "192.0.2.1", 0), None, "somebody new");
+        for user in [two, None] {
+            assert_eq!(until(user, "::ffff:10.9.9.9", 0), Some(2 * HOUR_MS));
+        }
+        assert_eq!(until(one, "10.9.9.9", 0), Some(2 * HOUR_MS), "the longer one counts");
+        assert_eq!(until(one, "192.0.2.1", HOUR_MS), None, "it is over");
+    }
+
+    #[test]
+    fn a_banned_ipv6_address_without_a_length_bans_its_64_and_one_with_a_length_that_alone() {
+        let mut bans = Bans::default();
+        bans.put(ban(block("2001:db8::1"), HOUR_MS)).unwrap();
+        bans.put(ban(block("2001:db8:0:1::1/128"), HOUR_MS)).unwrap();
+        for (peer, is_banned) in [
+            ("2001:db8::1", true),
+            ("2001:db8::2", true),
+            ("2001:db8:0:1::1", true),
+            ("2001:db8:0:1::2", false),
+        ] {
+            assert_eq!(bans.find(None, ip(peer), 0).is_some(), is_banned, "{peer}");
+        }
+        assert_eq!(
+            bans.take(&BanName::Block("2001:db8::9".parse().unwrap()), 0).len(),
+            1,
+            "and is lifted so"
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
 use super::ask::{Asker, Login, Resume};
+use super::attempts::{Failure, Tried};
 use super::auth::Verified;
 use super::storage::{Storage, UserRow};
 use crate::ident::{Epoch, UserId};
@@ -14,6 +15,7 @@ use crate::offline::drain::{Drain, refusal};
 use crate::protocol::errno::Errno;
 use blake2::{Blake2s256, Digest};
 use std::fmt;
+use std::net::SocketAddr;
 
 /// How long a token outlives its session, in milliseconds (5 minutes).
 pub const TOKEN_LIFE_MS: i64 = 5 * 60 * 1000;
@@ -113,9 +115,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A login by token.
     pub(crate) fn resume(&mut self, resume: Resume) {
         let Resume { asker, peer, token, caps } = resume;
-        let Some(Some(row)) = self.batch.attempt(|store| store.token(&token)) else {
-            return self.refuse_token(&asker);
-        };
+        if self.around.table.has_left(asker.channel) {
+            return;
+        }
+        let found = self.batch.attempt(|store| store.token(&token));
+        let Some(Some(row)) = found else { return self.refuse_token(&asker, peer, found.is_some()) };
         let login = Login {
             asker,
             peer,
@@ -145,6 +149,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             let Some(token) = token else { return Ok(None) };
             Ok(store.user(token.user)?.map(|row| (token, row)))
         });
+        let read = found.is_some();
         if let Some(Some((token, row))) = found
             && let Some(password) = row.password.as_deref()
             && !token.has_expired(self.now.unix_ms)
@@ -158,7 +163,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 return Some(row);
             }
         }
-        self.refuse_token(&login.asker);
+        self.refuse_token(&login.asker, login.peer, read);
         None
     }
 
@@ -190,8 +195,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         given.map(|(token, _)| token)
     }
 
-    /// A token that was used up in this batch may be good again if the batch fails, so then nothing is said of it.
-    fn refuse_token(&mut self, asker: &Asker) {
+    /// A token that was used up in this batch may be good again if the batch fails, so then nothing is said of it. `read`
+    /// where the store could be read: else nobody knows whether it is good.
+    fn refuse_token(&mut self, asker: &Asker, peer: SocketAddr, read: bool) {
+        if read {
+            let failure = Failure { channel: asker.channel, peer, tried: Tried::Token };
+            self.around.attempts.fail(&failure, self.now.mono_us);
+        }
         let worker = self.around.table.worker(asker.channel);
         self.batch.then(Effect::Commit {
             worker,

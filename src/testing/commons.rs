@@ -7,16 +7,18 @@ use crate::metrics::Metrics;
 use crate::offline::drain::{Policy, Surroundings};
 use crate::offline::{Kicker, OfflineQueue, Outlet};
 use crate::service::attempts::{AttemptLimits, Attempts};
-use crate::service::auth::{Auth, Job};
+use crate::service::auth::{Auth, Jobs};
 use crate::service::registry::Registry;
 use crate::sync::Arc;
 use crate::worker::{Addresses, Limits, Shared, Waiting};
-use crossbeam_channel::Receiver;
 
 /// Names of a made-up server's channels.
 pub(crate) const CAPACITY: usize = 64;
 /// The grace of a made-up server, in microseconds.
 pub(crate) const GRACE_US: u64 = 5_000_000;
+
+/// New users an hour of one address.
+pub(crate) const REGISTRATIONS: usize = 5;
 
 /// Messages that a box takes.
 pub(crate) const BOX_MESSAGES: u64 = 20;
@@ -38,7 +40,8 @@ pub(crate) struct Commons {
     pub(crate) queue: Arc<OfflineQueue<Fd>>,
     pub(crate) auth: Arc<Auth>,
     /// Where passwords come out that nobody verifies.
-    pub(crate) jobs: Receiver<Job>,
+    pub(crate) jobs: Jobs,
+    pub(crate) attempts: Arc<Attempts>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
 }
@@ -51,13 +54,16 @@ impl Commons {
     /// The same with a clock of the test's own.
     pub(crate) fn at(capacity: usize, clock: Clock) -> Self {
         let (auth, jobs) = Auth::new().unwrap();
+        let metrics = Arc::<Metrics>::default();
+        let limits = AttemptLimits { per_user: 5, per_address: 60, registrations: REGISTRATIONS };
         Commons {
             table: Arc::new(ChannelTable::new(capacity)),
             registry: Arc::default(),
             queue: Arc::default(),
             auth: Arc::new(auth),
             jobs,
-            metrics: Arc::default(),
+            attempts: Arc::new(Attempts::new(limits, Arc::clone(&metrics))),
+            metrics,
             clock,
         }
     }
@@ -80,6 +86,7 @@ impl Commons {
             queue: Arc::clone(&self.queue),
             outlet: Arc::clone(outlet),
             auth: Arc::clone(&self.auth),
+            attempts: Arc::clone(&self.attempts),
             metrics: Arc::clone(&self.metrics),
             kicker: self.kicker(outlet),
         }
@@ -113,7 +120,7 @@ impl Commons {
             auth: Arc::clone(&self.auth),
             metrics: Arc::clone(&self.metrics),
             limits,
-            attempts: Arc::new(Attempts::new(AttemptLimits { per_user: 5, per_address: 60 })),
+            attempts: Arc::clone(&self.attempts),
             addresses: Addresses::new(CAPACITY),
             waiting: Waiting::new(),
             kicker: self.kicker(outlet),

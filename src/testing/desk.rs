@@ -105,7 +105,8 @@ impl Desk {
     /// Registers a name.
     pub(crate) fn user(&mut self, name: &str) -> UserId {
         let channel = self.connect();
-        self.ask(Ask::Register { asker: asker(channel, 4, None), name: name.into(), password: HASH.into() });
+        let (peer, password) = (([127, 0, 0, 1], 1).into(), HASH.into());
+        self.ask(Ask::Register { asker: asker(channel, 4, None), peer, name: name.into(), password });
         self.finish();
         match self.heard(channel)[..] {
             [Said::Registered(user)] => user,

@@ -102,7 +102,7 @@ impl Server {
 
     /// Passwords are verified. Answers whether there were any.
     pub(crate) fn verify(&mut self) -> bool {
-        let jobs: Vec<Job> = self.bench.commons.jobs.try_iter().collect();
+        let jobs = self.bench.commons.jobs.take_all();
         let any = !jobs.is_empty();
         for job in jobs {
             match verified(&self.disk, job) {
@@ -180,7 +180,7 @@ pub(crate) fn chat(to: UserId, text: &str) -> String {
 pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
     let Job { asker, task } = job;
     match task {
-        Task::Register { name, password } => Ok(Ask::Register { asker, name, password }),
+        Task::Register { peer, name, password } => Ok(Ask::Register { asker, peer, name, password }),
         Task::Login { peer, who, password, caps, lines } => {
             let mut lookup = disk.lookup();
             let found = match &who {

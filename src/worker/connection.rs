@@ -67,7 +67,9 @@ pub(super) struct Connection<T> {
     /// Errors 10 to 12 in a row.
     pub(super) faults: u8,
     /// Logins refused on this channel.
-    pub(super) refused_logins: u16,
+    pub(super) refused_logins: u8,
+    /// Registrations asked for on this channel.
+    pub(super) registrations: u8,
     /// When it was accepted, on the monotonic clock.
     pub(super) since_us: u64,
     /// When input came last.
@@ -82,8 +84,6 @@ pub(super) struct Connection<T> {
     pub(super) hurried: bool,
     /// True exactly while it is among those who have had nobody logged in for long.
     pub(super) overstays: bool,
-    /// True exactly while a login by token is on its way.
-    pub(super) resuming: bool,
     /// When the wheel will have this channel looked at. Other entries of it are stale.
     pub(super) armed: Option<Look>,
     pub(super) bytes_in: u64,
@@ -188,6 +188,7 @@ impl<T> Connection<T> {
             leaving: None,
             faults: 0,
             refused_logins: 0,
+            registrations: 0,
             since_us: now_us,
             heard_us: now_us,
             changed_us: now_us,
@@ -195,7 +196,6 @@ impl<T> Connection<T> {
             moved_us: now_us,
             hurried: false,
             overstays: false,
-            resuming: false,
             armed: None,
             bytes_in: 0,
             bytes_out: 0,

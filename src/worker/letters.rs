@@ -109,8 +109,9 @@ impl<T: Transport> Core<T> {
             Answer::Refused { msgid, errno, text, seq } => {
                 self.refuse_login(id, msgid, errno, &text, seq.as_deref());
             }
-            Answer::Banned { retry_after_ms, reason, seq } => {
-                self.keep_out(id, &Parting::banned(retry_after_ms, reason.as_deref()), seq.as_deref());
+            Answer::Banned { msgid, retry_after_ms, reason, seq } => {
+                let parting = Parting::banned(retry_after_ms, reason.as_deref());
+                self.keep_out(id, msgid, &parting, seq.as_deref());
             }
             Answer::Error { errno, text, re, seq } => {
                 connection.say_error(errno, &text, re, seq.as_deref());
@@ -137,7 +138,6 @@ impl<T: Transport> Core<T> {
             pings: caps.ping.then(|| Box::new(Pings { latest_us: now_us, first_us: None })),
         });
         connection.changed_us = now_us;
-        connection.resuming = false;
         connection.say_welcome(login);
         self.arm(id);
         if let (true, Some(session)) = (login.open, login.session) {

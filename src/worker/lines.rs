@@ -3,12 +3,14 @@
 use super::core::Core;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
+use crate::addr::IpBlock;
 use crate::channel::{ChannelId, Reason};
 use crate::offline::Parting;
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::Caps;
 use crate::service::ask::{Ask, Asker};
+use crate::service::attempts::TOO_MANY_FAILURES;
 use crate::service::auth::{Task, Who};
 
 /// A line is named in answers like the chat it is.
@@ -42,6 +44,9 @@ impl<T: Transport> Core<T> {
         match opening.password {
             // Nothing to verify: main knows whether the name is anybody's.
             None => {
+                if self.shared.attempts.are_exhausted(IpBlock::of(peer.ip()), None, self.now.mono_us) {
+                    return self.refuse_login(id, LOGIN_ANSWER, Errno::TooMany, TOO_MANY_FAILURES, None);
+                }
                 self.await_login(id);
                 self.ask(Ask::Guest { asker, peer, name });
             }
@@ -81,30 +86,21 @@ impl<T: Transport> Core<T> {
         connection.say_refused(msgid, errno, text, seq);
         let wrong = msgid == LOGIN_ANSWER && errno == Errno::Refused;
         let only_try = connection.speaks_lines();
-        // A password that failed was counted where it was verified; a token names nobody.
-        let by_token = std::mem::take(&mut connection.resuming);
-        let address = connection.block();
         if wrong || only_try {
             connection.refused_logins += 1;
         }
         if only_try || connection.refused_logins >= REFUSED_LOGINS_MAX {
             self.step(id, Parting::new(Reason::AuthFailed));
         }
-        if wrong {
-            self.shared.metrics.logins_failed.add(1);
-        }
-        if wrong && by_token {
-            self.shared.attempts.note_failure(address, None, self.now.mono_us);
-        }
         self.mark_dirty(id);
     }
 
-    /// A ban keeps a login out: a refusal, then the goodbye. For a client that speaks lines the first is both.
-    pub(super) fn keep_out(&mut self, id: ChannelId, parting: &Parting, seq: Option<&str>) {
+    /// A ban keeps a login or registration out: a refusal, then the goodbye. For a client that speaks lines the first is both.
+    pub(super) fn keep_out(&mut self, id: ChannelId, msgid: i64, parting: &Parting, seq: Option<&str>) {
         self.shared.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
         let text = format!("{}: {}", parting.reason.word(), parting.text);
-        connection.say_refused(LOGIN_ANSWER, Errno::TooMany, &text, seq);
+        connection.say_refused(msgid, Errno::TooMany, &text, seq);
         connection.refused_logins += 1;
         self.step(id, parting.clone());
         self.mark_dirty(id);
@@ -112,4 +108,4 @@ impl<T: Transport> Core<T> {
 }
 
 /// Refused logins at which a channel leaves with `auth_failed`.
-const REFUSED_LOGINS_MAX: u16 = 10;
+const REFUSED_LOGINS_MAX: u8 = 10;

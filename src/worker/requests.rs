@@ -16,7 +16,7 @@ use crate::protocol::intake::{self, Taken};
 use crate::protocol::line::LineFramed;
 use crate::protocol::request::{self, Body, Fault, Request};
 use crate::service::ask::{Ask, Asker, Destination, Login, Resume};
-use crate::service::attempts::{Account, TOO_MANY_FAILURES};
+use crate::service::attempts::{Account, TOO_MANY_FAILURES, TOO_MANY_REGISTRATIONS};
 use crate::service::auth::{Job, Task, Who};
 use crate::service::chat::Sender;
 use crate::service::tokens::TokenHash;
@@ -24,6 +24,9 @@ use crate::sync::Arc;
 
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
 pub(super) const FAULTS_MAX: u8 = 100;
+
+/// Registrations of one channel. One at a time is under way: what is behind it waits.
+pub(super) const REGISTRATIONS_MAX: u8 = 200;
 
 /// A request that was understood, with who asked.
 struct Asked<'a> {
@@ -209,8 +212,14 @@ impl<T: Transport> Core<T> {
                 if let Some(text) = fault {
                     return self.refuse_login(id, 5, Errno::Refused, text, request.seq);
                 }
-                let (name, password) = (name.as_ref().into(), password.as_ref().into());
-                self.send_to_auth(asked.asker(), Task::Register { name, password });
+                if !self.may_register(id) {
+                    let text = TOO_MANY_REGISTRATIONS;
+                    return self.refuse_login(id, 5, Errno::TooMany, text, request.seq);
+                }
+                let Some(connection) = self.connection(id) else { return };
+                let (peer, name, password) =
+                    (connection.peer.addr(), name.as_ref().into(), password.as_ref().into());
+                self.send_to_auth(asked.asker(), Task::Register { peer, name, password });
             }
             Body::Ping => {
                 connection.say_pong(request.seq);
@@ -321,9 +330,6 @@ impl<T: Transport> Core<T> {
             return self.refuse_login(id, LOGIN_ANSWER, Errno::TooMany, TOO_MANY_FAILURES, seq);
         }
         self.await_login(id);
-        if let Some(connection) = self.connection(id) {
-            connection.resuming = true;
-        }
         self.ask(Ask::Resume(resume));
     }
 
@@ -345,6 +351,21 @@ impl<T: Transport> Core<T> {
             self.end_login(id);
             self.refuse_login(id, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
         }
+    }
+
+    /// Counts a registration of a channel, if it may have one more; the auth threads count for its address.
+    fn may_register(&mut self, id: ChannelId) -> bool {
+        let now_us = self.now.mono_us;
+        let Some(connection) = self.connection(id) else { return false };
+        let (asked, address) = (connection.registrations, connection.block());
+        if asked >= REGISTRATIONS_MAX {
+            self.shared.metrics.registrations_refused.add(1);
+            return false;
+        }
+        if let Some(connection) = self.connection(id) {
+            connection.registrations += 1;
+        }
+        self.shared.attempts.may_register(address, now_us)
     }
 
     /// What can be said without a look at the users; the auth threads look again, and count.

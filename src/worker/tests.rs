@@ -1,7 +1,9 @@
 //! What a worker does with its channels, turn by turn, on made-up connections. The test plays main and the others.
 
 use super::core::ENDS_MAX;
+use super::requests::REGISTRATIONS_MAX;
 use super::socket::Transport;
+use crate::addr::IpBlock;
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::UserId;
 use crate::offline::queue::ASKS_MAX;
@@ -12,7 +14,7 @@ use crate::service::answer::Answer;
 use crate::service::ask::Ask;
 use crate::service::auth::{JOBS_MAX, Job, Task, Verified, Who};
 use crate::testing::bench::Bench;
-use crate::testing::commons::CAPACITY;
+use crate::testing::commons::{CAPACITY, REGISTRATIONS};
 use crate::testing::whole::{chat, login};
 use crate::testing::wire::{Client, ENOSPC, connection};
 use crate::testing::words::{HASH, SECOND_US, asker};
@@ -325,9 +327,15 @@ fn a_login_that_finds_mains_queue_full_is_errno_18_and_what_is_behind_it_goes_on
 fn a_login_that_finds_no_room_at_the_auth_threads_is_errno_18() {
     let mut bench = Bench::new();
     let (channel, client) = bench.accept();
+    let peer = "127.0.0.1:1".parse().unwrap();
     for _ in 0..JOBS_MAX {
-        let task = Task::Register { name: "x".into(), password: "x".into() };
-        bench.commons.auth.submit(Job { asker: asker(channel, 4, None), task }).unwrap();
+        let (who, caps) = (Who::Id(ANN), Caps::default());
+        for task in [
+            Task::Register { peer, name: "x".into(), password: "x".into() },
+            Task::Login { peer, who, password: "x".into(), caps, lines: false },
+        ] {
+            bench.commons.auth.submit(Job { asker: asker(channel, 4, None), task }).unwrap();
+        }
     }
     client.send(&format!(r#"{}{{"msgid":4,"name":"dee","password":"x"}}{{"msgid":22}}"#, login(ANN)));
     bench.turn();
@@ -425,6 +433,50 @@ fn an_address_has_its_place_again_when_the_connection_is_handed_back_and_not_bef
     bench.turn();
     assert!(is_let_in(&mut bench), "those who were turned away do not");
     assert!(!is_let_in(&mut bench), "it was one place");
+}
+
+#[test]
+fn a_channel_registers_so_many_and_has_one_under_way_at_a_time() {
+    let mut bench = Bench::new();
+    let (channel, client) = bench.accept();
+    let register = r#"{"msgid":4,"name":"new","password":"x"}"#;
+    client.send(&register.repeat(2));
+    bench.turn();
+    assert_eq!(bench.commons.jobs.take_all().len(), 1, "the second waits for the first");
+    let refused = |bench: &mut Bench| {
+        let (errno, text) = (Errno::Refused, "taken".into());
+        let answer = Some(Answer::Refused { msgid: 5, errno, text, seq: None });
+        bench.post(Mail::Answer { channel, settles: Settles::Login, answer });
+        bench.turn();
+        bench.commons.jobs.take_all().len()
+    };
+    for _ in 2..REGISTRATIONS_MAX {
+        assert_eq!(refused(&mut bench), 1);
+        client.send(register);
+    }
+    assert_eq!(refused(&mut bench), 1, "as many as may be");
+    client.heard();
+    assert_eq!(refused(&mut bench), 0);
+    client.send(register);
+    bench.turn();
+    let lines = client.lines();
+    assert!(lines[1].contains(r#""msgid":5,"errno":17"#), "{lines:?}");
+    assert_eq!((bench.commons.jobs.take_all().len(), bench.stage(channel)), (0, Stage::Open), "it stays");
+    assert_eq!(bench.commons.metrics.registrations_refused.value(), 1);
+}
+
+#[test]
+fn an_address_that_has_registered_enough_is_refused_before_anything_is_hashed() {
+    let mut bench = Bench::new();
+    let far = IpBlock::of([192, 0, 2, 1].into());
+    (0..REGISTRATIONS).for_each(|_| assert!(bench.commons.attempts.register(far, 0)));
+    for (peer, jobs) in [("192.0.2.1:1", 0), ("192.0.2.2:1", 1), ("127.0.0.1:1", 1)] {
+        let (_, client) = bench.accept_from(peer, 0);
+        client.send(r#"{"msgid":4,"name":"new","password":"x"}"#);
+        bench.turn();
+        assert_eq!(bench.commons.jobs.take_all().len(), jobs, "{peer}");
+        assert_eq!(client.heard().contains(r#""msgid":5,"errno":17"#), jobs == 0, "{peer}");
+    }
 }
 
 #[test]

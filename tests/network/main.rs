@@ -194,6 +194,26 @@ fn an_address_that_guesses_at_many_users_is_shut_out_of_all() {
     });
 }
 
+#[test]
+fn an_address_may_make_so_many_new_users_and_another_has_its_own() {
+    between_two_machines("an_address_may_make_so_many_new_users_and_another_has_its_own", |net| {
+        let server = net.start(&["--address-registrations", "3"]);
+        let register = |name: &str| {
+            let answer =
+                Client::connect(&server).ask(&json!({"msgid": 4, "name": name, "password": PASSWORD}));
+            assert_eq!(answer["msgid"], 5, "{answer}");
+            answer["errno"].as_i64().unwrap()
+        };
+        assert_eq!((register("one"), register("one")), (0, 1));
+        assert_eq!(register("two"), 0, "a name that is taken has made no user");
+        assert_eq!(register("three"), 0);
+        assert_eq!(register("four"), 17);
+        net.speak_from(CLIENTS[1]);
+        assert_eq!(register("four"), 0, "another address has its own");
+        assert_eq!(server.home.users(), 4);
+    });
+}
+
 /// The errno of a login on a connection of its own.
 #[track_caller]
 fn refusal(server: &Server, id: i64, password: &str) -> i64 {

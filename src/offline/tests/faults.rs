@@ -273,7 +273,8 @@ fn a_registration_is_answered_as_it_was_committed() {
     let channel = desk.connect();
     let register = |desk: &mut Desk| {
         let (name, password) = ("ann".into(), HASH.into());
-        desk.ask(Ask::Register { asker: asker(channel, 4, None), name, password });
+        let peer = ([127, 0, 0, 1], 1).into();
+        desk.ask(Ask::Register { asker: asker(channel, 4, None), peer, name, password });
     };
     register(&mut desk);
     assert_eq!(desk.heard(channel), [], "not before the commit");

@@ -328,13 +328,16 @@ impl World {
     }
 
     fn auth_acts(&mut self) {
-        self.jobs.extend(self.server.bench.commons.jobs.try_iter());
+        self.jobs.extend(self.server.bench.commons.jobs.take_all());
         if self.jobs.is_empty() {
             return;
         }
         let at = self.chance.below(self.jobs.len());
         let job = self.jobs.remove(at);
         let channel = job.asker.channel;
+        if self.server.bench.commons.table.has_left(channel) {
+            return self.tell(|| format!("no password of {channel} is verified: it has left"));
+        }
         self.tell(|| format!("a password of {channel} is verified"));
         let now_us = self.now().mono_us;
         let bench = &mut self.server.bench;
@@ -404,7 +407,7 @@ impl World {
                 any |= self.has_work(worker);
                 self.whole_turn(worker);
             }
-            self.jobs.extend(self.server.bench.commons.jobs.try_iter());
+            self.jobs.extend(self.server.bench.commons.jobs.take_all());
             any |= !self.jobs.is_empty();
             while !self.jobs.is_empty() {
                 self.auth_acts();
