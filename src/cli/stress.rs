@@ -10,6 +10,7 @@ Examples:
   linger stress vanish --target 127.0.0.1:6000 --clients 1000
   linger stress kick --target 127.0.0.1:6000 --data /var/lib/linger
   linger stress relay --target 127.0.0.1:6000 --window 32 --seconds 10
+  linger stress flood --kinds groups --members 500 --chats 10
   linger stress chaos --seed 7 -- linger serve --data scratch --listen 127.0.0.1:0 --argon2 8,1,1";
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {

@@ -12,7 +12,6 @@
 //! | `ledger` | what was sent, confirmed, taken, and what is wrong |
 //! | `verdict` | tells that, and what happened around it |
 //! | `text` | tells one chat from another |
-//! | `serve` | a server of one's own |
 //! | `process`, `receive`, `diary` | receivers that are processes: parent, child, and what lies between |
 
 mod args;
@@ -22,7 +21,6 @@ mod hand;
 mod ledger;
 mod process;
 pub(super) mod receive;
-mod serve;
 mod text;
 mod verdict;
 
@@ -35,6 +33,7 @@ use super::control::Control;
 use super::fault::StressError;
 use super::fleet::{Fleet, Leave};
 use super::login::{self, Names};
+use super::own_server::{OwnServer, Ready};
 use super::progress::Progress;
 use super::report::Report;
 pub use args::ChaosArgs;
@@ -44,7 +43,6 @@ use hand::{Blow, Hand, Targets};
 use ledger::Ledger;
 use process::{Process, Role, Scratch};
 use receive::Where;
-use serve::{OwnServer, Ready};
 use verdict::{Done, Outcome};
 
 /// A turn's longest wait.
@@ -98,9 +96,12 @@ pub(super) fn run(
     report: &mut Report,
 ) -> Result<(), StressError> {
     let mut own = (!args.serve.is_empty()).then(|| OwnServer::start(&args.serve)).transpose()?;
-    let Ready { target, data } = match &mut own {
-        Some(server) => server.wait_until_ready()?,
-        None => Ready { target: args.common.target, data: args.common.data.clone() },
+    let (target, data) = match &mut own {
+        Some(server) => {
+            let ready = server.wait_until_ready()?;
+            (ready.target, ready.data)
+        }
+        None => (args.common.target, args.common.data.clone()),
     };
     let control = Control::new(&data);
     control.ask(&json!({"cmd": "stats"}))?;

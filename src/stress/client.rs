@@ -88,6 +88,21 @@ pub(super) fn chat_with_seq(to: i64, msg: &str, seq: u64) -> String {
     format!(r#"{{"msgid":6,"toid":{to},"msg":"{msg}","seq":{seq}}}"#)
 }
 
+/// The request to create a group, answered.
+pub(super) fn create_group(name: &str, seq: u64) -> String {
+    json!({"msgid": 8, "groupname": name, "groupdesc": "", "seq": seq}).to_string()
+}
+
+/// The request to join a group, answered.
+pub(super) fn join_group(group: i64, seq: u64) -> String {
+    json!({"msgid": 9, "groupid": group, "seq": seq}).to_string()
+}
+
+/// A chat to a group, answered. `msg` holds no character that JSON escapes.
+pub(super) fn group_chat(group: i64, msg: &str, seq: u64) -> String {
+    format!(r#"{{"msgid":10,"groupid":{group},"msg":"{msg}","seq":{seq}}}"#)
+}
+
 /// Cuts what arrives into objects.
 #[derive(Default, Debug)]
 pub(super) struct Splitter {

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::Pid;
 use serde_json::Value;
 
 use super::fault::StressError;
@@ -43,6 +45,12 @@ impl Control {
             return Ok(answer);
         }
         Err(wrong(answer["error"].as_str().unwrap_or("neither ok nor an error").to_owned()))
+    }
+
+    /// The server's process, as the kernel knows it.
+    pub(super) fn server(&self) -> Result<Pid, StressError> {
+        let peer = UnixStream::connect(&self.path).and_then(|stream| Ok(socket_peercred(&stream)?.pid));
+        peer.map_err(|source| StressError::Control { path: self.path.clone(), source })
     }
 
     fn exchange(&self, request: &Value) -> std::io::Result<Vec<u8>> {

@@ -25,7 +25,10 @@ const GRACE: Duration = Duration::from_millis(50);
 /// Fds that are no channel's.
 const OTHER_FDS: usize = 10;
 
-/// How long everybody waits for each loss, with that fault.
+/// What memory grows by, with that fault.
+const GROWTH_BYTES: usize = 64 << 20;
+
+/// How long everybody waits for each loss, or whatever the fault is about.
 const STALL: Duration = Duration::from_millis(25);
 
 /// The login, departure or chat at which a fault strikes that strikes once.
@@ -54,6 +57,10 @@ pub(super) enum Fault {
     ForgetsWhatItAccepted,
     ForgetsTheMark,
     ForgetsConfirmations,
+    MakesFirstLoginsWait,
+    StallsAtEachGroupChat,
+    GrowsAtAGroupChat,
+    LosesACopy,
 }
 
 /// A running fake; it stops accepting when dropped.
@@ -77,6 +84,8 @@ struct State {
     kicks: usize,
     held: Option<(i64, String)>,
     boxes: Boxes,
+    /// What is kept for nothing.
+    grown: Vec<u8>,
 }
 
 struct Channel {
@@ -96,7 +105,9 @@ impl Fake {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
                  CREATE TABLE user (id INTEGER PRIMARY KEY, name TEXT UNIQUE, state TEXT DEFAULT 'offline');
                  CREATE TABLE departure (name TEXT, reason TEXT, offline_us INTEGER, delivered INTEGER);
-                 CREATE TABLE kept (user INTEGER, body TEXT);",
+                 CREATE TABLE kept (user INTEGER, body TEXT);
+                 CREATE TABLE chatgroup (id INTEGER PRIMARY KEY, name TEXT);
+                 CREATE TABLE member (groupid INTEGER, user INTEGER, UNIQUE (groupid, user));",
             )
             .unwrap();
         let state = Arc::new(Mutex::new(State {
@@ -112,6 +123,7 @@ impl Fake {
             kicks: 0,
             held: None,
             boxes: Boxes::new(fault),
+            grown: Vec::new(),
         }));
         let json = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = json.local_addr().unwrap();
@@ -215,6 +227,9 @@ impl State {
         match request["msgid"].as_i64() {
             Some(1) => {
                 self.logins += 1;
+                if self.fault == Fault::MakesFirstLoginsWait && name.contains("-first-") {
+                    thread::sleep(STALL);
+                }
                 let id =
                     self.database.query_row("SELECT id FROM user WHERE name = ?1", [name], |row| row.get(0));
                 let Ok(id) = id else { return say(stream, r#"{"msgid":2,"errno":1,"errmsg":"no"}"#) };
@@ -241,6 +256,7 @@ impl State {
                 say(stream, r#"{"msgid":5,"errno":0,"id":1}"#);
             }
             Some(6) if self.is_chaos(number) => self.chat_with_seq(number, stream, request),
+            Some(8..=10) => self.group(number, stream, request),
             Some(24) => {
                 let user = self.channels[&number].user.as_ref().unwrap().0;
                 self.boxes.confirm(user, request["mid"].as_i64().unwrap());
@@ -274,6 +290,35 @@ impl State {
         if let Some((_, held)) = self.held.take_if(|(held_for, _)| *held_for == to) {
             say(&self.channels[&receiver].stream, &held);
         }
+    }
+
+    /// A group is made, joined or written to; all of its other members are absent.
+    fn group(&mut self, number: u64, stream: &TcpStream, request: &Value) {
+        let user = self.channels[&number].user.as_ref().unwrap().0;
+        let mut group = request["groupid"].as_i64();
+        if let Some(name) = request["groupname"].as_str() {
+            self.database.execute("INSERT INTO chatgroup (name) VALUES (?1)", [name]).unwrap();
+            group = Some(self.database.last_insert_rowid());
+        }
+        if request["msgid"] == 10 {
+            match self.fault {
+                Fault::StallsAtEachGroupChat => thread::sleep(STALL),
+                Fault::GrowsAtAGroupChat if self.grown.is_empty() => self.grown = vec![1; GROWTH_BYTES],
+                _ => {}
+            }
+            let loses = self.fault == Fault::LosesACopy;
+            if loses {
+                self.fault = Fault::None;
+            }
+            let copies = "INSERT INTO kept SELECT user, ?3 FROM member WHERE groupid = ?1 AND user <> ?2
+                LIMIT -1 OFFSET ?4";
+            self.database.execute(copies, (group, user, request.to_string(), i64::from(loses))).unwrap();
+        } else {
+            self.database.execute("INSERT OR IGNORE INTO member VALUES (?1, ?2)", (group, user)).unwrap();
+        }
+        let answer =
+            json!({"msgid": 0, "errno": 0, "seq": request["seq"], "re": request["msgid"], "id": group});
+        say(stream, &answer.to_string());
     }
 
     /// True exactly when a channel is one of the scenario whose receivers confirm.

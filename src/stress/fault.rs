@@ -209,12 +209,28 @@ pub enum Failure {
     #[error("{what}: 99 of 100 within {} ms, and the bound is {} ms", *.p99_us as f64 / 1e3, *.bound_us as f64 / 1e3)]
     Slow {
         /// Which chats.
-        what: &'static str,
+        what: String,
         /// What 99 of 100 stayed within, in microseconds.
         p99_us: u64,
         /// What they had to stay within, in microseconds.
         bound_us: u64,
     },
+    /// The server's memory grew too much.
+    #[error("{what}: memory grew by {} MiB, and the bound is {} MiB", .grown >> 20, .bound >> 20)]
+    Grew {
+        /// During which flood.
+        what: &'static str,
+        /// From before to the peak, in bytes.
+        grown: u64,
+        /// What it might grow by, in bytes.
+        bound: u64,
+    },
+    /// The server did not end in order.
+    #[error("no end in order: {0}")]
+    NoStop(String),
+    /// The pipe that nobody reads was not filled, so nothing was shown.
+    #[error("only {0} bytes waited in the pipe that nobody reads")]
+    PipeNotFull(u64),
     /// Chats that did what no chat may do, by the ledger of `chaos`.
     #[error("{count} chats {wrong} (seed {seed}), such as: {example}")]
     Ledger {

@@ -2,8 +2,8 @@
 //!
 //! A scenario plays clients over TCP, asks the control socket, and reads the database. It shares no code with the
 //! server's protocol or state, so that a mistake there cannot hide itself here. All runs in the calling thread,
-//! except that `kick` asks for kicks from a second one, `storm` has a third for its crowd, and some receivers of `chaos`
-//! are processes.
+//! except that `kick` asks for kicks from a second one, `storm` and `flood` do so from a third beside what happens, and some
+//! receivers of `chaos` are processes.
 //!
 //! | module | duty |
 //! |---|---|
@@ -12,11 +12,14 @@
 //! | `login` | brings a fleet online |
 //! | `control`, `view` | the server as seen from outside |
 //! | `aftermath` | what must be true after clients left |
-//! | `vanish`, `kick`, `churn`, `relay`, `keep`, `storm`, `chaos` | the scenarios |
+//! | `vanish`, `kick`, `churn`, `relay`, `keep`, `storm`, `chaos`, `flood` | the scenarios |
+//! | `bystanders` | clients who must notice nothing of what happens beside them |
+//! | `own_server` | a server that the scenario starts itself |
 //! | `ways`, `stamp`, `seed` | how clients leave, what a chat says, chance that repeats |
 //! | `report`, `fault`, `progress` | what is told to people |
 
 mod aftermath;
+mod bystanders;
 mod chaos;
 mod churn;
 mod client;
@@ -25,9 +28,11 @@ mod control;
 mod fake;
 mod fault;
 mod fleet;
+mod flood;
 mod keep;
 mod kick;
 mod login;
+mod own_server;
 mod progress;
 mod relay;
 mod report;
@@ -47,6 +52,7 @@ use std::time::Duration;
 pub use chaos::ChaosArgs;
 pub use chaos::receive::ReceiveArgs;
 pub use fault::{Failure, StressError};
+pub use flood::FloodArgs;
 pub use report::Verdict;
 
 use login::Names;
@@ -79,6 +85,8 @@ pub enum Scenario {
     Storm(StormArgs),
     /// Chats with confirmations on both ends, while a hand kills, kicks and takes over.
     Chaos(ChaosArgs),
+    /// Registrations, receivers, groups and a full log pipe, while bystanders chat, log in and are kicked.
+    Flood(FloodArgs),
     /// A receiver of `chaos` in a process of its own; started by it.
     #[command(hide = true)]
     Receive(ReceiveArgs),
@@ -95,7 +103,7 @@ pub struct Common {
     #[arg(long, value_name = "DIR", env = "LINGER_DATA", default_value = "linger-data")]
     pub data: PathBuf,
 
-    /// How many clients [default: storm 10000, vanish and kick 1000, relay and keep 100, churn 50, chaos 16].
+    /// How many clients [default: storm 10000, vanish and kick 1000, relay and keep 100, flood 64, churn 50, chaos 16].
     #[arg(long, value_name = "N")]
     pub clients: Option<NonZeroUsize>,
 
@@ -257,6 +265,8 @@ fn examine(args: &Args) -> Result<Report, StressError> {
         Scenario::Storm(args) => storm::run(args, &view()?, &names, &mut progress, &mut report),
         // It may have to start the server first, and looks at nothing but its clients.
         Scenario::Chaos(args) => chaos::run(args, &names, &mut progress, &mut report),
+        // The same.
+        Scenario::Flood(args) => flood::run(args, &names, &mut progress, &mut report),
         Scenario::Receive(args) => chaos::receive::run(args),
     }?;
     Ok(report)
@@ -272,6 +282,7 @@ impl Scenario {
             Self::Keep(args) => ("keep", &args.common),
             Self::Storm(args) => ("storm", &args.common),
             Self::Chaos(args) => ("chaos", &args.common),
+            Self::Flood(args) => ("flood", &args.common),
             Self::Receive(args) => ("receive", &args.common),
         }
     }
@@ -303,6 +314,12 @@ fn bound(text: &str) -> Result<Duration, String> {
     crate::config::duration(text).ok_or_else(|| "a duration, such as 50ms".to_owned())
 }
 
+fn bytes(text: &str) -> Result<u64, String> {
+    text.parse::<bytesize::ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| "a size, such as 64MiB".to_owned())
+}
+
 fn word(text: &str) -> Result<String, String> {
     let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if text.is_empty() || text.len() > MAX_PREFIX_BYTES || !is_word {
@@ -331,6 +348,10 @@ mod tests {
     const CALM_CHAOS: &str =
         "chaos --seconds 1 --seed 5 --processes 0 --blow-ms 100000 --slow-ms 5 --size 100";
 
+    /// A small flood whose bounds any machine keeps.
+    const FLOOD: &str = "flood --registrations 40 --members 5 --chats 20 --size 100 --many-members 8 --small-chats 20 \
+        --bound 10s --first-login 10s --memory 64GiB";
+
     /// Runs a scenario, without progress, against a server with one fault.
     fn stress(fault: Fault, command: &str) -> Report {
         let fake = Fake::start(fault);
@@ -358,6 +379,7 @@ mod tests {
             "storm --seconds 1 --bound 10s",
             "storm --seconds 1 --bound 10s --how half --pairs 1",
             CHAOS,
+            FLOOD,
         ] {
             assert_eq!(failures(Fault::None, command), [], "{command}");
         }
@@ -539,7 +561,49 @@ mod tests {
     fn storm_finds_chats_that_wait_for_the_crowd() {
         let failures = failures(Fault::StallsAtEachLoss, "storm --seconds 1 --bound 10ms");
         assert!(
-            failures.iter().any(|f| matches!(f, Failure::Slow { what: "chat_storm", .. })),
+            failures.iter().any(|f| matches!(f, Failure::Slow { what, .. } if what == "chat_storm")),
+            "{failures:?}"
+        );
+    }
+
+    /// What takes too long during a flood, against a server with one fault, by the bound named behind it.
+    fn slow(fault: Fault, bound: &str) -> Vec<String> {
+        let slow = |failure| match failure {
+            Failure::Slow { what, .. } => Some(what),
+            _ => None,
+        };
+        failures(fault, &FLOOD.replace(&format!("{bound} 10s"), &format!("{bound} 10ms")))
+            .into_iter()
+            .filter_map(slow)
+            .collect()
+    }
+
+    #[test]
+    fn flood_finds_first_logins_that_wait() {
+        assert_eq!(slow(Fault::MakesFirstLoginsWait, "--first-login"), ["first_login"]);
+    }
+
+    #[test]
+    fn flood_finds_bystanders_who_wait() {
+        let slow = slow(Fault::StallsAtEachGroupChat, "--bound");
+        assert!(slow.iter().any(|what| what == "groups_chat_flood"), "{slow:?}");
+    }
+
+    #[test]
+    fn flood_finds_memory_that_grows() {
+        let command = FLOOD.replace("64GiB", "32MiB");
+        let failures = failures(Fault::GrowsAtAGroupChat, &command);
+        assert!(
+            failures.iter().any(|failure| matches!(failure, Failure::Grew { what: "groups", .. })),
+            "{failures:?}"
+        );
+    }
+
+    #[test]
+    fn flood_finds_a_copy_that_is_not_kept() {
+        let failures = failures(Fault::LosesACopy, FLOOD);
+        assert!(
+            matches!(failures[..], [Failure::NotKept { answered, kept }] if answered == kept + 1),
             "{failures:?}"
         );
     }

@@ -53,6 +53,11 @@ impl Latencies {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(0.99))
     }
 
+    /// The longest, in microseconds; `None` where nothing was measured.
+    pub(super) fn max_us(&self) -> Option<u64> {
+        (!self.0.is_empty()).then(|| self.0.max())
+    }
+
     pub(super) fn record_us(&mut self, us: u64) {
         self.0.saturating_record(us);
     }
@@ -62,7 +67,7 @@ impl Latencies {
 #[derive(Debug)]
 pub(super) struct Report {
     scenario: &'static str,
-    figures: Vec<(&'static str, Figure)>,
+    figures: Vec<(String, Figure)>,
     stories: Vec<String>,
     pub(super) failures: Vec<Failure>,
 }
@@ -81,26 +86,27 @@ impl Report {
         Self { scenario, figures: Vec::new(), stories: Vec::new(), failures: Vec::new() }
     }
 
-    pub(super) fn count(&mut self, key: &'static str, count: u64) {
-        self.figures.push((key, Figure::Count(count)));
+    pub(super) fn count(&mut self, key: impl Into<String>, count: u64) {
+        self.figures.push((key.into(), Figure::Count(count)));
     }
 
     /// How many a second.
-    pub(super) fn rate(&mut self, key: &'static str, count: u64, over: Duration) {
-        self.figures.push((key, Figure::Rate(count as f64 / over.as_secs_f64().max(f64::MIN_POSITIVE))));
+    pub(super) fn rate(&mut self, key: impl Into<String>, count: u64, over: Duration) {
+        self.figures
+            .push((key.into(), Figure::Rate(count as f64 / over.as_secs_f64().max(f64::MIN_POSITIVE))));
     }
 
     /// How long it took; `None` where the end never came.
-    pub(super) fn took(&mut self, key: &'static str, took: Option<Duration>) {
-        self.figures.push((key, Figure::Took(took)));
+    pub(super) fn took(&mut self, key: impl Into<String>, took: Option<Duration>) {
+        self.figures.push((key.into(), Figure::Took(took)));
     }
 
-    pub(super) fn latencies(&mut self, key: &'static str, latencies: Latencies) {
-        self.figures.push((key, Figure::Latencies(latencies)));
+    pub(super) fn latencies(&mut self, key: impl Into<String>, latencies: Latencies) {
+        self.figures.push((key.into(), Figure::Latencies(latencies)));
     }
 
-    pub(super) fn counts(&mut self, key: &'static str, counts: impl IntoIterator<Item = (String, u64)>) {
-        self.figures.push((key, Figure::Counts(counts.into_iter().collect())));
+    pub(super) fn counts(&mut self, key: impl Into<String>, counts: impl IntoIterator<Item = (String, u64)>) {
+        self.figures.push((key.into(), Figure::Counts(counts.into_iter().collect())));
     }
 
     /// How something came about; told before what failed.

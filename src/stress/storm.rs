@@ -5,17 +5,14 @@
 //! chat's clock runs from when it was due, so that a pause of the sender counts too.
 
 mod crowd;
-mod kicker;
-mod live;
-mod timeline;
 
-use std::sync::mpsc;
-use std::thread;
 use std::time::Instant;
 
 use super::StormArgs;
 use super::aftermath::{self, Before};
-use super::fault::{Failure, StressError};
+use super::bystanders::timeline::Timeline;
+use super::bystanders::{Bounds, VISITORS, beside};
+use super::fault::StressError;
 use super::fleet::{Fleet, Leave, raise_fd_limit};
 use super::login::{self, Names};
 use super::progress::Progress;
@@ -23,12 +20,6 @@ use super::report::Report;
 use super::view::View;
 use super::ways::ways;
 use crowd::Crowd;
-use kicker::Kicker;
-use live::{Live, Seen};
-use timeline::{Phase, Timeline};
-
-/// Those who log in and are kicked, again and again.
-const VISITORS: usize = 4;
 
 pub(super) fn run(
     args: &StormArgs,
@@ -53,8 +44,6 @@ pub(super) fn run(
     let before = Before::look(view, size + staying, report)?;
 
     let timeline = Timeline::default();
-    let (order, orders) = mpsc::channel();
-    let (told, answers) = mpsc::channel();
     let crowd = Crowd {
         fleet: &mut crowd_fleet,
         ids: &crowd_ids,
@@ -63,23 +52,16 @@ pub(super) fn run(
         view: View::open(&args.common.data, &crowd_names.0)?,
         timeline: &timeline,
     };
-    let kicker = Kicker { view: View::open(&args.common.data, &live_names.0)?, orders, told };
-    let live = Live::new(&mut fleet, &ids, talkers, &live_names, &timeline, (order, answers));
+    let kicks = View::open(&args.common.data, &live_names.0)?;
     progress.phase("storm, seconds", args.seconds);
-    let (seen, lost) = thread::scope(|scope| {
-        let crowd = scope.spawn(move || crowd.run());
-        scope.spawn(move || kicker.run());
-        let seen = live.run();
-        // Where those who stay cannot go on, the crowd is not waited for longer than it has to finish by itself.
-        let lost = crowd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok::<_, StressError>((seen?, lost?))
-    })?;
+    let (seen, lost) = beside(&mut fleet, &ids, &live_names, &timeline, kicks, || crowd.run())?;
     progress.done();
     report.took("all_lost_within", Some(lost.within));
     report.took("all_offline_in_database", lost.offline);
     report.took("all_closed", lost.closed);
     let sessions = (size + staying) as u64 + seen.logins;
-    judge(seen, args, report);
+    let bounds = Bounds { chat: Some(args.bound), ..Bounds::default() };
+    seen.judge("", ["before", "storm", "release"], bounds, report);
 
     (0..staying).for_each(|who| fleet.leave(who, Leave::Fin));
     let left = Instant::now();
@@ -87,59 +69,4 @@ pub(super) fn run(
     aftermath::all_offline(&mut crowd_fleet, &mut news, view, left, (mark, sessions), report)?;
     aftermath::all_released(&mut crowd_fleet, &mut news, view, left, &before, report)?;
     aftermath::history(view, mark, report)
-}
-
-/// Puts down what those who stay have seen, and what was wrong with it.
-fn judge(seen: Seen, args: &StormArgs, report: &mut Report) {
-    let bound_us = args.bound.as_micros() as u64;
-    for (phase, figures) in Phase::ALL.into_iter().zip(seen.phases) {
-        let [chat, seq_chat, seq_answer, login, goodbye, kick] = phase.keys();
-        for (key, latencies) in [(chat, &figures.chat), (seq_chat, &figures.seq_chat)] {
-            if let Some(p99_us) = latencies.p99_us().filter(|us| phase != Phase::Before && *us > bound_us) {
-                report.fail(Failure::Slow { what: key, p99_us, bound_us });
-            }
-        }
-        for (key, latencies) in [
-            (chat, figures.chat),
-            (seq_chat, figures.seq_chat),
-            (seq_answer, figures.seq_answer),
-            (login, figures.login),
-            (goodbye, figures.goodbye),
-            (kick, figures.kick),
-        ] {
-            report.latencies(key, latencies);
-        }
-    }
-    report.count("chats", seen.received);
-    if seen.sent > seen.received {
-        report.fail(Failure::Lost(seen.sent - seen.received));
-    }
-    if seen.reordered > 0 {
-        report.fail(Failure::Reordered(seen.reordered));
-    }
-    if seen.unanswered > 0 {
-        report.fail(Failure::ChatsUnanswered(seen.unanswered));
-    }
-    if seen.errors > 0 {
-        report.fail(Failure::Errors { count: seen.errors, example: seen.example.clone() });
-    } else if seen.received == 0 {
-        report.fail(Failure::Nothing);
-    }
-    if seen.touched > 0 {
-        report.fail(Failure::Bystanders(seen.touched));
-    }
-    if seen.refused > 0 {
-        report.fail(Failure::Refused { count: seen.refused, example: seen.example });
-    }
-    for (count, failure) in [
-        (seen.not_kicked, Failure::NotKicked as fn(usize) -> Failure),
-        (seen.told_nothing, Failure::ToldNothing),
-        (seen.online_after_wait, Failure::OnlineAfterWait),
-        (seen.no_end, Failure::NoEnd),
-        (seen.no_answer, Failure::NoAnswer),
-    ] {
-        if count > 0 {
-            report.fail(failure(count));
-        }
-    }
 }

@@ -148,6 +148,37 @@ impl View {
         })
     }
 
+    /// Another look at the same server.
+    pub(super) fn again(&self) -> Result<Self, StressError> {
+        let data = self.path.parent().unwrap_or(Path::new("."));
+        Self::open(data, &self.prefix)
+    }
+
+    /// How many users of ours there are.
+    pub(super) fn users(&self) -> Result<u64, StressError> {
+        self.read(|database| {
+            let count = "SELECT count(*) FROM user WHERE substr(name, 1, length(?1)) = ?1";
+            database.prepare_cached(count)?.query_row([&self.prefix], |row| row.get::<_, i64>(0))
+        })
+        .map(|count| count as u64)
+    }
+
+    /// The group of that name; the oldest, where there are several.
+    pub(super) fn group(&self, name: &str) -> Result<Option<i64>, StressError> {
+        self.read(|database| {
+            let oldest = "SELECT min(id) FROM chatgroup WHERE name = ?1";
+            database.prepare_cached(oldest)?.query_row([name], |row| row.get(0))
+        })
+    }
+
+    /// The members of a group.
+    pub(super) fn members(&self, group: i64) -> Result<Vec<i64>, StressError> {
+        self.read(|database| {
+            let mut members = database.prepare_cached("SELECT user FROM member WHERE groupid = ?1")?;
+            members.query_map([group], |row| row.get(0))?.collect()
+        })
+    }
+
     /// How many of these users, one after another from the first on, the database calls offline.
     pub(super) fn offline_from_first(&self, ids: &[i64]) -> Result<usize, StressError> {
         self.read(|database| {

@@ -5,10 +5,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::bystanders::timeline::Timeline;
 use super::super::fault::StressError;
 use super::super::fleet::{Fleet, Leave};
 use super::super::view::View;
-use super::timeline::Timeline;
 
 /// How long the crowd is waited for to be offline.
 const OFFLINE_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });

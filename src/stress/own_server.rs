@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::stress::fault::StressError;
+use super::fault::StressError;
 
 /// A start takes no longer, recovery after a crash included.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -25,14 +25,16 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// Where a server can be found, by its ready line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Ready {
-    pub(super) target: SocketAddr,
-    pub(super) data: PathBuf,
+pub(in crate::stress) struct Ready {
+    pub(in crate::stress) target: SocketAddr,
+    pub(in crate::stress) data: PathBuf,
+    /// Where it speaks lines, if it does.
+    pub(in crate::stress) line: Option<SocketAddr>,
 }
 
 /// A server process.
 #[derive(Debug)]
-pub(super) struct OwnServer {
+pub(in crate::stress) struct OwnServer {
     command: Vec<String>,
     child: Child,
     stdout: Receiver<String>,
@@ -41,7 +43,22 @@ pub(super) struct OwnServer {
 
 impl OwnServer {
     /// Starts it; it is not ready yet.
-    pub(super) fn start(command: &[String]) -> Result<Self, StressError> {
+    pub(in crate::stress) fn start(command: &[String]) -> Result<Self, StressError> {
+        Self::start_with(command, Stdio::inherit())
+    }
+
+    /// The same, with a pipe as its stderr that nobody reads.
+    pub(in crate::stress) fn start_unread(command: &[String]) -> Result<Self, StressError> {
+        Self::start_with(command, Stdio::piped())
+    }
+
+    /// Bytes that wait in the pipe that nobody reads.
+    pub(in crate::stress) fn unread(&self) -> Result<u64, StressError> {
+        let waiting = self.child.stderr.as_ref().map_or(Ok(0), rustix::io::ioctl_fionread);
+        waiting.map_err(|errno| StressError::Io { doing: "cannot look at a pipe", source: errno.into() })
+    }
+
+    fn start_with(command: &[String], stderr: Stdio) -> Result<Self, StressError> {
         let [program, arguments @ ..] = command else {
             return Err(StressError::Server("no command to start it".to_owned()));
         };
@@ -49,6 +66,7 @@ impl OwnServer {
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .map_err(|error| StressError::Server(format!("{program}: {error}")))?;
         let mut child = spawned;
@@ -65,7 +83,7 @@ impl OwnServer {
     }
 
     /// Where it listens, once it does.
-    pub(super) fn ready(&mut self) -> Result<Option<Ready>, StressError> {
+    pub(in crate::stress) fn ready(&mut self) -> Result<Option<Ready>, StressError> {
         match self.stdout.try_recv() {
             Ok(line) => {
                 let ready = read_ready(&line);
@@ -78,7 +96,7 @@ impl OwnServer {
     }
 
     /// The same, and waits for it.
-    pub(super) fn wait_until_ready(&mut self) -> Result<Ready, StressError> {
+    pub(in crate::stress) fn wait_until_ready(&mut self) -> Result<Ready, StressError> {
         loop {
             if let Some(ready) = self.ready()? {
                 return Ok(ready);
@@ -88,7 +106,7 @@ impl OwnServer {
     }
 
     /// Fails when it has ended of itself.
-    pub(super) fn check(&mut self) -> Result<(), StressError> {
+    pub(in crate::stress) fn check(&mut self) -> Result<(), StressError> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             _ => Err(StressError::Server(self.ended())),
@@ -96,7 +114,7 @@ impl OwnServer {
     }
 
     /// Kills it with -9. Nothing of it runs on.
-    pub(super) fn kill(&mut self) -> Result<(), StressError> {
+    pub(in crate::stress) fn kill(&mut self) -> Result<(), StressError> {
         self.check()?;
         self.child.kill().map_err(StressError::io("cannot kill the server"))?;
         self.child.wait().map_err(StressError::io("cannot wait for the server"))?;
@@ -104,13 +122,13 @@ impl OwnServer {
     }
 
     /// Starts it again after a kill.
-    pub(super) fn restart(&mut self) -> Result<(), StressError> {
+    pub(in crate::stress) fn restart(&mut self) -> Result<(), StressError> {
         *self = Self::start(&self.command)?;
         Ok(())
     }
 
     /// Stops it in order; an error where it does not end with exit code 0 in time.
-    pub(super) fn stop(mut self) -> Result<(), StressError> {
+    pub(in crate::stress) fn stop(mut self) -> Result<(), StressError> {
         self.check()?;
         let told = kill_process(Pid::from_child(&self.child), Signal::TERM);
         told.map_err(|errno| StressError::Io { doing: "cannot stop the server", source: errno.into() })?;
@@ -150,7 +168,8 @@ fn read_ready(line: &str) -> Option<Ready> {
     let target = field("json")?.split(',').next()?.parse().ok()?;
     // The last field, for a path may hold spaces.
     let (_, control) = fields.split_once(" control=")?;
-    Some(Ready { target, data: PathBuf::from(control).parent()?.to_owned() })
+    let line = field("line").and_then(|line| line.parse().ok());
+    Some(Ready { target, data: PathBuf::from(control).parent()?.to_owned(), line })
 }
 
 #[cfg(test)]
@@ -166,7 +185,11 @@ mod tests {
         let line =
             "linger ready pid=1 json=127.0.0.1:6000,[::1]:6000 line=off control=/a b/data/control.sock";
         let target = "127.0.0.1:6000".parse().unwrap();
-        assert_eq!(read_ready(line), Some(Ready { target, data: "/a b/data".into() }));
+        let data = PathBuf::from("/a b/data");
+        assert_eq!(read_ready(line), Some(Ready { target, data: data.clone(), line: None }));
+        let with_lines = line.replace("json", "line=127.0.0.1:6001 json");
+        let expected = Ready { target, data, line: "127.0.0.1:6001".parse().ok() };
+        assert_eq!(read_ready(&with_lines), Some(expected));
         assert_eq!(read_ready("hello"), None);
         assert_eq!(read_ready("linger ready json=127.0.0.1:6000"), None);
     }

@@ -1,20 +1,30 @@
-//! Those who stay while a crowd is lost: pairs who chat at a steady pace, and visitors who log in and are kicked.
+//! Those who must notice nothing of what happens beside them: pairs who chat at a steady pace, and visitors who log in and
+//! are kicked.
 //!
-//! Runs on the scenario's thread. Whatever it measures is put down under the part of the storm in which it began.
+//! Runs on the scenario's thread, beside a second that does what is to be unnoticed, and a third that asks for kicks.
+//! Whatever is measured is put down under the phase in which it began.
+
+pub(in crate::stress) mod kicker;
+pub(in crate::stress) mod timeline;
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::client::{self, Heard, Letter};
-use super::super::fault::StressError;
-use super::super::fleet::{Fleet, News, What};
-use super::super::login::{Names, told};
-use super::super::report::Latencies;
-use super::super::seed::first_seq;
-use super::super::stamp::{read_stamp, stamp};
-use super::kicker::{Kicked, Order};
-use super::timeline::{Phase, Timeline};
+use super::client::{self, Heard, Letter};
+use super::fault::{Failure, StressError};
+use super::fleet::{Fleet, News, What};
+use super::login::{Names, told};
+use super::report::{Latencies, Report};
+use super::seed::first_seq;
+use super::stamp::{read_stamp, stamp};
+use super::view::View;
+use kicker::{Kicked, Kicker, Order};
+use timeline::{Phase, Timeline};
+
+/// Those who log in and are kicked, again and again.
+pub(in crate::stress) const VISITORS: usize = 4;
 
 /// Each talker sends so often.
 const CHAT_EVERY: Duration = Duration::from_millis(4);
@@ -28,37 +38,79 @@ const VISIT: Duration = Duration::from_millis(50);
 /// How long what is under way at the end is waited for.
 const LAST_ANSWERS: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
 
-/// What was measured in one part.
+/// Bounds that 99 of 100 must stay within while something happens, and behind it. `None` where nothing is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::stress) struct Bounds {
+    pub(in crate::stress) chat: Option<Duration>,
+    pub(in crate::stress) login: Option<Duration>,
+    pub(in crate::stress) kick: Option<Duration>,
+}
+
+/// Has the fleet's clients, who are logged in, chat, leave and come while `work` runs in another thread. The first are
+/// talkers, in pairs, the last [`VISITORS`] visitors. `view` is for the kicks.
+///
+/// # Errors
+/// Those of `work`, and when the bystanders cannot go on.
+pub(in crate::stress) fn beside<T: Send>(
+    fleet: &mut Fleet,
+    ids: &[i64],
+    names: &Names,
+    timeline: &Timeline,
+    view: View,
+    work: impl FnOnce() -> Result<T, StressError> + Send,
+) -> Result<(Seen, T), StressError> {
+    let (order, orders) = channel();
+    let (told, answers) = channel();
+    let kicker = Kicker { view, orders, told };
+    let talkers = fleet.size() - VISITORS;
+    let live = Live::new(fleet, ids, talkers, names, timeline, (order, answers));
+    thread::scope(|scope| {
+        let work = scope.spawn(move || {
+            let done = work();
+            // However it went: the bystanders must not wait for ever.
+            timeline.offline.get_or_init(Instant::now);
+            timeline.over.get_or_init(Instant::now);
+            done
+        });
+        scope.spawn(move || kicker.run());
+        let seen = live.run();
+        // Where the bystanders cannot go on, the work is not waited for longer than it has to finish by itself.
+        let done = work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((seen?, done?))
+    })
+}
+
+/// What was measured in one phase.
 #[derive(Debug)]
-pub(super) struct Figures {
-    pub(super) chat: Latencies,
-    pub(super) seq_chat: Latencies,
-    pub(super) seq_answer: Latencies,
-    pub(super) login: Latencies,
-    pub(super) goodbye: Latencies,
-    pub(super) kick: Latencies,
+struct Figures {
+    chat: Latencies,
+    seq_chat: Latencies,
+    seq_answer: Latencies,
+    login: Latencies,
+    goodbye: Latencies,
+    kick: Latencies,
 }
 
 /// All that was seen.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) phases: [Figures; 3],
-    pub(super) sent: u64,
-    pub(super) received: u64,
-    pub(super) reordered: u64,
-    pub(super) unanswered: u64,
-    pub(super) errors: u64,
-    pub(super) refused: u64,
-    pub(super) example: String,
+pub(in crate::stress) struct Seen {
+    phases: [Figures; 3],
+    sent: u64,
+    received: u64,
+    reordered: u64,
+    unanswered: u64,
+    errors: u64,
+    refused: u64,
+    example: String,
     /// Logins of visitors.
-    pub(super) logins: u64,
+    pub(in crate::stress) logins: u64,
     /// Talkers who lost their connection.
-    pub(super) touched: usize,
-    pub(super) not_kicked: usize,
-    pub(super) told_nothing: usize,
-    pub(super) online_after_wait: usize,
-    pub(super) no_end: usize,
-    pub(super) no_answer: usize,
+    touched: usize,
+    not_kicked: usize,
+    told_nothing: usize,
+    online_after_wait: usize,
+    no_end: usize,
+    no_answer: usize,
 }
 
 #[derive(Debug)]
@@ -85,7 +137,7 @@ enum Visitor {
 }
 
 /// The thread's state. The first clients are talkers, in pairs, the rest visitors.
-pub(super) struct Live<'a> {
+struct Live<'a> {
     fleet: &'a mut Fleet,
     ids: &'a [i64],
     names: &'a Names,
@@ -100,7 +152,7 @@ pub(super) struct Live<'a> {
 }
 
 impl<'a> Live<'a> {
-    pub(super) fn new(
+    fn new(
         fleet: &'a mut Fleet,
         ids: &'a [i64],
         talkers: usize,
@@ -128,7 +180,7 @@ impl<'a> Live<'a> {
         }
     }
 
-    pub(super) fn run(mut self) -> Result<Seen, StressError> {
+    fn run(mut self) -> Result<Seen, StressError> {
         let mut news = Vec::new();
         let mut over = None;
         loop {
@@ -320,6 +372,69 @@ impl Figures {
 }
 
 impl Seen {
+    /// Puts down what the bystanders have measured, each key behind `prefix`, and what was wrong with it. `words` name
+    /// the phases.
+    pub(in crate::stress) fn judge(
+        self,
+        prefix: &str,
+        words: [&str; 3],
+        bounds: Bounds,
+        report: &mut Report,
+    ) {
+        for ((phase, word), figures) in Phase::ALL.into_iter().zip(words).zip(self.phases) {
+            for (what, latencies, bound) in [
+                ("chat", figures.chat, bounds.chat),
+                ("seq_chat", figures.seq_chat, bounds.chat),
+                ("seq_answer", figures.seq_answer, None),
+                ("login", figures.login, bounds.login),
+                ("goodbye", figures.goodbye, None),
+                ("kick", figures.kick, bounds.kick),
+            ] {
+                let key = format!("{prefix}{what}_{word}");
+                if let (Some(bound), Some(p99_us)) = (bound, latencies.p99_us())
+                    && phase != Phase::Before
+                    && p99_us > bound.as_micros() as u64
+                {
+                    let bound_us = bound.as_micros() as u64;
+                    report.fail(Failure::Slow { what: key.clone(), p99_us, bound_us });
+                }
+                report.latencies(key, latencies);
+            }
+        }
+        report.count(format!("{prefix}chats"), self.received);
+        if self.sent > self.received {
+            report.fail(Failure::Lost(self.sent - self.received));
+        }
+        if self.reordered > 0 {
+            report.fail(Failure::Reordered(self.reordered));
+        }
+        if self.unanswered > 0 {
+            report.fail(Failure::ChatsUnanswered(self.unanswered));
+        }
+        if self.errors > 0 {
+            report.fail(Failure::Errors { count: self.errors, example: self.example.clone() });
+        } else if self.received == 0 {
+            report.fail(Failure::Nothing);
+        }
+        if self.touched > 0 {
+            report.fail(Failure::Bystanders(self.touched));
+        }
+        if self.refused > 0 {
+            report.fail(Failure::Refused { count: self.refused, example: self.example });
+        }
+        for (count, failure) in [
+            (self.not_kicked, Failure::NotKicked as fn(usize) -> Failure),
+            (self.told_nothing, Failure::ToldNothing),
+            (self.online_after_wait, Failure::OnlineAfterWait),
+            (self.no_end, Failure::NoEnd),
+            (self.no_answer, Failure::NoAnswer),
+        ] {
+            if count > 0 {
+                report.fail(failure(count));
+            }
+        }
+    }
+
     fn new() -> Self {
         Seen {
             phases: Phase::ALL.map(|_| Figures::new()),

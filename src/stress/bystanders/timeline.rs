@@ -1,0 +1,60 @@
+//! Which phase a moment belongs to. Written by the thread of what happens, read by the others.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// A phase of the scenario.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::stress) enum Phase {
+    /// Nothing happens yet.
+    Before,
+    /// It happens: a crowd is lost and is not offline yet, or a flood comes.
+    Storm,
+    /// From then on until the server has done all that it left behind.
+    Release,
+}
+
+/// When each phase began or ended; what is not set has not come.
+#[derive(Default, Debug)]
+pub(in crate::stress) struct Timeline {
+    pub(in crate::stress) lost: OnceLock<Instant>,
+    pub(in crate::stress) offline: OnceLock<Instant>,
+    pub(in crate::stress) over: OnceLock<Instant>,
+}
+
+impl Timeline {
+    pub(in crate::stress) fn phase(&self, at: Instant) -> Phase {
+        let is_past = |mark: &OnceLock<Instant>| mark.get().is_some_and(|mark| at >= *mark);
+        match (is_past(&self.lost), is_past(&self.offline)) {
+            (false, _) => Phase::Before,
+            (true, false) => Phase::Storm,
+            (true, true) => Phase::Release,
+        }
+    }
+
+    pub(in crate::stress) fn is_over(&self) -> bool {
+        self.over.get().is_some()
+    }
+}
+
+impl Phase {
+    pub(in crate::stress) const ALL: [Phase; 3] = [Phase::Before, Phase::Storm, Phase::Release];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_moment_belongs_to_the_part_in_which_it_was() {
+        let (timeline, start) = (Timeline::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(timeline.phase(at(5)), Phase::Before);
+        timeline.lost.set(at(10)).unwrap();
+        assert_eq!([timeline.phase(at(9)), timeline.phase(at(50))], [Phase::Before, Phase::Storm]);
+        timeline.offline.set(at(20)).unwrap();
+        assert_eq!([timeline.phase(at(19)), timeline.phase(at(20))], [Phase::Storm, Phase::Release]);
+        assert!(!timeline.is_over());
+    }
+}
