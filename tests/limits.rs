@@ -7,7 +7,7 @@ mod common;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Client, PASSWORD, Server, eventually, expect_error, numbers, unpack};
+use common::{Client, LineClient, PASSWORD, Server, eventually, expect_error, numbers, unpack};
 use serde_json::{Value, json};
 
 /// The text of a message that fills buffers soon.
@@ -151,6 +151,32 @@ fn a_slow_reader_is_sent_away_and_loses_nothing() {
     heard.extend(again.login_and_collect(bob_id, SENT as usize - heard.len()));
     assert_eq!(numbers(&heard), (0..SENT).collect::<Vec<_>>(), "whole, in order, each once");
     again.quiet();
+}
+
+#[test]
+fn one_object_larger_than_the_smallest_out_limit_sends_nobody_away() {
+    const CONTROLS: usize = 230;
+    let server = Server::with_lines(&["--max-frame", "256", "--out-limit", "1KiB"]);
+    let [bob_id] = server.absent(["bob"]);
+    let (mut alice, _) = server.user("alice");
+    let mut ann = LineClient::connect(&server);
+    ann.login("ann");
+    let mut bob = Client::with_small_window(&server);
+    bob.login(bob_id);
+    let mut sent = 0;
+    while !server.has_output_for(bob_id) {
+        alice.chat_numbered(bob_id, sent, &"x".repeat(100));
+        sent += 1;
+        eventually("the chat is read", || server.has_read_all_of(&alice));
+    }
+    // Each is six bytes in JSON.
+    ann.say(&format!("bob: a{}z", "\u{1}".repeat(CONTROLS)));
+    eventually("the line is read", || server.has_read_all_of(ann.wire()));
+    let (before, large) = bob.hear_until(|object| object["name"] == "ann");
+    assert_eq!(before.len() as u64, sent);
+    assert_eq!(large["msg"].as_str().map(str::len), Some(CONTROLS + 2));
+    bob.quiet();
+    assert!(server.home.departures(bob_id).is_empty());
 }
 
 #[test]

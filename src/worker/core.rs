@@ -430,7 +430,7 @@ impl<T: Transport> Core<T> {
     fn check_out_limit(&mut self, id: ChannelId) {
         let limit = self.shared.limits.out_limit;
         let Some(connection) = self.connection(id) else { return };
-        if connection.out.charged() > limit && connection.leaving.is_none() {
+        if connection.out.is_over(limit) && connection.leaving.is_none() {
             self.step(id, Parting::new(Reason::SlowConsumer));
         }
     }

@@ -145,8 +145,15 @@ impl OutBuf {
         self.0.as_deref().map_or(0, Room::len)
     }
 
+    /// True exactly when so much waits that the reader is slow: more than `limit` without the largest object that has
+    /// come since there was last nothing. So one object is never too much, whatever its size.
+    pub fn is_over(&self, limit: usize) -> bool {
+        self.0.as_deref().is_some_and(|room| room.charged > limit.saturating_add(room.largest))
+    }
+
     /// Unsent bytes that count against the out-limit: all but what somebody else has, which is bounded there.
-    pub fn charged(&self) -> usize {
+    #[cfg(test)]
+    fn charged(&self) -> usize {
         self.0.as_deref().map_or(0, |room| room.charged)
     }
 
@@ -164,7 +171,7 @@ impl OutBuf {
     pub fn live(&mut self, ticket: Option<Arc<Ticket>>, source: Source, write: impl FnOnce(&mut Vec<u8>)) {
         let room = self.room();
         let len = room.append(write);
-        room.charged += len;
+        room.charge(len);
         room.pieces.push_back(Piece { kind: Kind::Live { ticket, source }, len });
     }
 
@@ -244,6 +251,8 @@ struct Room {
     front: usize,
     /// Unsent bytes that count against the out-limit.
     charged: usize,
+    /// The largest object that counts, of those appended since nothing waited, in bytes.
+    largest: usize,
 }
 
 impl Room {
@@ -257,7 +266,7 @@ impl Room {
 
     fn plain(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let len = self.append(write);
-        self.charged += len;
+        self.charge(len);
         if len == 0 {
             return;
         }
@@ -273,10 +282,17 @@ impl Room {
         self.pieces.push_back(Piece { kind, len });
     }
 
+    /// An object of that length counts against the out-limit.
+    fn charge(&mut self, len: usize) {
+        self.charged += len;
+        self.largest = self.largest.max(len);
+    }
+
     fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         if self.is_empty() {
             self.bytes.clear();
             self.head = 0;
+            self.largest = 0;
         }
         // The first piece stays whole: it may have to go back.
         let done = self.head - self.front;
@@ -490,6 +506,24 @@ mod tests {
         assert_eq!(lost(7, 0), Some(Torn { session: SESSION, chats: 1 }));
         assert_eq!(lost(11, 0), None, "main has it until it is confirmed");
         assert_eq!(lost(15, 0), None, "an answer is no chat");
+    }
+
+    #[test]
+    fn one_object_is_never_too_much_and_two_are_when_the_other_one_is() {
+        const LIMIT: usize = 10;
+        let mut out = OutBuf::default();
+        out.live(None, Source::Bytes, |b| b.extend([b'x'; 5 * LIMIT]));
+        assert!(!out.is_over(LIMIT));
+        out.plain(|b| b.extend([b'y'; LIMIT]));
+        assert!(!out.is_over(LIMIT), "without the large one it is not over");
+        out.plain(|b| b.push(b'y'));
+        assert!(out.is_over(LIMIT));
+        let mut written = Written::default();
+        out.advance(1, &mut written);
+        assert!(!out.is_over(LIMIT), "what is written does not wait");
+        out.advance(out.len(), &mut written);
+        (0..3).for_each(|_| out.live(None, Source::Bytes, |b| b.extend([b'z'; LIMIT])));
+        assert!(out.is_over(LIMIT), "the large one is gone, and so is its allowance");
     }
 
     #[test]
