@@ -7,6 +7,7 @@
 mod file;
 mod flags;
 mod kind;
+mod rules;
 
 pub use crate::store::Durability;
 use std::ffi::OsString;
@@ -160,12 +161,16 @@ pub enum ConfigError {
         /// What would have been allowed.
         allowed: String,
     },
-    /// A TCP user timeout that would end living slow readers before the write timeout does.
-    #[error("--user-timeout must be longer than --write-timeout ({0:?})")]
-    UserTimeoutTooShort(Duration),
-    /// The same address for two listeners.
-    #[error("listen, line: {0} is there twice")]
-    AddressTwice(SocketAddr),
+    /// Two settings that cannot work together.
+    #[error("--{} {} and --{} {} cannot work together: {change}", .keys[0], .values[0], .keys[1], .values[1])]
+    Pair {
+        /// Their keys.
+        keys: [&'static str; 2],
+        /// Their values.
+        values: [String; 2],
+        /// Why, and what to change.
+        change: &'static str,
+    },
 }
 
 /// A setting, and where its value came from.
@@ -354,8 +359,7 @@ impl Config {
             };
             Ok(Given { origin: Origin { key, place }, text })
         })?;
-        config.check_addresses()?;
-        config.check_timeouts()?;
+        rules::check(&config)?;
         Ok(config)
     }
 
@@ -364,25 +368,6 @@ impl Config {
     pub fn quiet_timeout(&self) -> Duration {
         let Keepalive { idle, interval, probes } = self.keepalive;
         self.user_timeout.max(idle + interval * probes).min(USER_TIMEOUT_MAX)
-    }
-
-    /// `TCP_USER_TIMEOUT` ends living slow readers too, and with a worse reason.
-    fn check_timeouts(&self) -> Result<(), ConfigError> {
-        if self.user_timeout > self.write_timeout {
-            Ok(())
-        } else {
-            Err(ConfigError::UserTimeoutTooShort(self.write_timeout))
-        }
-    }
-
-    /// Port 0 may be there often: each picks another.
-    fn check_addresses(&self) -> Result<(), ConfigError> {
-        let all: Vec<_> =
-            self.listen.iter().chain(&self.line).filter(|address| address.port() != 0).collect();
-        match all.iter().enumerate().find(|(at, address)| all[..*at].contains(*address)) {
-            Some((_, address)) => Err(ConfigError::AddressTwice(**address)),
-            None => Ok(()),
-        }
     }
 }
 

@@ -159,7 +159,7 @@ fn the_bounds_are_part_of_the_range() {
         ("--presence-delay", vec!["0s", "1h"], vec!["3601s", "-1s", "5"]),
     ] {
         for value in good {
-            load(&[flag, value], &[], None).unwrap();
+            load(&[flag, value, "--out-limit", "16MiB", "--box-bytes", "17MiB"], &[], None).unwrap();
         }
         for value in bad {
             complaint(&[flag, value], &[], None);
