@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::KickReason;
 use super::server::{ANSWER_MAX, ControlServer, Refusal, silent};
-use super::target::{Target, TargetError};
+use super::target::{Target, TargetError, bounded};
 use crate::config::duration;
 use crate::ident::UserId;
 use crate::offline::{ControlAsk, Entry, Parting};
@@ -57,6 +57,7 @@ pub enum BanTargetError {
 #[serde(deny_unknown_fields)]
 pub struct Unban {
     /// Whatever one of them names is lifted.
+    #[serde(deserialize_with = "bounded")]
     pub targets: Vec<BanTarget>,
 }
 

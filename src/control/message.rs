@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Number;
 
 use super::ban::{BanLength, Unban};
-use super::target::Target;
+use super::target::{Target, bounded};
 use super::why::Why;
 use crate::config::{duration, duration_text};
 
@@ -55,6 +55,7 @@ pub enum Ask {
 #[serde(deny_unknown_fields)]
 pub struct Kick {
     /// Whatever one of them names is kicked.
+    #[serde(deserialize_with = "bounded")]
     pub targets: Vec<Target>,
     /// Told to the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -457,6 +458,7 @@ fn is_false(value: &bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::target::TARGETS_MAX;
     use super::*;
     use crate::ident::UserId;
 
@@ -531,6 +533,19 @@ mod tests {
         ];
         for line in cases {
             assert!(matches!(Ask::parse(line.as_bytes()), Err(AskError::Form(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_has_a_bounded_number_of_targets() {
+        for command in ["kick", "unban"] {
+            let ask = |targets: usize| {
+                let targets = vec!["\"13\""; targets].join(",");
+                Ask::parse(format!("{{\"cmd\":\"{command}\",\"targets\":[{targets}]}}").as_bytes())
+            };
+            assert!(ask(TARGETS_MAX).is_ok());
+            let error = ask(TARGETS_MAX + 1).unwrap_err().to_string();
+            assert!(error.contains("at most 1000 targets"), "{error}");
         }
     }
 

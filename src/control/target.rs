@@ -6,11 +6,24 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::addr::AddrBlock;
 use crate::config::{duration, duration_text};
 use crate::ident::UserId;
+
+/// The most targets of one command. Some of them make the server look at every channel.
+pub const TARGETS_MAX: usize = 1_000;
+
+/// Reads the targets of a command.
+pub(super) fn bounded<'a, T: Deserialize<'a>, D: Deserializer<'a>>(from: D) -> Result<Vec<T>, D::Error> {
+    let targets = Vec::deserialize(from)?;
+    if targets.len() > TARGETS_MAX {
+        return Err(D::Error::custom(format_args!("a command has at most {TARGETS_MAX} targets")));
+    }
+    Ok(targets)
+}
 
 /// What a command is aimed at.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
