@@ -154,7 +154,7 @@ fn a_registered_name_without_its_password_is_refused_and_nobody_was_here() {
 fn a_refused_client_may_talk_on_without_a_reset() {
     let server = Server::with_lines(&["--grace", "1h"]);
     let mut client = LineClient::connect(&server);
-    client.say("123");
+    client.say("a,b");
     client.hear_error();
     for _ in 0..64 {
         client.say_bytes(&[b'\n'; 16 * 1024]);
@@ -185,7 +185,8 @@ fn a_name_that_is_not_acceptable_is_refused_in_one_line() {
 fn a_name_has_up_to_sixty_four_characters_of_nearly_any_kind() {
     let server = Server::with_lines(&[]);
     let longest = "汉".repeat(64);
-    for name in ["a", &longest, "7of9", "ünïcode", "\"quoted\"\\", "@all", "#7.3", "{[]}"] {
+    for name in ["a", &longest, "👨‍👩‍👧", "7of9", "ünïcode", "\"quoted\"\\", "@all", "#7.3", "{[]}"]
+    {
         let (mut guest, id) = server.guest(name);
         guest.quiet();
         assert_eq!(server.home.state(id), "online", "{name:?}");
@@ -244,6 +245,64 @@ fn an_unknown_name_is_an_error_and_the_others_still_get_it() {
     carol.quiet();
     assert!(server.home.id_of("nobody").is_none(), "asking for a name makes no user");
     assert!(server.home.departures(id).is_empty());
+}
+
+#[test]
+fn a_line_goes_to_each_name_once_however_often_it_is_named() {
+    const TIMES: usize = 17_000;
+    let server = Server::with_lines(&["--workers", "2"]);
+    let (mut ann, _) = server.guest("ann");
+    let (mut bo, _) = server.user("bo");
+    let [carol] = server.absent(["carol"]);
+    ann.say(&format!("{}: hi", vec!["bo"; TIMES].join(",")));
+    assert_eq!(bo.hear()["msg"], "hi");
+    ann.say(&format!("carol, {}, carol: hi", vec!["no"; TIMES].join(",")));
+    assert!(ann.hear_error().contains("no"));
+    ann.quiet();
+    bo.quiet();
+    let mut back = Client::connect(&server);
+    assert_eq!(back.login_and_collect(carol, 1)[0]["msg"], "hi");
+    back.quiet();
+}
+
+#[test]
+fn a_line_goes_to_a_hundred_names_and_one_for_more_to_nobody() {
+    let server = Server::with_lines(&["--workers", "2"]);
+    let (mut ann, _) = server.guest("ann");
+    let mut others: Vec<_> = (0..100).map(|n| server.guest(&format!("g{n:03}")).0).collect();
+    let names: Vec<_> = (0..100).map(|n| format!("g{n:03}")).collect();
+    ann.say(&format!("{}, ann: nobody gets this", names.join(", ")));
+    assert!(ann.hear_error().contains("100 names"));
+    ann.say(&format!("{}: everybody gets this", names.join(", ")));
+    for other in &mut others {
+        assert_eq!(other.hear(), "from ann: everybody gets this");
+    }
+    ann.quiet();
+}
+
+#[test]
+fn errors_for_unknown_names_are_not_longer_than_what_was_sent() {
+    let server = Server::with_lines(&[]);
+    let (mut ann, _) = server.guest("ann");
+    let names: Vec<_> = (0..100).map(|n| format!("nobody{n}")).collect();
+    ann.say(&format!("{}: hi", names.join(",")));
+    for name in &names {
+        assert!(ann.hear_error().ends_with(name));
+    }
+    ann.say(&format!("{}: hi", "x".repeat(60_000)));
+    assert!(ann.hear_error().len() < 200);
+    ann.quiet();
+}
+
+#[test]
+fn a_guests_first_line_with_more_than_a_name_and_a_password_is_refused() {
+    let server = Server::with_lines(&["--grace", "0s"]);
+    for first in ["ann secret more", "hello there everybody", "ann a\tb"] {
+        let mut client = LineClient::connect(&server);
+        client.say(first);
+        client.expect_refused();
+    }
+    assert_eq!(server.home.users(), 0);
 }
 
 #[test]

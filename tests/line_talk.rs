@@ -198,7 +198,7 @@ fn a_group_chat_reaches_line_users_with_the_groups_name() {
         );
     }
     say(&mut alice, odd, "odd");
-    assert_eq!(bob.hear(), "from alice@two words: x: odd");
+    assert_eq!(bob.hear(), "from alice@two words\\u{3a} x: odd");
     say(&mut alice, dev, "a\nfrom carol: b\r\n");
     let line = bob.hear();
     assert!(line.starts_with("from alice@dev: a") && line.contains("from carol: b"), "{line:?}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use linger::channel::{ChannelId, Reason};
 use linger::ident::{Epoch, GroupId, Mid, UserId};
 use linger::service::storage::{
-    BoxUsage, Completion, DepartureRow, Friend, Lookup, Member, Storage, UserRow,
+    BoxUsage, Completion, DepartureRow, Friend, Lookup, Member, NameTaken, Storage, UserRow,
 };
 use linger::service::ticket::Acceptance;
 use linger::service::tokens::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
@@ -115,7 +115,7 @@ fn the_tables_are_those_of_the_contract() {
             .map(Result::unwrap)
             .collect()
     };
-    assert_eq!(columns("user"), ["id", "name", "password", "state", "epoch"]);
+    assert_eq!(columns("user"), ["id", "name", "password", "state", "epoch", "skeleton", "cased_skeleton"]);
     for column in [
         "at",
         "channel",
@@ -325,8 +325,8 @@ fn a_name_is_taken_once_and_compared_byte_by_byte() {
     let (_dir, mut store) = opened();
     let alice = add(&mut store, "alice");
     committed(&mut store, |s| {
-        assert_eq!(s.add_user("alice", None).unwrap(), None);
-        assert!(s.add_user("Alice", None).unwrap().is_some());
+        assert_eq!(s.add_user("alice", None).unwrap(), Err(NameTaken::Exactly));
+        assert_eq!(s.add_user("Alice", None).unwrap(), Err(NameTaken::InLooks));
     });
     assert_eq!(store.user_named("alice").unwrap().unwrap().id, alice);
     assert_eq!(store.user_named("alice ").unwrap(), None);
@@ -348,7 +348,7 @@ fn what_is_rolled_back_never_was_and_a_rollback_of_nothing_is_harmless() {
     let (_dir, mut store) = opened();
     store.rollback();
     store.begin().unwrap();
-    store.add_user("alice", None).unwrap();
+    store.add_user("alice", None).unwrap().unwrap();
     store.rollback();
     store.rollback();
     assert_eq!(store.user_named("alice").unwrap(), None);
@@ -523,6 +523,36 @@ fn messages_expire_by_age_a_bounded_number_and_a_bounded_number_of_boxes_at_a_ti
     assert_eq!(store.box_usage(UserId(1)).unwrap(), BoxUsage { count: 1, bytes: 3 });
 }
 
+/// Takes away what version 8 has brought.
+const BACK_TO_7: &str = "
+    DROP TRIGGER user_renamed; DROP INDEX user_by_skeleton; DROP INDEX user_by_cased_skeleton;
+    ALTER TABLE user DROP COLUMN skeleton; ALTER TABLE user DROP COLUMN cased_skeleton;
+";
+
+#[test]
+fn names_from_before_they_were_compared_stay_and_keep_look_alikes_out() {
+    let (dir, store) = opened();
+    store.close().unwrap();
+    let old = beside(&dir);
+    old.execute_batch(BACK_TO_7).unwrap();
+    old.execute_batch("INSERT INTO user (name) VALUES ('alice'), ('Alice'), ('user1')").unwrap();
+    let many = "WITH n(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n LIMIT 1000)
+        INSERT INTO user (name) SELECT 'n' || n FROM n";
+    old.execute_batch(many).unwrap();
+    old.pragma_update(None, "user_version", 7).unwrap();
+    drop(old);
+    let mut store = open(&dir);
+    assert_eq!(store.user_named("Alice").unwrap().unwrap().id, UserId(2));
+    committed(&mut store, |s| {
+        for alike in ["ALICE", "userl", "N7", "N1000"] {
+            assert_eq!(s.add_user(alike, None).unwrap(), Err(NameTaken::InLooks), "{alike}");
+        }
+        assert!(s.add_user("n1001", None).unwrap().is_ok());
+    });
+    let without = "SELECT count(*) FROM user WHERE skeleton IS NULL";
+    assert_eq!(beside(&dir).query_row(without, (), |row| row.get::<_, i64>(0)), Ok(0));
+}
+
 #[test]
 fn a_history_from_before_its_numbers_were_ours_keeps_its_rows() {
     let (dir, mut store) = opened();
@@ -532,6 +562,7 @@ fn a_history_from_before_its_numbers_were_ours_keeps_its_rows() {
     let table = "SELECT sql FROM sqlite_schema WHERE name = 'departure'";
     let sql: String = old.query_row(table, (), |row| row.get(0)).unwrap();
     let before = sql.replace("PRIMARY KEY", "PRIMARY KEY AUTOINCREMENT").replace("\"departure\"", "new");
+    old.execute_batch(BACK_TO_7).unwrap();
     old.execute_batch(&format!(
         "{before}; INSERT INTO new SELECT * FROM departure; DROP TABLE departure; ALTER TABLE new RENAME TO departure;
         CREATE TABLE gone (a); CREATE VIEW theirs AS SELECT a FROM gone; DROP TABLE gone;"
@@ -576,6 +607,7 @@ fn a_database_from_before_there_were_tokens_gets_them_and_keeps_what_it_has() {
     let user = add(&mut store, "alice");
     store.close().unwrap();
     let old = beside(&dir);
+    old.execute_batch(BACK_TO_7).unwrap();
     old.execute_batch(
         "DROP TABLE token; DROP VIEW kept; DROP TABLE intake; DROP TABLE settled; DROP TABLE acceptance;
         CREATE TABLE accepted (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, sender INTEGER NOT NULL,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::wire::{Group, LoggedIn, Member, Presence};
+use crate::protocol::written_name::read_name;
 
 /// What is known of users and groups.
 #[derive(Debug, Default)]
@@ -94,7 +95,8 @@ impl People {
         if let Some(id) = number(word) {
             return Ok(id);
         }
-        let named = |user: &User| user.name.as_deref() == Some(word);
+        let name = read_name(word);
+        let named = |user: &User| user.name.as_deref() == Some(&*name);
         let found = self.users.iter().find(|(_, user)| named(user));
         found.map(|(id, _)| *id).ok_or_else(|| Unknown::User(word.to_owned()))
     }
@@ -104,7 +106,8 @@ impl People {
         if let Some(id) = number(word) {
             return Ok(id);
         }
-        let ids: Vec<i64> = self.groups.values().filter(|group| group.name == word).map(|g| g.id).collect();
+        let name = read_name(word);
+        let ids: Vec<i64> = self.groups.values().filter(|group| group.name == name).map(|g| g.id).collect();
         match ids[..] {
             [id] => Ok(id),
             [] => Err(Unknown::Group(word.to_owned())),

@@ -8,6 +8,7 @@ mod channels;
 mod chat;
 mod drain;
 mod kick;
+mod log_fields;
 mod queue;
 mod serve;
 mod stats;

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::cli::Failure;
+use crate::cli::log_fields::LogFields;
 use crate::config::{Config, ConfigError, Flags, LogFormat};
 use crate::logs::{self, Logs};
 use crate::server;
@@ -61,7 +62,7 @@ fn start_logging(config: &Config, logs: &Logs) -> Result<(), Failure> {
         // It would write to stderr by itself.
         .log_internal_errors(false);
     match config.log_format {
-        LogFormat::Text => events.compact().try_init(),
+        LogFormat::Text => events.compact().fmt_fields(LogFields).try_init(),
         LogFormat::Json => events.json().flatten_event(true).try_init(),
     }
     .map_err(|error| Failure::Failed(anyhow::anyhow!(error)))

@@ -6,6 +6,7 @@ use std::fmt::Display;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use unicode_width::UnicodeWidthStr;
 
 pub(super) use crate::shown::shown;
 
@@ -22,7 +23,7 @@ pub(super) fn render<const N: usize>(
     let mut widths = [0; N];
     for line in &lines {
         for (widest, cell) in widths.iter_mut().zip(line) {
-            *widest = (*widest).max(width(cell));
+            *widest = (*widest).max(cell.width());
         }
     }
     let mut text = String::new();
@@ -30,7 +31,7 @@ pub(super) fn render<const N: usize>(
         let start = text.len();
         for (cell, widest) in line.iter().zip(widths) {
             text.push_str(cell);
-            text.extend(std::iter::repeat_n(' ', widest + GAP - width(cell)));
+            text.extend(std::iter::repeat_n(' ', widest + GAP - cell.width()));
         }
         text.truncate(start + text[start..].trim_end_matches(' ').len());
         text.push('\n');
@@ -73,27 +74,16 @@ pub(super) fn local_time(unix_ms: i64) -> String {
     }
 }
 
-/// Columns in a terminal, roughly.
-fn width(text: &str) -> usize {
-    text.chars().map(|c| if is_wide(c) { 2 } else { 1 }).sum()
-}
-
-/// East Asian characters and emoji take two columns.
-fn is_wide(c: char) -> bool {
-    matches!(c,
-        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'
-        | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}'
-        | '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn columns_line_up_under_wide_names_too() {
-        let rows = [["13", "张三", "x"], ["2", "bob", "y"]].map(|row| row.map(str::to_owned));
-        assert_eq!(render(["id", "name", "z"], rows), "id  name  z\n13  张三  x\n2   bob   y\n");
+        let rows = [["13", "张三", "x"], ["2", "bob", "y"], ["3", "👨‍👩‍👧", "z"], ["4", "e\u{301}", "w"]];
+        let rows = rows.map(|row| row.map(str::to_owned));
+        let table = "id  name  z\n13  张三  x\n2   bob   y\n3   👨‍👩‍👧    z\n4   e\u{301}     w\n";
+        assert_eq!(render(["id", "name", "z"], rows), table);
         assert_eq!(render(["id", "name"], []), "id  name\n");
     }
 

@@ -21,6 +21,7 @@ use crate::offline::{
     ChannelReport, ControlAsk, DrainAsk, Entry, Ghost, GhostFault, GhostName, Kicker, Mail, Milestone,
     OfflineQueue, Outlet, Parting, QueueReport, Receipt,
 };
+use crate::protocol::name::composed;
 use crate::service::bans::{Ban, BanFault, BanName, Banned};
 use crate::service::registry::Registry;
 use crate::sync::{Arc, AtomicUsize, Ordering};
@@ -410,7 +411,9 @@ impl<S: Send + 'static> ControlServer<S> {
         Ok(match target {
             Target::User(user) => self.session_of(*user).into_iter().collect(),
             Target::Name(name) => {
-                self.registry.named(name).and_then(|user| self.session_of(user)).into_iter().collect()
+                let named = self.registry.named(name);
+                let user = named.or_else(|| self.registry.named(&composed(name)?));
+                user.and_then(|user| self.session_of(user)).into_iter().collect()
             }
             Target::Channel(slot, generation) => {
                 let channel = ChannelId { slot: *slot, generation: *generation };

@@ -473,7 +473,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn find_ghost(&mut self, who: &GhostName) -> Stored<Option<UserRow>> {
         let row = self.batch.look(|store| match who {
             GhostName::Id(user) => store.user(*user),
-            GhostName::Name(name) => store.user_named(name),
+            GhostName::Name(name) => store.user_called(name),
         })?;
         Ok(row.filter(|row| row.online && !self.people.is_online(row.id)))
     }

@@ -3,7 +3,12 @@
 //! Plain data and functions, used by workers. What a text from the other protocol contains never becomes a line
 //! of its own here: see [`write_chat`].
 
-use super::request::name_fault;
+use std::collections::HashSet;
+
+use super::written_name::write_sender;
+
+/// The most names that one line goes to.
+pub const RECEIVERS_MAX: usize = 100;
 
 /// What the stream holds next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,22 +62,25 @@ pub struct Opening<'a> {
 }
 
 /// Any other line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Said<'a> {
-    /// Names, separated by commas.
-    to: &'a str,
+    /// The first of those whom it is for.
+    first: &'a str,
+    /// The others. Most lines have none.
+    others: Vec<&'a str>,
     /// What is said to them.
     pub text: &'a str,
 }
 
 impl<'a> Said<'a> {
-    /// Whom it is for. Empty names between commas are skipped.
+    /// Whom it is for: at most [`RECEIVERS_MAX`], each once.
     pub fn to(&self) -> impl Iterator<Item = &'a str> {
-        self.to.split(',').map(str::trim).filter(|name| !name.is_empty())
+        std::iter::once(self.first).chain(self.others.iter().copied())
     }
 }
 
-/// Reads the first line: `name`, or `name password`.
+/// Reads the first line: `name`, or `name password`. Whether a guest may take the name is not asked here: who exists keeps
+/// any name.
 ///
 /// # Errors
 /// What is wrong with it, as a sentence.
@@ -82,13 +90,13 @@ pub fn opening(line: &[u8]) -> Result<Opening<'_>, &'static str> {
         Some((name, password)) => (name, Some(password.trim())),
         None => (line, None),
     };
+    if name.is_empty() {
+        return Err("the first line is a name, or a name and its password");
+    }
     if name.contains([',', ':']) {
         return Err("a name here has no comma, colon or white space");
     }
-    match name_fault(name) {
-        Some(fault) => Err(fault),
-        None => Ok(Opening { name, password }),
-    }
+    Ok(Opening { name, password })
 }
 
 /// Reads any other line: `dest1, dest2: text`.
@@ -98,20 +106,27 @@ pub fn opening(line: &[u8]) -> Result<Opening<'_>, &'static str> {
 pub fn said(line: &[u8]) -> Result<Said<'_>, &'static str> {
     let line = std::str::from_utf8(line).map_err(|_| NOT_UTF8)?;
     let (to, text) = line.split_once(':').ok_or("a line reads `name, name: text`; this one has no colon")?;
-    let said = Said { to, text: text.trim() };
-    if said.to().next().is_none() { Err("there is no name before the colon") } else { Ok(said) }
+    let mut names = to.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let first = names.next().ok_or("there is no name before the colon")?;
+    let (mut seen, mut others) = (HashSet::new(), Vec::new());
+    for name in names {
+        if name != first && seen.insert(name) {
+            others.push(name);
+        }
+        if others.len() == RECEIVERS_MAX {
+            return Err("a line goes to at most 100 names; nobody got this one");
+        }
+    }
+    Ok(Said { first, others, text: text.trim() })
 }
 
 const NOT_UTF8: &str = "the line is not UTF-8";
 
-/// Appends a delivered chat, with the end of its line. Control characters but the tab become spaces, line ends above all.
+/// Appends a delivered chat, with the end of its line. In the text, control characters but the tab become spaces, line ends
+/// above all.
 pub fn write_chat(out: &mut Vec<u8>, from: &str, group: Option<&str>, text: &str) {
     out.extend_from_slice(b"from ");
-    write_clean(out, from);
-    if let Some(group) = group {
-        out.push(b'@');
-        write_clean(out, group);
-    }
+    write_sender(out, from, group);
     out.extend_from_slice(b": ");
     write_clean(out, text);
     out.push(b'\n');
@@ -126,7 +141,9 @@ pub fn write_error(out: &mut Vec<u8>, text: &str) {
 
 /// Bytes before the text in the line of a chat to one user.
 pub fn chat_prefix(from: &str) -> usize {
-    "from ".len() + from.len() + ": ".len()
+    let mut prefix = Vec::new();
+    write_chat(&mut prefix, from, None, "");
+    prefix.len() - "\n".len()
 }
 
 fn write_clean(out: &mut Vec<u8>, text: &str) {
@@ -180,7 +197,7 @@ mod tests {
     fn the_first_line_is_a_name_and_perhaps_a_password() {
         assert_eq!(opening(b" ann "), Ok(Opening { name: "ann", password: None }));
         assert_eq!(opening(b"ann se cret"), Ok(Opening { name: "ann", password: Some("se cret") }));
-        for refused in [&b""[..], b"a,b", b"a:b", b"123", b"\xff"] {
+        for refused in [&b""[..], b"a,b", b"a:b", b"\xff"] {
             assert!(opening(refused).is_err(), "{refused:?}");
         }
     }
@@ -190,6 +207,19 @@ mod tests {
         let said = said(b" bob , ,carol:  see: http://x  ").unwrap();
         assert_eq!(said.to().collect::<Vec<_>>(), ["bob", "carol"]);
         assert_eq!(said.text, "see: http://x");
+    }
+
+    #[test]
+    fn a_line_goes_to_each_name_once_and_to_a_hundred_at_most() {
+        let line = |names: usize| {
+            let names: Vec<_> = (0..names).flat_map(|n| [format!("n{n}"), " n0 ".to_owned()]).collect();
+            format!("{}: hi", names.join(","))
+        };
+        let most = line(RECEIVERS_MAX);
+        let expected: Vec<_> = (0..RECEIVERS_MAX).map(|n| format!("n{n}")).collect();
+        assert_eq!(said(most.as_bytes()).unwrap().to().collect::<Vec<_>>(), expected);
+        let fault = said(line(RECEIVERS_MAX + 1).as_bytes()).unwrap_err();
+        assert!(fault.contains(&format!("{RECEIVERS_MAX} names")), "{fault}");
     }
 
     #[test]
@@ -203,6 +233,6 @@ mod tests {
     fn no_text_becomes_a_second_line() {
         let mut out = Vec::new();
         write_chat(&mut out, "ann", Some("dev\u{85}"), "a\nerror: b\u{7f}\0c");
-        assert_eq!(out, "from ann@dev : a error: b  c\n".as_bytes());
+        assert_eq!(out, "from ann@dev\\u{85}: a error: b  c\n".as_bytes());
     }
 }

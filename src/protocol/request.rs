@@ -14,10 +14,9 @@ pub use super::chat::ChatObject;
 use super::flat;
 use super::hint;
 use super::json::{decode_integer, decode_string, inside_quotes, nests_deeper_than, read_object};
+use super::name;
 use crate::ident::{GroupId, Mid, UserId};
 
-/// The most characters in the name of a user or group.
-pub const MAX_NAME_CHARS: usize = 64;
 /// The most characters in what a group's creator says of it.
 pub const MAX_GROUPDESC_CHARS: usize = 1_024;
 /// The most bytes in a password.
@@ -61,7 +60,7 @@ pub enum Body<'a> {
     },
     /// msgid 3.
     Logout,
-    /// msgid 4. Only the types are checked; see [`name_fault`] and [`password_fault`].
+    /// msgid 4. Only the types are checked; see [`name::of_new_user`] and [`password_fault`].
     Register {
         /// The wanted name.
         name: Cow<'a, str>,
@@ -89,7 +88,7 @@ pub enum Body<'a> {
     },
     /// msgid 8.
     CreateGroup {
-        /// 1 to [`MAX_NAME_CHARS`] characters without control characters.
+        /// As [`name::of_new_group`] gives it.
         name: Cow<'a, str>,
         /// Up to [`MAX_GROUPDESC_CHARS`] characters.
         desc: Cow<'a, str>,
@@ -209,21 +208,6 @@ pub(super) fn parse_flat(input: &[u8]) -> Option<(Request<'_>, usize)> {
         return None;
     }
     Some((fields.request(text).ok()?, text.len()))
-}
-
-/// What is wrong with a name that somebody wants to register, if anything.
-pub fn name_fault(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("a name must not be empty")
-    } else if name.chars().nth(MAX_NAME_CHARS).is_some() {
-        Some("a name has at most 64 characters")
-    } else if name.chars().any(char::is_control) {
-        Some("a name must not contain control characters")
-    } else if name.bytes().all(|byte| byte.is_ascii_digit()) {
-        Some("a name must not consist of digits only")
-    } else {
-        None
-    }
 }
 
 /// What is wrong with a password that somebody wants to register with, if anything.
@@ -374,12 +358,11 @@ impl<'a> Fields<'a> {
 
     fn create_group(&self) -> Result<Body<'a>, String> {
         let name = self.need(Key::Groupname, self.string(Key::Groupname)?)?;
-        if name.is_empty() || name.chars().nth(MAX_NAME_CHARS).is_some() || name.chars().any(char::is_control)
-        {
-            return Err(format!(
-                "`groupname` must have 1 to {MAX_NAME_CHARS} characters, no control characters"
-            ));
+        let name = match name {
+            Cow::Borrowed(name) => name::of_new_group(name),
+            Cow::Owned(name) => name::of_new_group(&name).map(|name| Cow::Owned(name.into_owned())),
         }
+        .map_err(|rule| format!("`groupname` is not acceptable: {rule}"))?;
         let desc = self.need(Key::Groupdesc, self.string(Key::Groupdesc)?)?;
         if desc.chars().nth(MAX_GROUPDESC_CHARS).is_some() {
             return Err(format!("`groupdesc` must have at most {MAX_GROUPDESC_CHARS} characters"));

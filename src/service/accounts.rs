@@ -5,7 +5,7 @@
 use super::answer::{Answer, FriendNow, GroupNow, LoggedIn, MemberNow};
 use super::ask::{Asker, Login};
 use super::attempts::{Account, Failure, TOO_MANY_REGISTRATIONS, Tried};
-use super::auth::{Job, NAME_TAKEN, Task, Verified, Who};
+use super::auth::{Job, Task, Verified, Who};
 use super::chat::Sender;
 use super::people::Session;
 use super::registry::Online;
@@ -19,6 +19,7 @@ use crate::offline::batch::{Effect, EndKey};
 use crate::offline::drain::{Drain, refusal};
 use crate::offline::{Departure, Mail, Parting, Settles};
 use crate::protocol::errno::Errno;
+use crate::protocol::name::of_new_user;
 use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use std::net::SocketAddr;
@@ -92,7 +93,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if self.around.table.has_left(asker.channel) {
             return;
         }
-        let Some(found) = self.batch.attempt(|store| store.user_named(name)) else {
+        let Some(found) = self.batch.attempt(|store| store.user_called(name)) else {
             return self.refuse(&asker, Errno::NotStored);
         };
         let user = match found {
@@ -123,6 +124,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// A guest is a new user, with the limits of one; else that is answered.
     fn add_guest(&mut self, asker: &Asker, peer: SocketAddr, name: &str) -> Option<UserId> {
+        let name = of_new_user(name).map_err(|rule| self.refuse_saying(asker, 2, rule)).ok()?;
         if self.keeps_newcomer_out(asker, peer, 2) {
             return None;
         }
@@ -132,11 +134,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.post(asker.channel, login_letter(asker.channel, answer));
             return None;
         }
-        let added = self.batch.attempt(|store| store.add_user(name, None)).flatten();
-        if added.is_none() {
+        let Some(added) = self.batch.attempt(|store| store.add_user(&name, None)) else {
             self.refuse(asker, Errno::NotStored);
-        }
-        added
+            return None;
+        };
+        added.map_err(|taken| self.refuse_saying(asker, 2, taken.text())).ok()
     }
 
     /// The user is online elsewhere.
@@ -425,14 +427,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(added) = self.batch.attempt(|store| store.add_user(name, Some(password))) else {
             return self.refuse(asker, Errno::NotStored);
         };
-        let Some(id) = added else {
-            let answer = Answer::Refused {
-                msgid: 5,
-                errno: Errno::Refused,
-                text: NAME_TAKEN.into(),
-                seq: asker.seq.clone(),
-            };
-            return self.post(asker.channel, login_letter(asker.channel, answer));
+        let id = match added {
+            Ok(id) => id,
+            Err(taken) => return self.refuse_saying(asker, 5, taken.text()),
         };
         self.around.metrics.registrations.add(1);
         let answer = Answer::Registered { id, seq: asker.seq.clone() };
@@ -454,6 +451,17 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let failure = Failure { channel: login.asker.channel, peer: login.peer, tried };
         self.around.attempts.fail(&failure, self.now.mono_us);
         self.refuse(&login.asker, Errno::Refused);
+    }
+
+    /// A login or registration is refused for a reason of its own; `msgid` is that of the answer.
+    fn refuse_saying(&mut self, asker: &Asker, msgid: i64, text: &str) {
+        let answer = Answer::Refused {
+            msgid,
+            errno: Errno::Refused,
+            text: text.to_owned().into(),
+            seq: asker.seq.clone(),
+        };
+        self.post(asker.channel, login_letter(asker.channel, answer));
     }
 
     fn refuse(&mut self, asker: &Asker, errno: Errno) {

@@ -9,7 +9,7 @@ use crate::addr::IpBlock;
 use crate::channel::ChannelId;
 use crate::ident::UserId;
 use crate::metrics::Metrics;
-use crate::protocol::request::MAX_NAME_CHARS;
+use crate::protocol::name::MAX_NAME_CHARS;
 use crate::sync::{Arc, Lock};
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::ask::{Ask, Asker, Login};
 use super::attempts::{Account, Attempts, Failure, TOO_MANY_FAILURES, TOO_MANY_REGISTRATIONS, Tried};
 use super::password::{self, Hasher};
-use super::storage::{Lookup, UserRow};
+use super::storage::{Lookup, NameTaken, UserRow};
 use crate::addr::IpBlock;
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
@@ -321,13 +321,17 @@ impl<S> Verifier<S> {
     ) -> Result<Ask, Refusal> {
         let found = match who {
             Who::Id(user) => self.lookup.user(*user),
-            Who::Name(name) => self.lookup.user_named(name),
+            Who::Name(name) => self.lookup.user_called(name),
         };
         let row = found.map_err(|error| {
             tracing::error!(%error, "a login could not be looked up");
             (Errno::NotStored, Errno::NotStored.text())
         })?;
         if let (true, Who::Name(name), None | Some(UserRow { password: None, .. })) = (lines, who, &row) {
+            // Some passwords have white space; a guest's first line has nothing that it could belong to.
+            if password.contains(char::is_whitespace) {
+                return Err((Errno::Refused, MORE_THAN_A_PASSWORD));
+            }
             return Ok(Ask::Guest { asker: asker.clone(), peer, name: name.clone() });
         }
         let account = Account::named(who, row.as_ref().map(|row| row.id));
@@ -376,7 +380,7 @@ impl<S> Verifier<S> {
     ) -> Result<Ask, Refusal> {
         // Main decides; this only spares a hash for a name that is taken already.
         if matches!(self.lookup.user_named(&name), Ok(Some(_))) {
-            return Err((Errno::Refused, NAME_TAKEN));
+            return Err((Errno::Refused, NameTaken::Exactly.text()));
         }
         if !self.attempts.register(IpBlock::of(peer.ip()), self.clock.now().mono_us) {
             return Err((Errno::TooMany, TOO_MANY_REGISTRATIONS));
@@ -392,8 +396,8 @@ impl<S> Verifier<S> {
     }
 }
 
-/// The sentence behind errno 1 for a name that somebody has.
-pub const NAME_TAKEN: &str = "the name is taken";
+/// The sentence behind the refusal of a first line that goes on behind a password.
+const MORE_THAN_A_PASSWORD: &str = "the first line is a name, or a name and its password";
 
 type Refusal = (Errno, &'static str);
 

@@ -235,7 +235,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             BanName::Block(block) => return Some((Banned::Block(block), None)),
             BanName::All => None,
             BanName::Id(user) => self.batch.attempt(|store| store.user(user))?,
-            BanName::Name(name) => self.batch.attempt(|store| store.user_named(&name))?,
+            BanName::Name(name) => self.batch.attempt(|store| store.user_called(&name))?,
         }?;
         Some((Banned::User(row.id), Some(row.name.into())))
     }

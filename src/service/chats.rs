@@ -13,6 +13,7 @@ use crate::offline::drain::{Drain, through};
 use crate::offline::{Mail, Settles};
 use crate::protocol::chat::read_delivered;
 use crate::protocol::errno::Errno;
+use crate::protocol::name::MAX_NAME_CHARS;
 use crate::service::accounts::{HANDOVER_BYTES, HANDOVER_COUNT};
 use crate::service::answer::Answer;
 use crate::sync::Arc;
@@ -69,13 +70,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let online = self.around.registry.named(name);
         let found = match online {
             Some(user) => Some(Some(user)),
-            None => self.batch.attempt(|store| Ok(store.user_named(name)?.map(|row| row.id))),
+            None => self.batch.attempt(|store| Ok(store.user_called(name)?.map(|row| row.id))),
         };
         match found {
             None => self.refuse_chat(&message.asker, ticket, Errno::NotStored),
             Some(Some(user)) => self.chat_to_user(user, message, ticket),
             Some(None) => {
-                let text = format!("no such user: {name}");
+                // Nobody has a longer name, and the error may not be longer than what was sent.
+                let text: String =
+                    "no such user: ".chars().chain(name.chars().take(MAX_NAME_CHARS)).collect();
                 let mut letter = through(&message.asker, Some(Errno::NoSuchUser));
                 if let Mail::Answer { answer: Some(Answer::Error { text: said, .. }), .. } = &mut letter {
                     *said = text.into();

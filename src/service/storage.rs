@@ -8,6 +8,7 @@ use super::ticket::Acceptance;
 use super::tokens::{PasswordMark, TokenHash, TokenRow};
 use crate::channel::{ChannelId, Reason};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::protocol::name::composed;
 use ecow::EcoString;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -39,6 +40,25 @@ pub struct UserRow {
     pub epoch: Epoch,
     /// True exactly when the row says `online`.
     pub online: bool,
+}
+
+/// Why a name cannot be given to a new user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NameTaken {
+    /// Somebody has this very name.
+    Exactly,
+    /// Somebody has a name that can be mistaken for it.
+    InLooks,
+}
+
+impl NameTaken {
+    /// The sentence behind errno 1.
+    pub fn text(self) -> &'static str {
+        match self {
+            NameTaken::Exactly => "the name is taken",
+            NameTaken::InLooks => "the name looks like one that is taken",
+        }
+    }
 }
 
 /// How a row of `user` stands, as far as main answers for it.
@@ -175,6 +195,17 @@ pub trait Lookup {
     /// # Errors
     /// When the store cannot be read.
     fn user_named(&mut self, name: &str) -> Stored<Option<UserRow>>;
+
+    /// The user whom a client means by that name: the one who has this very name, else the one who has its composed form.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn user_called(&mut self, name: &str) -> Stored<Option<UserRow>> {
+        match (self.user_named(name)?, composed(name)) {
+            (None, Some(composed)) => self.user_named(&composed),
+            (found, _) => Ok(found),
+        }
+    }
 }
 
 /// Everything main reads and writes. Each method fails with [`StorageError`] when the store does.
@@ -187,8 +218,8 @@ pub trait Storage: Lookup {
     /// Undoes all since `begin`. Harmless without one.
     fn rollback(&mut self);
 
-    /// Adds a user who is offline; `None` when the name is taken.
-    fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Option<UserId>>;
+    /// Adds a user who is offline, unless somebody has that name or one that can be mistaken for it.
+    fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Result<UserId, NameTaken>>;
     /// Replaces a password hash, if it is still `old`.
     fn renew_password(&mut self, user: UserId, old: &str, new: &str) -> Stored<()>;
     /// Marks a user online under a new epoch.

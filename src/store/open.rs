@@ -166,6 +166,11 @@ pub(super) fn open_store(data_dir: &Path, durability: Durability, now_ms: i64) -
     let recovered = recover(&mut conn, now_ms).map_err(failed("setting users offline in"))?;
     conn.busy_handler(Some(wait_for_the_lock)).map_err(failed("setting up"))?;
     let mut store = SqliteStore::new(conn, path.clone()).map_err(failed("reading the tables of"))?;
+    store.fill_skeletons().map_err(|error| OpenError::Failed {
+        doing: "comparing the names in",
+        path: path.clone(),
+        cause: error.text,
+    })?;
     let bans = store.bans(now_ms).map_err(failed("reading the bans of"))?;
     let since_ms = now_ms - (WINDOW_US / 1000) as i64;
     let accepted = store.accepted(since_ms, now_ms).map_err(failed("reading the latest chats of"))?;

@@ -22,7 +22,7 @@ pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 
 /// Step `n` leads from version `n` to version `n + 1`. A step that has been released never changes.
 pub(super) const MIGRATIONS: &[&str] =
-    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
+    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8];
 
 /// Bans, each of one user or one block of addresses. Databases of version 1 from before there were bans lack it, so it
 /// is created wherever it is missing.
@@ -198,4 +198,16 @@ DROP TABLE departure;
 PRAGMA legacy_alter_table = ON;
 ALTER TABLE departure_7 RENAME TO departure;
 PRAGMA legacy_alter_table = OFF;
+";
+
+/// What names look like, so that no new one can be mistaken for another. It is filled when the server starts, and no
+/// constraint: users who exist keep their names.
+const VERSION_8: &str = "
+ALTER TABLE user ADD COLUMN skeleton TEXT;          -- of the name with folded case; NULL until the server has looked
+ALTER TABLE user ADD COLUMN cased_skeleton TEXT;    -- of the name as it is, where that is another one
+CREATE INDEX user_by_skeleton ON user (skeleton);
+CREATE INDEX user_by_cased_skeleton ON user (cased_skeleton) WHERE cased_skeleton IS NOT NULL;
+CREATE TRIGGER user_renamed AFTER UPDATE OF name ON user WHEN new.name IS NOT old.name BEGIN
+    UPDATE user SET skeleton = NULL, cased_skeleton = NULL WHERE id = new.id;
+END;
 ";

@@ -26,7 +26,14 @@ statements! {
 
     USER_BY_ID "SELECT id, name, password, state, epoch FROM user WHERE id = ?1";
     USER_BY_NAME "SELECT id, name, password, state, epoch FROM user WHERE name = ?1";
-    ADD_USER "INSERT INTO user (name, password) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
+    /// Whoever has a name that looks so keeps the new one out.
+    ADD_USER "INSERT INTO user (name, password, skeleton, cased_skeleton) SELECT ?1, ?2, ?3, ?4
+        WHERE NOT EXISTS (SELECT 1 FROM user WHERE skeleton IN (?3, ?4))
+            AND NOT EXISTS (SELECT 1 FROM user WHERE cased_skeleton IN (?3, ?4))
+        ON CONFLICT (name) DO NOTHING";
+    /// Users whom others have added or renamed.
+    WITHOUT_SKELETON "SELECT id, name FROM user WHERE skeleton IS NULL LIMIT ?1";
+    SET_SKELETON "UPDATE user SET skeleton = ?2, cased_skeleton = ?3 WHERE id = ?1";
     RENEW_PASSWORD "UPDATE user SET password = ?3 WHERE id = ?1 AND password = ?2";
     SET_ONLINE "UPDATE user SET state = 'online', epoch = ?2 WHERE id = ?1";
     /// Leaves a row alone that is offline already: no page gets dirty.

@@ -17,10 +17,11 @@ use super::reader::find_user;
 use super::sql::Sql;
 use super::{row, sql, text};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::protocol::name::Skeletons;
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
     BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Lookup, Member,
-    Storage, StorageError, Stored, UserMark, UserRow,
+    NameTaken, Storage, StorageError, Stored, UserMark, UserRow,
 };
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
@@ -31,6 +32,10 @@ pub const EXPIRE_BATCH: u64 = 1_000;
 
 /// Most rows that one call of [`Storage::expire_accepted`] removes. They lie side by side.
 pub const EXPIRE_ACCEPTED_BATCH: u64 = 1_000;
+
+/// Most users whose names' looks one registration writes for those who have come by other programs, so that a turn of
+/// main's stays short. The start writes as many in one transaction, until all are written.
+const SKELETONS_BATCH: u64 = 256;
 
 /// The store on SQLite.
 #[derive(Debug)]
@@ -104,6 +109,19 @@ impl SqliteStore {
             let rows = statement.query_map((now_ms,), row::ban)?;
             rows.filter_map(Result::transpose).collect()
         })
+    }
+
+    /// Writes what the names of all users look like whose rows do not say so yet: all of them after a migration, and later
+    /// those whom others have added.
+    pub(super) fn fill_skeletons(&mut self) -> Stored<()> {
+        loop {
+            self.begin()?;
+            let filled = self.run("comparing names", |all| set_skeletons(all, SKELETONS_BATCH))?;
+            self.commit()?;
+            if filled < SKELETONS_BATCH {
+                return Ok(());
+            }
+        }
     }
 
     /// Closes the store: an open transaction is undone, and the log moves into the database file, as far as
@@ -236,9 +254,15 @@ impl Storage for SqliteStore {
         }
     }
 
-    fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Option<UserId>> {
-        let added = self.write("adding a user", sql::ADD_USER, (name, password))?;
-        Ok((added > 0).then(|| UserId(self.conn().last_insert_rowid())))
+    fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Result<UserId, NameTaken>> {
+        let doing = "adding a user";
+        self.expect_open(doing)?;
+        self.run(doing, |all| set_skeletons(all, SKELETONS_BATCH))?;
+        let Skeletons { folded, cased } = Skeletons::of(name);
+        if self.write(doing, sql::ADD_USER, (name, password, folded, cased))? > 0 {
+            return Ok(Ok(UserId(self.conn().last_insert_rowid())));
+        }
+        Ok(Err(if self.user_named(name)?.is_some() { NameTaken::Exactly } else { NameTaken::InLooks }))
     }
 
     fn renew_password(&mut self, user: UserId, old: &str, new: &str) -> Stored<()> {
@@ -450,6 +474,18 @@ impl Storage for SqliteStore {
     }
 }
 
+/// Writes what names look like whose rows do not say so yet, of so many users at most; answers of how many.
+fn set_skeletons(all: &Statements<'_>, max: u64) -> rusqlite::Result<u64> {
+    let mut statement = all.get(sql::WITHOUT_SKELETON);
+    let rows = statement.query_map((max as i64,), |row| Ok((row.get::<_, i64>(0)?, row::text(row, 1)?)))?;
+    let users = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    for (user, name) in &users {
+        let Skeletons { folded, cased } = Skeletons::of(name);
+        all.get(sql::SET_SKELETON).execute((user, folded, cased))?;
+    }
+    Ok(users.len() as u64)
+}
+
 fn group_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<GroupRow> {
     Ok(GroupRow { id: GroupId(row.get(0)?), name: row::text(row, 1)?, desc: row::text(row, 2)? })
 }
@@ -497,7 +533,7 @@ mod tests {
         let (_dir, mut store) = opened();
         store.begin().unwrap();
         for user in (1..5).map(UserId) {
-            store.add_user(&user.to_string(), None).unwrap();
+            store.add_user(&user.to_string(), None).unwrap().unwrap();
             store.set_online(user, Epoch(user.0)).unwrap();
             store.user(user).unwrap();
             store.friends(user).unwrap();
@@ -539,13 +575,28 @@ mod tests {
         assert_eq!(store.box_usage(UserId(1)).unwrap(), BoxUsage { count: 1, bytes: 2 });
     }
 
+    fn plan_of(store: &SqliteStore, statement: Sql, params: impl Params) -> Vec<String> {
+        let mut plan = store.conn().prepare(&format!("EXPLAIN QUERY PLAN {}", statement.text)).unwrap();
+        let steps = plan.query_map(params, |row| row.get::<_, String>(3)).unwrap();
+        steps.map(Result::unwrap).collect()
+    }
+
     #[test]
     fn finding_the_next_box_is_one_seek() {
         let (_dir, store) = opened();
-        let mut plan = store.conn().prepare(&format!("EXPLAIN QUERY PLAN {}", sql::NEXT_BOX.text)).unwrap();
-        let steps = plan.query_map((1, 9), |row| row.get::<_, String>(3)).unwrap();
-        let steps: Vec<_> = steps.map(Result::unwrap).collect();
+        let steps = plan_of(&store, sql::NEXT_BOX, (1, 9));
         assert_eq!(steps, ["SEARCH box USING PRIMARY KEY (user>?)"]);
+    }
+
+    #[test]
+    fn finding_names_that_look_alike_never_reads_all_users() {
+        let (_dir, store) = opened();
+        let adding = plan_of(&store, sql::ADD_USER, ("a", "hash", "a", "b"));
+        let filling = plan_of(&store, sql::WITHOUT_SKELETON, (9,));
+        assert!(adding.iter().any(|step| step.contains("INDEX user_by_cased_skeleton")), "{adding:?}");
+        assert!(adding.iter().any(|step| step.contains("INDEX user_by_skeleton")), "{adding:?}");
+        assert_eq!(filling, ["SEARCH user USING INDEX user_by_skeleton (skeleton=?)"]);
+        assert!(adding.iter().all(|step| !step.starts_with("SCAN user")), "{adding:?}");
     }
 
     #[test]

@@ -185,7 +185,7 @@ pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
             let mut lookup = disk.lookup();
             let found = match &who {
                 Who::Id(user) => lookup.user(*user),
-                Who::Name(name) => lookup.user_named(name),
+                Who::Name(name) => lookup.user_called(name),
             };
             match found.unwrap() {
                 Some(UserRow { id: user, password: Some(stored), .. }) if stored == *password => {

@@ -9,9 +9,11 @@ use crate::offline::Parting;
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::Caps;
+use crate::protocol::written_name::read_name;
 use crate::service::ask::{Ask, Asker};
 use crate::service::attempts::TOO_MANY_FAILURES;
 use crate::service::auth::{Task, Who};
+use std::cell::OnceCell;
 
 /// A line is named in answers like the chat it is.
 const CHAT: i64 = 6;
@@ -64,8 +66,13 @@ impl<T: Transport> Core<T> {
                 if let Some(connection) = self.connection(speaker.channel) {
                     connection.faults = 0;
                 }
+                let shared = OnceCell::new();
                 for name in said.to() {
-                    self.chat_to_name(speaker, name, Saying::Text(said.text));
+                    self.chat_to_name(
+                        speaker,
+                        &read_name(name),
+                        Saying::Text { text: said.text, shared: &shared },
+                    );
                 }
             }
             Err(fault) => self.reject(speaker.channel, Errno::Malformed, fault, None, None),

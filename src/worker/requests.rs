@@ -14,6 +14,7 @@ use crate::protocol::errno::Errno;
 use crate::protocol::hint;
 use crate::protocol::intake::{self, Taken};
 use crate::protocol::line::LineFramed;
+use crate::protocol::name;
 use crate::protocol::request::{self, Body, Fault, Request};
 use crate::service::ask::{Ask, Asker, Destination, Login, Resume};
 use crate::service::attempts::{Account, TOO_MANY_FAILURES, TOO_MANY_REGISTRATIONS};
@@ -208,17 +209,18 @@ impl<T: Transport> Core<T> {
                 self.resume(Resume { asker: asked.asker(), peer, token, caps: *caps });
             }
             Body::Register { name, password } => {
-                let fault = request::name_fault(name).or_else(|| request::password_fault(password));
-                if let Some(text) = fault {
-                    return self.refuse_login(id, 5, Errno::Refused, text, request.seq);
-                }
+                let name = match (name::of_new_user(name), request::password_fault(password)) {
+                    (Ok(name), None) => name.as_ref().into(),
+                    (Err(text), _) | (Ok(_), Some(text)) => {
+                        return self.refuse_login(id, 5, Errno::Refused, text, request.seq);
+                    }
+                };
                 if !self.may_register(id) {
                     let text = TOO_MANY_REGISTRATIONS;
                     return self.refuse_login(id, 5, Errno::TooMany, text, request.seq);
                 }
                 let Some(connection) = self.connection(id) else { return };
-                let (peer, name, password) =
-                    (connection.peer.addr(), name.as_ref().into(), password.as_ref().into());
+                let (peer, password) = (connection.peer.addr(), password.as_ref().into());
                 self.send_to_auth(asked.asker(), Task::Register { peer, name, password });
             }
             Body::Ping => {

@@ -15,6 +15,7 @@ use crate::service::ask::{Ask, Asker, Destination, Message};
 use crate::service::chat::{Body, Chat, Sender};
 use crate::service::fingerprint;
 use crate::sync::Arc;
+use std::cell::OnceCell;
 
 /// Room for a draft that is kept for the next one, in bytes.
 const KEEP_DRAFT: usize = 16 * 1024;
@@ -41,7 +42,12 @@ pub(super) enum Saying<'a> {
     /// A JSON request.
     Object(&'a ChatObject<'a>),
     /// A line's text.
-    Text(&'a str),
+    Text {
+        /// What.
+        text: &'a str,
+        /// The same for all receivers who cannot be written to at once. It is made for the first of them.
+        shared: &'a OnceCell<Arc<str>>,
+    },
 }
 
 impl Saying<'_> {
@@ -55,8 +61,9 @@ impl Saying<'_> {
                 draft.shrink_to(KEEP_DRAFT);
                 body
             }
-            Saying::Text(text) => {
-                Body::Text { sender: Arc::clone(sender), to, at_ms: unix_ms, text: text.into() }
+            Saying::Text { text, shared } => {
+                let text = Arc::clone(shared.get_or_init(|| text.into()));
+                Body::Text { sender: Arc::clone(sender), to, at_ms: unix_ms, text }
             }
         }
     }
@@ -64,7 +71,7 @@ impl Saying<'_> {
     fn fingerprint(self, seq: &str, to: &Destination) -> u128 {
         match self {
             Saying::Object(object) => fingerprint::of(seq, to, object.text().as_bytes()),
-            Saying::Text(text) => fingerprint::of(seq, to, text.as_bytes()),
+            Saying::Text { text, .. } => fingerprint::of(seq, to, text.as_bytes()),
         }
     }
 }
@@ -180,7 +187,7 @@ impl<T: Transport> Core<T> {
                     out.push(end);
                 });
             }
-            (Saying::Text(text), Codec::Line(_)) => {
+            (Saying::Text { text, .. }, Codec::Line(_)) => {
                 let source = Source::Line { sender: Arc::clone(sender), to: route.user, at_ms: unix_ms };
                 receiver.out.live(None, source, |out| line::write_chat(out, &sender.name, None, text));
             }

@@ -95,7 +95,9 @@ impl Disk {
 
     /// Another program deletes a user.
     pub(crate) fn delete_user(&self, user: UserId) {
-        self.0.lock().tables.users.remove(&user).expect("the user has a row");
+        let tables = &mut self.0.lock().tables;
+        tables.users.remove(&user).expect("the user has a row");
+        tables.skeletons.remove(&user);
     }
 
     /// A user as committed.

@@ -4,10 +4,11 @@ use super::disk::Fault;
 use super::tables::Letter;
 use super::transaction::{MemoryStore, REFUSES, Transaction};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::protocol::name::Skeletons;
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
-    BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Member, Storage,
-    Stored, UserMark, UserRow,
+    BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Member, NameTaken,
+    Storage, Stored, UserMark, UserRow,
 };
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
@@ -36,18 +37,18 @@ impl Storage for MemoryStore {
         self.transaction = Transaction::None;
     }
 
-    fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Option<UserId>> {
+    fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Result<UserId, NameTaken>> {
         self.write(|tables| {
-            // A name that is taken uses a number up all the same, as SQLite does.
-            tables.last_user += 1;
-            if tables.named(name).is_some() {
-                return Ok(None);
+            if let Some(taken) = tables.name_taken(name) {
+                return Ok(Err(taken));
             }
+            tables.last_user += 1;
             let id = UserId(tables.last_user);
             let password = password.map(Into::into);
             let row = UserRow { id, name: name.into(), password, epoch: Epoch(0), online: false };
             tables.users.insert(id, row);
-            Ok(Some(id))
+            tables.skeletons.insert(id, Skeletons::of(name));
+            Ok(Ok(id))
         })
     }
 

@@ -2,8 +2,11 @@
 
 use crate::channel::Reason;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::protocol::name::Skeletons;
 use crate::service::bans::Ban;
-use crate::service::storage::{BoxUsage, Completion, DepartureId, DepartureRow, GroupRow, UserRow};
+use crate::service::storage::{
+    BoxUsage, Completion, DepartureId, DepartureRow, GroupRow, NameTaken, UserRow,
+};
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{TOKEN_LIFE_MS, TokenRow};
 use crate::sync::Arc;
@@ -38,6 +41,8 @@ pub(super) struct Letter {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
     pub(super) users: BTreeMap<UserId, UserRow>,
+    /// What the users' names look like.
+    pub(super) skeletons: BTreeMap<UserId, Skeletons>,
     /// The highest number ever given out; it is not given out again.
     pub(super) last_user: i64,
     pub(super) friends: BTreeSet<(UserId, UserId)>,
@@ -61,6 +66,18 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn named(&self, name: &str) -> Option<UserRow> {
         self.users.values().find(|row| row.name == name).cloned()
+    }
+
+    /// Why nobody may take that name, if so.
+    pub(super) fn name_taken(&self, name: &str) -> Option<NameTaken> {
+        let skeletons = Skeletons::of(name);
+        if self.users.values().any(|row| row.name == name) {
+            Some(NameTaken::Exactly)
+        } else if self.skeletons.values().any(|other| other.meet(&skeletons)) {
+            Some(NameTaken::InLooks)
+        } else {
+            None
+        }
     }
 
     pub(super) fn usage(&self, user: UserId, upto: Mid) -> BoxUsage {

@@ -55,13 +55,14 @@ fn completion(offline_us: Option<i64>, closed_us: Option<i64>) -> Completion {
 /// What users, groups and friends are asked, twice: what is committed, and what a rollback leaves.
 fn script(s: &mut impl Storage) -> Vec<String> {
     let mut t = Transcript::default();
-    let (ann, bob, cy, nobody) = (UserId(1), UserId(2), UserId(4), UserId(99));
+    let (ann, bob, cy, nobody) = (UserId(1), UserId(2), UserId(3), UserId(99));
     note! { t, s,
         // Writes need a transaction, reads do not.
         add_user("ann", None); commit(); user(ann);
         begin(); begin();
-        add_user("ann", Some("h1")); add_user("bob", None); add_user("ann", Some("h2")); add_user("cy", Some("h3"));
-        user(ann); user(cy); user_named("cy"); user_named("Cy"); user(UserId(3)); commit();
+        add_user("ann", Some("h1")); add_user("bob", None); add_user("ann", Some("h2")); add_user("Ann", None); add_user("cy", Some("h3"));
+        user(ann); user(cy); user_named("cy"); user_named("Cy"); user(UserId(4)); commit();
+        user_called("e\u{301}"); begin(); add_user("é", None); user_called("e\u{301}"); user_named("e\u{301}"); commit();
         user(ann); user_named("bob"); user(nobody);
         // Fencing by epoch.
         begin(); set_online(ann, Epoch(4)); set_offline(ann, Epoch(3)); user(ann); set_epoch(ann, Epoch(2)); user(ann);
@@ -290,7 +291,7 @@ fn a_fault_strikes_once_and_when_it_is_due() {
     store.rollback();
     disk.set_full(false);
     store.begin().unwrap();
-    assert_eq!(store.add_user("ann", None).unwrap(), Some(UserId(1)));
+    assert_eq!(store.add_user("ann", None).unwrap(), Ok(UserId(1)));
     store.commit().unwrap();
     disk.fail_next(Fault::Read);
     assert!(store.user(UserId(1)).is_err());
