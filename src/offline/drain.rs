@@ -221,7 +221,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         self.expire();
         self.expire_accepted();
-        self.around.attempts.say_what_is_unsaid(self.now.mono_us);
+        self.around.attempts.tidy(self.now.mono_us);
         self.close_due();
         let outcome = self.batch.finish(self.now.mono_us);
         self.around.metrics.writes_set_aside.add(u64::from(outcome.set_aside));

@@ -10,7 +10,7 @@ use crate::channel::ChannelId;
 use crate::ident::UserId;
 use crate::metrics::Metrics;
 use crate::protocol::name::MAX_NAME_CHARS;
-use crate::sync::{Arc, Lock};
+use crate::sync::{Arc, AtomicU64, Lock, Ordering};
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -22,6 +22,10 @@ const REGISTRATION_US: u64 = 3_600_000_000;
 /// Addresses, and users of addresses, that are remembered at once, for failures and again for registrations; past it the
 /// oldest are forgotten.
 const REMEMBERED_MAX: usize = 65_536;
+/// How often what is over is forgotten, in microseconds.
+const TIDY_US: u64 = 1_000_000;
+/// How much of it at once.
+const TIDY_MAX: usize = 4096;
 /// Lines that the log has for failed and banned logins in one window. Past it they are only counted.
 const FAILURE_LINES_MAX: u32 = 200;
 /// How long such a window is, in microseconds (10 s).
@@ -100,6 +104,7 @@ pub struct Attempts {
     failures: Lock<Windows<Key>>,
     registrations: Lock<Windows<IpBlock>>,
     log: Lock<LogWindow>,
+    tidy_at_us: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -137,6 +142,7 @@ impl Attempts {
             failures: Lock::new(Windows::new(FAILURE_US)),
             registrations: Lock::new(Windows::new(REGISTRATION_US)),
             log: Lock::default(),
+            tidy_at_us: AtomicU64::new(0),
             metrics,
         }
     }
@@ -187,8 +193,20 @@ impl Attempts {
         self.log.lock().note(now_us)
     }
 
+    /// Once a second: says what is unsaid, forgets what is over, and gives room back that a flood has needed.
+    pub fn tidy(&self, now_us: u64) {
+        // Relaxed: main alone does this.
+        if now_us < self.tidy_at_us.load(Ordering::Relaxed) {
+            return;
+        }
+        self.tidy_at_us.store(now_us + TIDY_US, Ordering::Relaxed);
+        self.say_what_is_unsaid(now_us);
+        self.failures.lock().tidy(now_us);
+        self.registrations.lock().tidy(now_us);
+    }
+
     /// Says how many refused logins have got no line, once their window is over.
-    pub fn say_what_is_unsaid(&self, now_us: u64) {
+    fn say_what_is_unsaid(&self, now_us: u64) {
         let count = self.log.lock().take_unsaid(now_us);
         if count > 0 {
             tracing::info!(count, "more logins were refused");
@@ -260,14 +278,23 @@ impl<K: Clone + Eq + Hash> Windows<K> {
             window.count += 1;
             return;
         }
-        self.forget(now_us);
+        self.forget(2, now_us);
         self.order.push_back((now_us, key.clone()));
         self.by_key.insert(key, Window { began_us: now_us, count: 1 });
     }
 
-    /// Makes room for one: the oldest goes if there is none, and two that are over go in any case.
-    fn forget(&mut self, now_us: u64) {
-        for _ in 0..2 {
+    /// Forgets what is over, a bounded number a call, and gives room back of which little is used.
+    fn tidy(&mut self, now_us: u64) {
+        self.forget(TIDY_MAX, now_us);
+        if self.by_key.len() < self.by_key.capacity() / 4 {
+            self.by_key.shrink_to(2 * self.by_key.len());
+            self.order.shrink_to(2 * self.order.len());
+        }
+    }
+
+    /// Forgets up to `most` that are over. The oldest goes in any case if there is no room.
+    fn forget(&mut self, most: usize, now_us: u64) {
+        for _ in 0..most {
             let full = self.order.len() >= REMEMBERED_MAX;
             let length_us = self.length_us;
             let Some((began_us, key)) =
@@ -392,6 +419,24 @@ mod tests {
         }
         let windows = attempts.failures.lock();
         assert_eq!((windows.by_key.len(), windows.order.len()), (50, 50));
+    }
+
+    #[test]
+    fn after_a_flood_all_is_forgotten_and_its_room_given_back() {
+        let attempts = attempts();
+        for n in 0..10_000u32 {
+            attempts.note_failure(block((0x0A00_0000 + n).to_be_bytes()), None, 0);
+        }
+        let held = |attempts: &Attempts| {
+            let failures = attempts.failures.lock();
+            (failures.by_key.len(), failures.by_key.capacity() + failures.order.capacity())
+        };
+        attempts.tidy(1);
+        assert_eq!(held(&attempts).0, 10_000, "it counts for a minute");
+        for second in 0..5 {
+            attempts.tidy(FAILURE_US + second * TIDY_US);
+        }
+        assert_eq!(held(&attempts), (0, 0));
     }
 
     #[test]

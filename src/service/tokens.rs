@@ -115,9 +115,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A login by token.
     pub(crate) fn resume(&mut self, resume: Resume) {
         let Resume { asker, peer, token, caps } = resume;
-        if self.around.table.has_left(asker.channel) {
-            return;
-        }
         let found = self.batch.attempt(|store| store.token(&token));
         let Some(Some(row)) = found else { return self.refuse_token(&asker, peer, found.is_some()) };
         let login = Login {

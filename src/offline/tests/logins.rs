@@ -4,9 +4,15 @@ use crate::channel::{ChannelId, Reason, Stage};
 use crate::ident::UserId;
 use crate::offline::{Entry, Mail};
 use crate::protocol::errno::Errno;
+use crate::protocol::request::Caps;
+use crate::service::ask::{Ask, Resume};
+use crate::service::bans::{Ban, Banned};
+use crate::service::storage::Lookup;
+use crate::service::tokens::TokenHash;
+use crate::testing::commons::REGISTRATIONS;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::Fault;
-use crate::testing::words::{Said, accepted};
+use crate::testing::words::{HASH, Said, accepted, asker};
 
 /// Sends whoever was told to leave on the way, as workers do, until nobody is.
 fn let_them_leave(desk: &mut Desk) -> Vec<(ChannelId, Said)> {
@@ -318,4 +324,78 @@ fn a_kick_that_races_a_logout_ends_the_session_once_and_the_channel_once() {
         assert_eq!(desk.disk.texts(ann.user), ["unsent"]);
         assert!(!desk.kicker.kick(ann.channel, Reason::Kicked), "it has left");
     }
+}
+
+const FAR: &str = "192.0.2.1:4";
+
+/// Somebody comes from that address with a name alone, and hears that.
+fn guest(desk: &mut Desk, peer: &str, name: &str) -> Vec<Said> {
+    let channel = desk.connect();
+    ask_as_guest(desk, channel, peer, name);
+    desk.heard(channel)
+}
+
+/// Who has that name, as far as it is stored.
+fn named(desk: &Desk, name: &str) -> Option<UserId> {
+    desk.disk.lookup().user_named(name).unwrap().map(|row| row.id)
+}
+
+fn ask_as_guest(desk: &mut Desk, channel: ChannelId, peer: &str, name: &str) {
+    desk.ask(Ask::Guest { asker: asker(channel, 1, None), peer: peer.parse().unwrap(), name: name.into() });
+    desk.finish_all();
+}
+
+#[test]
+fn a_new_guest_is_a_new_user_of_its_address_and_a_known_one_is_not() {
+    let mut desk = Desk::new();
+    for n in 0..REGISTRATIONS {
+        let said = guest(&mut desk, FAR, &format!("guest{n}"));
+        assert!(matches!(said[..], [Said::Welcome(..)]), "{said:?}");
+    }
+    assert_eq!(guest(&mut desk, FAR, "late"), [Said::Refused(Errno::TooMany)]);
+    assert_eq!(named(&desk, "late"), None, "nothing is stored");
+    assert_ne!(guest(&mut desk, FAR, "guest0"), [Said::Refused(Errno::TooMany)]);
+    let elsewhere = guest(&mut desk, "192.0.2.2:4", "late");
+    assert!(matches!(elsewhere[..], [Said::Welcome(..)]), "{elsewhere:?}");
+    assert_eq!(desk.commons.metrics.registrations_refused.value(), 1);
+}
+
+#[test]
+fn nobody_new_comes_from_a_banned_address() {
+    let mut desk = Desk::new();
+    let banned = Banned::Block(FAR.split(':').next().unwrap().parse().unwrap());
+    let ban = Ban { banned, name: None, until_ms: i64::MAX, reason: None };
+    desk.drain.bans.put(ban).unwrap();
+    assert_eq!(guest(&mut desk, FAR, "new"), [Said::Refused(Errno::TooMany)]);
+    let channel = desk.connect();
+    let (peer, password) = (FAR.parse().unwrap(), HASH.into());
+    desk.ask(Ask::Register { asker: asker(channel, 4, None), peer, name: "new".into(), password });
+    desk.finish_all();
+    assert_eq!(desk.heard(channel), [Said::Refused(Errno::TooMany)]);
+    assert_eq!(named(&desk, "new"), None);
+    let elsewhere = guest(&mut desk, "192.0.2.2:4", "new");
+    assert!(matches!(elsewhere[..], [Said::Welcome(..)]), "{elsewhere:?}");
+}
+
+#[test]
+fn a_guest_or_a_new_user_whose_channel_has_left_is_not_stored() {
+    let mut desk = Desk::new();
+    let channel = desk.connect();
+    desk.commons.table.leave(channel).unwrap();
+    ask_as_guest(&mut desk, channel, FAR, "gone");
+    let (peer, password) = (FAR.parse().unwrap(), HASH.into());
+    desk.ask(Ask::Register { asker: asker(channel, 4, None), peer, name: "gone".into(), password });
+    desk.finish_all();
+    assert_eq!(named(&desk, "gone"), None);
+}
+
+#[test]
+fn a_token_that_is_not_good_is_a_failed_login_although_nobody_waits_for_the_answer() {
+    let mut desk = Desk::new();
+    let channel = desk.connect();
+    let (peer, token) = (FAR.parse().unwrap(), TokenHash::of("made up"));
+    desk.commons.table.leave(channel).unwrap();
+    desk.ask(Ask::Resume(Resume { asker: asker(channel, 1, None), peer, token, caps: Caps::default() }));
+    desk.finish_all();
+    assert_eq!(desk.commons.metrics.logins_failed.value(), 1);
 }
