@@ -8,6 +8,7 @@
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{self, ErrorKind, Write};
+use std::iter;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +17,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Log lines that may wait to be written, in bytes. The line that reaches the bound is still taken.
 const LOG_QUEUE_BYTES: usize = 4 << 20;
+/// Lines that go to stderr in one write, in bytes. The line that reaches the bound is still taken.
+const WRITE_BYTES: usize = 64 << 10;
 /// What a waiting line costs beside its text, in bytes.
 const LINE_COST: usize = 64;
 /// How long the end of the process waits for what is still to be written to stderr.
@@ -38,7 +41,7 @@ struct Counts {
 enum Item {
     Line(Vec<u8>),
     /// Dropped when all lines before it have been written.
-    Flush(#[expect(dead_code, reason = "its end is what it says")] Sender<()>),
+    Flush(Sender<()>),
 }
 
 impl Logs {
@@ -105,14 +108,27 @@ pub fn write_whole(mut out: impl Write + AsFd, mut bytes: &[u8]) -> io::Result<(
     Ok(())
 }
 
+/// Writes what waits, in as few writes as there can be: after a storm of ends there are thousands of lines.
 fn write_lines(mut out: impl Write + AsFd, items: &Receiver<Item>, counts: &Counts) {
     let mut said = 0;
-    for item in items {
-        let Item::Line(line) = item else { continue };
-        let written = write_whole(&mut out, &line);
-        counts.waiting_bytes.fetch_sub(line.len() + LINE_COST, Ordering::Relaxed);
+    while let Ok(first) = items.recv() {
+        let (mut text, mut lines, mut flushes) = (Vec::new(), 0, Vec::new());
+        for item in iter::once(first).chain(items.try_iter()) {
+            match item {
+                Item::Line(line) => {
+                    text.extend(line);
+                    lines += 1;
+                }
+                Item::Flush(told) => flushes.push(told),
+            }
+            if text.len() >= WRITE_BYTES {
+                break;
+            }
+        }
+        let written = write_whole(&mut out, &text);
+        counts.waiting_bytes.fetch_sub(text.len() + lines * LINE_COST, Ordering::Relaxed);
         if written.is_err() {
-            counts.dropped.fetch_add(1, Ordering::Relaxed);
+            counts.dropped.fetch_add(lines as u64, Ordering::Relaxed);
             continue;
         }
         let log_dropped = counts.dropped.load(Ordering::Relaxed);

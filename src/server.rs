@@ -37,8 +37,10 @@ use limits::{FdBudget, LimitError};
 use signals::Terminal;
 pub use signals::block_signals_of_writing;
 use socket2::TcpKeepalive;
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use systemd::ServiceManager;
@@ -468,8 +470,9 @@ fn announce(listeners: &Listeners, directory: &DataDirectory) -> Result<(), Serv
         shown_path(&directory.control())
     );
     let say = move || {
-        let mut out = io::stdout().lock();
-        if let Err(error) = logs::write_whole(&mut out, ready.as_bytes()).and_then(|()| out.flush()) {
+        // Not through the buffer of the standard library, whose lock would be held meanwhile.
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        if let Err(error) = stdout.and_then(|stdout| logs::write_whole(stdout, ready.as_bytes())) {
             tracing::warn!(%error, "the ready line could not be written to stdout");
         }
     };

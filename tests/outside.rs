@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use common::scarce::{LIES_ABOUT_READING, make_faulty};
 use common::{Client, DEADLINE, Home, Server, eventually, linger, one_line, run, serve};
 use pty_process::blocking as pty;
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,6 +29,9 @@ use serde_json::Value;
 const LINGER: &str = env!("CARGO_BIN_EXE_linger");
 /// `O_NONBLOCK` on Linux.
 const NONBLOCK: i32 = 0o4000;
+/// So long after the first signal, another one ends the server at once.
+const IMPATIENT_AFTER: Duration = Duration::from_secs(1);
+
 /// A command that runs `linger serve` on that home behind a line of shell, which finds it in `"$@"`.
 fn shell(home: &Home, line: &str) -> Command {
     let mut command = Command::new("sh");
@@ -48,7 +52,10 @@ impl Mute {
     }
 
     fn start_to(home: &Home, line: &str, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Mute {
-        let mut command = shell(home, line);
+        Mute::launch(shell(home, line), home, stdout, stderr)
+    }
+
+    fn launch(mut command: Command, home: &Home, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Mute {
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap();
         let mute = Mute { child, home: home.clone() };
         mute.answers();
@@ -185,6 +192,27 @@ fn a_full_pipe_on_stderr_does_not_keep_a_start_that_fails() {
         status.is_some()
     });
     assert_eq!(status.unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_full_pipe_on_stderr_keeps_neither_a_panic_nor_a_second_signal_from_ending_the_server() {
+    let home = Home::new();
+    let (_pipe, _) = full_pipe(&home, "log");
+    let mut command = shell(&home, r#"exec "$@" 2>log"#);
+    make_faulty(&mut command, &home);
+    let mut server = Mute::launch(command, &home, Stdio::null(), Stdio::null());
+    Client::to(server.addr()).try_say_bytes(LIES_ABOUT_READING.as_bytes());
+    assert_eq!(server.end(), Some(1));
+
+    let mut server = Mute::start(&home, r#"exec "$@" --stop-drain 8s 2>log"#);
+    let mut ann = Client::to(server.addr());
+    let id = ann.register("ann");
+    ann.login(id);
+    server.signal(Signal::TERM);
+    ann.expect_goodbye("server_shutdown");
+    thread::sleep(IMPATIENT_AFTER);
+    server.signal(Signal::TERM);
+    assert_eq!(server.end(), Some(1));
 }
 
 #[test]
@@ -348,10 +376,12 @@ fn a_terminal_that_is_stopped_stops_nobody() {
 
 #[test]
 fn a_background_job_is_not_stopped_for_what_it_writes_to_its_terminal() {
-    let mut tty = Tty::start(r#"set -m; stty tostop; "$@" & wait"#);
+    // The shell stays in the foreground until a line comes, and would leave a `wait` when its job is stopped.
+    let mut tty = Tty::start(r#"set -m; stty tostop; "$@" & read line; wait $!"#);
     let (pid, addr) = tty.ready();
     all_is_well(addr, &tty.home);
     kill(pid, Signal::TERM);
+    tty.keys.as_mut().unwrap().write_all(b"\n").unwrap();
     assert_eq!(tty.end(), Some(0));
 }
 
@@ -419,7 +449,11 @@ fn signals_that_are_ignored_at_the_start_stay_ignored() {
     let (mut ann, _) = server.user("ann");
     server.signal(Signal::INT);
     server.signal(Signal::HUP);
+    // There is nothing to wait for: a stop would have begun by the end of these.
+    assert_eq!(server.cli(&["who"]).code, Some(0));
+    server.user("bob").0.quiet();
     ann.quiet();
+    assert!(!server.log().contains("SIGHUP"), "{}", server.log());
     server.stop();
     ann.expect_goodbye("server_shutdown");
 }

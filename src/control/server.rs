@@ -27,6 +27,7 @@ use crate::service::registry::Registry;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -537,9 +538,13 @@ fn await_stages(
 /// The next connection, or none in that time.
 fn accept_within(listener: &UnixListener, limit: Duration) -> io::Result<Option<UnixStream>> {
     let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
-    let ready = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&limit))?;
-    // Only this thread accepts, so it does not wait here.
-    if ready == 0 { Ok(None) } else { listener.accept().map(|(stream, _)| Some(stream)) }
+    match poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&limit)) {
+        // The handler of a signal may run on this thread.
+        Ok(0) | Err(Errno::INTR) => Ok(None),
+        // Only this thread accepts, so it does not wait here.
+        Ok(_) => listener.accept().map(|(stream, _)| Some(stream)),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 pub(super) fn silent(who: &'static str) -> Refusal {

@@ -7,6 +7,7 @@ use crate::logs::Logs;
 use crate::offline::{Entry, OfflineQueue};
 use crate::sync::{Arc, AtomicBool, Lock, Ordering};
 use nix::sys::signal::{SigSet, Signal};
+use rustix::fs::{Mode, OFlags, open};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fs;
@@ -117,7 +118,9 @@ pub(super) struct Terminal {
 impl Terminal {
     /// Looks whether the server is in the foreground; to be called now and then.
     pub(super) fn look(&self) {
-        let Ok(terminal) = fs::File::open("/dev/tty") else { return };
+        // A line without a carrier would keep whoever opens it otherwise.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let Ok(terminal) = open("/dev/tty", flags, Mode::empty()) else { return };
         if let Ok(group) = rustix::termios::tcgetpgrp(terminal) {
             self.foreground.store(group == rustix::process::getpgrp(), Ordering::Relaxed);
         }

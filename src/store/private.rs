@@ -29,6 +29,8 @@ pub(super) fn create(path: &Path) -> Result<(), OpenError> {
 
 /// Takes from others what they may do with a database that is ours, and with the files beside it.
 pub(super) fn narrow(path: &Path) {
+    // Where the name is a link, SQLite has its other files beside the file that it leads to.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     for end in BESIDE {
         let mut file = path.as_os_str().to_owned();
         file.push(end);

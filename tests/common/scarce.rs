@@ -35,13 +35,9 @@ impl Server {
 
     /// The same on that home.
     pub(crate) fn start_faulty_at(home: &Home, flags: &[&str]) -> Server {
-        let library = home.path().join("faulty.so");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(FAULTY).arg("-ldl");
-        let done = super::run(compiler);
-        assert_eq!(done.code, Some(0), "a C compiler is needed: {done:?}");
         let mut command = Command::new(LINGER);
-        command.args(serve_arguments(home, flags)).env("LD_PRELOAD", &library).env("FAULTS", home.path());
+        command.args(serve_arguments(home, flags));
+        make_faulty(&mut command, home);
         Server::launch(command, home)
     }
 
@@ -68,6 +64,16 @@ impl Server {
         let before = prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(limit), maximum }).unwrap();
         FewFds { pid, before }
     }
+}
+
+/// Has what that command starts meet the faults of `faulty.c`.
+pub(crate) fn make_faulty(command: &mut Command, home: &Home) {
+    let library = home.path().join("faulty.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(FAULTY).arg("-ldl");
+    let done = super::run(compiler);
+    assert_eq!(done.code, Some(0), "a C compiler is needed: {done:?}");
+    command.env("LD_PRELOAD", &library).env("FAULTS", home.path());
 }
 
 /// While it lives, a fault of the machine is there.
