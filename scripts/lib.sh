@@ -8,8 +8,8 @@ find_linger() {
     [ -n "${LINGER-}" ] || (cd "$root" && cargo build --release --quiet) || exit 1
 }
 
-# start_server [SERVE OPTION...]: the same, starts on free ports in a fresh directory, and sets $pid, $target and $data
-# as well. Cheap password hashes: thousands of users are registered for the show.
+# start_server [SERVE OPTION...]: the same, starts on free ports in a fresh directory, and sets $pid, $target, $data
+# and $line as well, the last where it speaks lines. Cheap password hashes: thousands of users are registered for the show.
 #
 # $under, where it is set, is a command that runs the server, such as valgrind.
 #
@@ -36,6 +36,9 @@ start_server() {
         fi
         sleep 0.1
     done
+    # Read by who asks for it.
+    # shellcheck disable=SC2034
+    line=$(sed -n 's/^linger ready .*line=\([^ ]*\).*/\1/p' "$scratch/ready")
     target=$(sed -n 's/^linger ready .*json=\([^ ,]*\).*/\1/p' "$scratch/ready")
 }
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Shows that the server holds out: chats, messages for the absent, logins without end, takeovers, kicks, crowds that
 # vanish and storms, round after round. At the end it must have what it had after two thirds of the time: fds,
-# channels, threads; nobody online, and no difference found by its own comparison. The last third must hold as much
-# memory as the one before (within 10 %). Ends with 0 then.
+# channels, threads; nobody online, and no difference found by its own comparison. A flood comes between: behind it the
+# server must hold as much memory as before (within 10 %), and so must it in the last third. Ends with 0 then.
 #
 #   scripts/soak.sh [SECONDS]     how long, but rounds are finished; 600 by default
 #
@@ -23,7 +23,7 @@ warm_up=$((seconds * 2 / 3))
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
-start_server --grace 1s --box-messages 1000000 --box-bytes 1GiB
+start_server --grace 1s --box-messages 1000000 --box-bytes 1GiB --line 127.0.0.1:0
 failed=0
 began=$(date +%s)
 
@@ -67,6 +67,12 @@ one_round() {
     judged vanish vanish --clients 1000
     judged kick-bulk kick --clients 300 --bulk 100
     judged storm storm --clients 1500 --seconds 1 --bound 1s
+}
+
+# Requests that cost much, and members who take what was kept for them.
+flood() {
+    judged flood flood --line "$line" --registrations 3000 --members 500 --chats 32 --many-members 1000 \
+        --small-chats 50 --take --bound 1s --first-login 10s
 }
 
 # measure FILE: what the server holds once everybody has gone and the grace is over.
@@ -128,6 +134,9 @@ while [ "$uncounted" -eq 0 ] || [ $(($(date +%s) - began)) -lt "$warm_up" ]; do
 done
 rounds=$uncounted
 mv "$scratch/now" "$scratch/before"
+round=flood
+flood
+note "$round" "$scratch/memory.flood"
 until [ "$rounds" -gt "$uncounted" ] && [ $(($(date +%s) - began)) -ge "$seconds" ]; do
     rounds=$((rounds + 1))
     one_round "$rounds"
@@ -145,6 +154,7 @@ for name in fds channels online threads; do
     verdict "$name" "$before" "$(held "$scratch/after" "$name")" "$before"
 done
 before=$(median "$scratch/memory.before")
+verdict flood_kib "$before" "$(median "$scratch/memory.flood")" $((before + before * memory_percent / 100))
 verdict memory_kib "$before" "$(median "$scratch/memory.after")" $((before + before * memory_percent / 100))
 verdict differences 0 "$(stat reconciled)" 0
 verdict failures 0 "$(grep -c '^round' "$scratch/failures")" 0

@@ -127,6 +127,7 @@ pub mod protocol;
 pub mod server;
 pub mod service;
 pub mod shown;
+mod shrink;
 pub mod store;
 pub mod stress;
 pub mod sync;

@@ -17,6 +17,7 @@ use crate::service::bans::{Ban, BanFault, Banned};
 use crate::service::chat::{Body, Chat, Custody};
 use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
 use crate::service::ticket::{Acceptance, Ticket};
+use crate::shrink::{KEPT, Shrink};
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::collections::VecDeque;
@@ -25,11 +26,6 @@ use std::num::NonZeroU64;
 /// How long a completion waits for another write to be committed with, in microseconds. A storm of ends then syncs the
 /// disk half as often; `offline_us` and `closed_us` come that much later.
 pub(crate) const LATER_US: u64 = 20_000;
-
-/// Effects for which a list keeps its room from batch to batch; a flood's is given back.
-const KEEP_EFFECTS: usize = 1_024;
-/// The same for writes.
-pub(super) const KEEP_WRITES: usize = 1_024;
 
 // Each is copied when it is noted and when it is carried out: what is large and rare goes into boxes.
 const _: () = assert!(size_of::<Effect>() <= 192);
@@ -256,7 +252,7 @@ impl<St: Storage> Batch<St> {
     /// Takes the list of a batch's effects back for its room: they have been carried out.
     pub(crate) fn reuse(&mut self, mut effects: Vec<Effect>) {
         effects.clear();
-        if self.effects.is_empty() && effects.capacity() <= KEEP_EFFECTS {
+        if self.effects.is_empty() && effects.capacity() <= KEPT {
             self.effects = effects;
         }
     }
@@ -307,9 +303,7 @@ impl<St: Storage> Batch<St> {
                 set_aside = self.set_aside(error, now_us, &mut effects);
             }
         }
-        if self.owed.is_empty() {
-            self.owed.shrink_to(KEEP_WRITES);
-        }
+        self.owed.shrink();
         self.written = 0;
         self.open = false;
         Outcome { effects, committed: Some(result), set_aside }
@@ -362,7 +356,7 @@ impl<St: Storage> Batch<St> {
         } else {
             self.owed.append(&mut self.later);
         }
-        self.later.shrink_to(KEEP_WRITES);
+        self.later.shrink();
     }
 
     /// Brings the transaction up to the newest owed write, in order.

@@ -9,6 +9,7 @@ use crate::ident::{Epoch, UserId};
 use crate::service::chat::{Body, Chat, Custody};
 use crate::service::storage::{Completion, DepartureRow, Storage};
 use crate::service::tokens::TOKEN_LIFE_MS;
+use crate::shrink::Shrink;
 use crate::sync::Arc;
 
 /// Lingering channels that one turn closes early at most.
@@ -316,6 +317,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             && at_us <= self.now.mono_us
         {
             self.lingering.pop_front();
+            self.lingering.shrink();
             self.grace_over(channel);
         }
     }

@@ -16,14 +16,12 @@ use crate::service::ask::Ask;
 use crate::service::bans::{Ban, BanAsk, BanFault, BanName};
 use crate::service::storage::StorageError;
 use crate::service::ticket::Ticket;
+use crate::shrink::Shrink;
 use crate::sync::{Arc, Condvar, Lock};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
-
-/// Entries for which there is room while none waits.
-const KEEP_ENTRIES: usize = 1_024;
 
 /// Asks that may wait at once. Past it, clients get errno 18. Models come to the bound in a few steps.
 pub const ASKS_MAX: usize = if cfg!(loom) { 2 } else { 65_536 };
@@ -345,9 +343,9 @@ impl<S> OfflineQueue<S> {
 impl<S> Inner<S> {
     /// What a flood has needed is not kept for the next one. While one goes on, each turn would copy what waits.
     fn give_room_back(&mut self) {
-        self.urgent.shrink_to(KEEP_ENTRIES);
-        self.ends.shrink_to(KEEP_ENTRIES);
-        self.departures.shrink_to(KEEP_ENTRIES);
+        self.urgent.shrink();
+        self.ends.shrink();
+        self.departures.shrink();
     }
 
     /// True exactly when main waits for what has just been pushed. It is woken once.
@@ -440,6 +438,7 @@ mod tests {
     use crate::channel::Reason;
     use crate::offline::{Parting, Receipt};
     use crate::service::ask::Asker;
+    use crate::shrink::KEPT;
 
     fn nothing() -> Ask {
         let channel = ChannelId { slot: 0, generation: 1 };
@@ -492,10 +491,10 @@ mod tests {
     #[test]
     fn room_that_a_flood_has_needed_is_given_back_when_main_waits() {
         let queue = OfflineQueue::default();
-        (0..4 * KEEP_ENTRIES as u32).for_each(|number| queue.push(end(number)));
+        (0..4 * KEPT as u32).for_each(|number| queue.push(end(number)));
         taken(&queue, usize::MAX);
         queue.wait(Some(Duration::ZERO), Duration::ZERO);
-        assert!(queue.inner.lock().ends.capacity() < 2 * KEEP_ENTRIES);
+        assert!(queue.inner.lock().ends.capacity() < 2 * KEPT);
     }
 
     #[test]

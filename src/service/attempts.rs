@@ -10,6 +10,7 @@ use crate::channel::ChannelId;
 use crate::ident::UserId;
 use crate::metrics::Metrics;
 use crate::protocol::name::MAX_NAME_CHARS;
+use crate::shrink::Shrink;
 use crate::sync::{Arc, AtomicU64, Lock, Ordering};
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -306,6 +307,8 @@ impl<K: Clone + Eq + Hash> Windows<K> {
                 self.by_key.remove(&key);
             }
         }
+        self.order.shrink();
+        self.by_key.shrink();
     }
 
     fn is_over(&self, began_us: u64, now_us: u64) -> bool {

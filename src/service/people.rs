@@ -353,6 +353,7 @@ impl People {
         self.online = online;
         if self.known.len() > online + IDLE_MAX {
             self.known.retain(|person| !person.is_idle());
+            self.known.shrink_to(2 * self.known.len(), |person| id_hash(person.sender.id));
         }
     }
 }

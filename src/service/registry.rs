@@ -7,6 +7,7 @@ use super::chat::Sender;
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::IdMap;
 use crate::ident::UserId;
+use crate::shrink::Shrink;
 use crate::sync::{Arc, Shared};
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -117,9 +118,12 @@ impl Registry {
             return;
         }
         let gone = shard.remove(&user);
+        shard.shrink();
         drop(shard);
         if let Some(online) = gone {
-            self.names.write().remove(&*online.sender.name);
+            let mut names = self.names.write();
+            names.remove(&*online.sender.name);
+            names.shrink();
         }
     }
 

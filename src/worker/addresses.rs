@@ -2,6 +2,7 @@
 //! loopback is exempt.
 
 use crate::addr::IpBlock;
+use crate::shrink::Shrink;
 use crate::sync::Lock;
 use std::collections::HashMap;
 
@@ -41,6 +42,7 @@ impl Addresses {
             *count -= 1;
             if *count == 0 {
                 counts.remove(&address);
+                counts.shrink();
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::service::ask::Ask;
 use crate::service::attempts::Attempts;
 use crate::service::auth::Auth;
 use crate::service::registry::Registry;
+use crate::shrink::Shrink;
 use crate::sync::Arc;
 use std::collections::VecDeque;
 use std::io;
@@ -33,10 +34,6 @@ pub const WAITING_INPUT_MAX: usize = 65_536;
 pub(super) const ENDS_MAX: usize = 64;
 /// Reads that are still done on a connection that takes no more output, for what was asked before.
 const LAST_READS: usize = 16;
-/// Letters for which a worker keeps room between turns.
-const KEEP_LETTERS: usize = 1_024;
-/// Entries for main for which it does.
-const KEEP_ENTRIES: usize = 1_024;
 
 /// What a worker shares with the rest of the server. `S` is a client's socket as main gets it back.
 pub struct Shared<S> {
@@ -152,15 +149,16 @@ impl<T: Transport> Core<T> {
             self.settle(id, session);
         }
         // What a flood has needed is not kept for the next one.
-        letters.shrink_to(KEEP_LETTERS);
+        letters.shrink();
         self.letters = letters;
-        ended.shrink_to(KEEP_LETTERS);
         ended.append(&mut self.to_settle);
+        ended.shrink();
         self.to_settle = ended;
         for _ in 0..ENDS_MAX {
             let Some(id) = self.put_off.pop_front() else { break };
             self.take_end(id);
         }
+        self.put_off.shrink();
     }
 
     /// The poller says that a channel can be read or written. `ended` where the end of the client's side is behind what
@@ -208,6 +206,7 @@ impl<T: Transport> Core<T> {
             unblocked.drain(..).for_each(|id| self.go_on(id));
             // The list is kept for its room; what came in meanwhile is on another.
             unblocked.append(&mut self.unblocked);
+            unblocked.shrink();
             self.unblocked = unblocked;
             let mut dirty = std::mem::take(&mut self.dirty);
             for id in dirty.drain(..) {
@@ -215,6 +214,7 @@ impl<T: Transport> Core<T> {
                 self.return_room(id);
             }
             dirty.append(&mut self.dirty);
+            dirty.shrink();
             self.dirty = dirty;
             if self.unblocked.is_empty() && self.dirty.is_empty() {
                 self.tell(clock);
@@ -456,6 +456,7 @@ impl<T: Transport> Core<T> {
         let mut refused = Vec::new();
         for (worker, mail) in self.to_workers.iter_mut().enumerate().filter(|(_, mail)| !mail.is_empty()) {
             self.shared.outlet.post(worker, mail, &mut refused);
+            mail.shrink();
         }
         if !refused.is_empty() {
             // What comes back goes before what its sender has asked of main since.
@@ -473,7 +474,7 @@ impl<T: Transport> Core<T> {
         }
         let mut refused = Vec::new();
         self.shared.queue.push_all(&mut self.to_main, &mut refused);
-        self.to_main.shrink_to(KEEP_ENTRIES);
+        self.to_main.shrink();
         for ask in refused {
             self.refuse(&ask);
         }
@@ -485,6 +486,7 @@ impl<T: Transport> Core<T> {
         for id in due.drain(..) {
             self.check_time_limits(id, heard_us);
         }
+        due.shrink();
         self.due = due;
     }
 }

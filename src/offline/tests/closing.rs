@@ -1,9 +1,10 @@
 //! When a channel's fd is asked for, and when its name is free again.
 
 use crate::channel::{ChannelId, Reason, Stage};
-use crate::offline::batch::{KEEP_WRITES, LATER_US};
+use crate::offline::batch::LATER_US;
 use crate::offline::drain::{Policy, REST, rest_after};
 use crate::service::storage::{Completion, Storage};
+use crate::shrink::KEPT;
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Departed, Disk, Fault};
@@ -55,16 +56,15 @@ fn completion(desk: &Desk) -> Option<Completion> {
 
 #[test]
 fn room_for_the_writes_of_a_storm_is_given_back() {
-    let mut desk = Desk::with(policy(), 8 * KEEP_WRITES, Disk::default());
-    let all: Vec<Online> =
-        (0..=2 * KEEP_WRITES).map(|number| desk.online(&format!("user{number}"))).collect();
+    let mut desk = Desk::with(policy(), 8 * KEPT, Disk::default());
+    let all: Vec<Online> = (0..=2 * KEPT).map(|number| desk.online(&format!("user{number}"))).collect();
     for who in all {
         leave(&mut desk, who);
     }
-    assert!(desk.drain.batch.room() > 2 * KEEP_WRITES);
+    assert!(desk.drain.batch.room() > 2 * KEPT);
     desk.finish_all();
     desk.pass_us(LATER_US);
-    assert!(desk.drain.batch.room() <= 2 * KEEP_WRITES, "{}", desk.drain.batch.room());
+    assert!(desk.drain.batch.room() <= 2 * KEPT, "{}", desk.drain.batch.room());
 }
 
 #[test]
