@@ -228,6 +228,8 @@ fn policy() -> Policy {
         history_age_ms: i64::MAX as u64 >> 1,
         history_rows: 100_000,
         presence_delay_us: 0,
+        friends_max: 5_000,
+        groups_max: 1_000,
         reject_duplicates: false,
     }
 }

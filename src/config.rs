@@ -67,6 +67,8 @@ const MAX_IDLE: Duration = Duration::from_hours(30 * 24);
 const MAX_WORKERS: usize = 256;
 /// Channels at most.
 const MAX_CHANNELS: usize = 10_000_000;
+/// The most friends or groups that a user may be allowed.
+const MAX_LISTED: usize = 1_000_000;
 /// The frame limit's own limits, in bytes.
 const FRAME_LIMITS: Bytes = Bytes(256, 16 << 20);
 /// The output limit's own limits, in bytes.
@@ -288,6 +290,10 @@ settings! {
     "address-registrations" address_registrations: usize = Count(1, MAX_REGISTRATIONS), "N", "30";
     /// Requests a second that a channel may make, with bursts of twice as many.
     "request-rate" request_rate: Option<usize> = OrWord(Count(1, MAX_RATE), "off"), "N", "off";
+    /// Groups that one user may be in; existing memberships stay.
+    "groups-max" groups_max: usize = Count(1, MAX_LISTED), "N", "1000";
+    /// Friends that one user may have; existing ones stay.
+    "friends-max" friends_max: usize = Count(1, MAX_LISTED), "N", "5000";
     /// Messages that a box keeps for a user who is offline.
     "box-messages" box_messages: usize = Count(1, MAX_BOX_MESSAGES), "N", "1000";
     /// Bytes of messages that a box keeps.

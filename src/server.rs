@@ -213,6 +213,8 @@ impl Parts {
             history_age_ms: config.history_age.as_millis() as u64,
             history_rows: config.history_rows as u64,
             presence_delay_us: config.presence_delay.as_micros() as u64,
+            friends_max: config.friends_max,
+            groups_max: config.groups_max,
             reject_duplicates: config.duplicate == Duplicate::Reject,
         };
         Drain::new(

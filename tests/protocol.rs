@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use linger::ident::{GroupId, Mid, UserId};
-use linger::protocol::answer::{self, LoginAnswer};
+use linger::protocol::answer::{self, GroupState, LoginAnswer, MemberState};
 use linger::protocol::chat::{Delivered, To, chat_object, read_delivered};
 use linger::protocol::framing::{Framed, Framer};
 use linger::protocol::request::{Body, Caps, ChatObject, Fault, Request, Who, parse, password_fault};
@@ -250,11 +250,17 @@ proptest! {
     #[test]
     fn answers_are_json_whatever_texts_they_carry(name in any_text(), body in vec(any::<u8>(), 0..40)) {
         let mut out = Vec::new();
-        let kept: &[&[u8]] = &[&body];
         let answer = LoginAnswer {
-            id: UserId(1), name: &name, offline: kept, friends: &[], groups: &[], seq: None, token: None,
+            id: UserId(1),
+            name: &name,
+            offline: [|out: &mut Vec<u8>| out.extend_from_slice(&body)],
+            friends: Vec::new(),
+            groups: Vec::<GroupState<'_, Vec<MemberState<'_>>>>::new(),
+            more: false,
+            seq: None,
+            token: None,
         };
-        answer::logged_in(&mut out, &answer);
+        answer::logged_in(&mut out, answer);
         let value: Value = serde_json::from_slice(&out).unwrap();
         prop_assert_eq!(&value["name"], &name);
         prop_assert_eq!(&value["offlinemsg"][0], &*String::from_utf8_lossy(&body));

@@ -23,6 +23,9 @@ use tempfile::TempDir;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
+/// No user comes before this one.
+const FIRST: UserId = UserId(i64::MIN);
+
 fn open(dir: &TempDir) -> SqliteStore {
     SqliteStore::open(dir.path(), Durability::Normal, NOW_MS).unwrap().store
 }
@@ -391,16 +394,16 @@ fn friends_and_groups_come_by_number_and_twice_is_once() {
         group
     });
     let friend = |id, name: &str| Friend { id, name: name.to_owned() };
-    assert_eq!(store.friends(a).unwrap(), [friend(b, "b"), friend(c, "c")]);
-    assert_eq!(store.friends(b).unwrap(), []);
+    assert_eq!(store.friends(a, FIRST, 9).unwrap(), [friend(b, "b"), friend(c, "c")]);
+    assert_eq!(store.friends(b, FIRST, 9).unwrap(), []);
     let member = |id, name: &str, role: &str| Member { id, name: name.to_owned(), role: role.to_owned() };
     assert_eq!(
-        store.members(group).unwrap(),
+        store.members(group, FIRST, 9).unwrap(),
         [member(a, "a", "normal"), member(b, "b", "creator"), member(c, "c", "normal")]
     );
     let row = store.group(group).unwrap().unwrap();
     assert_eq!((row.id, row.name.as_str(), row.desc.as_str()), (group, "rust", "crabs"));
-    assert_eq!(store.groups_of(c).unwrap(), [row]);
+    assert_eq!(store.groups_of(c, GroupId(0), 9).unwrap(), [row]);
     assert_eq!(store.group(GroupId(99)).unwrap(), None);
 }
 
@@ -765,8 +768,8 @@ fn odd_contents_are_read_as_something_sensible() {
     assert_eq!((odd.name.as_str(), odd.epoch, odd.online), ("\u{fffd}A", Epoch(0), false));
     assert!(odd.password.is_some(), "only NULL makes a guest");
     assert_eq!(store.user(UserId(51)).unwrap().unwrap().epoch, Epoch(1));
-    assert_eq!(store.friends(alice).unwrap().len(), 2);
-    assert_eq!(store.members(GroupId(1)).unwrap()[0].role, "3.5");
+    assert_eq!(store.friends(alice, FIRST, 9).unwrap().len(), 2);
+    assert_eq!(store.members(GroupId(1), FIRST, 9).unwrap()[0].role, "3.5");
     assert_eq!(store.group(GroupId(1)).unwrap().unwrap().name, "\u{fffd}");
     let kept = store.kept(alice, Mid(0), 10, 100).unwrap();
     assert_eq!(kept[0].body, "text é".as_bytes());

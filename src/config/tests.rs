@@ -54,6 +54,8 @@ fn the_defaults_are_those_of_the_contract() {
         address_registrations: 30,
         address_channels: 64,
         request_rate: None,
+        groups_max: 1000,
+        friends_max: 5000,
         box_messages: 1000,
         box_bytes: 16 * 1024 * 1024,
         ack_window: 32,

@@ -30,6 +30,7 @@ use crate::service::attempts::Attempts;
 use crate::service::auth::Auth;
 use crate::service::bans::{BanFault, Bans};
 use crate::service::groups::KnownGroup;
+use crate::service::lists::Lists;
 use crate::service::people::{People, Person};
 use crate::service::presence::Presence;
 use crate::service::registry::Registry;
@@ -84,6 +85,10 @@ pub struct Policy {
     pub history_rows: u64,
     /// How long nobody is told that a user has gone, in microseconds.
     pub presence_delay_us: u64,
+    /// Friends that a user may add.
+    pub friends_max: usize,
+    /// Groups that a user may be in.
+    pub groups_max: usize,
     /// True exactly when a login for a user who is online is refused rather than taking over.
     pub reject_duplicates: bool,
 }
@@ -117,6 +122,7 @@ pub struct Drain<St, S> {
     pub(crate) presence: Presence,
     pub(crate) bans: Bans,
     pub(crate) groups: IdMap<GroupId, Arc<KnownGroup>>,
+    pub(crate) lists: Lists,
     pub(crate) repetitions: Repetitions,
     pub(crate) now: Now,
     /// Channels that have left and still have their fd, by slot.
@@ -161,6 +167,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             presence: Presence::default(),
             bans: Bans::default(),
             groups: IdMap::default(),
+            lists: Lists::default(),
             repetitions: Repetitions::default(),
             now: Now::default(),
             seats: Vec::new(),
@@ -237,6 +244,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 tracing::error!(%error, "a transaction failed; what was asked is refused, ends are tried again");
                 self.people.doubt();
                 self.groups.clear();
+                self.lists.clear();
                 Some(error)
             }
         };
@@ -259,6 +267,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if !self.batch.is_in_debt() {
             self.people.tidy(self.around.registry.len());
         }
+        self.lists.tidy(self.now.mono_us);
         self.tell_watchers();
         self.stop_further();
         self.reconcile();
@@ -382,6 +391,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 Effect::LoggedIn { worker, letter, user, .. } if committed => {
                     self.show_online(user);
                     put(worker, *letter);
+                    if self.has_had_none_of_its_box(user) {
+                        self.refills.push(user);
+                    }
                 }
                 Effect::LoggedIn { worker, user, key, asker, .. } => {
                     self.undo_login(user, key);

@@ -12,6 +12,7 @@
 mod closing;
 mod expiry;
 mod faults;
+mod lists;
 mod logins;
 mod messages;
 mod presence;

@@ -2,8 +2,8 @@
 //!
 //! On main.
 
-use super::answer::{Answer, FriendNow, GroupNow, LoggedIn, MemberNow};
-use super::ask::{Asker, Login};
+use super::answer::{Answer, LoggedIn};
+use super::ask::{Ask, Asker, Login};
 use super::attempts::{Account, Failure, TOO_MANY_REGISTRATIONS, Tried};
 use super::auth::{Job, Task, Verified, Who};
 use super::chat::Sender;
@@ -45,6 +45,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if found.is_none() {
             return self.refuse_wrong(&login);
         }
+        while !self.read_lists(login.user) {
+            // Another session may have been ended for a login that is proven: nobody else may take the place first.
+            if !login.proven {
+                return self.log_in_later(login);
+            }
+        }
         self.note_logout_under_way(login.user, channel);
         if let Some(person) = self.people.find(login.user)
             && person.holds_messages()
@@ -72,6 +78,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return self.meet_duplicate(login, present);
         }
         self.log_in_here(login, owner);
+    }
+
+    /// The login goes to the end of the queue. So others have their turns while all is read that its answer lists.
+    fn log_in_later(&mut self, login: Login) {
+        if let Err(ask) = self.around.queue.ask(Ask::Login(Box::new(login))) {
+            self.refuse(ask.asker(), Errno::Busy);
+        }
     }
 
     /// A password may be verified before the worker's turn is over in which the same client has logged out: then the
@@ -330,6 +343,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if confirms {
             self.begin_confirming(user, key, &offline);
         }
+        let (friends, more_friends) = self.friends_now(user);
+        let (groups, more_groups) = self.groups_now(user);
         let logged_in = LoggedIn {
             sender,
             session: Some(number),
@@ -342,8 +357,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             },
             upto: last.filter(|_| !confirms),
             open: !more && !confirms,
-            friends: self.friends_now(user),
-            groups: self.groups_now(user),
+            friends,
+            groups,
+            more: more_friends || more_groups,
             token,
             seq: login.asker.seq.clone(),
         };
@@ -370,9 +386,19 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         let kept = self.batch.attempt(|store| store.kept(user, Mid(0), HANDOVER_COUNT, HANDOVER_BYTES));
         let kept = kept.unwrap_or_default();
+        if kept.first().is_some_and(|kept| kept.body.len() > HANDOVER_BYTES) {
+            // It has no place in an answer, and follows.
+            return (Vec::new(), true);
+        }
         // Others may have taken rows out; then there is nothing to wait for.
         let more = !kept.is_empty() && (kept.len() as u64) < usage.count;
         (kept, more)
+    }
+
+    /// True exactly when a session has begun whose box is not empty, and whose answer held nothing of it.
+    pub(crate) fn has_had_none_of_its_box(&self, user: UserId) -> bool {
+        let session = self.people.look(user).and_then(|person| person.session.as_ref());
+        session.is_some_and(|session| session.backlog.as_deref() == Some(&Mid(0)))
     }
 
     /// The client has ended its side: it is answered, but nobody is online, nobody is sent away for it, and the
@@ -385,6 +411,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         {
             self.end_previous(channel, number);
         }
+        let (friends, more_friends) = self.friends_now(user);
+        let (groups, more_groups) = self.groups_now(user);
         let logged_in = LoggedIn {
             sender: Arc::new(Sender { id: user, name: row.name.as_str().into() }),
             session: None,
@@ -393,8 +421,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             offline: Vec::new(),
             upto: None,
             open: false,
-            friends: self.friends_now(user),
-            groups: self.groups_now(user),
+            friends,
+            groups,
+            more: more_friends || more_groups,
             token: None,
             seq: login.asker.seq.clone(),
         };
@@ -466,38 +495,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     fn refuse(&mut self, asker: &Asker, errno: Errno) {
         self.post(asker.channel, refusal(asker, errno));
-    }
-
-    fn friends_now(&mut self, user: UserId) -> Vec<FriendNow> {
-        let friends = self.batch.attempt(|store| store.friends(user)).unwrap_or_default();
-        friends
-            .into_iter()
-            .map(|friend| FriendNow {
-                online: self.people.is_online(friend.id),
-                id: friend.id,
-                name: friend.name,
-            })
-            .collect()
-    }
-
-    fn groups_now(&mut self, user: UserId) -> Vec<GroupNow> {
-        let groups = self.batch.attempt(|store| store.groups_of(user)).unwrap_or_default();
-        groups
-            .into_iter()
-            .map(|group| {
-                let members = self.batch.attempt(|store| store.members(group.id)).unwrap_or_default();
-                let members = members
-                    .into_iter()
-                    .map(|member| MemberNow {
-                        online: self.people.is_online(member.id),
-                        id: member.id,
-                        name: member.name,
-                        role: member.role,
-                    })
-                    .collect();
-                GroupNow { id: group.id, name: group.name, desc: group.desc, members }
-            })
-            .collect()
     }
 }
 

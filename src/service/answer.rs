@@ -7,6 +7,7 @@ use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
 use crate::sync::Arc;
+use ecow::EcoString;
 use std::borrow::Cow;
 
 /// An answer on its way to a channel.
@@ -88,6 +89,8 @@ pub struct LoggedIn {
     pub friends: Vec<FriendNow>,
     /// Groups, with their members' state.
     pub groups: Vec<GroupNow>,
+    /// True exactly when the user has friends or groups that are not among these.
+    pub more: bool,
     /// What the client may log in again with, where it has asked for that.
     pub token: Option<Token>,
     /// The request's `seq`, as raw JSON.
@@ -100,7 +103,7 @@ pub struct FriendNow {
     /// The friend's number.
     pub id: UserId,
     /// The friend's name.
-    pub name: String,
+    pub name: EcoString,
     /// True exactly when the friend had a session.
     pub online: bool,
 }
@@ -108,25 +111,32 @@ pub struct FriendNow {
 /// A group at the moment of a login.
 #[derive(Debug)]
 pub struct GroupNow {
+    /// The group, shared with other answers.
+    pub group: Arc<ListedGroup>,
+    /// For each member, true exactly when the member had a session.
+    pub online: Box<[bool]>,
+}
+
+/// A group as login answers list it.
+#[derive(Debug)]
+pub struct ListedGroup {
     /// The group's number.
     pub id: GroupId,
     /// Its name.
-    pub name: String,
+    pub name: EcoString,
     /// What its creator said of it.
-    pub desc: String,
-    /// Its members: number, name, online, role.
-    pub members: Vec<MemberNow>,
+    pub desc: EcoString,
+    /// Its members, by number.
+    pub members: Vec<ListedMember>,
 }
 
-/// A member of a group at the moment of a login.
+/// A member of a group as login answers list one.
 #[derive(Debug)]
-pub struct MemberNow {
+pub struct ListedMember {
     /// The member's number.
     pub id: UserId,
     /// The member's name.
-    pub name: String,
-    /// True exactly when the member had a session.
-    pub online: bool,
+    pub name: EcoString,
     /// `creator` or `normal`.
-    pub role: String,
+    pub role: EcoString,
 }

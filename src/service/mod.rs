@@ -10,6 +10,7 @@ pub mod chat;
 pub(crate) mod chats;
 pub mod fingerprint;
 pub(crate) mod groups;
+pub(crate) mod lists;
 pub mod password;
 pub(crate) mod people;
 pub mod presence;

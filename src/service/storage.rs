@@ -270,21 +270,25 @@ pub trait Storage: Lookup {
     /// Removes tokens that are over at `now_ms` (Unix milliseconds), a bounded number a call; answers how many.
     fn expire_tokens(&mut self, now_ms: i64) -> Stored<u64>;
 
-    /// Adds a friend; again is no error.
-    fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()>;
-    /// The users whom this one added, by number.
-    fn friends(&mut self, user: UserId) -> Stored<Vec<Friend>>;
+    /// Adds a friend; again is no error. True exactly when that is a new one.
+    fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<bool>;
+    /// The users whom this one added and who are numbered above `after`, by number, at most `max`.
+    fn friends(&mut self, user: UserId, after: UserId, max: usize) -> Stored<Vec<Friend>>;
+    /// How many users this one added; does not count on behind `max`.
+    fn count_friends(&mut self, user: UserId, max: usize) -> Stored<usize>;
 
     /// Creates a group with its first member, role `creator`.
     fn add_group(&mut self, creator: UserId, name: &str, desc: &str) -> Stored<GroupId>;
     /// The group with that number.
     fn group(&mut self, id: GroupId) -> Stored<Option<GroupRow>>;
-    /// Adds a member, role `normal`; again is no error and changes nothing.
-    fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<()>;
-    /// The groups a user is in, by number.
-    fn groups_of(&mut self, user: UserId) -> Stored<Vec<GroupRow>>;
-    /// The members of a group, by number.
-    fn members(&mut self, group: GroupId) -> Stored<Vec<Member>>;
+    /// Adds a member, role `normal`; again is no error and changes nothing. True exactly when that is a new one.
+    fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<bool>;
+    /// The groups that a user is in and that are numbered above `after`, by number, at most `max`.
+    fn groups_of(&mut self, user: UserId, after: GroupId, max: usize) -> Stored<Vec<GroupRow>>;
+    /// How many groups a user is in; does not count on behind `max`.
+    fn count_groups(&mut self, user: UserId, max: usize) -> Stored<usize>;
+    /// The members of a group who are numbered above `after`, by number, at most `max`.
+    fn members(&mut self, group: GroupId, after: UserId, max: usize) -> Stored<Vec<Member>>;
 
     /// Puts a message into a box, under a number that no message in it has. `sent` as in [`Kept`].
     fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()>;

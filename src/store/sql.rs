@@ -73,16 +73,18 @@ statements! {
         SELECT user, epoch FROM token WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
 
     ADD_FRIEND "INSERT INTO friend (user, friend) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-    FRIENDS "SELECT u.id, u.name FROM friend AS f JOIN user AS u ON u.id = f.friend
-        WHERE f.user = ?1 ORDER BY f.friend";
+    FRIENDS "SELECT u.id, u.name FROM friend AS f CROSS JOIN user AS u ON u.id = f.friend
+        WHERE f.user = ?1 AND f.friend > ?2 ORDER BY f.friend LIMIT ?3";
+    COUNT_FRIENDS "SELECT count(*) FROM (SELECT 1 FROM friend WHERE user = ?1 LIMIT ?2)";
 
     ADD_GROUP "INSERT INTO chatgroup (name, description) VALUES (?1, ?2)";
     ADD_MEMBER "INSERT INTO member (groupid, user, role) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     GROUP "SELECT id, name, description FROM chatgroup WHERE id = ?1";
-    GROUPS_OF "SELECT g.id, g.name, g.description FROM member AS m JOIN chatgroup AS g ON g.id = m.groupid
-        WHERE m.user = ?1 ORDER BY m.groupid";
-    MEMBERS "SELECT u.id, u.name, m.role FROM member AS m JOIN user AS u ON u.id = m.user
-        WHERE m.groupid = ?1 ORDER BY m.user";
+    GROUPS_OF "SELECT g.id, g.name, g.description FROM member AS m CROSS JOIN chatgroup AS g ON g.id = m.groupid
+        WHERE m.user = ?1 AND m.groupid > ?2 ORDER BY m.groupid LIMIT ?3";
+    COUNT_GROUPS "SELECT count(*) FROM (SELECT 1 FROM member WHERE user = ?1 LIMIT ?2)";
+    MEMBERS "SELECT u.id, u.name, m.role FROM member AS m CROSS JOIN user AS u ON u.id = m.user
+        WHERE m.groupid = ?1 AND m.user > ?2 ORDER BY m.user LIMIT ?3";
 
     KEEP "INSERT INTO box (user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5)";
     /// A short message; it moves on to `box` with many others.

@@ -196,6 +196,12 @@ impl SqliteStore {
         self.run(doing, |all| all.get(statement).query_map(params, read)?.collect())
     }
 
+    fn count(&mut self, doing: &'static str, statement: Sql, user: UserId, max: usize) -> Stored<usize> {
+        let params = (user.0, at_most(max));
+        self.run(doing, |all| all.get(statement).query_row(params, |row| row.get::<_, i64>(0)))
+            .map(|count| count as usize)
+    }
+
     fn expect_open(&self, doing: &'static str) -> Stored<()> {
         let state = match self.transaction {
             Transaction::Open => return Ok(()),
@@ -391,12 +397,16 @@ impl Storage for SqliteStore {
         self.write("expiring tokens", sql::EXPIRE_TOKENS, columns).map(|count| count as u64)
     }
 
-    fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()> {
-        self.write("adding a friend", sql::ADD_FRIEND, (user.0, friend.0)).map(drop)
+    fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<bool> {
+        self.write("adding a friend", sql::ADD_FRIEND, (user.0, friend.0)).map(|count| count > 0)
     }
 
-    fn friends(&mut self, user: UserId) -> Stored<Vec<Friend>> {
-        self.read_all("reading friends", sql::FRIENDS, (user.0,), |row| {
+    fn count_friends(&mut self, user: UserId, max: usize) -> Stored<usize> {
+        self.count("counting friends", sql::COUNT_FRIENDS, user, max)
+    }
+
+    fn friends(&mut self, user: UserId, after: UserId, max: usize) -> Stored<Vec<Friend>> {
+        self.read_all("reading friends", sql::FRIENDS, (user.0, after.0, at_most(max)), |row| {
             Ok(Friend { id: UserId(row.get(0)?), name: row::text(row, 1)? })
         })
     }
@@ -413,16 +423,22 @@ impl Storage for SqliteStore {
         self.run("reading a group", |all| all.get(sql::GROUP).query_row((id.0,), group_row).optional())
     }
 
-    fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<()> {
-        self.write("joining a group", sql::ADD_MEMBER, (group.0, user.0, "normal")).map(drop)
+    fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<bool> {
+        self.write("joining a group", sql::ADD_MEMBER, (group.0, user.0, "normal")).map(|count| count > 0)
     }
 
-    fn groups_of(&mut self, user: UserId) -> Stored<Vec<GroupRow>> {
-        self.read_all("reading a user's groups", sql::GROUPS_OF, (user.0,), group_row)
+    fn count_groups(&mut self, user: UserId, max: usize) -> Stored<usize> {
+        self.count("counting a user's groups", sql::COUNT_GROUPS, user, max)
     }
 
-    fn members(&mut self, group: GroupId) -> Stored<Vec<Member>> {
-        self.read_all("reading a group's members", sql::MEMBERS, (group.0,), |row| {
+    fn groups_of(&mut self, user: UserId, after: GroupId, max: usize) -> Stored<Vec<GroupRow>> {
+        let params = (user.0, after.0, at_most(max));
+        self.read_all("reading a user's groups", sql::GROUPS_OF, params, group_row)
+    }
+
+    fn members(&mut self, group: GroupId, after: UserId, max: usize) -> Stored<Vec<Member>> {
+        let params = (group.0, after.0, at_most(max));
+        self.read_all("reading a group's members", sql::MEMBERS, params, |row| {
             Ok(Member { id: UserId(row.get(0)?), name: row::text(row, 1)?, role: row::text(row, 2)? })
         })
     }
@@ -486,6 +502,11 @@ fn set_skeletons(all: &Statements<'_>, max: u64) -> rusqlite::Result<u64> {
     Ok(users.len() as u64)
 }
 
+/// A number of rows, as SQLite takes it.
+fn at_most(max: usize) -> i64 {
+    i64::try_from(max).unwrap_or(i64::MAX)
+}
+
 fn group_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<GroupRow> {
     Ok(GroupRow { id: GroupId(row.get(0)?), name: row::text(row, 1)?, desc: row::text(row, 2)? })
 }
@@ -536,8 +557,11 @@ mod tests {
             store.add_user(&user.to_string(), None).unwrap().unwrap();
             store.set_online(user, Epoch(user.0)).unwrap();
             store.user(user).unwrap();
-            store.friends(user).unwrap();
-            store.groups_of(user).unwrap();
+            store.friends(user, UserId(user.0 - 9), 9 + user.0 as usize).unwrap();
+            store.groups_of(user, GroupId(user.0), 9 + user.0 as usize).unwrap();
+            store.members(GroupId(user.0), user, 9 + user.0 as usize).unwrap();
+            store.count_friends(user, 9 + user.0 as usize).unwrap();
+            store.count_groups(user, 9 + user.0 as usize).unwrap();
             store.box_usage(user).unwrap();
             store.kept(user, Mid(0), 4 + user.0 as usize, 1024).unwrap();
             store.user_marks(user, 4 + user.0 as usize).unwrap();
@@ -597,6 +621,20 @@ mod tests {
         assert!(adding.iter().any(|step| step.contains("INDEX user_by_skeleton")), "{adding:?}");
         assert_eq!(filling, ["SEARCH user USING INDEX user_by_skeleton (skeleton=?)"]);
         assert!(adding.iter().all(|step| !step.starts_with("SCAN user")), "{adding:?}");
+    }
+
+    #[test]
+    fn lists_are_read_from_where_they_go_on_and_nothing_is_sorted() {
+        let (_dir, store) = opened();
+        for statement in [sql::FRIENDS, sql::GROUPS_OF, sql::MEMBERS, sql::COUNT_FRIENDS, sql::COUNT_GROUPS] {
+            let mut plan = store.conn().prepare(&format!("EXPLAIN QUERY PLAN {}", statement.text)).unwrap();
+            let params = rusqlite::params_from_iter(vec![1; plan.parameter_count()]);
+            let steps = plan.query_map(params, |row| row.get::<_, String>(3)).unwrap();
+            for step in steps.map(Result::unwrap) {
+                let is_read_through = step.starts_with("SCAN") && !step.contains("(subquery");
+                assert!(!is_read_through && !step.contains("TEMP"), "{}: {step}", statement.text);
+            }
+        }
     }
 
     #[test]

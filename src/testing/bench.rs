@@ -169,6 +169,7 @@ impl Bench {
             open: true,
             friends: Vec::new(),
             groups: Vec::new(),
+            more: false,
             token: None,
             seq: None,
         };

@@ -140,6 +140,8 @@ pub(crate) fn policy() -> Policy {
         history_age_ms: HISTORY_AGE_MS,
         history_rows: 100_000,
         presence_delay_us: PRESENCE_DELAY_US,
+        friends_max: 5_000,
+        groups_max: 1_000,
         reject_duplicates: false,
     }
 }

@@ -7,7 +7,7 @@ use crate::offline::Parting;
 use crate::protocol::answer::{self, FriendState, GroupState, LoginAnswer, MemberState};
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
-use crate::service::answer::LoggedIn;
+use crate::service::answer::{GroupNow, LoggedIn};
 use crate::service::chat::{Chat, Custody};
 use crate::service::tokens::Token;
 
@@ -118,44 +118,27 @@ pub(super) fn write_goodbye(codec: &Codec, parting: &Parting, out: &mut Vec<u8>)
 
 /// The login answer in JSON.
 fn write_login(out: &mut Vec<u8>, login: &LoggedIn) {
-    let object = |chat: &Chat| {
-        let mut object = Vec::new();
-        chat.write_object(&mut object);
-        object
+    let friends = login.friends.iter();
+    let groups = login.groups.iter().map(|GroupNow { group, online }| GroupState {
+        id: group.id,
+        name: &group.name,
+        desc: &group.desc,
+        users: group.members.iter().zip(online).map(|(member, online)| MemberState {
+            id: member.id,
+            name: &member.name,
+            online: *online,
+            role: &member.role,
+        }),
+    });
+    let answer = LoginAnswer {
+        id: login.sender.id,
+        name: &login.sender.name,
+        offline: login.offline.iter().map(|chat| |out: &mut Vec<u8>| chat.write_object(out)),
+        friends: friends.map(|f| FriendState { id: f.id, name: &f.name, online: f.online }),
+        groups,
+        more: login.more,
+        seq: login.seq.as_deref(),
+        token: login.token.as_ref().map(Token::text),
     };
-    let objects: Vec<_> = login.offline.iter().map(object).collect();
-    let offline: Vec<&[u8]> = objects.iter().map(Vec::as_slice).collect();
-    let friends: Vec<_> = login
-        .friends
-        .iter()
-        .map(|friend| FriendState { id: friend.id, name: &friend.name, online: friend.online })
-        .collect();
-    let members: Vec<Vec<MemberState<'_>>> = login
-        .groups
-        .iter()
-        .map(|group| {
-            let members = group.members.iter();
-            members
-                .map(|m| MemberState { id: m.id, name: &m.name, online: m.online, role: &m.role })
-                .collect()
-        })
-        .collect();
-    let groups: Vec<_> = login
-        .groups
-        .iter()
-        .zip(&members)
-        .map(|(group, users)| GroupState { id: group.id, name: &group.name, desc: &group.desc, users })
-        .collect();
-    answer::logged_in(
-        out,
-        &LoginAnswer {
-            id: login.sender.id,
-            name: &login.sender.name,
-            offline: &offline,
-            friends: &friends,
-            groups: &groups,
-            seq: login.seq.as_deref(),
-            token: login.token.as_ref().map(Token::text),
-        },
-    );
+    answer::logged_in(out, answer);
 }

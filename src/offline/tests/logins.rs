@@ -15,7 +15,7 @@ use crate::testing::memory::Fault;
 use crate::testing::words::{HASH, Said, accepted, asker};
 
 /// Sends whoever was told to leave on the way, as workers do, until nobody is.
-fn let_them_leave(desk: &mut Desk) -> Vec<(ChannelId, Said)> {
+pub(super) fn let_them_leave(desk: &mut Desk) -> Vec<(ChannelId, Said)> {
     let mut heard = Vec::new();
     loop {
         desk.finish_all();

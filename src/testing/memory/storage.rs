@@ -253,19 +253,20 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<()> {
-        self.write(|tables| {
-            tables.friends.insert((user, friend));
-            Ok(())
+    fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<bool> {
+        self.write(|tables| Ok(tables.friends.insert((user, friend))))
+    }
+
+    fn friends(&mut self, user: UserId, after: UserId, max: usize) -> Stored<Vec<Friend>> {
+        self.read(|tables| {
+            let added = tables.friends.iter().filter(|(of, friend)| *of == user && *friend > after);
+            let rows = added.filter_map(|(_, friend)| tables.users.get(friend));
+            rows.map(|row| Friend { id: row.id, name: row.name.clone() }).take(max).collect()
         })
     }
 
-    fn friends(&mut self, user: UserId) -> Stored<Vec<Friend>> {
-        self.read(|tables| {
-            let added = tables.friends.iter().filter(|(of, _)| *of == user);
-            let rows = added.filter_map(|(_, friend)| tables.users.get(friend));
-            rows.map(|row| Friend { id: row.id, name: row.name.clone() }).collect()
-        })
+    fn count_friends(&mut self, user: UserId, max: usize) -> Stored<usize> {
+        self.read(|tables| tables.friends.iter().filter(|(of, _)| *of == user).take(max).count())
     }
 
     fn add_group(&mut self, creator: UserId, name: &str, desc: &str) -> Stored<GroupId> {
@@ -281,25 +282,35 @@ impl Storage for MemoryStore {
         self.read(|tables| tables.groups.get(&id).cloned())
     }
 
-    fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<()> {
+    fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<bool> {
         self.write(|tables| {
+            let before = tables.members.len();
             tables.members.entry((group, user)).or_insert("normal");
-            Ok(())
+            Ok(tables.members.len() > before)
         })
     }
 
-    fn groups_of(&mut self, user: UserId) -> Stored<Vec<GroupRow>> {
+    fn groups_of(&mut self, user: UserId, after: GroupId, max: usize) -> Stored<Vec<GroupRow>> {
         self.read(|tables| {
-            let joined = tables.members.keys().filter(|(_, member)| *member == user);
-            joined.filter_map(|(group, _)| tables.groups.get(group)).cloned().collect()
+            let joined = tables.members.keys().filter(|(group, member)| *member == user && *group > after);
+            joined.filter_map(|(group, _)| tables.groups.get(group)).take(max).cloned().collect()
         })
     }
 
-    fn members(&mut self, group: GroupId) -> Stored<Vec<Member>> {
+    fn count_groups(&mut self, user: UserId, max: usize) -> Stored<usize> {
+        self.read(|tables| tables.members.keys().filter(|(_, member)| *member == user).take(max).count())
+    }
+
+    fn members(&mut self, group: GroupId, after: UserId, max: usize) -> Stored<Vec<Member>> {
         self.read(|tables| {
-            let joined = tables.members.iter().filter(|((of, _), _)| *of == group);
+            let joined = tables.members.iter().filter(|((of, user), _)| *of == group && *user > after);
             let rows = joined.filter_map(|((_, user), role)| Some((tables.users.get(user)?, *role)));
-            rows.map(|(row, role)| Member { id: row.id, name: row.name.clone(), role: role.into() }).collect()
+            let member = |(row, role): (&UserRow, &str)| Member {
+                id: row.id,
+                name: row.name.clone(),
+                role: role.into(),
+            };
+            rows.map(member).take(max).collect()
         })
     }
 

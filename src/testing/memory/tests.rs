@@ -80,11 +80,13 @@ fn script(s: &mut impl Storage) -> Vec<String> {
     s.rollback();
     note! { t, s,
         user(bob); user_named("dee"); begin(); add_user("dee", None); add_friend(ann, bob); add_friend(ann, bob);
-        add_friend(ann, ann); add_friend(ann, nobody); add_friend(bob, ann); friends(ann); friends(bob); friends(nobody);
+        add_friend(ann, ann); add_friend(ann, nobody); add_friend(bob, ann); friends(ann, FIRST, 9); friends(bob, FIRST, 9);
+        friends(nobody, FIRST, 9); friends(ann, ann, 9); friends(ann, FIRST, 1); count_friends(ann, 9); count_friends(ann, 1);
         add_group(ann, "g", "d"); add_group(ann, "g", ""); join_group(GroupId(1), bob); join_group(GroupId(1), bob);
         join_group(GroupId(1), ann); join_group(GroupId(1), nobody); join_group(GroupId(9), bob);
-        group(GroupId(1)); group(GroupId(9)); members(GroupId(1)); members(GroupId(9)); groups_of(ann);
-        groups_of(bob); commit(); begin(); commit();
+        group(GroupId(1)); group(GroupId(9)); members(GroupId(1), FIRST, 9); members(GroupId(9), FIRST, 9);
+        members(GroupId(1), ann, 9); members(GroupId(1), FIRST, 1); groups_of(ann, GroupId(0), 9); groups_of(ann, GroupId(1), 9);
+        groups_of(ann, GroupId(0), 1); groups_of(bob, GroupId(0), 9); count_groups(ann, 9); count_groups(ann, 1); commit(); begin(); commit();
     }
     boxes(s, &mut t);
     old_boxes(s, &mut t);
@@ -93,6 +95,9 @@ fn script(s: &mut impl Storage) -> Vec<String> {
     tokens(s, &mut t);
     t.0
 }
+
+/// No user comes before this one.
+const FIRST: UserId = UserId(i64::MIN);
 
 fn boxes(s: &mut impl Storage, t: &mut Transcript) {
     let (ann, bob) = (UserId(1), UserId(2));

@@ -340,7 +340,7 @@ fn a_group_chat_that_could_not_be_stored_is_one_error_to_its_sender() {
     member.send(r#"{"msgid":9,"groupid":1}{"msgid":3}"#);
     server.run();
     let members: Vec<UserId> =
-        server.disk.beside().members(GroupId(1)).unwrap().iter().map(|m| m.id).collect();
+        server.disk.beside().members(GroupId(1), UserId(0), 9).unwrap().iter().map(|m| m.id).collect();
     assert_eq!(members, [ann, bob]);
     sender.send(r#"{"msgid":10,"groupid":1,"msg":"hello"}"#);
     server.bench.turn();
