@@ -244,7 +244,7 @@ fn string_end(request: &[u8], mut at: usize) -> StringEnd {
 }
 
 /// Where the first byte is that does not separate requests.
-fn first_of_request(input: &[u8]) -> Option<usize> {
+pub(super) fn first_of_request(input: &[u8]) -> Option<usize> {
     input.iter().position(|&byte| !is_separator(byte))
 }
 

@@ -3,28 +3,25 @@
 //!
 //! Plain functions, used by any thread. What they say is for people; what is accepted is not decided here.
 
+use super::framing::first_of_request;
+
 /// A request that can be typed as it stands.
 const EXAMPLE: &str = r#"{"msgid":4,"name":"alice","password":"wonder"}"#;
 
 /// The first byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// How requests of HTTP begin.
-const HTTP_METHODS: [&[u8]; 9] =
-    [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"TRACE "];
+/// How the methods of HTTP begin.
+const HTTP_INITIALS: &[u8] = b"CDGHOPT";
 
-/// Why no end of a request can be found in `input`, which begins with the bytes that separate requests, or with the
-/// request.
+/// Why no end of a request can be found in `input`. The first byte alone decides, for more of it may not have come yet.
 pub fn without_end(input: &[u8]) -> String {
-    let input = input.trim_ascii_start();
-    let what = match input.first() {
+    let what = match first_of_request(input).map(|at| input[at]) {
         Some(b'{' | b'[') => {
             return "no end of the request can be found: a bracket is of the wrong kind".to_owned();
         }
-        Some(&TLS_HANDSHAKE) => "this is a TLS handshake; the server speaks JSON here, without TLS",
-        Some(_) if HTTP_METHODS.iter().any(|method| input.starts_with(method)) => {
-            "this is an HTTP request; the server speaks JSON here, without HTTP"
-        }
+        Some(TLS_HANDSHAKE) => "this is a TLS handshake; the server speaks JSON here, without TLS",
+        Some(byte) if HTTP_INITIALS.contains(&byte) => "this is not JSON, and HTTP is not spoken here",
         Some(b'"' | b'-' | b'0'..=b'9') => "this is not a JSON object",
         _ => "this is not JSON",
     };
@@ -75,8 +72,9 @@ mod tests {
             (&b"hello\r\n"[..], "this is not JSON."),
             (b" \n1\n", "this is not a JSON object."),
             (b"\"hello\"", "this is not a JSON object."),
-            (b"GET / HTTP/1.1\r\n\r\n", "this is an HTTP request"),
-            (b"OPTIONS * HTTP/1.1\r\n\r\n", "this is an HTTP request"),
+            (b"GET / HTTP/1.1\r\n\r\n", "HTTP is not spoken here"),
+            (b"OPTIONS * HTTP/1.1\r\n\r\n", "HTTP is not spoken here"),
+            (b"\0-1", "this is not a JSON object."),
             (b"\x16\x03\x01\x02\x00", "this is a TLS handshake"),
             (b"\xff\xfb\x1f", "this is not JSON."),
             (b"{'msgid':1}", "not in single ones"),
