@@ -13,6 +13,8 @@ macro_rules! counters {
             $($(#[doc = $doc])+ pub $name: Counter,)*
             /// Ends by reason.
             pub left: ByReason,
+            /// Bytes of the database's log at the latest look.
+            pub wal_bytes: Gauge,
         }
 
         impl Metrics {
@@ -21,6 +23,7 @@ macro_rules! counters {
                 let mut all =
                     vec![$((stringify!($name).to_owned(), concat!($($doc),+).trim_ascii(), self.$name.value()),)*];
                 all.extend(self.left.counters());
+                all.push(("wal_bytes".to_owned(), "Bytes of the database's log.", self.wal_bytes.value()));
                 all
             }
         }
@@ -56,6 +59,22 @@ impl ByReason {
 impl Default for ByReason {
     fn default() -> Self {
         ByReason(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Says what it is now.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -21,13 +21,13 @@ use crate::logs::{self, Logs};
 use crate::metrics::Metrics;
 use crate::offline::drain::{BATCH_MAX, BATCH_US, Drain, Policy, Surroundings, rest_after};
 use crate::offline::stages::{Bark, Watchdog};
-use crate::offline::{Kicker, Mail, OfflineQueue, Outlet};
+use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet};
 use crate::service::attempts::{AttemptLimits, Attempts};
 use crate::service::auth::{Auth, Jobs, Verifier};
 use crate::service::password::{Cost, Hasher};
 use crate::service::registry::Registry;
 use crate::shown::shown_path;
-use crate::store::{Checkpointer, History, OpenError, SqliteLookup, SqliteStore};
+use crate::store::{Checkpointer, History, OpenError, Place, SqliteLookup, SqliteStore};
 use crate::sync::Arc;
 use crate::worker::listener::{ListenError, Patience, listen};
 use crate::worker::run::{Desk, Speaks, Worker};
@@ -52,7 +52,7 @@ const MAX_FRAME_BEFORE_LOGIN: usize = 8 * 1024;
 /// Entries that main takes from its queue under one lock.
 const TAKE_MAX: usize = 64;
 const _: () = assert!(TAKE_MAX <= BATCH_MAX);
-/// How often the watchdog looks at the offline queue.
+/// How often the watchdog looks at the offline queue, and whether the database is still there.
 const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why the server could not start, or ended otherwise than in order.
@@ -78,6 +78,11 @@ pub enum ServerError {
         /// Why not.
         source: io::Error,
     },
+    /// The database was deleted, moved or replaced while the server ran.
+    #[error(
+        "stopped, because the database is not the file that was opened; put it back, or start again on what is there"
+    )]
+    Lost,
     /// The database did not take the last writes.
     #[error(
         "stopped, but the last states could not be written to the database; the next start sets them right"
@@ -115,12 +120,14 @@ pub fn run(config: &Config, logs: &Logs) -> Result<(), ServerError> {
     let control_listener = directory.bind_control()?;
     let parts = Parts::build(config, &budget, clock, queue)?;
     parts.metrics.left.add(Reason::ServerCrash, opened.recovered);
-    let checkpointer = Checkpointer::start(directory.path())?;
+    let place = opened.store.place();
+    let checkpointer = Checkpointer::start(directory.path(), Arc::clone(&place), Arc::clone(&parts.metrics))?;
     parts.start_auth(config, &directory)?;
-    let mut drain = parts.drain(config, opened.store).with_bans(opened.bans).with_accepted(opened.accepted);
+    let mut drain = parts.drain(config, opened.store).with_trusted(opened.trusted);
+    drain = drain.with_bans(opened.bans).with_accepted(opened.accepted);
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
     parts.start_control(control_listener, config, &directory, logs)?;
-    parts.start_watchdog(terminal)?;
+    parts.start_watchdog(terminal, Arc::clone(&place))?;
     announce(&listeners, &directory)?;
     let manager = ServiceManager::told_ready().map_err(starting("start a thread"))?;
 
@@ -139,6 +146,9 @@ pub fn run(config: &Config, logs: &Logs) -> Result<(), ServerError> {
         tracing::warn!(%error, "the database could not be tidied; its log is read at the next start");
     }
     tracing::info!("stopped");
+    if place.is_lost() {
+        return Err(ServerError::Lost);
+    }
     if settled { Ok(()) } else { Err(ServerError::Unwritten) }
 }
 
@@ -327,8 +337,8 @@ impl Parts {
         Ok(())
     }
 
-    /// Says so when main falls behind; main itself could not. Looks at the terminal too.
-    fn start_watchdog(&self, terminal: Arc<Terminal>) -> Result<(), ServerError> {
+    /// Says so when main falls behind, which main itself could not, and when the database is lost. Looks at the terminal too.
+    fn start_watchdog(&self, terminal: Arc<Terminal>, place: Arc<Place>) -> Result<(), ServerError> {
         let (queue, clock) = (Arc::clone(&self.queue), self.clock);
         let mut dog = Watchdog::default();
         // It ends with the process.
@@ -336,6 +346,12 @@ impl Parts {
             loop {
                 terminal.look();
                 std::thread::sleep(WATCHDOG_INTERVAL);
+                if let Some(found) = place.look() {
+                    tracing::error!(
+                        "{found} while the server runs; nothing can be stored, so the server stops"
+                    );
+                    queue.push(Entry::DatabaseLost);
+                }
                 let (depth, oldest_us) = queue.departures();
                 match dog.look(oldest_us, clock.now().mono_us) {
                     Some(Bark::Behind(age_us)) => {

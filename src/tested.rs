@@ -102,6 +102,11 @@
 //! | garbage in the boxes' pages | the owner's login gets errno 19, the log says that the file is damaged; the rest goes on | `machine::a_database_whose_boxes_are_spoilt…` |
 //! | a row that another process's constraint forbids | after 10 s it is given up: in the log whole, counted in `writes_set_aside`; the user is offline | `machine::a_row_that_another_process_forbids…` |
 //! | the wall clock jumps by 5 hours, forth and back | nobody leaves; the history keeps its order | `machine::steps_of_the_clock…` |
+//! | the wall clock jumps by 20 days, or starts in 1970 or decades ahead | bans, tokens, boxes, the history and what is known of `seq` are as they were | `clocks::a_clock_that_steps…`, `clocks::a_server_that_starts…` |
+//! | an older copy of the database is restored | numbers of messages and epochs rise all the same | `clocks::after_an_older_copy…` |
+//! | epochs and times that another process has written, up to the largest integers | the server serves, numbers stay below 2^53 | `clocks::whatever_epochs…` |
+//! | the database is deleted, moved away, replaced, overwritten | an error in the log, goodbyes, errno 19 meanwhile, exit 1; nothing is written into what is there | `lost::a_database_that_is_lost…` |
+//! | a reader that does not end | the log grows, which is a metric and a warning; it is cut afterwards | `machine::the_size_of_the_databases_log…`, `store::checkpoint` |
 //! | SIGSTOP for 3 s, SIGCONT | whoever spoke in time stays, whoever was silent leaves | `machine::whoever_spoke_in_time…` |
 //! | stderr or stdout: a full pipe, a stopped terminal, a full disk, nobody, not open | the rest goes on; what is not written is counted in `log_dropped`, and said when stderr takes lines again | `outside::a_full_pipe_on_stderr…`, `a_terminal_that_is_stopped…`, `nobody_on_stdout…` |
 //! | the service manager takes nothing | main goes on | `outside::a_service_manager…` |

@@ -324,3 +324,21 @@ fn a_worker_that_panics_ends_the_server_at_once_and_the_next_start_sets_everybod
     assert_eq!(kept[0]["msg"], "kept", "what was answered is there");
     server.back(ann_id).quiet();
 }
+
+#[test]
+fn the_size_of_the_databases_log_is_a_metric_and_a_reader_that_does_not_end_makes_it_grow() {
+    const LONG: usize = 60;
+    let server = Server::start(&[]);
+    let [absent] = server.absent(["absent"]);
+    let (mut ann, _) = server.user("ann");
+    let size = || server.cli_json(&["stats"])["wal_bytes"].as_u64().unwrap();
+    let reader = server.home.db();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM user").unwrap();
+    let before = size();
+    for n in 0..LONG {
+        ann.chat(absent, &format!("{n}{}", "x".repeat(5_000)));
+    }
+    ann.quiet();
+    eventually("it has grown", || size() >= before + (LONG * 5_000) as u64);
+    reader.execute_batch("COMMIT").unwrap();
+}

@@ -54,6 +54,7 @@ fn add(store: &mut SqliteStore, name: &str) -> UserId {
 
 fn departure(user: UserId, at_ms: i64) -> DepartureRow {
     DepartureRow {
+        trusted_ms: at_ms,
         at_ms,
         channel: Some(ChannelId { slot: user.0 as u32, generation: 1 }),
         user,
@@ -530,7 +531,29 @@ fn messages_expire_by_age_a_bounded_number_and_a_bounded_number_of_boxes_at_a_ti
 const BACK_TO_7: &str = "
     DROP TRIGGER user_renamed; DROP INDEX user_by_skeleton; DROP INDEX user_by_cased_skeleton;
     ALTER TABLE user DROP COLUMN skeleton; ALTER TABLE user DROP COLUMN cased_skeleton;
+    DROP TABLE clock; ALTER TABLE departure DROP COLUMN trusted;
 ";
+
+#[test]
+fn epochs_from_before_they_had_39_bits_go_on_above_all_numbers_that_were_given() {
+    const LAST: i64 = (1 << 25) - (1 << 19) - 1;
+    let (dir, store) = opened();
+    store.close().unwrap();
+    let old = beside(&dir);
+    old.execute_batch(BACK_TO_7).unwrap();
+    for (name, epoch) in [("new", 0), ("usual", 7), ("last", LAST), ("wild", i64::MAX), ("negative", -1)] {
+        old.execute("INSERT INTO user (name, epoch) VALUES (?1, ?2)", (name, epoch)).unwrap();
+    }
+    old.pragma_update(None, "user_version", 7).unwrap();
+    drop(old);
+    let mut store = open(&dir);
+    let mut epoch = |name| store.user_named(name).unwrap().unwrap().epoch;
+    for (name, before) in [("new", 0), ("usual", 7), ("last", LAST)] {
+        assert!(epoch(name).mid(0).0 > (before << 28 | ((1 << 28) - 1)), "{name}");
+        assert_eq!(epoch(name).believed(), epoch(name), "{name}");
+    }
+    assert_eq!((epoch("wild"), epoch("negative")), (Epoch(0), Epoch(0)), "the clock decides");
+}
 
 #[test]
 fn names_from_before_they_were_compared_stay_and_keep_look_alikes_out() {
@@ -562,10 +585,10 @@ fn a_history_from_before_its_numbers_were_ours_keeps_its_rows() {
     let first = committed(&mut store, |s| s.add_departure(&departure(UserId(1), 1)).unwrap());
     store.close().unwrap();
     let old = beside(&dir);
+    old.execute_batch(BACK_TO_7).unwrap();
     let table = "SELECT sql FROM sqlite_schema WHERE name = 'departure'";
     let sql: String = old.query_row(table, (), |row| row.get(0)).unwrap();
     let before = sql.replace("PRIMARY KEY", "PRIMARY KEY AUTOINCREMENT").replace("\"departure\"", "new");
-    old.execute_batch(BACK_TO_7).unwrap();
     old.execute_batch(&format!(
         "{before}; INSERT INTO new SELECT * FROM departure; DROP TABLE departure; ALTER TABLE new RENAME TO departure;
         CREATE TABLE gone (a); CREATE VIEW theirs AS SELECT a FROM gone; DROP TABLE gone;"

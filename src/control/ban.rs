@@ -93,7 +93,6 @@ pub struct BanRow {
 /// Bans that main has been asked for.
 pub(super) struct BansUnderWay {
     length: BanLength,
-    until_ms: i64,
     reason: Option<Arc<str>>,
     asked: usize,
     reply: Sender<Result<Vec<Ban>, BanFault>>,
@@ -101,11 +100,10 @@ pub(super) struct BansUnderWay {
 }
 
 impl BansUnderWay {
-    pub(super) fn new(length: BanLength, now_ms: i64, reason: Option<&KickReason>) -> Self {
+    pub(super) fn new(length: BanLength, reason: Option<&KickReason>) -> Self {
         let (reply, answers) = crossbeam_channel::unbounded();
-        let until_ms = now_ms.saturating_add_unsigned(length.ms());
         let reason = reason.map(|reason| reason.as_str().into());
-        BansUnderWay { length, until_ms, reason, asked: 0, reply, answers }
+        BansUnderWay { length, reason, asked: 0, reply, answers }
     }
 
     /// What those hear who are sent away for it.
@@ -122,7 +120,7 @@ impl<S: Send + 'static> ControlServer<S> {
             bans.asked += 1;
             self.queue.push(Entry::Control(ControlAsk::Ban(BanAsk {
                 names: names.to_vec(),
-                until_ms: bans.until_ms,
+                length_ms: bans.length.ms(),
                 reason: bans.reason.clone(),
                 reply: bans.reply.clone(),
             })));

@@ -300,8 +300,7 @@ impl<S: Send + 'static> ControlServer<S> {
 
     pub(super) fn kick(&self, kick: &Kick) -> Result<Kicked, Refusal> {
         let (reports, milestones) = crossbeam_channel::unbounded();
-        let now_ms = self.clock.now().unix_ms;
-        let mut bans = kick.ban.map(|length| BansUnderWay::new(length, now_ms, kick.reason.as_ref()));
+        let mut bans = kick.ban.map(|length| BansUnderWay::new(length, kick.reason.as_ref()));
         let mut tally = Tally {
             parting: parting(kick, bans.as_ref()),
             kicked: Vec::new(),

@@ -19,7 +19,7 @@ use super::reconcile::Reconciler;
 use super::stages::Stages;
 use super::stop::{LOOK_US, Stop};
 use crate::channel::{ChannelId, ChannelTable, Reason};
-use crate::clock::Now;
+use crate::clock::{Now, TrustedClock};
 use crate::hashing::IdMap;
 use crate::ident::{GroupId, UserId};
 use crate::metrics::Metrics;
@@ -125,6 +125,7 @@ pub struct Drain<St, S> {
     pub(crate) lists: Lists,
     pub(crate) repetitions: Repetitions,
     pub(crate) now: Now,
+    pub(crate) trusted: TrustedClock,
     /// Channels that have left and still have their fd, by slot.
     pub(super) seats: Vec<Option<Seat>>,
     /// When their grace is over, in order.
@@ -152,6 +153,8 @@ pub struct Drain<St, S> {
     pub(super) expiry: Expiry,
     pub(crate) expire_accepted_at_us: u64,
     pub(super) stop: Option<Stop>,
+    /// True exactly when the database is lost: nothing can be written any more, so nothing waits for it.
+    pub(super) lost: bool,
     pub(super) reconciler: Reconciler,
 }
 
@@ -170,6 +173,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             lists: Lists::default(),
             repetitions: Repetitions::default(),
             now: Now::default(),
+            trusted: TrustedClock::default(),
             seats: Vec::new(),
             lingering: VecDeque::new(),
             sessions: BySession::new(capacity),
@@ -186,8 +190,27 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             expiry: Expiry::default(),
             expire_accepted_at_us: crate::service::repetitions::EXPIRY_US,
             stop: None,
+            lost: false,
             reconciler: Reconciler::default(),
         }
+    }
+
+    /// Takes over the time by which ages are judged.
+    #[must_use]
+    pub fn with_trusted(mut self, trusted: TrustedClock) -> Self {
+        self.trusted = trusted;
+        self
+    }
+
+    /// The time by which ages are judged, in milliseconds.
+    pub(crate) fn trusted_ms(&self) -> i64 {
+        self.trusted.now_ms(self.now)
+    }
+
+    /// Notes what time it is, for the next run of the server.
+    pub(crate) fn mark_time(&mut self) {
+        let mark = self.trusted.mark(self.now);
+        self.batch.attempt(|store| store.mark_time(mark));
     }
 
     /// Gives the store up, to be closed.
@@ -217,6 +240,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Entry::Short { worker } => self.short.push(worker),
             Entry::Control(ask) => self.control(ask),
             Entry::Stop => self.stop_by_signal(),
+            Entry::DatabaseLost => self.stop_without_database(),
             Entry::Quiet => self.stopped_listening(),
         }
     }

@@ -121,8 +121,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             },
         );
         self.committing.push(key);
+        let trusted_ms = self.trusted_ms();
         let row = DepartureRow {
             at_ms,
+            trusted_ms,
             channel: Some(channel),
             user,
             name,
@@ -131,7 +133,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             errno: parting.errno,
             since_ms: Some(session.since_ms),
         };
-        let expires_ms = at_ms + TOKEN_LIFE_MS;
+        let expires_ms = trusted_ms.saturating_add(TOKEN_LIFE_MS);
         // One transaction, but each by itself: what the database refuses of it must not keep the user online.
         self.batch.owe(Owed::Offline { user, epoch: session.epoch });
         self.batch.owe(Owed::Departure { key, row });
@@ -226,7 +228,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// An accepted message goes to the box, whatever the box holds.
     pub(crate) fn save(&mut self, user: UserId, chat: Chat) {
-        let at_ms = self.now.unix_ms;
+        let (at_ms, unix_ms) = (self.trusted_ms(), self.now.unix_ms);
         let Ok(Some(person)) = self.person(user) else {
             tracing::error!(%user, "an accepted message has no receiver's row to be kept for");
             return;
@@ -235,7 +237,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(usage) = person.usage_mut() {
             *usage = usage.with(&object);
         }
-        let begun = (!person.has_numbers()).then(|| person.go_on_in_next_epoch());
+        let begun = (!person.has_numbers()).then(|| person.go_on_in_next_epoch(unix_ms));
         let mid = person.number();
         if let Some(epoch) = begun {
             self.batch.owe(Owed::Epoch { user, epoch });

@@ -80,6 +80,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             (*history, *boxes, *tokens) = (Look::UnderWay, Look::UnderWay, Look::UnderWay);
         }
         *at_us = self.now.mono_us + if is_done { EXPIRY_US } else { EXPIRY_AGAIN_US };
+        if is_done {
+            self.mark_time();
+        }
     }
 
     /// Counts what a batch has removed, now that it is over.
@@ -92,7 +95,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     fn expire_history(&mut self) {
         let (before_ms, rows) =
-            (self.now.unix_ms - self.policy.history_age_ms as i64, self.policy.history_rows);
+            (self.trusted_ms().saturating_sub_unsigned(self.policy.history_age_ms), self.policy.history_rows);
         let removed = self.batch.attempt(|store| store.expire_departures(before_ms, rows));
         // Those who come back in a crowd leave in one: then a batch a minute would not keep up.
         let is_done = removed.unwrap_or(0) == 0;
@@ -100,13 +103,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     fn expire_tokens(&mut self) {
-        let now_ms = self.now.unix_ms;
+        let now_ms = self.trusted_ms();
         let removed = self.batch.attempt(|store| store.expire_tokens(now_ms));
         self.expiry.tokens = if removed.unwrap_or(0) == 0 { Look::Done } else { Look::UnderWay };
     }
 
     fn expire_boxes(&mut self) {
-        let before_ms = self.now.unix_ms - self.policy.box_age_ms as i64;
+        let before_ms = self.trusted_ms().saturating_sub_unsigned(self.policy.box_age_ms);
         let next = self.expiry.next;
         let expired = self.batch.attempt(|store| store.expire_kept(before_ms, next, EXPIRE_MESSAGES));
         let expired = expired.unwrap_or_default();

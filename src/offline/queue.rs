@@ -95,6 +95,8 @@ pub enum Entry<S> {
     Control(ControlAsk),
     /// A signal: stop in order.
     Stop,
+    /// The database is not the file that was opened: stop in order, without it.
+    DatabaseLost,
     /// A worker has emptied and closed its listeners.
     Quiet,
 }

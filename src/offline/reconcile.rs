@@ -98,7 +98,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// The last look, when the server has stopped in order and the workers have ended: nobody may be left anywhere.
     pub fn look_last(&mut self, clock: &dyn Fn() -> Now) {
-        if !self.is_settled() || self.around.table.taken() > 0 {
+        if self.lost || !self.is_settled() || self.around.table.taken() > 0 {
             return;
         }
         self.now = clock();

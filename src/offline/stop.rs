@@ -137,8 +137,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// True exactly when an orderly stop or a drain is over.
     pub fn is_finished(&self) -> bool {
         let Some(stop) = &self.stop else { return false };
-        let all_closed = self.around.table.taken() == 0 && self.endings.is_empty();
-        let all_written = self.is_settled() && self.batch.later_until_us().is_none();
+        let all_closed = self.around.table.taken() == 0;
+        let all_told = self.endings.is_empty() && self.is_settled() && self.batch.later_until_us().is_none();
+        let all_written = all_told || self.lost;
         let done = stop.listening == 0 && all_closed && all_written && !stop.is_awaited();
         done || self.stop_limit_us() == Some(0)
     }
@@ -164,6 +165,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
+    /// The database is lost. Whoever asks for what must be stored gets errno 19 until everybody has gone.
+    pub(super) fn stop_without_database(&mut self) {
+        self.lost = true;
+        self.stop_by_signal();
+    }
+
     /// The admin's drain. Refused while one is running.
     pub(super) fn begin_drain(&mut self, ask: DrainAsk) {
         let channels = self.around.table.present();
@@ -179,6 +186,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     fn begin_stop(&mut self, stop: Stop) {
         self.stop = Some(stop);
+        self.mark_time();
         for worker in 0..self.around.outlet.workers() {
             self.around.outlet.post(worker, &mut vec![Mail::CloseListeners], &mut Vec::new());
         }

@@ -7,8 +7,10 @@
 //! | `faults` | what a failed transaction leaves: nothing accepted in silence, nothing owed forgotten |
 //! | `closing` | when a channel's fd is asked for |
 //! | `expiry` | what is removed for its age, and how fast |
+//! | `clock` | that nothing gets older or younger when the wall clock is set |
 //! | `presence` | what friends are told when a user comes or goes, and when |
 
+mod clock;
 mod closing;
 mod expiry;
 mod faults;

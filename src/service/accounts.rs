@@ -304,7 +304,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(number) = self.around.table.begin_session(channel, user) else { return };
         let worker = self.around.table.worker(channel);
         let person = self.people.meet(row);
-        let epoch = person.begin_epoch();
+        let epoch = person.begin_epoch(self.now.unix_ms);
         let sender = Arc::clone(&person.sender);
         person.session = Some(Session {
             channel,

@@ -35,7 +35,7 @@ pub struct Ban {
     pub banned: Banned,
     /// The user's name, where it is a user and there is such a row.
     pub name: Option<Arc<str>>,
-    /// When it is over, in Unix milliseconds.
+    /// When it is over, in milliseconds of the trusted clock; of the wall clock in what administrators are told.
     pub until_ms: i64,
     /// What the administrator said, one line.
     pub reason: Option<Arc<str>>,
@@ -59,8 +59,8 @@ pub enum BanName {
 pub struct BanAsk {
     /// Whom.
     pub names: Vec<BanName>,
-    /// Until when, in Unix milliseconds.
-    pub until_ms: i64,
+    /// For how long, in milliseconds.
+    pub length_ms: u64,
     /// What is said to them, one line.
     pub reason: Option<Arc<str>>,
     /// The bans of those who could be found, once they are committed.
@@ -152,9 +152,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Bans whoever is meant. It holds for every login behind it in the queue.
     pub(crate) fn ban(&mut self, ask: BanAsk) {
         let mut bans = Vec::new();
+        let until_ms = self.trusted_ms().saturating_add_unsigned(ask.length_ms);
+        // After a crash, a clock that is wrong must not prolong it.
+        self.mark_time();
         for name in ask.names {
             let Some((banned, name)) = self.find_banned(name) else { continue };
-            let ban = Ban { banned, name, until_ms: ask.until_ms, reason: ask.reason.clone() };
+            let ban = Ban { banned, name, until_ms, reason: ask.reason.clone() };
             if let Err(fault) = self.bans.put(ban.clone()) {
                 // Whoever asked may have given up.
                 let _ = ask.reply.send(Err(fault));
@@ -167,6 +170,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             }
             bans.push(ban);
         }
+        let bans = self.as_shown(bans);
         self.batch.then(Effect::Bans { reply: ask.reply, bans });
     }
 
@@ -174,22 +178,29 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(crate) fn unban(&mut self, names: &[BanName], reply: Sender<Result<Vec<Ban>, BanFault>>) {
         let mut bans = Vec::new();
         for name in names {
-            bans.extend(self.bans.take(name, self.now.unix_ms));
+            bans.extend(self.bans.take(name, self.trusted_ms()));
         }
         for ban in &bans {
             self.batch.owe(Owed::Unban(ban.banned));
         }
+        let bans = self.as_shown(bans);
         self.batch.then(Effect::Bans { reply, bans });
     }
 
     /// All bans, in no order.
     pub(crate) fn list_bans(&self) -> Vec<Ban> {
-        self.bans.list(self.now.unix_ms)
+        self.as_shown(self.bans.list(self.trusted_ms()))
+    }
+
+    /// The same for people, who look at the wall clock.
+    fn as_shown(&self, bans: Vec<Ban>) -> Vec<Ban> {
+        let shown = |ban: Ban| Ban { until_ms: self.trusted.shown_ms(ban.until_ms, self.now), ..ban };
+        bans.into_iter().map(shown).collect()
     }
 
     /// Removes what is over from memory and from the store.
     pub(crate) fn expire_bans(&mut self) {
-        let now_ms = self.now.unix_ms;
+        let now_ms = self.trusted_ms();
         if self.bans.expire(now_ms) {
             self.batch.attempt(|store| store.expire_bans(now_ms));
         }
@@ -197,7 +208,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// True exactly when a ban keeps that login out; then it is answered. Only who has the password hears of it.
     pub(crate) fn keeps_out(&mut self, login: &Login) -> bool {
-        let Some(ban) = self.bans.find(Some(login.user), login.peer.ip(), self.now.unix_ms).cloned() else {
+        let now_ms = self.trusted_ms();
+        let Some(ban) = self.bans.find(Some(login.user), login.peer.ip(), now_ms).cloned() else {
             return false;
         };
         if self.check_again(login).is_some() {
@@ -214,7 +226,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// True exactly when a ban of the address keeps a new user out; then that is answered, by msgid 2 to a guest and by
     /// msgid 5 to whoever registers.
     pub(crate) fn keeps_newcomer_out(&mut self, asker: &Asker, peer: SocketAddr, msgid: i64) -> bool {
-        let Some(ban) = self.bans.find(None, peer.ip(), self.now.unix_ms).cloned() else { return false };
+        let Some(ban) = self.bans.find(None, peer.ip(), self.trusted_ms()).cloned() else { return false };
         self.around.metrics.registrations_refused.add(1);
         if self.around.attempts.may_log(self.now.mono_us) {
             tracing::info!(channel = %asker.channel, %peer, "a banned registration was refused");
@@ -224,7 +236,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     fn answer_banned(&mut self, asker: &Asker, msgid: i64, ban: Ban) {
-        let retry_after_ms = (ban.until_ms - self.now.unix_ms) as u64;
+        let retry_after_ms = ban.until_ms.abs_diff(self.trusted_ms());
         let answer = Answer::Banned { msgid, retry_after_ms, reason: ban.reason, seq: asker.seq.clone() };
         let channel = asker.channel;
         self.post(channel, Mail::Answer { channel, settles: Settles::Login, answer: Some(answer) });

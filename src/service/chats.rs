@@ -170,7 +170,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Notes that one more copy is safe, if the batch is committed; the last one stores that the chat was accepted.
     fn secure(&mut self, ticket: &Ticket) {
         if let Some(acceptance) = ticket.secure() {
-            let at_ms = self.now.unix_ms;
+            let at_ms = self.trusted_ms();
             self.batch.attempt(|store| store.accept(acceptance, at_ms));
         }
     }
@@ -240,7 +240,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.fail(user, chat, Errno::BoxFull);
             return Err(Placed::Elsewhere);
         };
-        let at_ms = self.now.unix_ms;
+        let at_ms = self.trusted_ms();
         let Some(mid) = self.next_mid(user) else { return Err(self.not_stored(user, chat)) };
         if self.batch.attempt(|store| store.keep(user, mid, at_ms, &object, sent)).is_none() {
             return Err(self.not_stored(user, chat));
@@ -396,9 +396,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if self.person(user).is_err() {
             return None;
         }
+        let unix_ms = self.now.unix_ms;
         let person = self.people.find(user)?;
         if !person.has_numbers() {
-            let epoch = person.go_on_in_next_epoch();
+            let epoch = person.go_on_in_next_epoch(unix_ms);
             self.batch.attempt(|store| store.set_epoch(user, epoch))?;
         }
         Some(self.people.find(user)?.number())

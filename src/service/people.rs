@@ -9,7 +9,7 @@ use super::unconfirmed::Unconfirmed;
 use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::id_hash;
-use crate::ident::{Epoch, Mid, UserId};
+use crate::ident::{EPOCH_MIDS, Epoch, Mid, UserId};
 use crate::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::OccupiedEntry;
@@ -22,18 +22,14 @@ const IDLE_MAX: usize = 65_536;
 const HELD_MAX: usize = 65_536;
 /// The same in bytes of bodies.
 const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Message numbers of one epoch: 268 million messages a session, less one.
-///
-/// The epoch above them rises durably before a message of it is ever sent, so numbers rise across restarts and
-/// crashes without a write of their own; 25 bits of epoch keep them below 2^53.
-const MIDS: u32 = 1 << 28;
 
 /// A user, as main sees one.
 #[derive(Debug)]
 pub(crate) struct Person {
     /// Number and name, shared with all who have to know.
     pub(crate) sender: Arc<Sender>,
-    /// The highest epoch given out.
+    /// The highest epoch given out. It rises durably before a message of it is ever sent, so message numbers rise across
+    /// restarts and crashes without a write of their own.
     pub(crate) epoch: Epoch,
     pub(crate) session: Option<Session>,
     /// What waits for a settlement or a look; seldom anything.
@@ -94,7 +90,7 @@ impl Person {
     fn new(row: &UserRow) -> Self {
         Person {
             sender: sender(row),
-            epoch: row.epoch,
+            epoch: row.epoch.believed(),
             session: None,
             waiting: None,
             unconfirmed: None,
@@ -108,17 +104,17 @@ impl Person {
         self.sender.id == user
     }
 
-    /// Begins a new epoch: message numbers go on from there.
-    pub(crate) fn begin_epoch(&mut self) -> Epoch {
-        self.epoch = Epoch(self.epoch.0 + 1);
+    /// Begins a new epoch at that time of the wall clock: message numbers go on from there.
+    pub(crate) fn begin_epoch(&mut self, unix_ms: i64) -> Epoch {
+        self.epoch = self.epoch.next(unix_ms);
         self.next = Some(NonZeroU32::MIN);
         self.epoch
     }
 
     /// Begins a new epoch for the sake of message numbers. A session that goes on is one of that epoch from then on,
     /// for its end must name the epoch of the row.
-    pub(crate) fn go_on_in_next_epoch(&mut self) -> Epoch {
-        let epoch = self.begin_epoch();
+    pub(crate) fn go_on_in_next_epoch(&mut self, unix_ms: i64) -> Epoch {
+        let epoch = self.begin_epoch(unix_ms);
         if let Some(session) = &mut self.session {
             session.epoch = epoch;
         }
@@ -134,8 +130,8 @@ impl Person {
     pub(crate) fn number(&mut self) -> Mid {
         let place = self.next.unwrap_or(NonZeroU32::MIN).get();
         // The last number of an epoch is followed by a new epoch.
-        self.next = NonZeroU32::new((place + 1) % MIDS);
-        Mid(self.epoch.0 * i64::from(MIDS) + i64::from(place))
+        self.next = NonZeroU32::new((place + 1) % EPOCH_MIDS);
+        self.epoch.mid(place)
     }
 
     /// What the box holds; none before it has been looked at.
@@ -313,8 +309,9 @@ impl People {
         });
         let person = place.into_mut();
         // Another process may have raised it, never lowered.
-        if row.epoch > person.epoch {
-            person.epoch = row.epoch;
+        let epoch = row.epoch.believed();
+        if epoch > person.epoch {
+            person.epoch = epoch;
             person.forget_numbers();
         }
         if *person.sender.name != *row.name {
@@ -376,35 +373,90 @@ mod tests {
     fn message_numbers_rise_within_an_epoch_and_across_epochs() {
         let mut people = People::default();
         let person = people.meet(&row(4));
-        person.begin_epoch();
+        person.begin_epoch(0);
         let (first, second) = (person.number(), person.number());
-        person.begin_epoch();
+        person.begin_epoch(0);
         let third = person.number();
         assert!(first < second && second < third);
         assert!(third.0 < 1 << 53);
+    }
+
+    /// A time at which the wall clock is right.
+    const LATER_MS: i64 = 1_800_000_000_000;
+
+    #[test]
+    fn an_older_row_takes_no_number_again_while_the_clock_is_right() {
+        let latest = {
+            let mut people = People::default();
+            let person = people.meet(&row(4));
+            (person.begin_epoch(LATER_MS), person.number())
+        };
+        let mut people = People::default();
+        let person = people.meet(&row(4));
+        let epoch = person.begin_epoch(LATER_MS + 10);
+        assert!(epoch > latest.0 && person.number() > latest.1);
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_lets_numbers_rise_all_the_same() {
+        for unix_ms in [i64::MIN, -1, 0, 1, i64::MAX] {
+            let mut people = People::default();
+            let person = people.meet(&row(4));
+            assert_eq!(person.begin_epoch(unix_ms), Epoch(5), "{unix_ms}");
+        }
+    }
+
+    #[test]
+    fn whatever_epoch_another_process_writes_numbers_rise_and_stay_positive_and_exact() {
+        for wild in [i64::MIN, -1, 1 << 25, 1 << 38, (1 << 39) - (1 << 32) - 2, 1 << 39, 1 << 53, i64::MAX] {
+            let mut people = People::default();
+            let person = people.meet(&row(4));
+            person.begin_epoch(LATER_MS);
+            let before = person.number();
+            let person = people.meet(&row(wild));
+            let mut latest = before;
+            for _ in 0..3 {
+                person.go_on_in_next_epoch(LATER_MS);
+                let mid = person.number();
+                assert!(mid > latest && mid.0 < 1 << 53, "{wild}: {mid:?} after {latest:?}");
+                latest = mid;
+            }
+            let mut people = People::default();
+            let person = people.meet(&row(wild));
+            person.begin_epoch(LATER_MS + 10);
+            assert!(person.number() > before, "{wild}, after a restart");
+        }
+    }
+
+    #[test]
+    fn when_all_epochs_are_used_up_the_clock_decides() {
+        let mut people = People::default();
+        let person = people.meet(&row(4));
+        person.epoch = Epoch((1 << 39) - 1);
+        assert_eq!(person.begin_epoch(LATER_MS), Epoch::lowest_at(LATER_MS));
     }
 
     #[test]
     fn an_epoch_without_numbers_left_is_followed_by_the_next() {
         let mut people = People::default();
         let person = people.meet(&row(4));
-        person.begin_epoch();
-        person.next = NonZeroU32::new(MIDS - 1);
+        person.begin_epoch(0);
+        person.next = NonZeroU32::new(EPOCH_MIDS - 1);
         let last = person.number();
         assert!(!person.has_numbers());
-        person.go_on_in_next_epoch();
+        person.go_on_in_next_epoch(0);
         assert!(person.number() > last);
     }
 
     #[test]
     fn a_row_of_a_later_epoch_ends_the_numbers_of_the_one_before() {
         let mut people = People::default();
-        people.meet(&row(4)).begin_epoch();
+        people.meet(&row(4)).begin_epoch(0);
         assert!(people.meet(&row(5)).has_numbers(), "it is our own");
         let person = people.meet(&row(9));
         assert!(!person.has_numbers(), "another process may have given them out");
-        person.go_on_in_next_epoch();
-        assert_eq!(person.number(), Mid((10 << 28) + 1));
+        person.go_on_in_next_epoch(0);
+        assert_eq!(person.number(), Epoch(10).mid(1));
     }
 
     #[test]

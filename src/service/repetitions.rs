@@ -112,7 +112,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if self.now.mono_us < self.expire_accepted_at_us {
             return;
         }
-        let before_ms = self.now.unix_ms - (WINDOW_US / 1000) as i64;
+        let before_ms = self.trusted_ms() - (WINDOW_US / 1000) as i64;
         let expired = self.batch.attempt(|store| store.expire_accepted(before_ms));
         let pause_us = if expired == Some(true) { EXPIRY_SOON_US } else { EXPIRY_US };
         self.expire_accepted_at_us = self.now.mono_us + pause_us;

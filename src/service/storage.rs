@@ -1,12 +1,14 @@
 //! What the services ask of a store. `crate::store` answers it with SQLite, a simulation with plain maps.
 //!
 //! Only main holds a [`Storage`]; the auth threads hold a [`Lookup`] each, which can only read. Everything
-//! between [`Storage::begin`] and [`Storage::commit`] is one transaction.
+//! between [`Storage::begin`] and [`Storage::commit`] is one transaction. All times but [`DepartureRow::at_ms`] and
+//! [`DepartureRow::since_ms`] are of the [trusted clock](crate::clock::TrustedClock).
 
 use super::bans::{Ban, Banned};
 use super::ticket::Acceptance;
 use super::tokens::{PasswordMark, TokenHash, TokenRow};
 use crate::channel::{ChannelId, Reason};
+use crate::clock::TimeMark;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::composed;
 use ecow::EcoString;
@@ -121,8 +123,10 @@ pub struct DepartureId(pub i64);
 /// The end of a session, as far as it is known when the user goes offline.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DepartureRow {
-    /// When it was noticed, in Unix milliseconds.
+    /// When it was noticed, in Unix milliseconds, as the wall clock said.
     pub at_ms: i64,
+    /// The trusted time by which it is old one day, in milliseconds.
+    pub trusted_ms: i64,
     /// Which channel; none after a crash.
     pub channel: Option<ChannelId>,
     /// Who left.
@@ -217,6 +221,8 @@ pub trait Storage: Lookup {
     fn commit(&mut self) -> Stored<()>;
     /// Undoes all since `begin`. Harmless without one.
     fn rollback(&mut self);
+    /// Notes what time it is, for the next run of the server.
+    fn mark_time(&mut self, mark: TimeMark) -> Stored<()>;
 
     /// Adds a user who is offline, unless somebody has that name or one that can be mistaken for it.
     fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Result<UserId, NameTaken>>;
@@ -249,7 +255,7 @@ pub trait Storage: Lookup {
     fn put_ban(&mut self, ban: &Ban) -> Stored<()>;
     /// Removes a ban; none is no error.
     fn drop_ban(&mut self, banned: Banned) -> Stored<()>;
-    /// Removes bans that are over at `now_ms` (Unix milliseconds).
+    /// Removes bans that are over at `now_ms`.
     fn expire_bans(&mut self, now_ms: i64) -> Stored<()>;
 
     /// Adds the token of a session that begins, and removes all but the newest `keep` of that user.
@@ -267,7 +273,7 @@ pub trait Storage: Lookup {
     fn end_tokens(&mut self, user: UserId, upto: Epoch, expires_ms: i64) -> Stored<()>;
     /// Has the tokens of a user that go with one stored password go with another.
     fn renew_tokens(&mut self, user: UserId, old: &PasswordMark, new: &PasswordMark) -> Stored<()>;
-    /// Removes tokens that are over at `now_ms` (Unix milliseconds), a bounded number a call; answers how many.
+    /// Removes tokens that are over at `now_ms`, a bounded number a call; answers how many.
     fn expire_tokens(&mut self, now_ms: i64) -> Stored<u64>;
 
     /// Adds a friend; again is no error. True exactly when that is a new one.

@@ -48,7 +48,7 @@ pub struct TokenRow {
     pub hash: TokenHash,
     /// The user's password when it was given.
     pub mark: PasswordMark,
-    /// When it is over, in Unix milliseconds; none while its session goes on.
+    /// When it is over, in milliseconds of the trusted clock; none while its session goes on.
     pub expires_ms: Option<i64>,
 }
 
@@ -149,7 +149,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let read = found.is_some();
         if let Some(Some((token, row))) = found
             && let Some(password) = row.password.as_deref()
-            && !token.has_expired(self.now.unix_ms)
+            && !token.has_expired(self.trusted_ms())
         {
             let verified = Some(Verified::of(password));
             // The mark of a password costs more than all the rest, and most are looked at twice: a token that went with

@@ -222,7 +222,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A session is over: what its client has not confirmed is in the box from now on. Answers how many were confirmed
     /// and how many were not; none for a client that does not confirm.
     pub(crate) fn keep_unconfirmed(&mut self, user: UserId, key: EndKey) -> Option<(u64, u64)> {
-        let at_ms = self.now.unix_ms;
+        let at_ms = self.trusted_ms();
         let person = self.people.find(user)?;
         let unconfirmed = person.unconfirmed.take_if(|unconfirmed| unconfirmed.key == key)?;
         let account = (unconfirmed.confirmed, unconfirmed.under_way.len() as u64);

@@ -9,14 +9,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::checkpoint::LOG_SOFT_BOUND_BYTES;
 use super::fault::explain;
+use super::place::Place;
 use super::private;
 use super::schema::{APPLICATION_ID, BANS, MIGRATIONS, SCHEMA_VERSION};
 use super::writer::SqliteStore;
+use super::{row, sql};
 use crate::channel::Reason;
+use crate::clock::{Now, TimeMark, TrustedClock};
 use crate::service::bans::Ban;
 use crate::service::repetitions::WINDOW_US;
 use crate::service::ticket::Acceptance;
@@ -100,6 +103,8 @@ pub enum OpenError {
 pub struct Opened {
     /// The store.
     pub store: SqliteStore,
+    /// The time by which ages are judged.
+    pub trusted: TrustedClock,
     /// Users whom the last run left online; they are offline now.
     pub recovered: u64,
     /// Bans that are not over.
@@ -127,7 +132,7 @@ enum Identity {
 }
 
 /// Opens main's connection, creating the database where there is none.
-pub(super) fn open_store(data_dir: &Path, durability: Durability, now_ms: i64) -> Result<Opened, OpenError> {
+pub(super) fn open_store(data_dir: &Path, durability: Durability, wall_ms: i64) -> Result<Opened, OpenError> {
     let path = database_path(data_dir)?;
     let failed = |doing| {
         let path = &path;
@@ -163,18 +168,29 @@ pub(super) fn open_store(data_dir: &Path, durability: Durability, now_ms: i64) -
     // What a statement that changes many rows keeps for undoing it is small, and no file beside the database.
     conn.pragma_update(None, "temp_store", "MEMORY").map_err(failed("setting up"))?;
     keep_plans(&conn).map_err(failed("setting up"))?;
-    let recovered = recover(&mut conn, now_ms).map_err(failed("setting users offline in"))?;
+    let mark = last_mark(&conn).map_err(failed("reading the time in"))?;
+    let trusted = TrustedClock::start(mark, wall_ms);
+    let now = Now { mono_us: 0, unix_ms: wall_ms };
+    let recovered = recover(&mut conn, trusted, now).map_err(failed("setting users offline in"))?;
+    let now_ms = trusted.now_ms(now);
     conn.busy_handler(Some(wait_for_the_lock)).map_err(failed("setting up"))?;
-    let mut store = SqliteStore::new(conn, path.clone()).map_err(failed("reading the tables of"))?;
+    let header = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()));
+    header.map_err(failed("the first checkpoint of"))?;
+    let place = Place::of(&path).map_err(|error| OpenError::Failed {
+        doing: "looking again at",
+        path: path.clone(),
+        cause: error.to_string(),
+    })?;
+    let mut store = SqliteStore::new(conn, path.clone(), place).map_err(failed("reading the tables of"))?;
     store.fill_skeletons().map_err(|error| OpenError::Failed {
         doing: "comparing the names in",
         path: path.clone(),
         cause: error.text,
     })?;
     let bans = store.bans(now_ms).map_err(failed("reading the bans of"))?;
-    let since_ms = now_ms - (WINDOW_US / 1000) as i64;
+    let since_ms = now_ms.saturating_sub((WINDOW_US / 1000) as i64);
     let accepted = store.accepted(since_ms, now_ms).map_err(failed("reading the latest chats of"))?;
-    Ok(Opened { store, recovered, bans, accepted })
+    Ok(Opened { store, trusted, recovered, bans, accepted })
 }
 
 /// Has main's connection keep as many pages as the work needs.
@@ -206,6 +222,9 @@ pub(super) fn open_checkpointer(data_dir: &Path) -> Result<(Connection, PathBuf)
     let (conn, path) = open_present(data_dir, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // A checkpoint syncs the log before it copies, and the file after, only from this level on.
     conn.pragma_update(None, "synchronous", "NORMAL").map_err(|e| failure("setting up", &path, &e))?;
+    // Whoever closes last tidies, under the names that the files had. The store does that when it knows that they are there.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(|e| failure("setting up", &path, &e))?;
     Ok((conn, path))
 }
 
@@ -353,16 +372,35 @@ fn switch_to_wal(conn: &Connection, path: &Path) -> Result<(), OpenError> {
     })
 }
 
+/// What the last run has noted of the time. A database that has no such note was written by the wall clock alone: then the
+/// newest of its times stands for it.
+fn last_mark(conn: &Connection) -> rusqlite::Result<Option<TimeMark>> {
+    let mark = |row: &rusqlite::Row<'_>| {
+        let (trusted, wall) = (row::optional_integer(row, 0)?, row::optional_integer(row, 1)?);
+        Ok(trusted.zip(wall).map(|(trusted_ms, wall_ms)| TimeMark { trusted_ms, wall_ms }))
+    };
+    let noted = conn.query_row("SELECT trusted, wall FROM clock WHERE id = 1", (), mark).optional()?;
+    if let Some(noted) = noted {
+        return Ok(noted);
+    }
+    let newest = "SELECT max(at), max(at) FROM (
+        SELECT * FROM (SELECT at FROM departure ORDER BY id DESC LIMIT 1)
+        UNION ALL SELECT * FROM (SELECT at FROM acceptance ORDER BY id DESC LIMIT 1)
+        UNION ALL SELECT * FROM (SELECT at FROM intake ORDER BY id DESC LIMIT 1))";
+    conn.query_row(newest, (), mark)
+}
+
 /// Sets everybody offline whom the last run left online, each with a departure and a new epoch, so that nothing
 /// the last run left behind can name the row again. Their tokens outlive that as they outlive any end. Answers how
 /// many users.
-fn recover(conn: &mut Connection, now_ms: i64) -> rusqlite::Result<u64> {
+fn recover(conn: &mut Connection, mut trusted: TrustedClock, now: Now) -> rusqlite::Result<u64> {
     let reason = Reason::ServerCrash;
+    let mark = trusted.mark(now);
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute(
-        "INSERT INTO departure (at, user, name, reason, initiator)
-            SELECT ?1, id, name, ?2, ?3 FROM user WHERE state = 'online' ORDER BY id",
-        (now_ms, reason.word(), reason.initiator().word()),
+        "INSERT INTO departure (at, trusted, user, name, reason, initiator)
+            SELECT ?1, ?2, id, name, ?3, ?4 FROM user WHERE state = 'online' ORDER BY id",
+        (now.unix_ms, mark.trusted_ms, reason.word(), reason.initiator().word()),
     )?;
     // An epoch that an outsider has set to the largest integer would become a fraction.
     let recovered = transaction.execute(
@@ -373,8 +411,11 @@ fn recover(conn: &mut Connection, now_ms: i64) -> rusqlite::Result<u64> {
     // Their sessions are over from now on, so they run out from now on.
     transaction.execute(
         "UPDATE token SET expires = ?1 WHERE expires IS NULL",
-        (now_ms.saturating_add(TOKEN_LIFE_MS),),
+        (mark.trusted_ms.saturating_add(TOKEN_LIFE_MS),),
     )?;
+    transaction.execute(sql::MARK_TIME.text, (mark.trusted_ms, mark.wall_ms))?;
+    // Counts as a change of the header. So a copy from before this start, put over the file, is seen to be one ([`Place`]).
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()?;
     Ok(recovered as u64)
 }

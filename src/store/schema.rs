@@ -200,9 +200,21 @@ ALTER TABLE departure_7 RENAME TO departure;
 PRAGMA legacy_alter_table = OFF;
 ";
 
-/// What names look like, so that no new one can be mistaken for another. It is filled when the server starts, and no
-/// constraint: users who exist keep their names.
+/// Ages by a clock that nobody sets; epochs whose message numbers have 14 bits for the place instead of 28: those that go on
+/// are above all that were given; and what names look like, so that no new one can be mistaken for another. That is filled when
+/// the server starts, and no constraint: users who exist keep their names.
 const VERSION_8: &str = "
+-- One row: what time it was a minute ago at most, on the clock by which ages are judged and on the wall clock. What is
+-- called Unix milliseconds elsewhere, but in `departure`, is of the former.
+CREATE TABLE IF NOT EXISTS clock (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    trusted INTEGER NOT NULL,                       -- milliseconds
+    wall    INTEGER NOT NULL                        -- Unix milliseconds
+);
+-- `at` is what the wall clock said; NULL where only that is known.
+ALTER TABLE departure ADD COLUMN trusted INTEGER;
+UPDATE user SET epoch = CASE WHEN epoch BETWEEN 0 AND 33030143 THEN (epoch + 1) * 16384 ELSE 0 END;
+
 ALTER TABLE user ADD COLUMN skeleton TEXT;          -- of the name with folded case; NULL until the server has looked
 ALTER TABLE user ADD COLUMN cased_skeleton TEXT;    -- of the name as it is, where that is another one
 CREATE INDEX user_by_skeleton ON user (skeleton);

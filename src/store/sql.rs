@@ -23,6 +23,7 @@ statements! {
     BEGIN "BEGIN IMMEDIATE";
     COMMIT "COMMIT";
     ROLLBACK "ROLLBACK";
+    MARK_TIME "INSERT OR REPLACE INTO clock (id, trusted, wall) VALUES (1, ?1, ?2)";
 
     USER_BY_ID "SELECT id, name, password, state, epoch FROM user WHERE id = ?1";
     USER_BY_NAME "SELECT id, name, password, state, epoch FROM user WHERE name = ?1";
@@ -39,10 +40,11 @@ statements! {
     /// Leaves a row alone that is offline already: no page gets dirty.
     SET_OFFLINE "UPDATE user SET state = 'offline' WHERE id = ?1 AND epoch = ?2 AND state = 'online'";
     USER_MARKS "SELECT id, state, epoch FROM user WHERE id > ?1 ORDER BY id LIMIT ?2";
-    SET_EPOCH "UPDATE user SET epoch = ?2 WHERE id = ?1 AND epoch < ?2";
+    /// What is not below ?3 is believed by nobody.
+    SET_EPOCH "UPDATE user SET epoch = ?2 WHERE id = ?1 AND (epoch < ?2 OR epoch >= ?3)";
 
-    ADD_DEPARTURE "INSERT INTO departure (at, channel, user, name, peer, reason, initiator, errno, since)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    ADD_DEPARTURE "INSERT INTO departure (at, channel, user, name, peer, reason, initiator, errno, since, trusted)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     RENUMBER_DEPARTURE "UPDATE departure SET id = ?2 WHERE id = ?1";
     COMPLETE_DEPARTURES "UPDATE departure SET offline_us = coalesce(?3, offline_us),
         closed_us = coalesce(?4, closed_us), delivered = ?5, saved = ?6, lost = ?7 WHERE id BETWEEN ?1 AND ?2";
@@ -51,7 +53,7 @@ statements! {
         WHERE id <= (SELECT max(id) FROM departure) - ?2 ORDER BY id LIMIT ?1)";
     /// Looks at the oldest rows only: there is no index on `at`, and numbers rise with time.
     EXPIRE_BEFORE "DELETE FROM departure
-        WHERE id IN (SELECT id FROM departure ORDER BY id LIMIT ?1) AND at < ?2";
+        WHERE id IN (SELECT id FROM departure ORDER BY id LIMIT ?1) AND coalesce(trusted, at) < ?2";
 
     PUT_BAN "INSERT OR REPLACE INTO ban (user, address, until, reason) VALUES (?1, ?2, ?3, ?4)";
     DROP_BAN "DELETE FROM ban WHERE user = ?1 OR address = ?2";

@@ -6,17 +6,20 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Params};
 
 use super::acceptances::{self, Acceptances};
 use super::boxes::Boxes;
 use super::fault::storage_error;
 use super::open::{Durability, OpenError, Opened, open_store};
+use super::place::Place;
 use super::prepared::{Prepared, Statements};
 use super::reader::find_user;
 use super::sql::Sql;
 use super::{row, sql, text};
-use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::clock::TimeMark;
+use crate::ident::{EPOCH_BELIEVED, Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
@@ -25,6 +28,7 @@ use crate::service::storage::{
 };
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
+use crate::sync::Arc;
 
 /// Most departures or tokens that one call of [`Storage::expire_departures`] or [`Storage::expire_tokens`] removes, and
 /// most boxes that one of [`Storage::expire_kept`] looks at, so that a turn of main's stays short.
@@ -47,6 +51,8 @@ pub struct SqliteStore {
     acceptances: Acceptances,
     /// The highest number that a departure was given since the start.
     last_departure: i64,
+    /// Behind the connection, so that it is dropped later.
+    place: Arc<Place>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,25 +67,39 @@ enum Transaction {
 
 impl SqliteStore {
     /// Opens the database of a data directory, creates it where the file is missing or empty, brings its schema up
-    /// to date, and sets everybody offline whom the last run left online: at `now_ms` (Unix milliseconds), with
-    /// reason `server_crash`.
+    /// to date, and sets everybody offline whom the last run left online: at `wall_ms`, which is what the wall clock says at
+    /// the start, with reason `server_crash`.
     ///
     /// The directory must exist, and no other server may use it.
     ///
     /// # Errors
     /// [`OpenError`]. A file that is not ours, or too new, is left as it was, to the byte.
-    pub fn open(data_dir: &Path, durability: Durability, now_ms: i64) -> Result<Opened, OpenError> {
-        open_store(data_dir, durability, now_ms)
+    pub fn open(data_dir: &Path, durability: Durability, wall_ms: i64) -> Result<Opened, OpenError> {
+        open_store(data_dir, durability, wall_ms)
     }
 
     /// Prepares every statement once.
-    pub(super) fn new(conn: Connection, path: PathBuf) -> rusqlite::Result<SqliteStore> {
+    pub(super) fn new(conn: Connection, path: PathBuf, place: Place) -> rusqlite::Result<SqliteStore> {
         // Hands a list of rows to one statement.
         rusqlite::vtab::array::load_module(&conn)?;
         let prepared = Prepared::of(conn)?;
         let (boxes, acceptances) = (Boxes::new(), Acceptances::default());
         let transaction = Transaction::None;
-        Ok(SqliteStore { prepared, path, transaction, boxes, acceptances, last_departure: 0 })
+        let place = Arc::new(place);
+        Ok(SqliteStore { prepared, path, transaction, boxes, acceptances, last_departure: 0, place })
+    }
+
+    /// Says whether the files are still those that were opened. Once they are not, no transaction begins or is committed.
+    pub fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
+    }
+
+    fn expect_in_place(&self, doing: &str) -> Stored<()> {
+        if !self.place.is_lost() {
+            return Ok(());
+        }
+        let text = format!("{doing} refused: {} is not the file that was opened", self.path.display());
+        Err(StorageError { text, refused: false })
     }
 
     /// The chats with `seq` that were accepted after `since_ms`, oldest first, each with its age in milliseconds at
@@ -94,8 +114,8 @@ impl SqliteStore {
             let mut rows = statement.query((since_ms,))?;
             let mut accepted = Vec::new();
             while let Some(row) = rows.next()? {
-                // The clock may have been set back since.
-                let age_ms = (now_ms - row.get::<_, i64>(0)?).max(0) as u64;
+                // Others may have written any time.
+                let age_ms = now_ms.saturating_sub(row.get(0)?).max(0) as u64;
                 accepted.extend(acceptances::read(&row::bytes(row, 1)?).map(|chat| (chat, age_ms)));
             }
             Ok(accepted)
@@ -131,6 +151,12 @@ impl SqliteStore {
     /// When the log could not be moved.
     pub fn close(mut self) -> Stored<()> {
         self.rollback();
+        if self.place.is_lost() {
+            // What has these names is not ours to tidy.
+            let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            let kept = self.conn().set_db_config(keep, true).map(drop);
+            return kept.map_err(|error| storage_error("leaving the files alone", &self.path, &error));
+        }
         self.conn()
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
             .map_err(|error| storage_error("the last checkpoint", &self.path, &error))
@@ -232,6 +258,7 @@ impl Storage for SqliteStore {
             );
             return Err(StorageError { text, refused: false });
         }
+        self.expect_in_place("beginning a transaction")?;
         // IMMEDIATE waits for another writer here, where nothing is lost yet, and never in the middle.
         self.run("beginning a transaction", |all| all.get(sql::BEGIN).execute(()))?;
         self.transaction = Transaction::Open;
@@ -241,6 +268,7 @@ impl Storage for SqliteStore {
     fn commit(&mut self) -> Stored<()> {
         self.expect_open("committing")?;
         self.write_acceptances()?;
+        self.expect_in_place("committing")?;
         self.run("committing", |all| all.get(sql::COMMIT).execute(()))?;
         self.transaction = Transaction::None;
         Ok(())
@@ -258,6 +286,10 @@ impl Storage for SqliteStore {
         if let Err(error) = undone {
             tracing::error!(error = %storage_error("rolling back", &self.path, &error), "store");
         }
+    }
+
+    fn mark_time(&mut self, mark: TimeMark) -> Stored<()> {
+        self.write("noting the time", sql::MARK_TIME, (mark.trusted_ms, mark.wall_ms)).map(drop)
     }
 
     fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Result<UserId, NameTaken>> {
@@ -293,7 +325,7 @@ impl Storage for SqliteStore {
     }
 
     fn set_epoch(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
-        self.write("raising an epoch", sql::SET_EPOCH, (user.0, epoch.0)).map(drop)
+        self.write("raising an epoch", sql::SET_EPOCH, (user.0, epoch.0, EPOCH_BELIEVED)).map(drop)
     }
 
     fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId> {
@@ -308,6 +340,7 @@ impl Storage for SqliteStore {
             row.reason.initiator().word(),
             row.errno,
             row.since_ms,
+            row.trusted_ms,
         );
         self.write("recording a departure", sql::ADD_DEPARTURE, columns)?;
         let mut id = self.conn().last_insert_rowid();

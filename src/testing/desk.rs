@@ -6,6 +6,7 @@ use super::memory::{Disk, MemoryStore};
 use super::wire::Fd;
 use super::words::{HASH, Said, asker, login, message};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
+use crate::clock::Clock;
 use crate::ident::{GroupId, UserId};
 use crate::offline::drain::{Drain, Policy};
 use crate::offline::{Departure, Entry, Kicker, Mail, Outlet, Parting, Settlement};
@@ -41,12 +42,21 @@ impl Desk {
     }
 
     pub(crate) fn with(policy: Policy, capacity: usize, disk: Disk) -> Self {
-        let commons = Commons::new(capacity);
+        Desk::among(Commons::new(capacity), policy, disk)
+    }
+
+    /// The next run of the server, on the same disk, as after a crash, with the wall clock at that time.
+    pub(crate) fn restarted_at(self, wall_ms: i64) -> Self {
+        Desk::among(Commons::at(CAPACITY, Clock::by_hand_from(wall_ms)), policy(), self.disk)
+    }
+
+    fn among(commons: Commons, policy: Policy, disk: Disk) -> Self {
         let letters = Arc::new(Letterbox::new(Arc::clone(&commons.table), 1));
         let outlet: Arc<dyn Outlet> = Arc::<Letterbox>::clone(&letters);
-        let store = disk.open(commons.clock.now().unix_ms);
-        let accepted = disk.accepted(commons.clock.now().unix_ms);
-        let drain = Drain::new(store, policy, commons.surroundings(&outlet)).with_accepted(accepted);
+        let (store, trusted) = disk.start(commons.clock.now().unix_ms);
+        let accepted = disk.accepted(trusted.now_ms(commons.clock.now()));
+        let drain = Drain::new(store, policy, commons.surroundings(&outlet));
+        let drain = drain.with_trusted(trusted).with_accepted(accepted).with_bans(disk.bans());
         Desk { kicker: commons.kicker(&outlet), commons, letters, drain, disk }
     }
 

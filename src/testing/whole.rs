@@ -45,9 +45,10 @@ impl Server {
     /// Around workers that the test has made.
     pub(crate) fn over(disk: Disk, policy: Policy, bench: Bench) -> Self {
         let now_ms = bench.commons.clock.now().unix_ms;
-        let (store, accepted) = (disk.open(now_ms), disk.accepted(now_ms));
+        let (store, trusted) = disk.start(now_ms);
+        let accepted = disk.accepted(trusted.now_ms(bench.commons.clock.now()));
         let drain = Drain::new(store, policy, bench.commons.surroundings(&bench.outlet));
-        Server { bench, drain: drain.with_accepted(accepted), disk }
+        Server { bench, drain: drain.with_trusted(trusted).with_accepted(accepted), disk }
     }
 
     /// The next run of the server, on the same disk, as after a crash.

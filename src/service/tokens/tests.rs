@@ -80,8 +80,7 @@ fn told(desk: &mut Desk, token: &str) -> Vec<Said> {
 
 fn ban(desk: &mut Desk, name: BanName) {
     let (reply, _answer) = crossbeam_channel::bounded(1);
-    let until_ms = desk.commons.clock.now().unix_ms + 60_000;
-    let ask = BanAsk { names: vec![name], until_ms, reason: None, reply };
+    let ask = BanAsk { names: vec![name], length_ms: 60_000, reason: None, reply };
     desk.take(Entry::Control(ControlAsk::Ban(ask)));
     desk.finish_all();
 }

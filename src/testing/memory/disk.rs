@@ -3,7 +3,9 @@
 use super::tables::{Departed, Tables, Tally};
 use super::transaction::{MemoryLookup, MemoryStore};
 use crate::channel::Reason;
+use crate::clock::TrustedClock;
 use crate::ident::UserId;
+use crate::service::bans::Ban;
 use crate::service::storage::{DepartureId, UserRow};
 use crate::service::ticket::Acceptance;
 use crate::sync::{Arc, Lock};
@@ -49,9 +51,14 @@ pub(crate) struct Standing {
 
 impl Disk {
     /// Opens the disk as a starting server does: whoever is still marked online is set offline.
-    pub(crate) fn open(&self, now_ms: i64) -> MemoryStore {
-        self.0.lock().tables.recover(now_ms);
-        self.beside()
+    pub(crate) fn open(&self, wall_ms: i64) -> MemoryStore {
+        self.start(wall_ms).0
+    }
+
+    /// The same, and the time by which ages are judged.
+    pub(crate) fn start(&self, wall_ms: i64) -> (MemoryStore, TrustedClock) {
+        let trusted = self.0.lock().tables.recover(wall_ms);
+        (self.beside(), trusted)
     }
 
     /// Another program's connection.
@@ -121,6 +128,11 @@ impl Disk {
             .iter()
             .map(|(at_ms, acceptance)| (*acceptance, age_ms(*at_ms)))
             .collect()
+    }
+
+    /// The bans that a starting server knows.
+    pub(crate) fn bans(&self) -> Vec<Ban> {
+        self.0.lock().tables.bans.clone()
     }
 
     /// The history as committed, oldest first.

@@ -3,6 +3,7 @@
 use super::disk::Fault;
 use super::tables::Letter;
 use super::transaction::{MemoryStore, REFUSES, Transaction};
+use crate::clock::TimeMark;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
 use crate::service::bans::{Ban, Banned};
@@ -35,6 +36,13 @@ impl Storage for MemoryStore {
     fn rollback(&mut self) {
         self.draft = None;
         self.transaction = Transaction::None;
+    }
+
+    fn mark_time(&mut self, mark: TimeMark) -> Stored<()> {
+        self.write(|tables| {
+            tables.mark = Some(mark);
+            Ok(())
+        })
     }
 
     fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Result<UserId, NameTaken>> {
@@ -107,7 +115,7 @@ impl Storage for MemoryStore {
     fn set_epoch(&mut self, user: UserId, epoch: Epoch) -> Stored<()> {
         self.write(|tables| {
             if let Some(row) = tables.users.get_mut(&user) {
-                row.epoch = row.epoch.max(epoch);
+                row.epoch = row.epoch.believed().max(epoch);
             }
             Ok(())
         })
@@ -151,7 +159,8 @@ impl Storage for MemoryStore {
                 tables.departures.pop_first();
             }
             let oldest = tables.departures.iter().take((EXPIRE_BATCH - too_many) as usize);
-            let old: Vec<i64> = oldest.filter(|(_, d)| d.row.at_ms < before_ms).map(|(id, _)| *id).collect();
+            let old: Vec<i64> =
+                oldest.filter(|(_, d)| d.row.trusted_ms < before_ms).map(|(id, _)| *id).collect();
             for id in &old {
                 tables.departures.remove(id);
             }

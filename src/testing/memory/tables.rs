@@ -1,6 +1,7 @@
 //! The rows of a made-up disk, and what follows from them alone.
 
 use crate::channel::Reason;
+use crate::clock::{Now, TimeMark, TrustedClock};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
 use crate::service::bans::Ban;
@@ -61,6 +62,7 @@ pub(super) struct Tables {
     pub(super) fullest: BTreeMap<UserId, usize>,
     /// Oldest first.
     pub(super) accepted: Vec<(i64, Acceptance)>,
+    pub(super) mark: Option<TimeMark>,
 }
 
 impl Tables {
@@ -96,9 +98,12 @@ impl Tables {
         DepartureId(self.last_departure)
     }
 
-    pub(super) fn recover(&mut self, now_ms: i64) {
+    pub(super) fn recover(&mut self, wall_ms: i64) -> TrustedClock {
+        let mut trusted = TrustedClock::start(self.mark, wall_ms);
+        let mark = trusted.mark(Now { mono_us: 0, unix_ms: wall_ms });
+        self.mark = Some(mark);
         for token in self.tokens.values_mut() {
-            token.expires_ms.get_or_insert(now_ms + TOKEN_LIFE_MS);
+            token.expires_ms.get_or_insert(mark.trusted_ms + TOKEN_LIFE_MS);
         }
         let online: Vec<UserId> = self.users.values().filter(|row| row.online).map(|row| row.id).collect();
         for id in online {
@@ -106,7 +111,8 @@ impl Tables {
             (row.online, row.epoch) = (false, Epoch(row.epoch.0 + 1));
             let name = row.name.clone();
             self.depart(DepartureRow {
-                at_ms: now_ms,
+                at_ms: wall_ms,
+                trusted_ms: mark.trusted_ms,
                 channel: None,
                 user: id,
                 name: name.into(),
@@ -116,5 +122,6 @@ impl Tables {
                 since_ms: None,
             });
         }
+        trusted
     }
 }

@@ -37,6 +37,7 @@ macro_rules! note {
 
 fn row(user: UserId, at_ms: i64) -> DepartureRow {
     DepartureRow {
+        trusted_ms: at_ms,
         at_ms,
         channel: Some(ChannelId { slot: 7, generation: 3 }),
         user,

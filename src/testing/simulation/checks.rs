@@ -105,7 +105,10 @@ impl World {
             // The kernel has little room for each.
             Reason::SlowConsumer => true,
             // The login came when its time was over already, and main granted it before the worker had looked.
-            Reason::LoginTimeout => row.since_ms.is_some_and(|since_ms| since_ms + LATE_LOOK_MS >= row.at_ms),
+            Reason::LoginTimeout => {
+                let soon = row.since_ms.is_some_and(|since_ms| since_ms + LATE_LOOK_MS >= row.at_ms);
+                soon || self.clock_has_jumped
+            }
             _ => false,
         }
     }

@@ -11,7 +11,7 @@ use super::shadow::Shadow;
 use super::sight::Sight;
 use super::story::Story;
 use crate::channel::{ChannelId, Stage};
-use crate::clock::{Clock, Now};
+use crate::clock::{Clock, Now, STOP_MAX_MS};
 use crate::ident::{GroupId, UserId};
 use crate::offline::drain::Policy;
 use crate::protocol::framing::Framer;
@@ -34,6 +34,12 @@ pub(super) const NAMES: usize = 14;
 const CHANNELS: usize = 9;
 /// How long a thread that has something to do is kept from it at most.
 const PATIENCE_US: u64 = 300_000;
+/// The Unix time at which a world begins, in milliseconds.
+const BEGAN_MS: i64 = 1_700_000_000_000;
+/// What somebody sets the wall clock by, in milliseconds (10 days): once or twice that, either way, or to 1970, or right. No
+/// run of the server can take that for the time since the last one.
+const SET_BY_MS: i64 = 10 * 24 * 3600 * 1000;
+const _: () = assert!(SET_BY_MS > STOP_MAX_MS);
 /// Rounds without anything to do after which everybody rests, and rounds after which nobody ever will.
 const QUIET_ROUNDS: usize = 3;
 const ROUNDS_MAX: usize = 5000;
@@ -82,6 +88,8 @@ pub(super) struct World {
     pub(super) trouble: usize,
     /// True exactly when a login for a user who is online is refused.
     is_rejecting: bool,
+    /// True exactly when somebody has set the wall clock.
+    pub(super) clock_has_jumped: bool,
 }
 
 impl World {
@@ -108,7 +116,7 @@ impl World {
         let people =
             users.iter().map(|user| (*user, Person::new(&mut chance, shadow.confirming.contains(user))));
         let people = people.collect();
-        let clock = Clock::by_hand();
+        let clock = Clock::by_hand_from(BEGAN_MS);
         World {
             server: server(disk, clock, workers, is_rejecting),
             chance,
@@ -137,6 +145,7 @@ impl World {
             is_ending: false,
             trouble,
             is_rejecting,
+            clock_has_jumped: false,
         }
     }
 
@@ -161,9 +170,9 @@ impl World {
     /// The next thing happens.
     pub(super) fn step(&mut self) {
         self.steps += 1;
-        //              worker main auth carry read  act time leap kick fault crash
-        let mut weights = [2600, 1300, 300, 1400, 1200, 1500, 500, 12, 25, 30, 4];
-        weights[9..].iter_mut().for_each(|weight| *weight *= self.trouble);
+        //              worker main auth carry read  act time leap kick clock fault crash
+        let mut weights = [2600, 1300, 300, 1400, 1200, 1500, 500, 12, 25, 5, 30, 4];
+        weights[10..].iter_mut().for_each(|weight| *weight *= self.trouble);
         match self.chance.weighted(&weights) {
             0 => {
                 let worker = self.chance.below(self.in_turn.len());
@@ -180,7 +189,8 @@ impl World {
             }
             7 => self.leap(),
             8 => self.somebody_is_kicked(),
-            9 => self.store_changes(),
+            9 => self.clock_jumps(),
+            10 => self.store_changes(),
             _ => self.crash(),
         }
         self.check_invariants();
@@ -496,6 +506,21 @@ impl World {
         self.last_row_before = self.last_row;
     }
 
+    /// Somebody sets the wall clock.
+    pub(super) fn clock_jumps(&mut self) {
+        let now_ms = self.now().unix_ms;
+        let right_ms = BEGAN_MS + (self.at_us() / 1000) as i64;
+        let by_ms = match self.chance.below(4) {
+            0 => -now_ms,
+            1 => right_ms - now_ms,
+            2 => -SET_BY_MS * self.chance.between(1, 3) as i64,
+            _ => SET_BY_MS * self.chance.between(1, 3) as i64,
+        };
+        self.clock_has_jumped = true;
+        self.tell(|| format!("the wall clock is set by {} h", by_ms / 3_600_000));
+        self.server.bench.commons.clock.set_wall_by(by_ms);
+    }
+
     fn somebody_present(&mut self) -> Option<ChannelId> {
         let table = &self.server.bench.commons.table;
         let present: Vec<ChannelId> = table.occupants().collect();
@@ -544,7 +569,8 @@ fn server(disk: Disk, clock: Clock, workers: usize, is_rejecting: bool) -> Serve
         (limits.out_limit, limits.max_channels) = (4096, CHANNELS);
     });
     let policy = Policy {
-        box_age_ms: 30 * 24 * 3600 * 1000,
+        // Longer than a world lasts, shorter than its clock jumps.
+        box_age_ms: 5 * 24 * 3600 * 1000,
         history_rows: 500,
         reject_duplicates: is_rejecting,
         ..policy()

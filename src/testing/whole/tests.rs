@@ -376,6 +376,25 @@ fn whoever_is_accepted_while_the_server_begins_to_stop_is_sent_away_too() {
 }
 
 #[test]
+fn a_server_that_has_lost_its_database_says_goodbye_and_does_not_wait_for_what_it_cannot_write() {
+    let mut server = Server::new();
+    let (ann, _, client) = server.online("ann");
+    let bob = server.user("bob");
+    // Nothing is stored any more.
+    server.disk.set_full(true);
+    server.bench.commons.queue.push(Entry::DatabaseLost);
+    server.bench.cores[0].stopped_listening();
+    server.work();
+    let heard = client.heard();
+    assert!(heard.contains("server_shutdown"), "{heard}");
+    client.end();
+    server.work();
+    assert_eq!(server.disk.texts(bob), [""; 0]);
+    assert!(server.is_online(ann), "nothing was written");
+    assert!(client.is_closed() && server.drain.is_finished());
+}
+
+#[test]
 fn a_stop_sends_everybody_away_and_is_over_when_all_have_gone() {
     let mut server = Server::new();
     let (ann, _, reader) = server.online("ann");
