@@ -144,7 +144,7 @@ impl Boxes {
         };
         all.get(sql::TAKE_IN).execute((row, user.0, mid.0, at_ms, body, sent))?;
         rows.insert(place, TakenIn { mid, row, bytes: body.len() as u64 });
-        self.next_row += 1;
+        self.next_row = row.saturating_add(1);
         self.count += 1;
         self.since += 1;
         if self.since < self.pace.stride {
@@ -362,7 +362,8 @@ impl Boxes {
             self.add(UserId(row.get(0)?), TakenIn { mid, row: row.get(2)?, bytes });
         }
         let highest: i64 = all.get(sql::LAST_TAKEN_IN).query_row((), |row| row.get(0))?;
-        self.next_row = highest.max(self.settled.rows) + 1;
+        // Others may have written the largest number; then the next row is refused.
+        self.next_row = highest.max(self.settled.rows).saturating_add(1);
         self.known = true;
         Ok(())
     }

@@ -27,8 +27,13 @@ statements! {
 
     USER_BY_ID "SELECT id, name, password, state, epoch FROM user WHERE id = ?1";
     USER_BY_NAME "SELECT id, name, password, state, epoch FROM user WHERE name = ?1";
-    /// Whoever has a name that looks so keeps the new one out.
-    ADD_USER "INSERT INTO user (name, password, skeleton, cased_skeleton) SELECT ?1, ?2, ?3, ?4
+    /// Whoever has a name that looks so keeps the new one out. SQLite has no number above the largest integer: where another
+    /// process has given that away, the next one counts from the numbers that JSON readers count exactly. Refusing it would
+    /// undo the transaction.
+    ADD_USER "INSERT INTO user (id, name, password, skeleton, cased_skeleton) SELECT
+        CASE WHEN (SELECT seq FROM sqlite_sequence WHERE name = 'user') = 9223372036854775807
+            THEN (SELECT coalesce(max(id), 0) + 1 FROM user WHERE id < 9007199254740991) END,
+        ?1, ?2, ?3, ?4
         WHERE NOT EXISTS (SELECT 1 FROM user WHERE skeleton IN (?3, ?4))
             AND NOT EXISTS (SELECT 1 FROM user WHERE cased_skeleton IN (?3, ?4))
         ON CONFLICT (name) DO NOTHING";
@@ -79,7 +84,11 @@ statements! {
         WHERE f.user = ?1 AND f.friend > ?2 ORDER BY f.friend LIMIT ?3";
     COUNT_FRIENDS "SELECT count(*) FROM (SELECT 1 FROM friend WHERE user = ?1 LIMIT ?2)";
 
-    ADD_GROUP "INSERT INTO chatgroup (name, description) VALUES (?1, ?2)";
+    /// As `ADD_USER`.
+    ADD_GROUP "INSERT INTO chatgroup (id, name, description) VALUES (
+        CASE WHEN (SELECT seq FROM sqlite_sequence WHERE name = 'chatgroup') = 9223372036854775807
+            THEN (SELECT coalesce(max(id), 0) + 1 FROM chatgroup WHERE id < 9007199254740991) END,
+        ?1, ?2)";
     ADD_MEMBER "INSERT INTO member (groupid, user, role) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     GROUP "SELECT id, name, description FROM chatgroup WHERE id = ?1";
     GROUPS_OF "SELECT g.id, g.name, g.description FROM member AS m CROSS JOIN chatgroup AS g ON g.id = m.groupid

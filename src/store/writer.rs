@@ -639,6 +639,21 @@ mod tests {
     }
 
     #[test]
+    fn a_row_with_the_largest_number_does_not_use_up_all_numbers() {
+        let (_dir, mut store) = opened();
+        for table in ["user", "chatgroup"] {
+            let last = format!("INSERT INTO {table} (id, name) VALUES (9223372036854775807, 'last')");
+            store.conn().execute(&last, ()).unwrap();
+        }
+        store.begin().unwrap();
+        assert_eq!(store.add_user("ann", None).unwrap(), Ok(UserId(1)));
+        assert!(store.add_user("ann", None).unwrap().is_err(), "the name is taken");
+        assert_eq!(store.add_user("bob", None).unwrap(), Ok(UserId(2)));
+        assert_eq!(store.add_group(UserId(1), "all", "").unwrap(), GroupId(1));
+        store.commit().unwrap();
+    }
+
+    #[test]
     fn finding_the_next_box_is_one_seek() {
         let (_dir, store) = opened();
         let steps = plan_of(&store, sql::NEXT_BOX, (1, 9));
