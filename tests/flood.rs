@@ -49,3 +49,14 @@ fn a_bound_that_is_broken_is_named_and_is_exit_code_1() {
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stdout.is_empty() && done.stderr.contains("groups: memory grew by"), "{done:?}");
 }
+
+#[test]
+fn lines_to_thousands_and_a_log_that_nobody_reads_hold_up_nobody() {
+    let done = flood("receivers,log-pipe", "--bound 10s --memory 256MiB");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let report: Value = serde_json::from_str(&done.stdout).expect("--json prints one document");
+    let figures = &report["figures"];
+    assert_eq!(figures["lines"], 2, "{figures}");
+    assert!(figures["log_pipe_logins"].as_u64() >= Some(600), "{figures}");
+    assert!(figures["stopped_ms"].is_number(), "{figures}");
+}
