@@ -223,6 +223,7 @@ fn policy() -> Policy {
         stop_drain_us: 0,
         box_messages: u64::MAX >> 1,
         box_bytes: u64::MAX >> 1,
+        box_total: u64::MAX,
         ack_window: 64,
         box_age_ms: i64::MAX as u64 >> 1,
         history_age_ms: i64::MAX as u64 >> 1,

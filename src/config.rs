@@ -53,6 +53,7 @@ const MAX_BOX_MESSAGES: usize = 1_000_000;
 const MAX_ACK_WINDOW: usize = 4096;
 /// A box's own limits, in bytes.
 const BOX_BYTES: Bytes = Bytes(1 << 10, 1 << 30);
+const BOX_TOTAL: Bytes = Bytes(1 << 10, 1 << 44);
 /// How long a message or a departure may be kept, at least and at most (ten years).
 const AGES: Length = Length(Duration::from_secs(1), Duration::from_hours(10 * 365 * 24));
 /// The most departures in the history: main counts them every minute, which must not hold it up.
@@ -298,6 +299,8 @@ settings! {
     "box-messages" box_messages: usize = Count(1, MAX_BOX_MESSAGES), "N", "1000";
     /// Bytes of messages that a box keeps.
     "box-bytes" box_bytes: usize = BOX_BYTES, "BYTES", "16MiB";
+    /// Bytes of messages that all boxes keep together; one body for many counts once, each message 32 bytes more.
+    "box-total" box_total: usize = BOX_TOTAL, "BYTES", "4GiB";
     /// Messages under way to a client with the ack cap; more wait in the box until it confirms.
     "ack-window" ack_window: usize = Count(1, MAX_ACK_WINDOW), "N", "32";
     /// How long a box keeps a message.

@@ -218,6 +218,7 @@ impl Parts {
             stop_drain_us: config.stop_drain.as_micros() as u64,
             box_messages: config.box_messages as u64,
             box_bytes: config.box_bytes as u64,
+            box_total: config.box_total as u64,
             ack_window: config.ack_window,
             box_age_ms: config.box_age.as_millis() as u64,
             history_age_ms: config.history_age.as_millis() as u64,

@@ -58,6 +58,7 @@ fn the_defaults_are_those_of_the_contract() {
         friends_max: 5000,
         box_messages: 1000,
         box_bytes: 16 * 1024 * 1024,
+        box_total: 4 * 1024 * 1024 * 1024,
         ack_window: 32,
         box_age: Duration::from_hours(7 * 24),
         history_age: Duration::from_hours(7 * 24),

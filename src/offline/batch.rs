@@ -94,10 +94,12 @@ pub(crate) enum Effect {
     Befriended { user: UserId, friend: UserId, online: bool },
     /// A login goes on if it is committed: another session is ended for it only when the store takes commits.
     Proven { login: Box<Login> },
-    /// A copy of a chat with `seq` is safe if it is committed.
-    Safe { ticket: Arc<Ticket> },
-    /// A copy of a chat with `seq` that nobody has to get is counted off, whatever becomes of the transaction.
-    CountOff { ticket: Arc<Ticket> },
+    /// Copies of a chat with `seq` are safe if they are committed.
+    Safe { ticket: Arc<Ticket>, copies: usize },
+    /// The same for copies that follow in another transaction if they are not.
+    SafeOrAgain { ticket: Arc<Ticket>, copies: usize },
+    /// Copies of a chat with `seq` that nobody has to get are counted off, whatever becomes of the transaction.
+    CountOff { ticket: Arc<Ticket>, copies: usize },
     /// A chat with `seq` failed, whatever becomes of the transaction.
     Failed { ticket: Arc<Ticket>, errno: Errno },
     /// A member's box was full, whatever becomes of the transaction.
@@ -292,7 +294,7 @@ impl<St: Storage> Batch<St> {
                     match write {
                         Owed::Completion { key, last: true, .. } => drop(self.rows.remove(key)),
                         Owed::Keep(keeping) => {
-                            effects.extend(keeping.ticket.map(|ticket| Effect::Safe { ticket }));
+                            effects.extend(keeping.ticket.map(|ticket| Effect::Safe { ticket, copies: 1 }));
                         }
                         _ => {}
                     }

@@ -29,6 +29,7 @@ use crate::service::ask::{Ask, Asker};
 use crate::service::attempts::Attempts;
 use crate::service::auth::Auth;
 use crate::service::bans::{BanFault, Bans};
+use crate::service::fan_out::FanOuts;
 use crate::service::groups::KnownGroup;
 use crate::service::lists::Lists;
 use crate::service::people::{People, Person};
@@ -75,6 +76,8 @@ pub struct Policy {
     pub box_messages: u64,
     /// Bytes of messages that a box takes.
     pub box_bytes: u64,
+    /// Bytes of messages that all boxes take together, as [`Storage::kept_bytes`] counts them.
+    pub box_total: u64,
     /// Messages that are under way to a client that confirms them.
     pub ack_window: usize,
     /// How long a box keeps a message, in milliseconds.
@@ -124,6 +127,7 @@ pub struct Drain<St, S> {
     pub(crate) groups: IdMap<GroupId, Arc<KnownGroup>>,
     pub(crate) lists: Lists,
     pub(crate) repetitions: Repetitions,
+    pub(crate) fan_outs: FanOuts,
     pub(crate) now: Now,
     pub(crate) trusted: TrustedClock,
     /// Channels that have left and still have their fd, by slot.
@@ -172,6 +176,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             groups: IdMap::default(),
             lists: Lists::default(),
             repetitions: Repetitions::default(),
+            fan_outs: FanOuts::default(),
             now: Now::default(),
             trusted: TrustedClock::default(),
             seats: Vec::new(),
@@ -250,6 +255,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if self.departures > 0 {
             self.stages.batch.note(std::mem::take(&mut self.departures));
         }
+        self.go_on_handing_out();
         self.expire();
         self.expire_accepted();
         self.around.attempts.tidy(self.now.mono_us);
@@ -285,6 +291,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if !committed {
             self.people.unmeet(&met);
         }
+        // Nothing to commit is nothing that has failed.
+        self.end_parts(committed);
         if committed {
             self.refill();
         }
@@ -309,7 +317,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let stop = self.stop.is_some().then_some(LOOK_US);
         let expiry = self.expiry.due_us().min(self.expire_accepted_at_us).min(self.reconciler.due_us());
         let presence = self.presence.timeout_us(self.now.mono_us);
-        [grace, retry, later, stop, presence, Some(until(expiry))].into_iter().flatten().min()
+        let fan_out = self.fan_outs.timeout_us();
+        [grace, retry, later, stop, presence, fan_out, Some(until(expiry))].into_iter().flatten().min()
     }
 
     /// True exactly when everything that had to be written is written, but for what only completes the history.
@@ -331,6 +340,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             ("refills", self.refills.len()),
             ("people not at rest", self.people.count_busy()),
             ("batch", usize::from(self.batch.is_under_way() || self.batch.is_in_debt())),
+            ("fan-outs", self.fan_outs.len()),
             ("queue", self.around.queue.len()),
             ("registry", self.around.registry.len()),
             ("table", self.around.table.taken()),
@@ -338,7 +348,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         counts.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
-    fn answer(&mut self, ask: Ask) {
+    /// Does what a request asks, unless it has to wait for an earlier one of the same user.
+    pub(crate) fn answer(&mut self, ask: Ask) {
+        let ask = match ask.user() {
+            Some(user) => self.wait_in_line(user, ask),
+            None => Some(ask),
+        };
+        let Some(ask) = ask else { return };
         match ask {
             Ask::Login(login) => self.log_in(*login),
             Ask::Resume(resume) => self.resume(resume),
@@ -440,9 +456,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                         put(self.around.table.worker(asker.channel), refusal(&asker, errno));
                     }
                 }
-                Effect::CountOff { ticket } => answers.extend(ticket.safe()),
-                Effect::Safe { ticket } if committed => answers.extend(ticket.safe()),
-                Effect::Safe { ticket } => answers.extend(ticket.failed(Errno::NotStored)),
+                Effect::CountOff { ticket, copies } => answers.extend(ticket.safe(copies)),
+                Effect::Safe { ticket, copies } | Effect::SafeOrAgain { ticket, copies } if committed => {
+                    answers.extend(ticket.safe(copies));
+                }
+                Effect::Safe { ticket, copies } => {
+                    answers.extend(ticket.safe(copies - 1));
+                    answers.extend(ticket.failed(Errno::NotStored));
+                }
+                Effect::SafeOrAgain { .. } => {}
                 Effect::Failed { ticket, errno } => answers.extend(ticket.failed(errno)),
                 Effect::Full { ticket, user } => answers.extend(ticket.full(user)),
                 Effect::Ghost { reply, mut ghost, asked_us } => {

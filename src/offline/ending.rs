@@ -242,7 +242,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(epoch) = begun {
             self.batch.owe(Owed::Epoch { user, epoch });
         }
-        let acceptance = chat.ticket.as_ref().and_then(|ticket| ticket.secure());
+        let acceptance = chat.ticket.as_ref().and_then(|ticket| ticket.secure(1));
         self.batch.owe(Owed::Keep(Box::new(Keeping {
             user,
             mid,

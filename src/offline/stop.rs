@@ -138,7 +138,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub fn is_finished(&self) -> bool {
         let Some(stop) = &self.stop else { return false };
         let all_closed = self.around.table.taken() == 0;
-        let all_told = self.endings.is_empty() && self.is_settled() && self.batch.later_until_us().is_none();
+        let all_told = self.endings.is_empty()
+            && self.is_settled()
+            && self.batch.later_until_us().is_none()
+            && self.fan_outs.len() == 0;
         let all_written = all_told || self.lost;
         let done = stop.listening == 0 && all_closed && all_written && !stop.is_awaited();
         done || self.stop_limit_us() == Some(0)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `logins` | who is online after logins that meet: takeover, refusal, the same channel again |
 //! | `messages` | where a message goes when its receiver comes and goes, and in what order |
+//! | `fan_out` | how a chat to a large group is handed out over many turns |
 //! | `faults` | what a failed transaction leaves: nothing accepted in silence, nothing owed forgotten |
 //! | `closing` | when a channel's fd is asked for |
 //! | `expiry` | what is removed for its age, and how fast |
@@ -13,6 +14,7 @@
 mod clock;
 mod closing;
 mod expiry;
+mod fan_out;
 mod faults;
 mod lists;
 mod logins;

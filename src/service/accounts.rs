@@ -41,6 +41,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if self.around.table.has_left(channel) || self.turn_away(channel) {
             return;
         }
+        if self.fan_outs.is_under_way(login.user) {
+            self.wait_in_line(login.user, Ask::Login(Box::new(login)));
+            return;
+        }
         let Ok(found) = self.person(login.user) else { return self.refuse(&login.asker, Errno::NotStored) };
         if found.is_none() {
             return self.refuse_wrong(&login);

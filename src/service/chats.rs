@@ -4,7 +4,7 @@
 
 use super::ask::{Asker, Destination, Message};
 use super::chat::{Body, Chat, Custody, Told};
-use super::storage::{BoxUsage, Kept, Storage};
+use super::storage::{BoxCopy, BoxUsage, COPY_BYTES, Kept, Storage};
 use super::ticket::{Acceptance, Ticket};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{GroupId, Mid, UserId};
@@ -56,7 +56,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             if late.is_none() || known.succeeded() {
                 self.let_go_on(&message.asker, false);
                 if let Some(asker) = late {
-                    self.batch.then(Effect::Safe { ticket: known.for_repetition(asker) });
+                    self.batch.then(Effect::Safe { ticket: known.for_repetition(asker), copies: 1 });
                 }
                 return None;
             }
@@ -124,40 +124,20 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Ok(None) => return self.refuse_chat(asker, ticket, Errno::NoSuchGroup),
             Err(_) => return self.refuse_chat(asker, ticket, Errno::NotStored),
         };
-        let members = &known.members;
-        if !members.contains(&message.from) {
+        if known.members.binary_search(&message.from).is_err() {
             return self.refuse_chat(asker, ticket, Errno::NotMember);
         }
-        let others = members.iter().filter(|member| **member != message.from);
-        let outlet = Arc::clone(&self.around.outlet);
-        if (0..outlet.workers()).any(|worker| outlet.is_full(worker)) {
+        if self.is_a_worker_full() {
             return self.refuse_chat(asker, ticket, Errno::Busy);
         }
-        // The ticket's own copy is counted off last, so that it cannot settle before all are counted in.
-        if let Some(ticket) = &ticket {
-            ticket.expect_more(others.clone().count());
-        }
-        let mut rests_on_commit = false;
-        for member in others {
-            let (body, group) = (message.body.clone(), Some(Arc::clone(&known.name)));
-            let (ticket, custody) = (ticket.clone(), Custody::Here);
-            let chat = Chat { body, group, ticket, custody, told: Told::Group };
-            let placed = match self.person(*member).map(|found| found.is_some()) {
-                Ok(true) => self.place(*member, chat),
-                Ok(false) => self.count_off(chat.ticket),
-                Err(_) => self.not_stored(*member, chat),
-            };
-            rests_on_commit |= placed != Placed::Elsewhere;
-        }
-        self.let_go_on(asker, ticket.is_none() && rests_on_commit);
-        self.count_off(ticket);
+        self.fan_out(message, known, ticket);
     }
 
     /// A copy that nobody has to get.
-    fn count_off(&mut self, ticket: Option<Arc<Ticket>>) -> Placed {
+    pub(super) fn count_off(&mut self, ticket: Option<Arc<Ticket>>) -> Placed {
         if let Some(ticket) = ticket {
-            self.secure(&ticket);
-            self.batch.then(Effect::CountOff { ticket });
+            self.secure(&ticket, 1);
+            self.batch.then(Effect::CountOff { ticket, copies: 1 });
         }
         Placed::Elsewhere
     }
@@ -167,9 +147,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.count_off(Some(ticket));
     }
 
-    /// Notes that one more copy is safe, if the batch is committed; the last one stores that the chat was accepted.
-    fn secure(&mut self, ticket: &Ticket) {
-        if let Some(acceptance) = ticket.secure() {
+    /// Notes that so many more copies are safe, if the batch is committed; the last one stores that the chat was accepted.
+    pub(super) fn secure(&mut self, ticket: &Ticket, copies: usize) {
+        if let Some(acceptance) = ticket.secure(copies) {
             let at_ms = self.trusted_ms();
             self.batch.attempt(|store| store.accept(acceptance, at_ms));
         }
@@ -187,7 +167,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(crate) fn place_held(&mut self, user: UserId, chat: Chat) {
         let Some(chat) = self.forward(user, chat) else { return };
         let usage = if matches!(chat.told, Told::Nobody) { None } else { self.usage(user) };
-        if usage.is_some_and(|usage| self.with_one_more(usage, &chat.body.object()).is_none()) {
+        let room = usage.and_then(|usage| self.with_one_more(usage, &chat.body.object()));
+        if matches!(room, Some(None)) {
             return self.fail(user, chat, Errno::BoxFull);
         }
         self.around.metrics.chats_kept.add(1);
@@ -236,35 +217,50 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(crate) fn keep_as(&mut self, user: UserId, chat: Chat, sent: bool) -> Result<Mid, Placed> {
         let Some(usage) = self.usage(user) else { return Err(self.not_stored(user, chat)) };
         let object = chat.body.object();
-        let Some(usage) = self.with_one_more(usage, &object) else {
-            self.fail(user, chat, Errno::BoxFull);
-            return Err(Placed::Elsewhere);
+        let usage = match self.with_one_more(usage, &object) {
+            None => return Err(self.not_stored(user, chat)),
+            Some(None) => {
+                self.fail(user, chat, Errno::BoxFull);
+                return Err(Placed::Elsewhere);
+            }
+            Some(Some(usage)) => usage,
         };
         let at_ms = self.trusted_ms();
         let Some(mid) = self.next_mid(user) else { return Err(self.not_stored(user, chat)) };
-        if self.batch.attempt(|store| store.keep(user, mid, at_ms, &object, sent)).is_none() {
+        // A chat to a group goes into all boxes of a part together.
+        let is_part = self.fan_outs.collect(BoxCopy { user, mid, sent });
+        if !is_part && self.batch.attempt(|store| store.keep(user, mid, at_ms, &object, sent)).is_none() {
             return Err(self.not_stored(user, chat));
         }
         if let Some(person) = self.people.find(user) {
             person.remember_usage(usage);
         }
         self.around.metrics.chats_kept.add(1);
-        if let Some(ticket) = chat.ticket {
-            self.secure(&ticket);
-            self.batch.then(Effect::Safe { ticket });
+        if let Some(ticket) = chat.ticket.filter(|_| !is_part) {
+            self.secure(&ticket, 1);
+            self.batch.then(Effect::Safe { ticket, copies: 1 });
         }
         Ok(mid)
     }
 
-    /// What a box holds with one more message; none when that is too much.
-    fn with_one_more(&self, usage: BoxUsage, object: &[u8]) -> Option<BoxUsage> {
+    /// What a box holds with one more message: none where that is too much for it, or for all boxes together. `None`
+    /// when the batch has failed.
+    fn with_one_more(&mut self, usage: BoxUsage, object: &[u8]) -> Option<Option<BoxUsage>> {
         let more = usage.with(object);
-        let fits = more.count <= self.policy.box_messages && more.bytes <= self.policy.box_bytes;
-        fits.then_some(more)
+        if more.count > self.policy.box_messages || more.bytes > self.policy.box_bytes {
+            return Some(None);
+        }
+        let collected = self.fan_outs.bytes_collected();
+        // Its body is counted already where others of the same part have it.
+        let bytes = COPY_BYTES + if collected > 0 { 0 } else { object.len() as u64 };
+        let all = self.batch.attempt(|store| store.kept_bytes())?;
+        Some((all + collected + bytes <= self.policy.box_total).then_some(more))
     }
 
     pub(crate) fn not_stored(&mut self, user: UserId, chat: Chat) -> Placed {
-        self.fail(user, chat, Errno::NotStored);
+        if !self.fan_outs.tries_again() {
+            self.fail(user, chat, Errno::NotStored);
+        }
         Placed::NotStored
     }
 
@@ -272,7 +268,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(crate) fn fail(&mut self, user: UserId, chat: Chat, errno: Errno) {
         match (chat.ticket, chat.told) {
             (Some(ticket), Told::Group) if errno == Errno::BoxFull => {
-                self.secure(&ticket);
+                self.secure(&ticket, 1);
                 self.batch.then(Effect::Full { ticket, user });
             }
             (Some(ticket), _) => self.batch.then(Effect::Failed { ticket, errno }),
@@ -289,7 +285,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    fn refuse_chat(&mut self, asker: &Asker, ticket: Option<Arc<Ticket>>, errno: Errno) {
+    pub(super) fn refuse_chat(&mut self, asker: &Asker, ticket: Option<Arc<Ticket>>, errno: Errno) {
         if let Some(ticket) = ticket {
             self.let_go_on(asker, false);
             self.batch.then(Effect::Failed { ticket, errno });
@@ -407,7 +403,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// The request is through main; those behind it may take the direct way again. A sender without `seq` hears
     /// nothing of a success, but of a commit that fails.
-    fn let_go_on(&mut self, asker: &Asker, rests_on_commit: bool) {
+    pub(super) fn let_go_on(&mut self, asker: &Asker, rests_on_commit: bool) {
         if rests_on_commit {
             self.batch.then(Effect::GoOn { asker: asker.clone() });
         } else {

@@ -16,6 +16,7 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct KnownGroup {
     pub(crate) name: Arc<str>,
+    /// In order.
     pub(crate) members: Box<[UserId]>,
 }
 
@@ -129,12 +130,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(row) = self.batch.attempt(|store| store.group(group)).ok_or(BatchFailed)? else {
             return Ok(None);
         };
-        let members = self
-            .batch
-            .attempt(|store| store.members(group, UserId(i64::MIN), usize::MAX))
-            .ok_or(BatchFailed)?;
-        let members = members.iter().map(|member| member.id).collect();
-        let known = Arc::new(KnownGroup { name: row.name.into(), members });
+        let members = self.batch.attempt(|store| store.member_ids(group)).ok_or(BatchFailed)?;
+        let known = Arc::new(KnownGroup { name: row.name.into(), members: members.into() });
         self.remember_group(group, Arc::clone(&known));
         Ok(Some(known))
     }

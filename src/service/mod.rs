@@ -8,6 +8,7 @@ pub mod auth;
 pub mod bans;
 pub mod chat;
 pub(crate) mod chats;
+pub(crate) mod fan_out;
 pub mod fingerprint;
 pub(crate) mod groups;
 pub(crate) mod lists;

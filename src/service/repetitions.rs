@@ -216,13 +216,13 @@ mod tests {
         assert_eq!(held_after(0, &tickets[0]), [true, false, false]);
         assert_eq!(held_after(1, &tickets[1]), [true, true, false]);
         assert_eq!(held_after(2, &tickets[2]), [true; 3], "nothing is settled");
-        assert_eq!(tickets[0].safe().chain(tickets[1].full(UserId(9))).chain(tickets[2].safe()).count(), 3);
+        assert_eq!(tickets[0].safe(1).chain(tickets[1].full(UserId(9))).chain(tickets[2].safe(1)).count(), 3);
         assert_eq!(held_after(3, &Ticket::of_old()), [false, true, false]);
         for number in 0..=3 {
             assert!(window.find(chat(number), 1).is_some_and(|ticket| ticket.succeeded()), "{number}");
         }
         let full = window.find(chat(1), 1).unwrap().for_repetition(asker());
-        let answer = full.safe().map(|owed| owed.answer).next();
+        let answer = full.safe(1).map(|owed| owed.answer).next();
         assert!(matches!(answer, Some(Answer::Done { full, .. }) if full == [UserId(9)]));
     }
 

@@ -116,6 +116,20 @@ pub struct Kept {
     pub sent: bool,
 }
 
+/// One receiver of a message that is put into many boxes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BoxCopy {
+    /// Whose box.
+    pub user: UserId,
+    /// Its number there.
+    pub mid: Mid,
+    /// As in [`Kept`].
+    pub sent: bool,
+}
+
+/// Bytes that a message takes in each box beside its body, as [`Storage::kept_bytes`] counts them.
+pub const COPY_BYTES: u64 = 32;
+
 /// The number of a row of `departure`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DepartureId(pub i64);
@@ -293,11 +307,17 @@ pub trait Storage: Lookup {
     fn groups_of(&mut self, user: UserId, after: GroupId, max: usize) -> Stored<Vec<GroupRow>>;
     /// How many groups a user is in; does not count on behind `max`.
     fn count_groups(&mut self, user: UserId, max: usize) -> Stored<usize>;
+    /// The numbers of a group's members, in order; some may have no row of their own any more.
+    fn member_ids(&mut self, group: GroupId) -> Stored<Vec<UserId>>;
     /// The members of a group who are numbered above `after`, by number, at most `max`.
     fn members(&mut self, group: GroupId, after: UserId, max: usize) -> Stored<Vec<Member>>;
 
     /// Puts a message into a box, under a number that no message in it has. `sent` as in [`Kept`].
     fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()>;
+    /// Puts one message into many boxes, in each under a number above all that it has had. The body is stored once.
+    fn keep_copies(&mut self, copies: &[BoxCopy], at_ms: i64, body: &[u8]) -> Stored<()>;
+    /// Bytes that all boxes hold: each stored body once, and [`COPY_BYTES`] for each message of each box.
+    fn kept_bytes(&mut self) -> Stored<u64>;
     /// Notes that the messages up to and including `upto` were sent to a client that confirms.
     fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()>;
     /// How much a box holds.

@@ -107,31 +107,37 @@ impl Ticket {
         self.0.lock().lets_go_on = true;
     }
 
-    /// Notes that one copy is written to the transaction under way, is handed over, or need not be. With the last one
-    /// comes what is to be stored in the same transaction.
+    /// Notes that so many copies are written to the transaction under way, are handed over, or need not be. With the last
+    /// one comes what is to be stored in the same transaction.
     #[must_use]
-    pub fn secure(&self) -> Option<Acceptance> {
+    pub fn secure(&self, copies: usize) -> Option<Acceptance> {
         let mut state = self.0.lock();
-        state.unsecured = state.unsecured.saturating_sub(1);
+        state.unsecured = state.unsecured.saturating_sub(copies);
         if state.unsecured > 0 || state.failed.is_some() {
             return None;
         }
         state.acceptance.take()
     }
 
-    /// Counts one copy off as safe. The last one yields the answers.
-    pub fn safe(&self) -> impl Iterator<Item = Owed> + use<> {
-        self.count_off(|_| {}).answers()
+    /// Takes back what [`Ticket::secure`] noted: the transaction has failed, and the copies follow in another one. Only
+    /// while at least one more copy is still to be counted off.
+    pub fn unsecure(&self, copies: usize) {
+        self.0.lock().unsecured += copies;
+    }
+
+    /// Counts so many copies off as safe. The last one yields the answers.
+    pub fn safe(&self, copies: usize) -> impl Iterator<Item = Owed> + use<> {
+        self.count_off(copies, |_| {}).answers()
     }
 
     /// Counts one copy off as refused by a full box.
     pub fn full(&self, user: UserId) -> impl Iterator<Item = Owed> + use<> {
-        self.count_off(|state| state.full.push(user)).answers()
+        self.count_off(1, |state| state.full.push(user)).answers()
     }
 
     /// Counts one copy off as failed.
     pub fn failed(&self, errno: Errno) -> impl Iterator<Item = Owed> + use<> {
-        self.count_off(|state| state.failed = Some(errno)).answers()
+        self.count_off(1, |state| state.failed = Some(errno)).answers()
     }
 
     /// Adds a repetition of the same request. Gives the asker back when the ticket is settled already.
@@ -164,10 +170,10 @@ impl Ticket {
         state.settled && state.failed.is_none()
     }
 
-    fn count_off(&self, note: impl FnOnce(&mut State)) -> Due {
+    fn count_off(&self, copies: usize, note: impl FnOnce(&mut State)) -> Due {
         let mut state = self.0.lock();
         note(&mut state);
-        state.left = state.left.saturating_sub(1);
+        state.left = state.left.saturating_sub(copies);
         if state.left > 0 || state.settled {
             return Due::default();
         }
@@ -223,7 +229,7 @@ mod tests {
     fn the_last_copy_brings_the_answer() {
         let ticket = Ticket::new(asker(1), None);
         ticket.expect_more(1);
-        assert_eq!(ticket.safe().count(), 0);
+        assert_eq!(ticket.safe(1).count(), 0);
         assert!(!ticket.succeeded());
         assert_eq!(ticket.full(UserId(9)).count(), 1);
         assert!(ticket.succeeded());
@@ -234,7 +240,7 @@ mod tests {
         let ticket = Ticket::new(asker(1), None);
         assert_eq!(ticket.join(asker(2)), Ok(()));
         ticket.answer_lets_go_on();
-        let owed: Vec<_> = ticket.safe().map(|owed| (owed.channel.slot, owed.settles)).collect();
+        let owed: Vec<_> = ticket.safe(1).map(|owed| (owed.channel.slot, owed.settles)).collect();
         assert_eq!(owed, [(1, Settles::RequestAndTicket), (2, Settles::Ticket)]);
         assert_eq!(ticket.join(asker(3)), Err(asker(3)));
     }
@@ -244,12 +250,12 @@ mod tests {
         let acceptance = Acceptance { sender: UserId(1), fingerprint: 7 };
         let ticket = Ticket::new(asker(1), Some(acceptance));
         ticket.expect_more(1);
-        assert_eq!(ticket.secure(), None);
-        assert_eq!(ticket.secure(), Some(acceptance));
+        assert_eq!(ticket.secure(1), None);
+        assert_eq!(ticket.secure(1), Some(acceptance));
         let ticket = Ticket::new(asker(1), Some(acceptance));
         ticket.expect_more(1);
         assert_eq!(ticket.failed(Errno::NotStored).count(), 0);
-        assert_eq!((ticket.secure(), ticket.secure()), (None, None));
+        assert_eq!((ticket.secure(1), ticket.secure(1)), (None, None));
     }
 
     #[test]

@@ -413,6 +413,11 @@ fn recover(conn: &mut Connection, mut trusted: TrustedClock, now: Now) -> rusqli
         "UPDATE token SET expires = ?1 WHERE expires IS NULL",
         (mark.trusted_ms.saturating_add(TOKEN_LIFE_MS),),
     )?;
+    // Others may have removed the last copies.
+    transaction.execute(
+        "DELETE FROM message WHERE receivers = '[]' AND NOT EXISTS (SELECT 1 FROM box WHERE message = message.id)",
+        (),
+    )?;
     transaction.execute(sql::MARK_TIME.text, (mark.trusted_ms, mark.wall_ms))?;
     // Counts as a change of the header. So a copy from before this start, put over the file, is seen to be one ([`Place`]).
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;

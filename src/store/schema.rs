@@ -222,4 +222,39 @@ CREATE INDEX user_by_cased_skeleton ON user (cased_skeleton) WHERE cased_skeleto
 CREATE TRIGGER user_renamed AFTER UPDATE OF name ON user WHEN new.name IS NOT old.name BEGIN
     UPDATE user SET skeleton = NULL, cased_skeleton = NULL WHERE id = new.id;
 END;
+
+-- Messages that many boxes share.
+-- One body for many receivers. Numbered in one row with `intake`, and moving on with it.
+CREATE TABLE message (
+    id        INTEGER PRIMARY KEY,
+    at        INTEGER NOT NULL,                     -- Unix milliseconds
+    receivers TEXT NOT NULL,                        -- [[user, mid, sent], ...]; [] once all have moved on to `box`
+    body      BLOB NOT NULL
+);
+
+-- What of those lists holds no longer: copies up to `dropped` are gone, copies up to `sent` were sent.
+CREATE TABLE copy_mark (
+    user    INTEGER PRIMARY KEY,
+    dropped INTEGER NOT NULL DEFAULT (-9223372036854775808),
+    sent    INTEGER NOT NULL DEFAULT (-9223372036854775808)
+);
+
+-- Whose body is in `message`; `body` is empty then.
+ALTER TABLE box ADD COLUMN message INTEGER;
+CREATE INDEX box_by_message ON box (message) WHERE message IS NOT NULL;
+
+DROP VIEW kept;
+CREATE VIEW kept AS
+    SELECT b.user, b.mid, b.at, coalesce(m.body, b.body) AS body, b.sent
+        FROM box AS b LEFT JOIN message AS m ON m.id = b.message
+    UNION ALL
+    SELECT i.user, i.mid, i.at, i.body, i.sent FROM intake AS i, settled AS s
+        WHERE i.id > s.rows OR i.user > s.users
+    UNION ALL
+    SELECT c.user, c.mid, c.at, c.body, c.sent OR c.mid <= coalesce(k.sent, c.mid - 1)
+        FROM (SELECT m.id, m.at, m.body, json_extract(r.value, '$[0]') AS user,
+                json_extract(r.value, '$[1]') AS mid, json_extract(r.value, '$[2]') AS sent
+            FROM message AS m, json_each(m.receivers) AS r) AS c
+        CROSS JOIN settled AS s LEFT JOIN copy_mark AS k ON k.user = c.user
+        WHERE (c.id > s.rows OR c.user > s.users) AND c.mid > coalesce(k.dropped, c.mid - 1);
 ";

@@ -94,6 +94,7 @@ statements! {
     GROUPS_OF "SELECT g.id, g.name, g.description FROM member AS m CROSS JOIN chatgroup AS g ON g.id = m.groupid
         WHERE m.user = ?1 AND m.groupid > ?2 ORDER BY m.groupid LIMIT ?3";
     COUNT_GROUPS "SELECT count(*) FROM (SELECT 1 FROM member WHERE user = ?1 LIMIT ?2)";
+    MEMBER_IDS "SELECT user FROM member WHERE groupid = ?1 ORDER BY user";
     MEMBERS "SELECT u.id, u.name, m.role FROM member AS m CROSS JOIN user AS u ON u.id = m.user
         WHERE m.groupid = ?1 AND m.user > ?2 ORDER BY m.user LIMIT ?3";
 
@@ -102,9 +103,31 @@ statements! {
     TAKE_IN "INSERT INTO intake (id, user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     ALL_TAKEN_IN "SELECT i.user, i.mid, i.id, octet_length(i.body) FROM intake AS i, settled AS s
         WHERE i.id > s.rows OR i.user > s.users ORDER BY i.user, i.mid";
+    SHARE "INSERT INTO message (id, at, receivers, body) VALUES (?1, ?2, ?3, ?4)";
+    ALL_SHARED "SELECT id, receivers, octet_length(body) FROM message WHERE receivers <> '[]' ORDER BY id";
+    ALL_COPY_MARKS "SELECT user, dropped, sent FROM copy_mark";
+    SHARED_BODY "SELECT body FROM message WHERE id = ?1";
+    MARK_COPIES_SENT "INSERT INTO copy_mark (user, sent) VALUES (?1, ?2)
+        ON CONFLICT (user) DO UPDATE SET sent = max(sent, excluded.sent)";
+    MARK_COPIES_DROPPED "INSERT INTO copy_mark (user, dropped) VALUES (?1, ?2)
+        ON CONFLICT (user) DO UPDATE SET dropped = max(dropped, excluded.dropped)";
+    CLEAR_MARKS "DELETE FROM copy_mark";
+    MOVE_COPY "INSERT OR REPLACE INTO box (user, mid, at, body, sent, message)
+        SELECT ?1, ?2, at, x'', ?3, id FROM message WHERE id = ?4";
+    /// The body is needed further.
+    CLEAR_RECEIVERS "UPDATE message SET receivers = '[]' WHERE id = ?1";
+    /// Unless a box still names it.
+    DROP_MESSAGE "DELETE FROM message WHERE id = ?1
+        AND NOT EXISTS (SELECT 1 FROM box WHERE message = ?1) RETURNING octet_length(body)";
+    BOXED_TOTAL "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM box";
+    /// Rows of `message` have no row of their own here: their copies are counted apart.
+    TAKEN_IN_TOTAL "SELECT (SELECT count(*) FROM intake AS i, settled AS s WHERE i.id > s.rows OR i.user > s.users),
+        (SELECT coalesce(sum(octet_length(i.body)), 0) FROM intake AS i, settled AS s
+            WHERE i.id > s.rows OR i.user > s.users)
+        + (SELECT coalesce(sum(octet_length(body)), 0) FROM message)";
     /// The largest integer where there is none.
     FIRST_TAKEN_IN "SELECT coalesce(min(id), 9223372036854775807) FROM intake";
-    LAST_TAKEN_IN "SELECT coalesce(max(id), 0) FROM intake";
+    LAST_TAKEN_IN "SELECT max((SELECT coalesce(max(id), 0) FROM intake), (SELECT coalesce(max(id), 0) FROM message))";
     TAKEN_IN "SELECT mid, body, sent FROM intake WHERE id = ?1";
     MARK_TAKEN_IN "UPDATE intake SET sent = 1 WHERE id = ?1 AND sent = 0";
     DROP_TAKEN_IN "DELETE FROM intake WHERE id = ?1";
@@ -115,16 +138,21 @@ statements! {
     SETTLED "SELECT coalesce(max(rows), 0), coalesce(max(users), 0) FROM settled";
     SET_SETTLED "UPDATE settled SET rows = ?1, users = ?2";
     MARK_SENT "UPDATE box SET sent = 1 WHERE user = ?1 AND mid <= ?2 AND sent = 0";
-    BOX_USAGE "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM box WHERE user = ?1";
-    BOX_USAGE_UPTO "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM box
-        WHERE user = ?1 AND mid <= ?2";
-    KEPT "SELECT mid, body, sent FROM box WHERE user = ?1 AND mid > ?2 ORDER BY mid LIMIT ?3";
+    BOX_USAGE "SELECT count(*), coalesce(sum(octet_length(coalesce(m.body, b.body))), 0)
+        FROM box AS b LEFT JOIN message AS m ON m.id = b.message WHERE b.user = ?1";
+    BOX_USAGE_UPTO "SELECT count(*), coalesce(sum(octet_length(coalesce(m.body, b.body))), 0)
+        FROM box AS b LEFT JOIN message AS m ON m.id = b.message WHERE b.user = ?1 AND b.mid <= ?2";
+    KEPT "SELECT b.mid, coalesce(m.body, b.body), b.sent FROM box AS b LEFT JOIN message AS m ON m.id = b.message
+        WHERE b.user = ?1 AND b.mid > ?2 ORDER BY b.mid LIMIT ?3";
+    SHARED_IN_BOX "SELECT m.id, octet_length(m.body) FROM box AS b JOIN message AS m ON m.id = b.message
+        WHERE b.user = ?1 AND b.mid <= ?2";
     DROP_KEPT "DELETE FROM box WHERE user = ?1 AND mid <= ?2";
     /// The first box from a user on, and whether its oldest message is too old. One seek, no body is read.
     NEXT_BOX "SELECT user, at < ?2 FROM box WHERE user >= ?1 ORDER BY user, mid LIMIT 1";
     /// Looks at the oldest messages only: numbers rise with time.
     EXPIRE_BOX "DELETE FROM box
-        WHERE user = ?1 AND mid IN (SELECT mid FROM box WHERE user = ?1 ORDER BY mid LIMIT ?2) AND at < ?3";
+        WHERE user = ?1 AND mid IN (SELECT mid FROM box WHERE user = ?1 ORDER BY mid LIMIT ?2) AND at < ?3
+        RETURNING message, octet_length(body)";
 
     ACCEPT "INSERT INTO acceptance (at, chats) VALUES (?1, ?2)";
     ACCEPTED "SELECT at, chats FROM acceptance WHERE at > ?1 ORDER BY id";

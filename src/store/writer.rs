@@ -23,8 +23,8 @@ use crate::ident::{EPOCH_BELIEVED, Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
-    BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Lookup, Member,
-    NameTaken, Storage, StorageError, Stored, UserMark, UserRow,
+    BoxCopy, BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Lookup,
+    Member, NameTaken, Storage, StorageError, Stored, UserMark, UserRow,
 };
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
@@ -271,6 +271,7 @@ impl Storage for SqliteStore {
         self.expect_in_place("committing")?;
         self.run("committing", |all| all.get(sql::COMMIT).execute(()))?;
         self.transaction = Transaction::None;
+        self.boxes.committed();
         Ok(())
     }
 
@@ -469,6 +470,10 @@ impl Storage for SqliteStore {
         self.read_all("reading a user's groups", sql::GROUPS_OF, params, group_row)
     }
 
+    fn member_ids(&mut self, group: GroupId) -> Stored<Vec<UserId>> {
+        self.read_all("reading who is in a group", sql::MEMBER_IDS, (group.0,), |row| Ok(UserId(row.get(0)?)))
+    }
+
     fn members(&mut self, group: GroupId, after: UserId, max: usize) -> Stored<Vec<Member>> {
         let params = (group.0, after.0, at_most(max));
         self.read_all("reading a group's members", sql::MEMBERS, params, |row| {
@@ -480,6 +485,16 @@ impl Storage for SqliteStore {
         let doing = "keeping a message";
         self.expect_open(doing)?;
         self.in_boxes(doing, |boxes, all| boxes.keep(all, user, mid, at_ms, body, sent))
+    }
+
+    fn keep_copies(&mut self, copies: &[BoxCopy], at_ms: i64, body: &[u8]) -> Stored<()> {
+        let doing = "keeping a message for many";
+        self.expect_open(doing)?;
+        self.in_boxes(doing, |boxes, all| boxes.keep_copies(all, copies, at_ms, body))
+    }
+
+    fn kept_bytes(&mut self) -> Stored<u64> {
+        self.in_boxes("measuring all boxes", |boxes, all| boxes.total(all))
     }
 
     fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()> {

@@ -22,6 +22,8 @@ pub(crate) const REGISTRATIONS: usize = 5;
 
 /// Messages that a box takes.
 pub(crate) const BOX_MESSAGES: u64 = 20;
+/// Bytes of all boxes together.
+pub(crate) const BOX_TOTAL: u64 = 1024 * 1024;
 /// How long a box keeps a message, in milliseconds.
 pub(crate) const BOX_AGE_MS: u64 = 60 * 60 * 1000;
 /// How long the history is kept, in milliseconds.
@@ -135,6 +137,7 @@ pub(crate) fn policy() -> Policy {
         stop_drain_us: 2_000_000,
         box_messages: BOX_MESSAGES,
         box_bytes: 16 * 1024 * 1024,
+        box_total: BOX_TOTAL,
         ack_window: ACK_WINDOW,
         box_age_ms: BOX_AGE_MS,
         history_age_ms: HISTORY_AGE_MS,

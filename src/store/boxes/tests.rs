@@ -1,6 +1,6 @@
 //! Boxes beside plain maps, with generations so small that every step of theirs falls between every two operations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -9,10 +9,19 @@ use super::*;
 use crate::store::{Durability, SqliteStore};
 
 /// Small enough that a handful of messages are a generation, and so slow that everything else happens while it moves.
-const SLOW: Pace = Pace { generation: 8, stride: 2, moves: 3 };
+const SLOW: Pace = Pace { generation: 8, copies: 12, stride: 2, moves: 3 };
 
 /// What a box should hold: its messages and whether each was sent.
 type Model = BTreeMap<(i64, i64), (Vec<u8>, bool)>;
+
+/// What all of them are counted as: a body that several boxes share is told by its text here.
+fn total(model: &Model) -> u64 {
+    let shared = |body: &&Vec<u8>| body.starts_with(b"shared");
+    let bodies: BTreeSet<&Vec<u8>> = model.values().map(|(body, _)| body).filter(shared).collect();
+    let own = model.values().map(|(body, _)| body).filter(|body| !shared(body));
+    let bytes: usize = own.chain(bodies).map(Vec::len).sum();
+    model.len() as u64 * COPY_BYTES + bytes as u64
+}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -22,6 +31,11 @@ enum Step {
         mid: i64,
         long: bool,
         sent: bool,
+    },
+    /// For some users, each with a number above all that the user has had.
+    KeepCopies {
+        users: BTreeMap<i64, bool>,
+        long: bool,
     },
     MarkSent {
         user: i64,
@@ -44,11 +58,14 @@ const MIDS: i64 = 40;
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let user = || 1..=USERS;
     let mid = || 1..=MIDS;
+    let upto = || prop_oneof![1..=MIDS, MIDS..=MIDS + 60];
     let step = prop_oneof![
         12 => (user(), mid(), prop::bool::weighted(0.1), any::<bool>())
             .prop_map(|(user, mid, long, sent)| Step::Keep { user, mid, long, sent }),
-        2 => (user(), mid()).prop_map(|(user, upto)| Step::MarkSent { user, upto }),
-        4 => (user(), mid()).prop_map(|(user, upto)| Step::Drop { user, upto }),
+        4 => (prop::collection::btree_map(user(), any::<bool>(), 1..=USERS as usize), prop::bool::weighted(0.1))
+            .prop_map(|(users, long)| Step::KeepCopies { users, long }),
+        2 => (user(), upto()).prop_map(|(user, upto)| Step::MarkSent { user, upto }),
+        4 => (user(), upto()).prop_map(|(user, upto)| Step::Drop { user, upto }),
         1 => Just(Step::Expire),
         4 => Just(Step::Commit),
         1 => Just(Step::Rollback),
@@ -83,6 +100,7 @@ fn seen(conn: &Connection) -> Model {
 
 fn hold_the_same(boxes: &mut Boxes, all: &Statements<'_>, model: &Model) {
     assert_eq!(&seen(all.conn()), model);
+    assert_eq!(boxes.total(all).unwrap(), total(model));
     for user in 1..=USERS {
         let expected: Vec<Kept> = model
             .range((user, i64::MIN)..=(user, i64::MAX))
@@ -119,6 +137,7 @@ proptest! {
         conn.execute_batch("BEGIN").unwrap();
         let mut boxes = Boxes::with_pace(SLOW);
         let (mut model, mut committed) = (Model::new(), Model::new());
+        let mut highest = [MIDS; USERS as usize + 1];
         for (number, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Keep { user, mid, .. } if model.contains_key(&(user, mid)) => {}
@@ -127,6 +146,18 @@ proptest! {
                     body.resize(if long { INTAKE_BODY_BYTES + 1 } else { body.len() }, b' ');
                     boxes.keep(&all, UserId(user), Mid(mid), 100, &body, sent).unwrap();
                     model.insert((user, mid), (body, sent));
+                }
+                Step::KeepCopies { users, long } => {
+                    let mut body = format!("shared {number}").into_bytes();
+                    body.resize(if long { INTAKE_BODY_BYTES + 1 } else { body.len() }, b' ');
+                    let copies: Vec<BoxCopy> = users.iter().map(|(user, sent)| {
+                        highest[*user as usize] += 1;
+                        BoxCopy { user: UserId(*user), mid: Mid(highest[*user as usize]), sent: *sent }
+                    }).collect();
+                    boxes.keep_copies(&all, &copies, 100, &body).unwrap();
+                    for BoxCopy { user, mid, sent } in copies {
+                        model.insert((user.0, mid.0), (body.clone(), sent));
+                    }
                 }
                 Step::MarkSent { user, upto } => {
                     boxes.mark_sent(&all, UserId(user), Mid(upto)).unwrap();
@@ -144,6 +175,7 @@ proptest! {
                 }
                 Step::Commit => {
                     conn.execute_batch("COMMIT; BEGIN").unwrap();
+                    boxes.committed();
                     committed.clone_from(&model);
                 }
                 Step::Rollback => {
@@ -166,7 +198,7 @@ proptest! {
 fn a_new_message_never_gets_the_number_of_one_that_has_moved_on() {
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::with_pace(Pace { generation: 3, stride: 3, moves: 1 });
+    let mut boxes = Boxes::with_pace(Pace { generation: 3, stride: 3, moves: 1, ..PACE });
     // The third begins a generation of all three, and the first user's has moved on.
     for user in 1..=3 {
         boxes.keep(&all, UserId(user), Mid(1), 0, b"first", false).unwrap();
@@ -247,7 +279,7 @@ fn boxes_expire_while_a_flood_goes_on() {
 
 #[test]
 fn a_generation_of_which_all_was_confirmed_ends_and_so_does_one_with_a_wide_gap() {
-    const STEADY: Pace = Pace { generation: 4, stride: 1, moves: 3 };
+    const STEADY: Pace = Pace { generation: 4, stride: 1, moves: 3, ..PACE };
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::with_pace(STEADY);
@@ -336,4 +368,48 @@ fn the_pages_of_a_flood_are_kept_until_it_has_moved_on_even_if_its_transaction_f
     }
     assert_eq!((next, rows_in(&conn, "intake")), (None, 0));
     assert_eq!(cache_kib(), calm_kib);
+}
+
+#[test]
+fn a_message_for_many_is_stored_once_and_gone_with_its_last_copy() {
+    const RECEIVERS: i64 = 1_000;
+    let (_dir, conn) = database();
+    let all = Statements::prepare(&conn).unwrap();
+    let mut boxes = Boxes::with_pace(Pace { copies: 1_500, ..PACE });
+    let body = [b'x'; 60_000];
+    let copies = |mid| -> Vec<BoxCopy> {
+        (1..=RECEIVERS).map(|user| BoxCopy { user: UserId(user), mid: Mid(mid), sent: false }).collect()
+    };
+    conn.execute_batch("BEGIN").unwrap();
+    // The second begins a generation, and most of the first moves on.
+    for mid in 1..=2 {
+        boxes.keep_copies(&all, &copies(mid), 0, &body).unwrap();
+    }
+    conn.execute_batch("COMMIT").unwrap();
+    assert!(boxes.settled.rows > 0 || rows_in(&conn, "box") > 0, "some have moved on");
+    let pages: i64 = conn.query_row("PRAGMA page_count", (), |row| row.get(0)).unwrap();
+    assert!(pages * 4096 < 1_000_000, "{pages} pages for two bodies of 60,000 bytes");
+    for user in 1..=RECEIVERS {
+        assert_eq!(rows_in(&conn, "message"), 2);
+        let usage = boxes.drop_kept(&all, UserId(user), Mid(2)).unwrap();
+        assert_eq!(usage, BoxUsage { count: 2, bytes: 120_000 });
+    }
+    assert_eq!((rows_in(&conn, "message"), rows_in(&conn, "kept")), (0, 0));
+    assert_eq!(boxes.total(&all).unwrap(), 0);
+}
+
+#[test]
+fn copies_expire_by_their_age_like_all_else() {
+    let (_dir, conn) = database();
+    let all = Statements::prepare(&conn).unwrap();
+    let mut boxes = Boxes::new();
+    let copies = [1, 2].map(|user| BoxCopy { user: UserId(user), mid: Mid(1), sent: false });
+    boxes.keep_copies(&all, &copies, 10, b"old").unwrap();
+    let (mut removed, mut next) = (0, None);
+    for _ in 0..5 {
+        let expired = boxes.expire(&all, 20, next, 1_000, 1_000).unwrap();
+        removed += expired.messages;
+        next = expired.next;
+    }
+    assert_eq!((removed, rows_in(&conn, "message"), boxes.total(&all).unwrap()), (2, 0, 0));
 }

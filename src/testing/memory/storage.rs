@@ -1,19 +1,20 @@
 //! All of [`Storage`] on the made-up rows.
 
 use super::disk::Fault;
-use super::tables::Letter;
+use super::tables::{Letter, Tables};
 use super::transaction::{MemoryStore, REFUSES, Transaction};
 use crate::clock::TimeMark;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
 use crate::service::bans::{Ban, Banned};
 use crate::service::storage::{
-    BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Member, NameTaken,
-    Storage, Stored, UserMark, UserRow,
+    BoxCopy, BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Member,
+    NameTaken, Storage, Stored, UserMark, UserRow,
 };
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
 use crate::store::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH};
+use crate::sync::Arc;
 use std::ops::RangeInclusive;
 
 impl Storage for MemoryStore {
@@ -310,6 +311,12 @@ impl Storage for MemoryStore {
         self.read(|tables| tables.members.keys().filter(|(_, member)| *member == user).take(max).count())
     }
 
+    fn member_ids(&mut self, group: GroupId) -> Stored<Vec<UserId>> {
+        self.read(|tables| {
+            tables.members.keys().filter(|(of, _)| *of == group).map(|(_, member)| *member).collect()
+        })
+    }
+
     fn members(&mut self, group: GroupId, after: UserId, max: usize) -> Stored<Vec<Member>> {
         self.read(|tables| {
             let joined = tables.members.iter().filter(|((of, user), _)| *of == group && *user > after);
@@ -324,23 +331,18 @@ impl Storage for MemoryStore {
     }
 
     fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()> {
+        self.write(|tables| tables.keep(BoxCopy { user, mid, sent }, at_ms, body.into()))
+    }
+
+    fn keep_copies(&mut self, copies: &[BoxCopy], at_ms: i64, body: &[u8]) -> Stored<()> {
         self.write(|tables| {
-            // What was sent and not confirmed comes back below what has come since.
-            if !sent && tables.highest.get(&user).is_some_and(|highest| mid <= *highest) {
-                return Err("a message number that does not rise");
-            }
-            let highest = tables.highest.entry(user).or_insert(mid);
-            *highest = mid.max(*highest);
-            let body = body.into();
-            let messages = tables.boxes.entry(user).or_default();
-            let taken = messages.insert(mid, Letter { at_ms, body, sent });
-            let fullest = tables.fullest.entry(user).or_default();
-            *fullest = messages.len().max(*fullest);
-            match taken {
-                Some(_) => Err("a message number that is taken"),
-                None => Ok(()),
-            }
+            let body: Arc<[u8]> = body.into();
+            copies.iter().try_for_each(|copy| tables.keep(*copy, at_ms, Arc::clone(&body)))
         })
+    }
+
+    fn kept_bytes(&mut self) -> Stored<u64> {
+        self.read(Tables::kept_bytes)
     }
 
     fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()> {

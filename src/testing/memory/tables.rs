@@ -6,7 +6,7 @@ use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
 use crate::service::bans::Ban;
 use crate::service::storage::{
-    BoxUsage, Completion, DepartureId, DepartureRow, GroupRow, NameTaken, UserRow,
+    BoxCopy, BoxUsage, COPY_BYTES, Completion, DepartureId, DepartureRow, GroupRow, NameTaken, UserRow,
 };
 use crate::service::ticket::Acceptance;
 use crate::service::tokens::{TOKEN_LIFE_MS, TokenRow};
@@ -89,6 +89,36 @@ impl Tables {
             usage.bytes += letter.body.len() as u64;
         }
         usage
+    }
+
+    /// Puts a message into a box. Copies of one message share its body.
+    pub(super) fn keep(&mut self, copy: BoxCopy, at_ms: i64, body: Arc<[u8]>) -> Result<(), &'static str> {
+        let BoxCopy { user, mid, sent } = copy;
+        // What was sent and not confirmed comes back below what has come since.
+        if !sent && self.highest.get(&user).is_some_and(|highest| mid <= *highest) {
+            return Err("a message number that does not rise");
+        }
+        let highest = self.highest.entry(user).or_insert(mid);
+        *highest = mid.max(*highest);
+        let messages = self.boxes.entry(user).or_default();
+        let taken = messages.insert(mid, Letter { at_ms, body, sent });
+        let fullest = self.fullest.entry(user).or_default();
+        *fullest = messages.len().max(*fullest);
+        match taken {
+            Some(_) => Err("a message number that is taken"),
+            None => Ok(()),
+        }
+    }
+
+    /// What all boxes hold, each body once.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        let mut bodies = BTreeSet::new();
+        let mut bytes = 0;
+        for letter in self.boxes.values().flat_map(BTreeMap::values) {
+            let is_new = bodies.insert(Arc::as_ptr(&letter.body).cast::<u8>());
+            bytes += COPY_BYTES + if is_new { letter.body.len() as u64 } else { 0 };
+        }
+        bytes
     }
 
     pub(super) fn depart(&mut self, row: DepartureRow) -> DepartureId {
