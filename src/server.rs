@@ -37,6 +37,7 @@ use limits::{FdBudget, LimitError};
 use signals::Terminal;
 pub use signals::block_signals_of_writing;
 use socket2::TcpKeepalive;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -385,24 +386,32 @@ fn drain_until_stopped(
     mut manager: ServiceManager,
 ) {
     let clock = parts.clock;
-    let mut entries = Vec::new();
+    // What one turn has no time for is the first of the next.
+    let mut entries = VecDeque::new();
     let mut rest = Duration::ZERO;
     while !drain.is_finished() {
         let ping_us = manager.timeout_us(clock.now().mono_us);
         let sleep_us = [drain.timeout_us(), ping_us].into_iter().flatten().min();
-        parts.queue.wait(sleep_us.map(Duration::from_micros), rest);
+        if entries.is_empty() {
+            parts.queue.wait(sleep_us.map(Duration::from_micros), rest);
+        }
         let began_us = clock.now().mono_us;
         let (mut taken, mut presses) = (0, false);
         loop {
-            parts.queue.take(TAKE_MAX, &mut entries);
+            if entries.is_empty() {
+                parts.queue.take(TAKE_MAX, &mut entries);
+            }
             let count = entries.len();
-            taken += count;
             let now = clock.now();
-            for entry in entries.drain(..) {
+            while !drain.is_full()
+                && let Some(entry) = entries.pop_front()
+            {
+                taken += 1;
                 presses |= entry.is_pressing();
                 drain.take(entry, now);
             }
-            if count < TAKE_MAX || taken >= BATCH_MAX || now.mono_us >= began_us + BATCH_US {
+            if drain.is_full() || count < TAKE_MAX || taken >= BATCH_MAX || now.mono_us >= began_us + BATCH_US
+            {
                 break;
             }
         }

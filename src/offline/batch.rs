@@ -30,6 +30,9 @@ pub(crate) const LATER_US: u64 = 20_000;
 // Each is copied when it is noted and when it is carried out: what is large and rare goes into boxes.
 const _: () = assert!(size_of::<Effect>() <= 192);
 
+/// Owed writes of one transaction from which on it should end: some 10 ms.
+const WRITES_MAX: usize = 4_096;
+
 /// Names the end of one session.
 pub(crate) type EndKey = (ChannelId, SessionNo);
 
@@ -171,6 +174,11 @@ impl<St: Storage> Batch<St> {
     /// True exactly when something waits for the batch under way to be finished.
     pub(crate) fn is_under_way(&self) -> bool {
         self.open || !self.effects.is_empty()
+    }
+
+    /// True exactly when enough is written in the transaction under way.
+    pub(crate) fn is_full(&self) -> bool {
+        self.written >= WRITES_MAX
     }
 
     /// Which batch is under way.

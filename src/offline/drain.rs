@@ -321,6 +321,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         [grace, retry, later, stop, presence, fan_out, Some(until(expiry))].into_iter().flatten().min()
     }
 
+    /// True exactly when the batch under way has so many writes that it should end before another entry is taken: the
+    /// messages that a slow reader left unsent are one entry.
+    pub fn is_full(&self) -> bool {
+        self.batch.is_full()
+    }
+
     /// True exactly when everything that had to be written is written, but for what only completes the history.
     pub fn is_settled(&self) -> bool {
         !self.batch.is_in_debt()

@@ -283,7 +283,7 @@ impl<S> OfflineQueue<S> {
     }
 
     /// Takes up to `max` entries, what is urgent first, each kind oldest first; by main alone.
-    pub fn take(&self, max: usize, into: &mut Vec<Entry<S>>) {
+    pub fn take(&self, max: usize, into: &mut impl Extend<Entry<S>>) {
         let mut inner = self.inner.lock();
         let for_urgent = max - max / SHARE_OF_ENDS;
         let mut urgent = 0;
@@ -291,7 +291,7 @@ impl<S> OfflineQueue<S> {
             let entry = if urgent < for_urgent || !inner.end_is_oldest() { inner.pop_urgent() } else { None };
             urgent += usize::from(entry.is_some());
             let Some(entry) = entry.or_else(|| inner.pop_end()) else { break };
-            into.push(entry);
+            into.extend([entry]);
         }
     }
 

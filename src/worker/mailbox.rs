@@ -9,6 +9,8 @@ use crate::sync::{Arc, AtomicUsize, Lock, Ordering};
 
 /// Letters in a mailbox at which new chats are refused with errno 18.
 pub const MAIL_MAX: usize = 65_536;
+/// The same in bytes of chats: the worker copies them once for each receiver, in one turn.
+pub const MAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Wakes a worker out of its poller. Called without any lock held.
 pub trait Wake: Send + Sync {
@@ -21,13 +23,16 @@ pub struct Mailbox {
     letters: Lock<Vec<Mail>>,
     /// About how many there are, to be read without the lock.
     count: AtomicUsize,
+    /// The same in bytes of chats.
+    bytes: AtomicUsize,
     wake: Box<dyn Wake>,
 }
 
 impl Mailbox {
     /// An empty mailbox.
     pub fn new(wake: Box<dyn Wake>) -> Self {
-        Mailbox { letters: Lock::new(Vec::new()), count: AtomicUsize::new(0), wake }
+        let (count, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Mailbox { letters: Lock::new(Vec::new()), count, bytes, wake }
     }
 
     /// Pushes letters in order, and wakes the worker unless others lie there already: whoever pushed the first of them
@@ -36,6 +41,7 @@ impl Mailbox {
         if mail.is_empty() {
             return;
         }
+        let bytes: usize = mail.iter().map(chat_bytes).sum();
         let mut letters = self.letters.lock();
         let were_none = letters.is_empty();
         for letter in mail.drain(..) {
@@ -45,6 +51,7 @@ impl Mailbox {
             }
         }
         // Relaxed: read only as a measure.
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.count.store(letters.len(), Ordering::Relaxed);
         let is_first = were_none && !letters.is_empty();
         drop(letters);
@@ -59,11 +66,16 @@ impl Mailbox {
         let mut letters = self.letters.lock();
         std::mem::swap(&mut *letters, into);
         self.count.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
     }
 
     fn is_full(&self) -> bool {
-        self.count.load(Ordering::Relaxed) >= MAIL_MAX
+        self.count.load(Ordering::Relaxed) >= MAIL_MAX || self.bytes.load(Ordering::Relaxed) >= MAIL_BYTES_MAX
     }
+}
+
+fn chat_bytes(letter: &Mail) -> usize {
+    if let Mail::Chat { chat, .. } = letter { chat.body.size() } else { 0 }
 }
 
 /// Every worker's mailbox, as everybody else sees them.
@@ -136,6 +148,24 @@ mod tests {
         let mut taken = Vec::new();
         mailbox.take(&mut taken);
         assert!(matches!(taken[..], [Mail::Chat { .. }, Mail::Accept]));
+    }
+
+    #[test]
+    fn a_mailbox_is_full_by_the_bytes_of_its_chats_until_it_is_emptied() {
+        let table = ChannelTable::new(1);
+        let channel = table.open(0).unwrap();
+        let session = table.begin_session(channel, UserId(1)).unwrap();
+        let (mailbox, _) = mailbox();
+        let body: Arc<[u8]> = vec![b' '; MAIL_BYTES_MAX / 4].into();
+        for _ in 0..4 {
+            assert!(!mailbox.is_full());
+            let chat = Chat::accepted(Body::Object(Arc::clone(&body)), None);
+            let letter = Mail::Chat { to: channel, session, user: UserId(1), origin: None, chat };
+            mailbox.push(&table, &mut vec![letter], &mut Vec::new());
+        }
+        assert!(mailbox.is_full());
+        mailbox.take(&mut Vec::new());
+        assert!(!mailbox.is_full());
     }
 
     #[test]
