@@ -383,3 +383,62 @@ fn loopback_is_exempt_from_what_an_address_may() {
     }
     clients[0].login(id);
 }
+
+/// Members who are away of a group that alice has created.
+const MEMBERS: usize = 2_500;
+
+#[test]
+fn a_chat_to_thousands_who_are_away_is_stored_once_reaches_all_and_holds_nobody_up() {
+    const CHATS: u64 = 5;
+    const TEXT_BYTES: usize = 20_000;
+    let server = Server::start(&[]);
+    let (mut alice, _) = server.user("alice");
+    let group = alice.ask(&json!({"msgid": 8, "groupname": "all", "groupdesc": "", "seq": 0}))["id"].clone();
+    let mut db = server.home.db_to_write();
+    // Rows that others insert are users.
+    let rows = db.transaction().unwrap();
+    for number in 0..MEMBERS {
+        rows.execute("INSERT INTO user (name) VALUES (?1)", [format!("member {number}")]).unwrap();
+        rows.execute("INSERT INTO member (groupid, user) VALUES (?1, last_insert_rowid())", [group.as_i64()])
+            .unwrap();
+    }
+    rows.commit().unwrap();
+    let text = "x".repeat(TEXT_BYTES);
+    for seq in 1..=CHATS {
+        alice.say(&json!({"msgid": 10, "groupid": group, "msg": text, "seq": seq}));
+    }
+    // Somebody else comes meanwhile.
+    let (mut bob, _) = server.user("bob");
+    bob.quiet();
+    for seq in 1..=CHATS {
+        let answer = alice.hear();
+        assert_eq!((&answer["seq"], &answer["errno"]), (&json!(seq), &json!(0)), "{answer}");
+    }
+    let kept: i64 = db.query_row("SELECT count(*) FROM kept", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, MEMBERS as i64 * CHATS as i64);
+    let home = server.stop();
+    let bytes = std::fs::metadata(home.database()).unwrap().len();
+    assert!(bytes < (MEMBERS * TEXT_BYTES) as u64, "{bytes} bytes of database");
+}
+
+#[test]
+fn past_the_bound_of_all_boxes_together_a_chat_is_errno_20_until_somebody_takes_theirs() {
+    let server = Server::start(&["--box-total", "100KiB"]);
+    let (mut alice, _) = server.user("alice");
+    let [bob, cy] = server.absent(["bob", "cy"]);
+    let text = "x".repeat(40_000);
+    let mut chat = |to: i64, seq: u64| {
+        alice.ask(&json!({"msgid": 6, "toid": to, "msg": text, "seq": seq}))["errno"].clone()
+    };
+    assert_eq!([chat(bob, 1), chat(cy, 2)], [0, 0]);
+    assert_eq!(chat(bob, 3), 20, "bob's own box has room");
+    let mut cy = server.back(cy);
+    cy.quiet();
+    eventually("cy's message is taken out", || chat(bob, 3) == 0);
+    // What is there is counted at the next start, too.
+    let home = server.stop();
+    let server = Server::start_at(&home, &["--box-total", "100KiB"]);
+    let mut alice = Client::connect(&server);
+    alice.login_as("alice");
+    assert_eq!(alice.ask(&json!({"msgid": 6, "toid": bob, "msg": text, "seq": 5}))["errno"], 20);
+}

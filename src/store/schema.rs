@@ -243,7 +243,7 @@ CREATE TABLE copy_mark (
 ALTER TABLE box ADD COLUMN message INTEGER;
 CREATE INDEX box_by_message ON box (message) WHERE message IS NOT NULL;
 
-DROP VIEW kept;
+DROP VIEW IF EXISTS kept;
 CREATE VIEW kept AS
     SELECT b.user, b.mid, b.at, coalesce(m.body, b.body) AS body, b.sent
         FROM box AS b LEFT JOIN message AS m ON m.id = b.message

@@ -94,7 +94,8 @@ statements! {
     GROUPS_OF "SELECT g.id, g.name, g.description FROM member AS m CROSS JOIN chatgroup AS g ON g.id = m.groupid
         WHERE m.user = ?1 AND m.groupid > ?2 ORDER BY m.groupid LIMIT ?3";
     COUNT_GROUPS "SELECT count(*) FROM (SELECT 1 FROM member WHERE user = ?1 LIMIT ?2)";
-    MEMBER_IDS "SELECT user FROM member WHERE groupid = ?1 ORDER BY user";
+    /// What others have put there as a member's number may be anything.
+    MEMBER_IDS "SELECT user FROM member WHERE groupid = ?1 AND typeof(user) = 'integer' ORDER BY user";
     MEMBERS "SELECT u.id, u.name, m.role FROM member AS m CROSS JOIN user AS u ON u.id = m.user
         WHERE m.groupid = ?1 AND m.user > ?2 ORDER BY m.user LIMIT ?3";
 
