@@ -466,12 +466,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 Effect::Safe { ticket, copies } | Effect::SafeOrAgain { ticket, copies } if committed => {
                     answers.extend(ticket.safe(copies));
                 }
-                Effect::Safe { ticket, copies } => {
-                    answers.extend(ticket.safe(copies - 1));
-                    answers.extend(ticket.failed(Errno::NotStored));
-                }
+                Effect::Safe { ticket, copies } => answers.extend(ticket.failed(copies, Errno::NotStored)),
                 Effect::SafeOrAgain { .. } => {}
-                Effect::Failed { ticket, errno } => answers.extend(ticket.failed(errno)),
+                Effect::Failed { ticket, errno } => answers.extend(ticket.failed(1, errno)),
                 Effect::Full { ticket, user } => answers.extend(ticket.full(user)),
                 Effect::Ghost { reply, mut ghost, asked_us } => {
                     ghost.offline_us = self.now.mono_us.saturating_sub(asked_us);

@@ -167,8 +167,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     pub(crate) fn place_held(&mut self, user: UserId, chat: Chat) {
         let Some(chat) = self.forward(user, chat) else { return };
         let usage = if matches!(chat.told, Told::Nobody) { None } else { self.usage(user) };
-        let room = usage.and_then(|usage| self.with_one_more(usage, &chat.body.object()));
-        if matches!(room, Some(None)) {
+        if usage.is_some_and(|usage| self.with_one_more(usage, &chat.body.object()) == Err(Errno::BoxFull)) {
             return self.fail(user, chat, Errno::BoxFull);
         }
         self.around.metrics.chats_kept.add(1);
@@ -218,12 +217,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(usage) = self.usage(user) else { return Err(self.not_stored(user, chat)) };
         let object = chat.body.object();
         let usage = match self.with_one_more(usage, &object) {
-            None => return Err(self.not_stored(user, chat)),
-            Some(None) => {
-                self.fail(user, chat, Errno::BoxFull);
+            Err(Errno::NotStored) => return Err(self.not_stored(user, chat)),
+            Err(errno) => {
+                self.fail(user, chat, errno);
                 return Err(Placed::Elsewhere);
             }
-            Some(Some(usage)) => usage,
+            Ok(usage) => usage,
         };
         let at_ms = self.trusted_ms();
         let Some(mid) = self.next_mid(user) else { return Err(self.not_stored(user, chat)) };
@@ -243,18 +242,17 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         Ok(mid)
     }
 
-    /// What a box holds with one more message: none where that is too much for it, or for all boxes together. `None`
-    /// when the batch has failed.
-    fn with_one_more(&mut self, usage: BoxUsage, object: &[u8]) -> Option<Option<BoxUsage>> {
+    /// What a box holds with one more message. An error where that is too much for it, or for all boxes together.
+    fn with_one_more(&mut self, usage: BoxUsage, object: &[u8]) -> Result<BoxUsage, Errno> {
         let more = usage.with(object);
         if more.count > self.policy.box_messages || more.bytes > self.policy.box_bytes {
-            return Some(None);
+            return Err(Errno::BoxFull);
         }
         let collected = self.fan_outs.bytes_collected();
         // Its body is counted already where others of the same part have it.
         let bytes = COPY_BYTES + if collected > 0 { 0 } else { object.len() as u64 };
-        let all = self.batch.attempt(|store| store.kept_bytes())?;
-        Some((all + collected + bytes <= self.policy.box_total).then_some(more))
+        let all = self.batch.attempt(Storage::kept_bytes).ok_or(Errno::NotStored)?;
+        if all + collected + bytes <= self.policy.box_total { Ok(more) } else { Err(Errno::BoxFull) }
     }
 
     pub(crate) fn not_stored(&mut self, user: UserId, chat: Chat) -> Placed {

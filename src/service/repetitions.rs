@@ -232,7 +232,7 @@ mod tests {
         let (failed, again) = (Ticket::new(asker.clone(), None), Ticket::new(asker, None));
         let mut window = Repetitions::default();
         window.remember(chat(1), &failed, 1);
-        assert_eq!(failed.failed(Errno::NotStored).count(), 1);
+        assert_eq!(failed.failed(1, Errno::NotStored).count(), 1);
         window.remember(chat(2), &Ticket::of_old(), 1);
         window.remember(chat(1), &again, 9);
         assert!(Arc::ptr_eq(&window.find(chat(1), 9).unwrap(), &again));

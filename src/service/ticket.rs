@@ -135,9 +135,9 @@ impl Ticket {
         self.count_off(1, |state| state.full.push(user)).answers()
     }
 
-    /// Counts one copy off as failed.
-    pub fn failed(&self, errno: Errno) -> impl Iterator<Item = Owed> + use<> {
-        self.count_off(1, |state| state.failed = Some(errno)).answers()
+    /// Counts so many copies off as failed.
+    pub fn failed(&self, copies: usize, errno: Errno) -> impl Iterator<Item = Owed> + use<> {
+        self.count_off(copies, |state| state.failed = Some(errno)).answers()
     }
 
     /// Adds a repetition of the same request. Gives the asker back when the ticket is settled already.
@@ -254,14 +254,14 @@ mod tests {
         assert_eq!(ticket.secure(1), Some(acceptance));
         let ticket = Ticket::new(asker(1), Some(acceptance));
         ticket.expect_more(1);
-        assert_eq!(ticket.failed(Errno::NotStored).count(), 0);
+        assert_eq!(ticket.failed(1, Errno::NotStored).count(), 0);
         assert_eq!((ticket.secure(1), ticket.secure(1)), (None, None));
     }
 
     #[test]
     fn a_failure_is_not_a_success() {
         let ticket = Ticket::new(asker(1), None);
-        let answers: Vec<_> = ticket.failed(Errno::NotStored).map(|owed| owed.answer).collect();
+        let answers: Vec<_> = ticket.failed(1, Errno::NotStored).map(|owed| owed.answer).collect();
         assert!(matches!(answers[..], [Answer::Error { .. }]), "{answers:?}");
         assert!(!ticket.succeeded());
     }

@@ -494,7 +494,7 @@ impl Storage for SqliteStore {
     }
 
     fn kept_bytes(&mut self) -> Stored<u64> {
-        self.in_boxes("measuring all boxes", |boxes, all| boxes.total(all))
+        self.in_boxes("measuring all boxes", Boxes::total)
     }
 
     fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()> {

@@ -376,7 +376,7 @@ fn a_message_for_many_is_stored_once_and_gone_with_its_last_copy() {
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::with_pace(Pace { copies: 1_500, ..PACE });
-    let body = [b'x'; 60_000];
+    let body = vec![b'x'; 60_000];
     let copies = |mid| -> Vec<BoxCopy> {
         (1..=RECEIVERS).map(|user| BoxCopy { user: UserId(user), mid: Mid(mid), sent: false }).collect()
     };
