@@ -488,17 +488,20 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             put(worker, Mail::Answer { channel, settles, answer: Some(answer) });
         }
         self.batch.reuse(effects);
+        self.post_all([first, second, third].into_iter().flat_map(|pile| pile.into_iter().enumerate()));
+        for (channel, session) in replaced {
+            self.around.kicker.kick_session(channel, session, Parting::new(Reason::Replaced));
+        }
+    }
+
+    /// Posts letters, each list to its worker, in order.
+    fn post_all(&mut self, lists: impl Iterator<Item = (usize, Vec<Mail>)>) {
         let mut refused = Vec::new();
-        for pile in [first, second, third] {
-            for (worker, mut letters) in pile.into_iter().enumerate() {
-                self.around.outlet.post(worker, &mut letters, &mut refused);
-            }
+        for (worker, mut letters) in lists {
+            self.around.outlet.post(worker, &mut letters, &mut refused);
         }
         for letter in refused {
             self.came_back(letter);
-        }
-        for (channel, session) in replaced {
-            self.around.kicker.kick_session(channel, session, Parting::new(Reason::Replaced));
         }
     }
 
