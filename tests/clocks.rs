@@ -8,6 +8,7 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{Client, Home, PASSWORD, Server, eventually, unpack};
+use linger::ident::Epoch;
 use serde_json::{Value, json};
 
 /// Seconds of a day.
@@ -119,6 +120,11 @@ fn takes_one(server: &Server, writer: &mut Client, id: i64) -> i64 {
     mid
 }
 
+/// The wall clock, in Unix milliseconds.
+fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
 /// The latest epoch of a user.
 fn epoch(home: &Home, id: i64) -> i64 {
     home.db().query_row("SELECT epoch FROM user WHERE id = ?1", [id], |row| row.get(0)).unwrap()
@@ -143,6 +149,8 @@ fn after_an_older_copy_of_the_database_is_restored_numbers_and_epochs_go_on_risi
     drop(writer);
     server.stop();
     let latest_epoch = epoch(&home, ann);
+    // Nobody logs in more often than the clock's share of the epochs rises, for all the time in between.
+    eventually("the clock is past the latest epoch", || Epoch::lowest_at(unix_ms()).0 > latest_epoch);
     fs::copy(&copy, home.database()).unwrap();
     assert!(epoch(&home, ann) < latest_epoch, "the copy is older");
     let server = Server::start_at(&home, &[]);

@@ -20,8 +20,7 @@ use super::stages::Stages;
 use super::stop::{LOOK_US, Stop};
 use crate::channel::{ChannelId, ChannelTable, Reason};
 use crate::clock::{Now, TrustedClock};
-use crate::hashing::IdMap;
-use crate::ident::{GroupId, UserId};
+use crate::ident::UserId;
 use crate::metrics::Metrics;
 use crate::protocol::errno::Errno;
 use crate::service::answer::Answer;
@@ -30,7 +29,7 @@ use crate::service::attempts::Attempts;
 use crate::service::auth::Auth;
 use crate::service::bans::{BanFault, Bans};
 use crate::service::fan_out::FanOuts;
-use crate::service::groups::KnownGroup;
+use crate::service::groups::KnownGroups;
 use crate::service::lists::Lists;
 use crate::service::people::{People, Person};
 use crate::service::presence::Presence;
@@ -54,8 +53,6 @@ pub const REST: Duration = Duration::from_millis(4);
 const MANY_ENDS: usize = 16;
 /// How long main sleeps at most while writes are owed, in microseconds.
 pub(crate) const RETRY_US: u64 = 100_000;
-/// Groups whose members are remembered.
-const GROUPS_MAX: usize = 4096;
 /// The share of all names from which on lingering channels close early, in percent.
 const EARLY_CLOSE_PERCENT: usize = 90;
 
@@ -124,7 +121,7 @@ pub struct Drain<St, S> {
     pub(crate) people: People,
     pub(crate) presence: Presence,
     pub(crate) bans: Bans,
-    pub(crate) groups: IdMap<GroupId, Arc<KnownGroup>>,
+    pub(crate) groups: KnownGroups,
     pub(crate) lists: Lists,
     pub(crate) repetitions: Repetitions,
     pub(crate) fan_outs: FanOuts,
@@ -173,7 +170,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             people: People::default(),
             presence: Presence::default(),
             bans: Bans::default(),
-            groups: IdMap::default(),
+            groups: KnownGroups::default(),
             lists: Lists::default(),
             repetitions: Repetitions::default(),
             fan_outs: FanOuts::default(),
@@ -273,7 +270,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 self.around.metrics.commit_failures.add(1);
                 tracing::error!(%error, "a transaction failed; what was asked is refused, ends are tried again");
                 self.people.doubt();
-                self.groups.clear();
+                self.groups.forget_all();
                 self.lists.clear();
                 Some(error)
             }
@@ -554,14 +551,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 self.batch.then(Effect::Post { worker, letter: Mail::Accept });
             }
         }
-    }
-
-    /// Members of a group, remembered; by `service::groups`.
-    pub(crate) fn remember_group(&mut self, group: GroupId, known: Arc<KnownGroup>) {
-        if self.groups.len() >= GROUPS_MAX {
-            self.groups.clear();
-        }
-        self.groups.insert(group, known);
     }
 }
 

@@ -5,6 +5,7 @@
 use super::answer::Answer;
 use super::ask::Asker;
 use super::storage::Storage;
+use crate::hashing::IdMap;
 use crate::ident::{GroupId, UserId};
 use crate::offline::batch::Effect;
 use crate::offline::drain::{BatchFailed, Drain};
@@ -18,6 +19,53 @@ pub(crate) struct KnownGroup {
     pub(crate) name: Arc<str>,
     /// In order.
     pub(crate) members: Box<[UserId]>,
+}
+
+/// Members of one group at most: each chat to it costs main a step for each of them.
+const MEMBERS_MAX: usize = 65_536;
+/// Groups that are remembered.
+const GROUPS_MAX: usize = 4_096;
+/// Members of all groups that are remembered: 8 MiB.
+const REMEMBERED_MEMBERS_MAX: usize = 1_048_576;
+const _: () = assert!(MEMBERS_MAX <= REMEMBERED_MEMBERS_MAX);
+
+/// The groups that main remembers.
+#[derive(Debug, Default)]
+pub(crate) struct KnownGroups {
+    by_id: IdMap<GroupId, Arc<KnownGroup>>,
+    /// Members of all of them.
+    members: usize,
+}
+
+impl KnownGroups {
+    fn find(&self, group: GroupId) -> Option<Arc<KnownGroup>> {
+        self.by_id.get(&group).cloned()
+    }
+
+    /// Remembers a group. When there are too many, all others are forgotten.
+    fn remember(&mut self, group: GroupId, known: Arc<KnownGroup>) {
+        self.members -= self.by_id.remove(&group).map_or(0, |known| known.members.len());
+        if self.by_id.len() >= GROUPS_MAX || self.members + known.members.len() > REMEMBERED_MEMBERS_MAX {
+            self.forget_all();
+        }
+        self.members += known.members.len();
+        self.by_id.insert(group, known);
+    }
+
+    /// Forgets all, after a batch that failed: they may rest on it.
+    pub(crate) fn forget_all(&mut self) {
+        *self = KnownGroups::default();
+    }
+}
+
+impl KnownGroup {
+    /// The same group with one more member.
+    fn with(&self, user: UserId) -> Self {
+        let mut members = self.members.to_vec();
+        let place = members.partition_point(|member| *member < user);
+        members.insert(place, user);
+        KnownGroup { name: Arc::clone(&self.name), members: members.into() }
+    }
 }
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
@@ -67,10 +115,16 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     pub(crate) fn join_group(&mut self, asker: &Asker, user: UserId, group: GroupId) {
-        match self.batch.attempt(|store| store.group(group)) {
-            None => return self.refuse_request(asker, Errno::NotStored),
-            Some(None) => return self.refuse_request(asker, Errno::NoSuchGroup),
-            Some(Some(_)) => {}
+        let known = match self.members(group) {
+            Ok(Some(known)) => known,
+            Ok(None) => return self.refuse_request(asker, Errno::NoSuchGroup),
+            Err(_) => return self.refuse_request(asker, Errno::NotStored),
+        };
+        if known.members.len() >= MEMBERS_MAX && known.members.binary_search(&user).is_err() {
+            return self.refuse_one_more(
+                asker,
+                format!("the group has {MEMBERS_MAX} members, which is the most here"),
+            );
         }
         match self.has_room_for_group(user, Some(group)) {
             None => return self.refuse_request(asker, Errno::NotStored),
@@ -81,8 +135,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Some(is_new) => {
                 if is_new {
                     self.lists.note_member(group, user);
+                    self.groups.remember(group, Arc::new(known.with(user)));
                 }
-                self.groups.remove(&group);
                 self.grant(asker, None);
             }
             None => self.refuse_request(asker, Errno::NotStored),
@@ -124,15 +178,45 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// A group's name and members; `Ok(None)` when there is no such group.
     pub(crate) fn members(&mut self, group: GroupId) -> Result<Option<Arc<KnownGroup>>, BatchFailed> {
-        if let Some(known) = self.groups.get(&group) {
-            return Ok(Some(Arc::clone(known)));
+        if let Some(known) = self.groups.find(group) {
+            return Ok(Some(known));
         }
         let Some(row) = self.batch.attempt(|store| store.group(group)).ok_or(BatchFailed)? else {
             return Ok(None);
         };
         let members = self.batch.attempt(|store| store.member_ids(group)).ok_or(BatchFailed)?;
         let known = Arc::new(KnownGroup { name: row.name.into(), members: members.into() });
-        self.remember_group(group, Arc::clone(&known));
+        self.groups.remember(group, Arc::clone(&known));
         Ok(Some(known))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(members: usize) -> Arc<KnownGroup> {
+        Arc::new(KnownGroup { name: "g".into(), members: (0..members as i64).map(UserId).collect() })
+    }
+
+    #[test]
+    fn what_is_remembered_of_groups_is_bounded_in_groups_and_in_members() {
+        let mut groups = KnownGroups::default();
+        for id in 0..3 * GROUPS_MAX as i64 {
+            groups.remember(GroupId(id), group(1));
+            assert!(groups.by_id.len() <= GROUPS_MAX);
+        }
+        for id in 0..40 {
+            groups.remember(GroupId(id), group(MEMBERS_MAX));
+            let members: usize = groups.by_id.values().map(|known| known.members.len()).sum();
+            assert!(members <= REMEMBERED_MEMBERS_MAX);
+            assert_eq!(members, groups.members);
+        }
+    }
+
+    #[test]
+    fn a_new_member_has_a_place_in_the_order() {
+        let members = |known: &KnownGroup| known.members.iter().map(|member| member.0).collect::<Vec<_>>();
+        assert_eq!(members(&group(2).with(UserId(9)).with(UserId(4))), [0, 1, 4, 9]);
     }
 }

@@ -26,7 +26,7 @@ use crate::sync::Arc;
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
 pub(super) const FAULTS_MAX: u8 = 100;
 
-/// Registrations of one channel. One at a time is under way: what is behind it waits.
+/// Registrations of one channel, unless it comes from loopback. One at a time is under way: what is behind it waits.
 pub(super) const REGISTRATIONS_MAX: u8 = 200;
 
 /// A request that was understood, with who asked.
@@ -360,12 +360,12 @@ impl<T: Transport> Core<T> {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return false };
         let (asked, address) = (connection.registrations, connection.block());
-        if asked >= REGISTRATIONS_MAX {
+        if asked >= REGISTRATIONS_MAX && !address.is_loopback() {
             self.shared.metrics.registrations_refused.add(1);
             return false;
         }
         if let Some(connection) = self.connection(id) {
-            connection.registrations += 1;
+            connection.registrations = connection.registrations.saturating_add(1);
         }
         self.shared.attempts.may_register(address, now_us)
     }

@@ -438,7 +438,7 @@ fn an_address_has_its_place_again_when_the_connection_is_handed_back_and_not_bef
 #[test]
 fn a_channel_registers_so_many_and_has_one_under_way_at_a_time() {
     let mut bench = Bench::new();
-    let (channel, client) = bench.accept();
+    let (channel, client) = bench.accept_from("192.0.2.9:1", 0);
     let register = r#"{"msgid":4,"name":"new","password":"x"}"#;
     client.send(&register.repeat(2));
     bench.turn();
