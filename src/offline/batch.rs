@@ -32,6 +32,8 @@ const _: () = assert!(size_of::<Effect>() <= 192);
 
 /// Owed writes of one transaction from which on it should end: some 10 ms.
 const WRITES_MAX: usize = 4_096;
+/// Bytes of messages that one transaction stores from which on it should end: some 10 ms.
+const STORED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Names the end of one session.
 pub(crate) type EndKey = (ChannelId, SessionNo);
@@ -123,6 +125,8 @@ pub(crate) struct Batch<St> {
     owed: VecDeque<Owed>,
     /// How many of them are in the transaction under way.
     written: usize,
+    /// Bytes of messages that the batch under way stores.
+    bytes: usize,
     /// Writes that nobody waits for, oldest first: owed as soon as something else is committed.
     later: VecDeque<Owed>,
     /// When they are owed at the latest, on the monotonic clock; meaningless while there are none.
@@ -158,6 +162,7 @@ impl<St: Storage> Batch<St> {
             store,
             owed: VecDeque::new(),
             written: 0,
+            bytes: 0,
             later: VecDeque::new(),
             later_until_us: 0,
             rows: BySession::new(capacity),
@@ -178,7 +183,12 @@ impl<St: Storage> Batch<St> {
 
     /// True exactly when enough is written in the transaction under way.
     pub(crate) fn is_full(&self) -> bool {
-        self.written >= WRITES_MAX
+        self.written >= WRITES_MAX || self.bytes >= STORED_BYTES_MAX
+    }
+
+    /// Counts bytes of a message that the batch under way stores.
+    pub(crate) fn count_bytes(&mut self, bytes: usize) {
+        self.bytes += bytes;
     }
 
     /// Which batch is under way.
@@ -221,6 +231,9 @@ impl<St: Storage> Batch<St> {
 
     /// Writes what must be written, now or in a later batch.
     pub(crate) fn owe(&mut self, write: Owed) {
+        if let Owed::Keep(keeping) = &write {
+            self.bytes += keeping.body.size();
+        }
         self.owed.push_back(write);
         self.catch_up();
     }
@@ -285,6 +298,7 @@ impl<St: Storage> Batch<St> {
             self.catch_up();
         }
         self.number = self.number.saturating_add(1);
+        self.bytes = 0;
         let mut effects = std::mem::take(&mut self.effects);
         if !self.open && self.failed.is_none() {
             return Outcome { effects, committed: None, set_aside: false };

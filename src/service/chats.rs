@@ -228,8 +228,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(mid) = self.next_mid(user) else { return Err(self.not_stored(user, chat)) };
         // A chat to a group goes into all boxes of a part together.
         let is_part = self.fan_outs.collect(BoxCopy { user, mid, sent });
-        if !is_part && self.batch.attempt(|store| store.keep(user, mid, at_ms, &object, sent)).is_none() {
-            return Err(self.not_stored(user, chat));
+        if !is_part {
+            self.batch.count_bytes(object.len());
+            if self.batch.attempt(|store| store.keep(user, mid, at_ms, &object, sent)).is_none() {
+                return Err(self.not_stored(user, chat));
+            }
         }
         if let Some(person) = self.people.find(user) {
             person.remember_usage(usage);

@@ -316,6 +316,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Puts the copies of a part into their boxes.
     fn keep_part(&mut self, chat: &mut FanOut, copies: &[BoxCopy]) {
         let (object, at_ms) = (chat.body.object(), self.trusted_ms());
+        self.batch.count_bytes(object.len());
         let shared_min = if object.len() > LONG_BODY_BYTES { SHARED_LONG_MIN } else { SHARED_MIN };
         self.batch.attempt(|store| {
             if copies.len() >= shared_min {

@@ -6,7 +6,7 @@ use crate::protocol::errno::Errno;
 use crate::service::storage::{COPY_BYTES, Storage};
 use crate::testing::commons::policy;
 use crate::testing::desk::{Desk, Online};
-use crate::testing::memory::Fault;
+use crate::testing::memory::{Disk, Fault};
 use crate::testing::words::Said;
 
 /// Members besides the sender: many times what a turn hands out.
@@ -164,4 +164,20 @@ fn a_chat_to_many_counts_once_and_past_the_bound_of_all_boxes_it_is_errno_20() {
     desk.chat_with_seq(ann, members[0], "short", "4");
     desk.finish_all();
     assert!(desk.heard(ann.channel).contains(&Said::Done));
+}
+
+#[test]
+fn a_turn_ends_when_it_has_much_to_store() {
+    let mut desk =
+        Desk::with(crate::offline::drain::Policy { box_total: 1 << 30, ..policy() }, 64, Disk::default());
+    let (ann, bob) = (desk.online("ann"), desk.user("bob"));
+    let long = "x".repeat(60_000);
+    let mut chats = 0;
+    while !desk.drain.is_full() {
+        desk.chat(ann, bob, &long);
+        chats += 1;
+        assert!(chats <= 20, "{chats} long chats in one turn");
+    }
+    desk.finish();
+    assert!(!desk.drain.is_full(), "the next turn begins anew");
 }
