@@ -444,18 +444,23 @@ fn a_sighup_that_is_no_hang_up_ends_nothing() {
 }
 
 #[test]
-fn signals_that_are_ignored_at_the_start_stay_ignored() {
-    let server = apart(r#"trap '' INT HUP; exec "$@""#);
-    let (mut ann, _) = server.user("ann");
-    server.signal(Signal::INT);
-    server.signal(Signal::HUP);
-    // There is nothing to wait for: a stop would have begun by the end of these.
-    assert_eq!(server.cli(&["who"]).code, Some(0));
-    server.user("bob").0.quiet();
-    ann.quiet();
-    assert!(!server.log().contains("SIGHUP"), "{}", server.log());
-    server.stop();
-    ann.expect_goodbye("server_shutdown");
+fn only_a_hang_up_that_is_ignored_at_the_start_stays_ignored() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let server = apart(r#"trap '' INT TERM HUP; exec "$@""#);
+        let (mut ann, id) = server.user("ann");
+        server.signal(Signal::HUP);
+        // There is nothing to wait for: a stop would have begun by the end of these.
+        assert_eq!(server.cli(&["who"]).code, Some(0));
+        server.user("bob").0.quiet();
+        ann.quiet();
+        assert!(!server.log().contains("SIGHUP"), "{}", server.log());
+        server.signal(signal);
+        ann.expect_goodbye("server_shutdown");
+        let home = server.home.clone();
+        let done = server.end();
+        assert_eq!(done.code, Some(0), "{signal:?}: {done:?}");
+        assert_eq!(home.state(id), "offline");
+    }
 }
 
 #[test]

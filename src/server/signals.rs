@@ -1,7 +1,7 @@
 //! Signals: which stop the server, which it outlives, and which stay ignored.
 //!
-//! Main sets all of it up before it starts another thread. Then the threads of `ctrlc` and of `signal-hook` take signals
-//! and push a stop on main's queue; they decide nothing else.
+//! Main sets all of it up before it starts another thread. Then one thread takes signals and pushes a stop on main's
+//! queue; it decides nothing else.
 
 use crate::logs::Logs;
 use crate::offline::{Entry, OfflineQueue};
@@ -34,8 +34,8 @@ pub fn block_signals_of_writing() -> io::Result<()> {
     Ok(blocked.thread_block()?)
 }
 
-/// Catches SIGINT, SIGTERM and SIGHUP, each unless it was ignored at the start: `nohup` means SIGHUP, and a shell without
-/// job control means SIGINT of its background jobs.
+/// Catches SIGINT and SIGTERM always: a shell without job control ignores SIGINT for its background jobs, and they are to
+/// stop in order too. Catches SIGHUP unless it was ignored at the start (`nohup`).
 pub(super) fn catch(
     queue: &Arc<OfflineQueue<TcpStream>>,
     terminal: &Arc<Terminal>,
@@ -43,17 +43,16 @@ pub(super) fn catch(
 ) -> io::Result<()> {
     // Without `/proc` nothing counts as ignored.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let stops = Arc::new(Stops { queue: Arc::clone(queue), logs: logs.clone(), first: Lock::default() });
-    if !is_ignored(&status, SIGINT) {
-        let stops = Arc::clone(&stops);
-        ctrlc::set_handler(move || stops.ask()).map_err(io::Error::other)?;
+    let mut caught = vec![SIGINT, SIGTERM];
+    if !is_ignored(&status, SIGHUP) {
+        caught.push(SIGHUP);
     }
-    let caught: Vec<_> = [SIGTERM, SIGHUP].into_iter().filter(|s| !is_ignored(&status, *s)).collect();
     let mut signals = Signals::new(caught)?;
+    let stops = Stops { queue: Arc::clone(queue), logs: logs.clone(), first: Lock::default() };
     let terminal = Arc::clone(terminal);
     let take = move || {
         for signal in signals.forever() {
-            if signal == SIGTERM {
+            if signal != SIGHUP {
                 stops.ask();
             } else if terminal.is_in_foreground() {
                 stops.begin();
