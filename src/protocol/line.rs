@@ -3,9 +3,11 @@
 //! Plain data and functions, used by workers. What a text from the other protocol contains never becomes a line
 //! of its own here: see [`write_chat`].
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::written_name::write_sender;
+use super::name::composed;
+use super::written_name::{read_name, write_sender};
 
 /// The most names that one line goes to.
 pub const RECEIVERS_MAX: usize = 100;
@@ -73,7 +75,7 @@ pub struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    /// Whom it is for: at most [`RECEIVERS_MAX`], each once.
+    /// Whom it is for, as it is written: at most [`RECEIVERS_MAX`], each once, in however many ways it is written.
     pub fn to(&self) -> impl Iterator<Item = &'a str> {
         std::iter::once(self.first).chain(self.others.iter().copied())
     }
@@ -108,9 +110,10 @@ pub fn said(line: &[u8]) -> Result<Said<'_>, &'static str> {
     let (to, text) = line.split_once(':').ok_or("a line reads `name, name: text`; this one has no colon")?;
     let mut names = to.split(',').map(str::trim).filter(|name| !name.is_empty());
     let first = names.next().ok_or("there is no name before the colon")?;
-    let (mut seen, mut others) = (HashSet::new(), Vec::new());
+    let (form, mut seen, mut others) = (one_form(first), HashSet::new(), Vec::new());
     for name in names {
-        if name != first && seen.insert(name) {
+        let other = one_form(name);
+        if other != form && seen.insert(other) {
             others.push(name);
         }
         if others.len() == RECEIVERS_MAX {
@@ -118,6 +121,12 @@ pub fn said(line: &[u8]) -> Result<Said<'_>, &'static str> {
         }
     }
     Ok(Said { first, others, text: text.trim() })
+}
+
+/// The form that all ways to write a name have in common: without escapes, and composed.
+fn one_form(word: &str) -> Cow<'_, str> {
+    let name = read_name(word);
+    composed(&name).map_or(name, Cow::Owned)
 }
 
 const NOT_UTF8: &str = "the line is not UTF-8";
@@ -220,6 +229,13 @@ mod tests {
         assert_eq!(said(most.as_bytes()).unwrap().to().collect::<Vec<_>>(), expected);
         let fault = said(line(RECEIVERS_MAX + 1).as_bytes()).unwrap_err();
         assert!(fault.contains(&format!("{RECEIVERS_MAX} names")), "{fault}");
+    }
+
+    #[test]
+    fn a_line_goes_once_to_a_name_that_is_written_in_several_ways() {
+        let said = said("ren\u{e9}, al\\u{69}ce, rene\u{301}, alice, ren\\u{e9}, al\\u{69}ce: hi".as_bytes())
+            .unwrap();
+        assert_eq!(said.to().collect::<Vec<_>>(), ["ren\u{e9}", "al\\u{69}ce"]);
     }
 
     #[test]
