@@ -6,6 +6,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput};
 use linger::channel::{ChannelId, ChannelTable, Reason, Stage};
 use linger::clock::Clock;
+use linger::config::AddressLimit;
 use linger::ident::UserId;
 use linger::metrics::Metrics;
 use linger::offline::drain::{Drain, Policy, Surroundings};
@@ -118,7 +119,8 @@ impl Desk {
         let shared = (Arc::clone(&table), Arc::clone(&queue), Arc::clone(&outlet), Arc::clone(&metrics));
         let kicker = Kicker::new(shared.0, shared.1, shared.2, shared.3, clock);
         let (auth, _) = Auth::new().expect("the kernel has random bytes");
-        let limits = AttemptLimits { per_user: 1, per_address: 1, registrations: 1 };
+        let registrations = AddressLimit { at_most: 1, spares_loopback: true };
+        let limits = AttemptLimits { per_user: 1, per_address: 1, registrations };
         let attempts = Arc::new(Attempts::new(limits, Arc::clone(&metrics)));
         let around = Surroundings {
             table: Arc::clone(&table),

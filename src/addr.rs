@@ -29,7 +29,7 @@ impl IpBlock {
         IpBlock(AddrBlock { ip: first_of_block(ip, prefix_len), prefix_len })
     }
 
-    /// True exactly for loopback, which no limit on addresses counts: everybody on this machine has the same one there.
+    /// True exactly for loopback, which limits on addresses spare by default: everybody on this machine has the same one there.
     pub fn is_loopback(self) -> bool {
         self.0.ip.is_loopback() || self == IpBlock::of(Ipv6Addr::LOCALHOST.into())
     }

@@ -25,7 +25,7 @@ pub use kind::{duration, duration_text};
 use file::File;
 use kind::{
     Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, KeepaliveTimes, Kind, Length,
-    OrWord,
+    OrWord, UnlessLoopback,
 };
 
 /// The environment variable beside `--config`.
@@ -93,6 +93,15 @@ pub struct Keepalive {
     pub interval: Duration,
     /// How often in vain.
     pub probes: u32,
+}
+
+/// How much one address may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AddressLimit {
+    /// So much.
+    pub at_most: usize,
+    /// True exactly when nobody has given the limit: then it does not hold for loopback.
+    pub spares_loopback: bool,
 }
 
 /// How logs look.
@@ -287,8 +296,9 @@ settings! {
     "address-failures" address_failures: usize = Count(1, MAX_FAILURES), "N", "100";
     /// Channels of one address, those that linger too; loopback is exempt.
     "address-channels" address_channels: usize = Count(1, MAX_CHANNELS), "N", "64";
-    /// New users an hour from one address, guests too; loopback is exempt.
-    "address-registrations" address_registrations: usize = Count(1, MAX_REGISTRATIONS), "N", "30";
+    /// New users an hour from one address, guests too; loopback is exempt unless this is given.
+    "address-registrations" address_registrations: AddressLimit =
+        UnlessLoopback(Count(1, MAX_REGISTRATIONS)), "N", "30";
     /// Requests a second that a channel may make, with bursts of twice as many.
     "request-rate" request_rate: Option<usize> = OrWord(Count(1, MAX_RATE), "off"), "N", "off";
     /// Groups that one user may be in; existing memberships stay.
@@ -408,7 +418,11 @@ struct Given {
 
 impl Given {
     fn parse<K: Kind>(self, kind: &K) -> Result<K::Value, ConfigError> {
-        kind.parse_os(&self.text).ok_or_else(|| {
+        let value = match self.origin.place {
+            Place::Default => kind.parse_default(&self.text),
+            Place::Flag | Place::Environment | Place::File(_) => kind.parse_os(&self.text),
+        };
+        value.ok_or_else(|| {
             let value = self.text.to_string_lossy().into_owned();
             ConfigError::Value { origin: self.origin, value, allowed: kind.allowed() }
         })

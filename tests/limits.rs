@@ -7,7 +7,7 @@ mod common;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Client, LineClient, PASSWORD, Server, eventually, expect_error, numbers, unpack};
+use common::{Client, Home, LineClient, PASSWORD, Server, eventually, expect_error, numbers, unpack};
 use serde_json::{Value, json};
 
 /// The text of a message that fills buffers soon.
@@ -373,8 +373,8 @@ fn requests_above_the_rate_are_refused_one_by_one_and_in_time_taken_again() {
 
 #[test]
 fn loopback_is_exempt_from_what_an_address_may() {
-    let limits = ["--address-channels", "1", "--login-failures", "1", "--address-failures", "1"];
-    let server = Server::start(&[&limits[..], &["--address-registrations", "1"]].concat());
+    let server =
+        Server::start(&["--address-channels", "1", "--login-failures", "1", "--address-failures", "1"]);
     let [id, ..] = server.absent(["alice", "bob", "carol"]);
     let mut clients: Vec<_> = (0..5).map(|_| Client::connect(&server)).collect();
     for client in &mut clients {
@@ -382,6 +382,30 @@ fn loopback_is_exempt_from_what_an_address_may() {
         assert_eq!(answer["errno"], 1, "{answer}");
     }
     clients[0].login(id);
+    for n in 0..40 {
+        clients[1].register(&format!("new {n}"));
+    }
+}
+
+#[test]
+fn new_users_from_loopback_are_limited_where_the_limit_is_given() {
+    let home = Home::new();
+    std::fs::write(home.path().join("linger.toml"), "address-registrations = 3").unwrap();
+    let config = home.path().join("linger.toml").display().to_string();
+    for option in [["--address-registrations", "3"], ["--config", &config]] {
+        let server = Server::start(&[&option[..], &["--line", "127.0.0.1:0"]].concat());
+        LineClient::connect(&server).login("ann");
+        let mut client = Client::connect(&server);
+        client.register("bob");
+        client.register("carol");
+        let answer = client.ask(&json!({"msgid": 4, "name": "dave", "password": PASSWORD}));
+        assert_eq!((&answer["msgid"], &answer["errno"]), (&json!(5), &json!(17)), "{answer}");
+        let mut new_guest = LineClient::connect(&server);
+        new_guest.say_first("erin");
+        new_guest.expect_refused();
+        LineClient::connect(&server).login("ann");
+        client.login_as("bob");
+    }
 }
 
 /// Members who are away of a group that alice has created.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
-use super::{Argon2Cost, Keepalive};
+use super::{AddressLimit, Argon2Cost, Keepalive};
 use crate::service::password::{HASH_MEMORY_MAX_KIB, HASH_PASSES_MAX, LANE_MEMORY_KIB};
 
 /// Addresses that one setting may list.
@@ -43,6 +43,10 @@ pub(super) trait Kind {
     /// The same of what the system hands in, which need not be text.
     fn parse_os(&self, text: &OsStr) -> Option<Self::Value> {
         self.parse(text.to_str()?)
+    }
+    /// The value of the default's text, which may mean something else than the same text from somebody.
+    fn parse_default(&self, text: &OsStr) -> Option<Self::Value> {
+        self.parse_os(text)
     }
     /// What is allowed, to go after "expected".
     fn allowed(&self) -> String;
@@ -123,6 +127,25 @@ impl Kind for Count {
 
     fn allowed(&self) -> String {
         format!("a whole number from {} to {}", self.0, self.1)
+    }
+}
+
+/// A limit of an address, which loopback has only where somebody gives it.
+pub(super) struct UnlessLoopback(pub(super) Count);
+
+impl Kind for UnlessLoopback {
+    type Value = AddressLimit;
+
+    fn parse(&self, text: &str) -> Option<AddressLimit> {
+        Some(AddressLimit { at_most: self.0.parse(text)?, spares_loopback: false })
+    }
+
+    fn parse_default(&self, text: &OsStr) -> Option<AddressLimit> {
+        Some(AddressLimit { spares_loopback: true, ..self.parse_os(text)? })
+    }
+
+    fn allowed(&self) -> String {
+        self.0.allowed()
     }
 }
 

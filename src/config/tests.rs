@@ -51,7 +51,7 @@ fn the_defaults_are_those_of_the_contract() {
         user_timeout: Duration::from_secs(30),
         login_failures: 10,
         address_failures: 100,
-        address_registrations: 30,
+        address_registrations: AddressLimit { at_most: 30, spares_loopback: true },
         address_channels: 64,
         request_rate: None,
         groups_max: 1000,
@@ -94,6 +94,18 @@ fn every_setting_is_heard_from_each_place_and_refuses_nonsense_from_each() {
         for text in [flag, env] {
             assert!(text.ends_with(&(setting.allowed)()), "{text}");
         }
+    }
+}
+
+#[test]
+fn a_limit_of_an_address_that_somebody_gives_holds_for_loopback_though_it_be_the_default() {
+    for (flags, env, file) in [
+        (&["--address-registrations", "30"][..], &[][..], None),
+        (&[], &[("LINGER_ADDRESS_REGISTRATIONS", "30")], None),
+        (&[], &[], Some("address-registrations = 30")),
+    ] {
+        let limit = load(flags, env, file).unwrap().address_registrations;
+        assert_eq!(limit, AddressLimit { at_most: 30, spares_loopback: false });
     }
 }
 

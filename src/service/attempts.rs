@@ -2,11 +2,13 @@
 //! the thousand; and what the log says of those who fail.
 //!
 //! Shared by the workers, which ask before they pass something on, the auth threads, which know whose login it is, ask
-//! again, and count, and main, which judges tokens and guests. Loopback is exempt: there everybody has the same address.
+//! again, and count, and main, which judges tokens and guests. Loopback is exempt, for everybody has the same address there;
+//! but a limit of registrations that somebody has given holds for it.
 
 use super::auth::Who;
 use crate::addr::IpBlock;
 use crate::channel::ChannelId;
+use crate::config::AddressLimit;
 use crate::ident::UserId;
 use crate::metrics::Metrics;
 use crate::protocol::name::MAX_NAME_CHARS;
@@ -44,7 +46,7 @@ pub struct AttemptLimits {
     /// Failures a minute altogether.
     pub per_address: usize,
     /// New users an hour.
-    pub registrations: usize,
+    pub registrations: AddressLimit,
 }
 
 /// Whose password is tried.
@@ -225,11 +227,12 @@ impl Attempts {
     }
 
     fn admit(&self, address: IpBlock, now_us: u64, counts: bool) -> bool {
-        if address.is_loopback() {
+        let AddressLimit { at_most, spares_loopback } = self.limits.registrations;
+        if spares_loopback && address.is_loopback() {
             return true;
         }
         let mut registrations = self.registrations.lock();
-        let may = registrations.count(&address, now_us) < self.limits.registrations;
+        let may = registrations.count(&address, now_us) < at_most;
         if !may {
             self.metrics.registrations_refused.add(1);
         } else if counts {
@@ -349,7 +352,8 @@ mod tests {
     }
 
     fn attempts() -> Attempts {
-        Attempts::new(AttemptLimits { per_user: 2, per_address: 3, registrations: 2 }, Arc::default())
+        let registrations = AddressLimit { at_most: 2, spares_loopback: true };
+        Attempts::new(AttemptLimits { per_user: 2, per_address: 3, registrations }, Arc::default())
     }
 
     fn user(user: i64) -> Account {
@@ -480,6 +484,10 @@ mod tests {
         assert!(!attempts.register(network(3), 0), "an IPv6 /64 is one address");
         let loopback = block(std::net::Ipv4Addr::LOCALHOST);
         assert!((0..9).all(|_| attempts.register(loopback, 0)), "loopback is exempt");
+        let mut attempts = attempts;
+        attempts.limits.registrations.spares_loopback = false;
+        assert!(attempts.register(loopback, 0) && attempts.register(loopback, 0));
+        assert!(!attempts.register(loopback, 0), "it is not where somebody gives the limit");
     }
 
     #[test]

@@ -405,6 +405,7 @@ type Refusal = (Errno, &'static str);
 mod tests {
     use super::*;
     use crate::channel::ChannelId;
+    use crate::config::AddressLimit;
     use crate::service::attempts::AttemptLimits;
     use crate::service::password::Cost;
     use crate::service::storage::Storage;
@@ -443,7 +444,11 @@ mod tests {
     }
 
     const FAR: &str = "192.0.2.1:4";
-    const LIMITS: AttemptLimits = AttemptLimits { per_user: 9, per_address: 99, registrations: 9 };
+    const LIMITS: AttemptLimits = AttemptLimits {
+        per_user: 9,
+        per_address: 99,
+        registrations: AddressLimit { at_most: 9, spares_loopback: true },
+    };
 
     /// An auth thread with ann, whose hash is of a lower cost than usual, somebody with a new one, and a guest.
     fn verifier(limits: AttemptLimits) -> (Verifier<Fd>, UserId) {
@@ -494,7 +499,7 @@ mod tests {
 
     #[test]
     fn failures_by_number_and_by_name_count_together_for_one_user() {
-        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 2, per_address: 9, registrations: 9 });
+        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 2, per_address: 9, ..LIMITS });
         let (number, name) = (Who::Id(ann), Who::Name("ann".into()));
         assert_eq!(errno(&mut verifier, &number, "guess"), Some(Errno::Refused));
         assert_eq!(errno(&mut verifier, &name, "guess"), Some(Errno::Refused));
@@ -510,7 +515,7 @@ mod tests {
 
     #[test]
     fn a_login_that_succeeds_is_no_failure() {
-        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 1, per_address: 1, registrations: 9 });
+        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 1, per_address: 1, ..LIMITS });
         for _ in 0..3 {
             assert_eq!(errno(&mut verifier, &Who::Id(ann), "secret"), None);
         }
@@ -518,7 +523,7 @@ mod tests {
 
     #[test]
     fn names_that_nobody_has_are_counted_like_users() {
-        let (mut verifier, _) = verifier(AttemptLimits { per_user: 1, per_address: 9, registrations: 9 });
+        let (mut verifier, _) = verifier(AttemptLimits { per_user: 1, per_address: 9, ..LIMITS });
         let nobody = Who::Name("nobody".into());
         assert_eq!(errno(&mut verifier, &nobody, "guess"), Some(Errno::Refused));
         assert_eq!(errno(&mut verifier, &nobody, "guess"), Some(Errno::TooMany), "as for somebody");
@@ -566,7 +571,8 @@ mod tests {
 
     #[test]
     fn an_address_registers_so_many_and_then_no_more_is_hashed_for_it() {
-        let (mut verifier, _) = verifier(AttemptLimits { registrations: 2, ..LIMITS });
+        let registrations = AddressLimit { at_most: 2, spares_loopback: true };
+        let (mut verifier, _) = verifier(AttemptLimits { registrations, ..LIMITS });
         let peer: SocketAddr = FAR.parse().unwrap();
         let asker = Asker { channel: ChannelId { slot: 0, generation: 1 }, re: 4, seq: None };
         let mut errno = |name: &str| {

@@ -3,6 +3,7 @@
 use super::wire::Fd;
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
+use crate::config::AddressLimit;
 use crate::metrics::Metrics;
 use crate::offline::drain::{Policy, Surroundings};
 use crate::offline::{Kicker, OfflineQueue, Outlet};
@@ -57,7 +58,8 @@ impl Commons {
     pub(crate) fn at(capacity: usize, clock: Clock) -> Self {
         let (auth, jobs) = Auth::new().unwrap();
         let metrics = Arc::<Metrics>::default();
-        let limits = AttemptLimits { per_user: 5, per_address: 60, registrations: REGISTRATIONS };
+        let registrations = AddressLimit { at_most: REGISTRATIONS, spares_loopback: true };
+        let limits = AttemptLimits { per_user: 5, per_address: 60, registrations };
         Commons {
             table: Arc::new(ChannelTable::new(capacity)),
             registry: Arc::default(),
