@@ -42,6 +42,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use systemd::ServiceManager;
@@ -81,14 +82,27 @@ pub enum ServerError {
     },
     /// The database was deleted, moved or replaced while the server ran.
     #[error(
-        "stopped, because the database is not the file that was opened; put it back, or start again on what is there"
+        "stopped, because the database is not the file that was opened; put it back, or start again on what is there{}",
+        belonging(aside)
     )]
-    Lost,
+    Lost {
+        /// What SQLite had beside it, by its new names.
+        aside: Vec<PathBuf>,
+    },
     /// The database did not take the last writes.
     #[error(
         "stopped, but the last states could not be written to the database; the next start sets them right"
     )]
     Unwritten,
+}
+
+/// Says which files were renamed, and which database they belong to.
+fn belonging(aside: &[PathBuf]) -> String {
+    if aside.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = aside.iter().map(|path| shown_path(path)).collect();
+    format!("; its log is set aside: {} (without .lost, beside that file only)", names.join(", "))
 }
 
 fn starting(what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
@@ -148,7 +162,7 @@ pub fn run(config: &Config, logs: &Logs) -> Result<(), ServerError> {
     }
     tracing::info!("stopped");
     if place.is_lost() {
-        return Err(ServerError::Lost);
+        return Err(ServerError::Lost { aside: place.set_aside() });
     }
     if settled { Ok(()) } else { Err(ServerError::Unwritten) }
 }

@@ -16,6 +16,9 @@ use crate::sync::{AtomicBool, AtomicU32, Ordering};
 /// What SQLite puts behind the database's name for the files beside it.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
+/// What the server puts behind their names when the database that they belong to is lost. SQLite uses no such name.
+const LOST: &str = ".lost";
+
 /// Bytes of an SQLite database's header.
 const HEADER_BYTES: usize = 100;
 /// Where it says how often it was changed, and whose it is.
@@ -69,19 +72,25 @@ impl Place {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// Renames the log and what SQLite has with it, where the database is not the file that they belong to: the next start
+    /// would apply the log to whatever has the database's name. Files that are not ours stay, and so does the log of a
+    /// database that is still there. Answers the new names. SQLite must use the files no more.
+    pub fn set_aside(&self) -> Vec<PathBuf> {
+        let Some((database, beside)) = self.files.split_first() else { return Vec::new() };
+        if differs(database).is_none() && self.content_differs().is_none() {
+            return Vec::new();
+        }
+        let ours = beside.iter().filter(|file| differs(file).is_none());
+        ours.filter_map(|(path, _)| rename_lost(path)).collect()
+    }
+
     /// What has become of the files, if they are not what they were.
     pub(super) fn differs(&self) -> Option<String> {
-        for (path, opened) in &self.files {
-            match fs::metadata(path) {
-                Ok(found) if id(&found) == *opened => {}
-                Ok(_) => return Some(format!("{} was replaced by another file", shown_path(path))),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Some(format!("{} was deleted or moved away", shown_path(path)));
-                }
-                // The next look may succeed.
-                Err(_) => {}
-            }
-        }
+        self.files.iter().find_map(differs).or_else(|| self.content_differs())
+    }
+
+    /// What has become of what the database's file holds, if that is not what it was.
+    fn content_differs(&self) -> Option<String> {
         let path = self.files.first().map(|(path, _)| shown_path(path))?;
         let mut header = [0; HEADER_BYTES];
         match self.database.read_exact_at(&mut header, 0) {
@@ -99,6 +108,34 @@ impl Place {
         }
         self.changes.store(changes, Ordering::Relaxed);
         None
+    }
+}
+
+/// What has become of a file, if it is not the one that was opened.
+fn differs((path, opened): &(PathBuf, FileId)) -> Option<String> {
+    match fs::metadata(path) {
+        Ok(found) if id(&found) == *opened => None,
+        Ok(_) => Some(format!("{} was replaced by another file", shown_path(path))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some(format!("{} was deleted or moved away", shown_path(path)))
+        }
+        // The next look may succeed.
+        Err(_) => None,
+    }
+}
+
+/// Gives a file beside a lost database its new name, and answers that. An earlier file of that name is replaced.
+fn rename_lost(path: &Path) -> Option<PathBuf> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(LOST);
+    let name = PathBuf::from(name);
+    match fs::rename(path, &name) {
+        Ok(()) => Some(name),
+        Err(error) => {
+            let path = shown_path(path);
+            tracing::error!(%error, "{path} belongs to the lost database and cannot be renamed; remove it before the next start");
+            None
+        }
     }
 }
 

@@ -151,6 +151,9 @@ impl SqliteStore {
     /// When the log could not be moved.
     pub fn close(mut self) -> Stored<()> {
         self.rollback();
+        if let Some(found) = self.place.look() {
+            tracing::error!("{found} before the server stopped; its last states are not stored there");
+        }
         if self.place.is_lost() {
             // What has these names is not ours to tidy.
             let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
