@@ -257,6 +257,23 @@ fn nobody_registers_from_a_banned_address() {
 }
 
 #[test]
+fn a_ban_is_told_before_a_limit_of_new_users() {
+    let server = Server::start(&["--address-registrations", "1"]);
+    Client::connect(&server).register("alice");
+    let register = json!({"msgid": 4, "name": "new", "password": PASSWORD});
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask(&register)["errno"], 17);
+    client.login_as("alice");
+    server.cli_json(&["kick", "ip:127.0.0.0/8", "--ban", "10m", "--reason", "not from there"]);
+    let mut client = Client::connect(&server);
+    let answer = client.ask(&register);
+    let said = (&answer["msgid"], &answer["errno"], &answer["errmsg"]);
+    assert_eq!(said, (&json!(5), &json!(17), &json!("banned: not from there")), "{answer}");
+    client.expect_goodbye("banned");
+    client.expect_end();
+}
+
+#[test]
 fn a_banned_ipv6_address_is_its_64_unless_a_length_is_given() {
     let server = Server::start(&[]);
     let kicked = server.cli_json(&["kick", "ip:2001:db8::1", "ip:2001:db8:0:1::1/128", "--ban", "1h"]);

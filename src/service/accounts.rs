@@ -146,9 +146,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return None;
         }
         if !self.around.attempts.register(IpBlock::of(peer.ip()), self.now.mono_us) {
-            let (errno, text) = (Errno::TooMany, TOO_MANY_REGISTRATIONS.into());
-            let answer = Answer::Refused { msgid: 2, errno, text, seq: asker.seq.clone() };
-            self.post(asker.channel, login_letter(asker.channel, answer));
+            self.refuse_newcomer(asker, peer, 2);
             return None;
         }
         let Some(added) = self.batch.attempt(|store| store.add_user(&name, None)) else {
@@ -472,6 +470,17 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             letter: login_letter(asker.channel, answer),
             otherwise: Box::new(refusal(asker, Errno::NotStored)),
         });
+    }
+
+    /// There have been too many new users. A ban is told first, for it ends the channel.
+    pub(crate) fn refuse_newcomer(&mut self, asker: &Asker, peer: SocketAddr, msgid: i64) {
+        if self.keeps_newcomer_out(asker, peer, msgid) {
+            return;
+        }
+        self.around.metrics.registrations_refused.add(1);
+        let (errno, text) = (Errno::TooMany, TOO_MANY_REGISTRATIONS.into());
+        let answer = Answer::Refused { msgid, errno, text, seq: asker.seq.clone() };
+        self.post(asker.channel, login_letter(asker.channel, answer));
     }
 
     /// A login that was good a moment ago names nobody any more, or somebody with another password.

@@ -87,6 +87,13 @@ pub enum Ask {
         /// The password's PHC string.
         password: Box<str>,
     },
+    /// Refuse a registration past a limit: main knows whether a ban is to be told instead.
+    RefuseNewcomer {
+        /// Who asked.
+        asker: Asker,
+        /// The other end's address, for bans.
+        peer: SocketAddr,
+    },
     /// Say something to one user or to a group.
     Chat(Message),
     /// Add a friend.
@@ -159,6 +166,7 @@ impl Ask {
             Ask::Resume(resume) => &resume.asker,
             Ask::Chat(message) => &message.asker,
             Ask::Register { asker, .. }
+            | Ask::RefuseNewcomer { asker, .. }
             | Ask::Guest { asker, .. }
             | Ask::AddFriend { asker, .. }
             | Ask::CreateGroup { asker, .. }

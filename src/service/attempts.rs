@@ -216,7 +216,7 @@ impl Attempts {
         }
     }
 
-    /// True exactly when that address may register one user more; else it is refused, and counted so.
+    /// True exactly when that address may register one user more.
     pub fn may_register(&self, address: IpBlock, now_us: u64) -> bool {
         self.admit(address, now_us, false)
     }
@@ -233,9 +233,7 @@ impl Attempts {
         }
         let mut registrations = self.registrations.lock();
         let may = registrations.count(&address, now_us) < at_most;
-        if !may {
-            self.metrics.registrations_refused.add(1);
-        } else if counts {
+        if may && counts {
             registrations.note(address, now_us);
         }
         may

@@ -7,7 +7,7 @@
 
 use super::answer::Answer;
 use super::ask::{Ask, Asker, Login};
-use super::attempts::{Account, Attempts, Failure, TOO_MANY_FAILURES, TOO_MANY_REGISTRATIONS, Tried};
+use super::attempts::{Account, Attempts, Failure, TOO_MANY_FAILURES, Tried};
 use super::password::{self, Hasher};
 use super::storage::{Lookup, NameTaken, UserRow};
 use crate::addr::IpBlock;
@@ -383,7 +383,7 @@ impl<S> Verifier<S> {
             return Err((Errno::Refused, NameTaken::Exactly.text()));
         }
         if !self.attempts.register(IpBlock::of(peer.ip()), self.clock.now().mono_us) {
-            return Err((Errno::TooMany, TOO_MANY_REGISTRATIONS));
+            return Ok(Ask::RefuseNewcomer { asker: asker.clone(), peer });
         }
         let hash = self.hasher.hash(password.as_bytes()).ok_or((Errno::Busy, Errno::Busy.text()))?;
         Ok(Ask::Register { asker: asker.clone(), peer, name, password: hash.into() })
@@ -577,8 +577,11 @@ mod tests {
         let asker = Asker { channel: ChannelId { slot: 0, generation: 1 }, re: 4, seq: None };
         let mut errno = |name: &str| {
             let before_kib = verifier.hasher.worked_kib();
-            let answer = verifier.register(&asker, peer, name.into(), "secret");
-            (answer.err().map(|refusal| refusal.0), verifier.hasher.worked_kib() > before_kib)
+            let errno = match verifier.register(&asker, peer, name.into(), "secret") {
+                Ok(Ask::RefuseNewcomer { .. }) => Some(Errno::TooMany),
+                answer => answer.err().map(|refusal| refusal.0),
+            };
+            (errno, verifier.hasher.worked_kib() > before_kib)
         };
         assert_eq!(errno("one"), (None, true));
         assert_eq!(errno("ann"), (Some(Errno::Refused), false), "a taken name makes no new user");

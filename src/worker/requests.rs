@@ -17,7 +17,7 @@ use crate::protocol::line::LineFramed;
 use crate::protocol::name;
 use crate::protocol::request::{self, Body, Fault, Request};
 use crate::service::ask::{Ask, Asker, Destination, Login, Resume};
-use crate::service::attempts::{Account, TOO_MANY_FAILURES, TOO_MANY_REGISTRATIONS};
+use crate::service::attempts::{Account, TOO_MANY_FAILURES};
 use crate::service::auth::{Job, Task, Who};
 use crate::service::chat::Sender;
 use crate::service::tokens::TokenHash;
@@ -215,13 +215,13 @@ impl<T: Transport> Core<T> {
                         return self.refuse_login(id, 5, Errno::Refused, text, request.seq);
                     }
                 };
-                if !self.may_register(id) {
-                    let text = TOO_MANY_REGISTRATIONS;
-                    return self.refuse_login(id, 5, Errno::TooMany, text, request.seq);
-                }
-                let Some(connection) = self.connection(id) else { return };
                 let (peer, password) = (connection.peer.addr(), password.as_ref().into());
-                self.send_to_auth(asked.asker(), Task::Register { peer, name, password });
+                if self.may_register(id) {
+                    self.send_to_auth(asked.asker(), Task::Register { peer, name, password });
+                } else {
+                    self.await_login(id);
+                    self.ask(Ask::RefuseNewcomer { asker: asked.asker(), peer });
+                }
             }
             Body::Ping => {
                 connection.say_pong(request.seq);
@@ -361,7 +361,6 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return false };
         let (asked, address) = (connection.registrations, connection.block());
         if asked >= REGISTRATIONS_MAX && !address.is_loopback() {
-            self.shared.metrics.registrations_refused.add(1);
             return false;
         }
         if let Some(connection) = self.connection(id) {

@@ -240,7 +240,11 @@ impl<T: Transport> Core<T> {
         let Asker { channel, re, seq } = ask.asker().clone();
         let Some(connection) = self.connection(channel) else { return };
         match ask {
-            Ask::Login(_) | Ask::Resume(_) | Ask::Guest { .. } | Ask::Register { .. } => {
+            Ask::Login(_)
+            | Ask::Resume(_)
+            | Ask::Guest { .. }
+            | Ask::Register { .. }
+            | Ask::RefuseNewcomer { .. } => {
                 self.end_login(channel);
                 let msgid = if re == 4 { 5 } else { 2 };
                 self.refuse_login(channel, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
