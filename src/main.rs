@@ -1,6 +1,11 @@
-//! The `linger` command: exit codes only.
+//! The `linger` command: exit codes, and the allocator.
 
 use std::process::ExitCode;
+
+/// Gives freed memory back to the system; `.cargo/config.toml` says how soon.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     match linger::cli::run(std::env::args_os()) {
