@@ -4,11 +4,11 @@
 
 use super::session::Show;
 use crate::protocol::written_name::written_sender;
-use crate::shown::shown;
+use crate::shown::{shown, shown_chat};
 
 /// A chat as scripts read it: `name: text`, or `name@group: text`. No two senders look alike.
 pub(super) fn chat(from: &str, group: Option<&str>, text: &str) -> String {
-    format!("{}: {}", written_sender(from, group), shown(text))
+    format!("{}: {}", written_sender(from, group), shown_chat(text))
 }
 
 /// Anything as people read it above their input line.

@@ -10,16 +10,13 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 use unicode_security::confusable_detection::skeleton;
 
-use crate::shown::chars_and_emoji;
+use crate::shown::{chars_and_emoji, is_hidden};
 
 /// The most characters in the name of a user or group.
 pub const MAX_NAME_CHARS: usize = 64;
 
 /// Characters that become one where they are composed, at most. No longer text is composed at all.
 const COMPOSED_OF: usize = 4;
-
-/// Characters that show nothing, although no table says so.
-const BLANKS: [char; 5] = ['\u{13441}', '\u{13442}', '\u{16fe4}', '\u{1d159}', '\u{fffc}'];
 
 /// The name of a new user in its composed form, NFC. Whether it is free is not asked here.
 ///
@@ -70,20 +67,6 @@ fn acceptable(name: &str) -> Result<Cow<'_, str>, &'static str> {
         }
     }
     Ok(name)
-}
-
-/// True exactly when a character shows nothing where it stands alone, or shows the same as others: control and format
-/// characters, fillers, white space other than the space, and what has no meaning in Unicode.
-pub(crate) fn is_hidden(c: char) -> bool {
-    if c.is_ascii() {
-        return c.is_ascii_control();
-    }
-    let is_odd = match c.general_category_group() {
-        GeneralCategoryGroup::Other | GeneralCategoryGroup::Separator => true,
-        // What is ignorable has no skeleton, and what looks like a space has that of a space.
-        _ => skeleton(c.encode_utf8(&mut [0; 4])).all(char::is_whitespace),
-    };
-    is_odd || BLANKS.contains(&c)
 }
 
 /// True exactly when a character is a mark on the one before it.
