@@ -53,6 +53,10 @@
 //!    that promise durability go out after its commit; ends outlive a failed commit, what was asked fails with it
 //!    (`offline::batch`). What the database itself refuses for good is given up, never that a user is offline
 //!    (`offline::aside`).
+//! 9. **One request, one bounded cost.** What a peer sends costs at most a constant times its bytes and a constant for
+//!    each receiver; receivers are bounded; many share one body in memory and in the database. A turn of a worker or of
+//!    main ends within its bounds whatever one entry asks for: a chat to a large group (`service::fan_out`) and the lists
+//!    of a login (`service::lists`) are put down and taken up again. What a flood has needed is given back (`shrink`).
 //!
 //! That all of them say the same (table, workers, sessions, registry, rows) is looked at all the time, a slice at a
 //! time, and counted where it is not so ([`offline::reconcile`]). Every test holds the count to 0.
