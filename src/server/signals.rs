@@ -1,14 +1,14 @@
 //! Signals: which stop the server, which it outlives, and which stay ignored.
 //!
-//! Main sets all of it up before it starts another thread. Then one thread takes signals and pushes a stop on main's
-//! queue; it decides nothing else.
+//! Main sets all of it up before it starts another thread. Then the threads of `ctrlc` (SIGINT) and of `signal-hook`
+//! (SIGTERM, SIGHUP) take signals and push a stop on main's queue; they decide nothing else.
 
 use crate::logs::Logs;
 use crate::offline::{Entry, OfflineQueue};
 use crate::sync::{Arc, AtomicBool, Lock, Ordering};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{Mode, OFlags, open};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fs;
 use std::io;
@@ -43,12 +43,14 @@ pub(super) fn catch(
 ) -> io::Result<()> {
     // Without `/proc` nothing counts as ignored.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mut caught = vec![SIGINT, SIGTERM];
+    let mut caught = vec![SIGTERM];
     if !is_ignored(&status, SIGHUP) {
         caught.push(SIGHUP);
     }
     let mut signals = Signals::new(caught)?;
-    let stops = Stops { queue: Arc::clone(queue), logs: logs.clone(), first: Lock::default() };
+    let stops = Arc::new(Stops { queue: Arc::clone(queue), logs: logs.clone(), first: Lock::default() });
+    let on_interrupt = Arc::clone(&stops);
+    ctrlc::set_handler(move || on_interrupt.ask()).map_err(io::Error::other)?;
     let terminal = Arc::clone(terminal);
     let take = move || {
         for signal in signals.forever() {
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn what_is_ignored_at_the_start_is_read_from_the_mask() {
         let status = "Name:\tlinger\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001003\nSigCgt:\t0\n";
-        assert!(is_ignored(status, SIGHUP) && is_ignored(status, SIGINT));
+        assert!(is_ignored(status, SIGHUP) && is_ignored(status, 2));
         assert!(!is_ignored(status, SIGTERM));
         assert!(!is_ignored("", SIGHUP));
     }
