@@ -140,8 +140,9 @@ impl Lists {
 
     /// Forgets what is old or too much.
     pub(crate) fn tidy(&mut self, now_us: u64) {
-        if now_us >= self.until_us || self.rows > REMEMBERED_ROWS {
-            if self.rows > 0 {
+        let held = self.held();
+        if now_us >= self.until_us || held > REMEMBERED_ROWS {
+            if held > 0 {
                 self.clear();
             }
             self.until_us = now_us + REMEMBERED_US;
@@ -149,6 +150,11 @@ impl Lists {
         if self.looks.len() > COUNTED_MAX {
             self.looks = IdMap::default();
         }
+    }
+
+    /// Rows that are remembered. Each user counts as well: most have no friend and no group.
+    pub(crate) fn held(&self) -> usize {
+        self.rows + self.friends.len() + self.joined.len() + self.counts.len()
     }
 
     /// A user has a new friend.

@@ -13,7 +13,7 @@ use crate::service::storage::Storage;
 use crate::testing::commons::{CAPACITY, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};
-use crate::testing::words::{Said, asker};
+use crate::testing::words::{SECOND_US, Said, asker};
 
 #[test]
 fn a_login_that_lists_thousands_goes_behind_others_between_its_looks_at_the_store() {
@@ -109,4 +109,15 @@ fn friends_and_groups_have_a_limit_and_those_that_are_there_are_no_more_for_bein
     assert_eq!(join(&mut desk, 2), [Said::Error(Errno::BoxFull)]);
     assert_eq!(group(&mut desk, ann), [Said::Error(Errno::BoxFull)]);
     assert_eq!(join(&mut desk, 9), [Said::Error(Errno::NoSuchGroup)]);
+}
+
+#[test]
+fn nothing_is_remembered_for_long_of_users_without_friends_and_groups_either() {
+    let mut desk = Desk::new();
+    for number in 0..3 {
+        desk.online(&format!("user {number}"));
+    }
+    assert!(desk.drain.lists.held() > 0);
+    desk.pass_us(11 * SECOND_US);
+    assert_eq!(desk.drain.lists.held(), 0);
 }
