@@ -183,6 +183,11 @@ impl Boxes {
         Ok(total)
     }
 
+    /// Counts only what comes from here on.
+    pub(super) fn count_from_zero(&mut self) {
+        self.total = Some(0);
+    }
+
     fn add_to_total(&mut self, copies: usize, bytes: u64) {
         if let Some(total) = &mut self.total {
             *total += copies as u64 * COPY_BYTES + bytes;

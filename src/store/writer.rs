@@ -144,12 +144,15 @@ impl SqliteStore {
         }
     }
 
-    /// Counts what all boxes hold, so that main never has to.
-    pub(super) fn count_boxes(&mut self) -> Stored<()> {
-        self.begin()?;
-        self.kept_bytes()?;
-        // With the commit the count outlives a rollback.
-        self.commit()
+    /// Counts what all boxes hold, so that main never has to. Boxes that are spoilt keep nobody from being served: then only
+    /// what comes is counted.
+    pub(super) fn count_boxes(&mut self) {
+        if let Err(error) = self.kept_bytes() {
+            tracing::error!(%error, "the messages that are kept cannot be counted; the bound of all boxes is for new ones");
+            self.boxes.count_from_zero();
+        }
+        // The count outlives a rollback.
+        self.boxes.committed();
     }
 
     /// Closes the store: an open transaction is undone, and the log moves into the database file, as far as
