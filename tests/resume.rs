@@ -151,8 +151,9 @@ fn a_token_that_is_over_is_refused_like_any_wrong_one() {
             row.get(0)
         })
         .unwrap();
-    assert_eq!(left, 300_000, "five minutes after the user left");
-    change(&server.home, "UPDATE token SET expires = expires - 300001");
+    // Two clocks: that of the history and that by which ages are judged.
+    assert!((299_000..=301_000).contains(&left), "five minutes after the user left: {left} ms");
+    change(&server.home, "UPDATE token SET expires = expires - 302000");
     refused(&server, &token);
     refused(&server, "guess");
     refused(&server, "");
