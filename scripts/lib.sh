@@ -1,11 +1,11 @@
 # Starts a server of its own for one scenario and stops it again. Sourced by the other scripts here.
 # shellcheck shell=sh
 
-# find_linger: builds what is not up to date, with $features where they are set, and sets $linger.
+# find_linger: builds what is not up to date, with the one option of cargo in $features where it is set, and sets $linger.
 find_linger() {
     root=$(cd "$(dirname "$0")/.." && pwd)
     linger=${LINGER:-${CARGO_TARGET_DIR:-$root/target}/release/linger}
-    [ -n "${LINGER-}" ] || (cd "$root" && cargo build --release --quiet ${features-}) || exit 1
+    [ -n "${LINGER-}" ] || (cd "$root" && cargo build --release --quiet ${features:+"$features"}) || exit 1
 }
 
 # start_server [SERVE OPTION...]: the same, starts on free ports in a fresh directory, and sets $pid, $target, $data
