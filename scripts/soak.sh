@@ -2,21 +2,24 @@
 # Shows that the server holds out: chats, messages for the absent, logins without end, takeovers, kicks, crowds that
 # vanish and storms, round after round. At the end it must have what it had after two thirds of the time: fds,
 # channels, threads; nobody online, and no difference found by its own comparison. A flood comes between: behind it the
-# server must hold as much memory as before (within 10 %), and so must it in the last third. Ends with 0 then.
+# server must hold as much memory as before (within 10 %), and so must it at the end. Ends with 0 then.
 #
-#   scripts/soak.sh [SECONDS]     how long, but rounds are finished; 600 by default
+#   scripts/soak.sh [SECONDS]     how long, but rounds are finished, and memory is looked at; 600 by default
 #
 # Environment: SOAK_TRACE, where it is set, has each round's figures printed.
 #
-# Memory is RssAnon of /proc/PID/status, at rest after each round: everybody gone, the grace over. What counts is the
-# median of a third, for what the allocator keeps for later goes up and down by some MiB from round to round. The first
-# third fills what is filled once: SQLite's page caches, the chats that are remembered for ten minutes.
+# Memory is RssAnon of /proc/PID/status, the least of 75 s in which nobody is there: before the flood, after it, and at
+# the end. Every minute the server moves on what the boxes have taken in, and gives back the page cache that this needed;
+# between two of these it holds some 20 MiB more or less. The first two thirds fill what is filled once: SQLite's other
+# caches, the chats that are remembered for ten minutes.
 
 seconds=${1:-600}
 # What a round's concurrent part takes, in seconds.
 part=10
 # How long after a round the server may take to give everything back, in seconds.
 rest=30
+# For how long memory is looked at, in seconds: longer than what the server does every minute takes to come round.
+calm=75
 memory_percent=10
 # For how long rounds are not counted, in seconds.
 warm_up=$((seconds * 2 / 3))
@@ -90,21 +93,18 @@ measure() {
         echo "channels $("$linger" channels --data "$data" --json | grep -o '"channel":"' | wc -l)"
         echo "online $("$linger" who --data "$data" --json | grep -o '"id":' | wc -l)"
         echo "threads $(sed -n 's/^Threads:[[:space:]]*//p' "/proc/$pid/status")"
-        echo "memory_kib $(sed -n 's/^RssAnon:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$pid/status")"
     } >"$1"
+    [ -z "${SOAK_TRACE-}" ] || echo "round $round, $(($(date +%s) - began)) s: $(tr '\n' ' ' <"$1")"
 }
 
-# note ROUND FILE: what it holds after that round, in $scratch/now; its memory is appended to the file.
-note() {
-    measure "$scratch/now"
-    passed=$(($(date +%s) - began))
-    held "$scratch/now" memory_kib >>"$2"
-    [ -z "${SOAK_TRACE-}" ] || echo "round $1, $passed s: $(tr '\n' ' ' <"$scratch/now")"
-}
-
-# median FILE
-median() {
-    sort -n "$1" | sed -n "$((($(wc -l <"$1") + 1) / 2))p"
+# memory: the least that it holds in KiB while nobody is there.
+memory() {
+    seen=0
+    while [ "$seen" -lt "$calm" ]; do
+        sed -n 's/^RssAnon:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$pid/status"
+        sleep 1
+        seen=$((seen + 1))
+    done | sort -n | head -n 1
 }
 
 # held FILE NAME
@@ -124,25 +124,23 @@ verdict() {
 
 : >"$scratch/failures"
 rounds=0
-uncounted=0
-while [ "$uncounted" -eq 0 ] || [ $(($(date +%s) - began)) -lt "$warm_up" ]; do
-    uncounted=$((uncounted + 1))
-    # The first third is not kept, unless nothing comes behind it.
-    [ $(($(date +%s) - began)) -ge "$((seconds / 3))" ] || : >"$scratch/memory.before"
-    one_round "$uncounted"
-    note "$uncounted" "$scratch/memory.before"
+while [ "$rounds" -eq 0 ] || [ $(($(date +%s) - began)) -lt "$warm_up" ]; do
+    rounds=$((rounds + 1))
+    one_round "$rounds"
 done
-rounds=$uncounted
-mv "$scratch/now" "$scratch/before"
+measure "$scratch/before"
+memory_before=$(memory)
+uncounted=$rounds
 round=flood
 flood
-note "$round" "$scratch/memory.flood"
+measure "$scratch/flood"
+memory_flood=$(memory)
 until [ "$rounds" -gt "$uncounted" ] && [ $(($(date +%s) - began)) -ge "$seconds" ]; do
     rounds=$((rounds + 1))
     one_round "$rounds"
-    note "$rounds" "$scratch/memory.after"
 done
-mv "$scratch/now" "$scratch/after"
+measure "$scratch/after"
+memory_after=$(memory)
 
 echo "soak: $(($(date +%s) - began)) s, $rounds rounds, $uncounted of them before the last third"
 for name in accepted logins chats_delivered chats_kept kicks left_replaced left_peer_reset commits; do
@@ -153,9 +151,9 @@ for name in fds channels online threads; do
     before=$(held "$scratch/before" "$name")
     verdict "$name" "$before" "$(held "$scratch/after" "$name")" "$before"
 done
-before=$(median "$scratch/memory.before")
-verdict flood_kib "$before" "$(median "$scratch/memory.flood")" $((before + before * memory_percent / 100))
-verdict memory_kib "$before" "$(median "$scratch/memory.after")" $((before + before * memory_percent / 100))
+most=$((memory_before + memory_before * memory_percent / 100))
+verdict flood_kib "$memory_before" "$memory_flood" "$most"
+verdict memory_kib "$memory_before" "$memory_after" "$most"
 verdict differences 0 "$(stat reconciled)" 0
 verdict failures 0 "$(grep -c '^round' "$scratch/failures")" 0
 [ "$(stat left_replaced)" -gt 0 ] || { echo "there was no takeover" && failed=1; }

@@ -139,7 +139,7 @@ pub fn run(config: &Config, logs: &Logs) -> Result<(), ServerError> {
     let checkpointer = Checkpointer::start(directory.path(), Arc::clone(&place), Arc::clone(&parts.metrics))?;
     parts.start_auth(config, &directory)?;
     let mut drain = parts.drain(config, opened.store).with_trusted(opened.trusted);
-    drain = drain.with_bans(opened.bans).with_accepted(opened.accepted);
+    drain = drain.with_bans(opened.bans).with_chats(opened.accepted, opened.unfinished);
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
     parts.start_control(control_listener, config, &directory, logs)?;
     parts.start_watchdog(terminal, Arc::clone(&place))?;

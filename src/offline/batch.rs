@@ -16,7 +16,7 @@ use crate::service::ask::{Asker, Login};
 use crate::service::bans::{Ban, BanFault, Banned};
 use crate::service::chat::{Body, Chat, Custody};
 use crate::service::storage::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
-use crate::service::ticket::{Acceptance, Ticket};
+use crate::service::ticket::{Acceptance, Accepted, Ticket};
 use crate::shrink::{KEPT, Shrink};
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
@@ -74,8 +74,10 @@ pub(crate) struct Keeping {
     pub(crate) sent: bool,
     /// Counted off when it is there.
     pub(crate) ticket: Option<Arc<Ticket>>,
-    /// Stored with it.
-    pub(crate) acceptance: Option<Acceptance>,
+    /// Stored with it: it is the last copy of this chat with `seq`.
+    pub(crate) accepted: Option<Accepted>,
+    /// Stored with it: it is a copy of this chat with `seq`, of which others are under way.
+    pub(crate) reaches: Option<Acceptance>,
 }
 
 /// What happens when the batch is over.
@@ -422,10 +424,13 @@ fn carry_out<'a, St: Storage>(
         Owed::Unban(banned) => store.drop_ban(*banned)?,
         Owed::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
         Owed::Keep(keeping) => {
-            let Keeping { user, mid, at_ms, body, sent, acceptance, .. } = &**keeping;
+            let Keeping { user, mid, at_ms, body, sent, accepted, reaches, .. } = &**keeping;
             store.keep(*user, *mid, *at_ms, &body.object(), *sent)?;
-            if let Some(acceptance) = acceptance {
-                store.accept(*acceptance, *at_ms)?;
+            if let Some(accepted) = accepted {
+                accepted.write(store, *at_ms)?;
+            }
+            if let Some(chat) = reaches {
+                store.note_reached(*chat, *at_ms, &[*user])?;
             }
         }
         Owed::DropKept { user, upto } => {

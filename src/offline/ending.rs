@@ -242,7 +242,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(epoch) = begun {
             self.batch.owe(Owed::Epoch { user, epoch });
         }
-        let acceptance = chat.ticket.as_ref().and_then(|ticket| ticket.secure(1));
+        let accepted = chat.ticket.as_ref().and_then(|ticket| ticket.secure(1));
+        let reaches = chat.ticket.as_ref().and_then(|ticket| ticket.note_reached());
         self.batch.owe(Owed::Keep(Box::new(Keeping {
             user,
             mid,
@@ -250,7 +251,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             body: Body::Object(object),
             sent: false,
             ticket: chat.ticket,
-            acceptance,
+            accepted,
+            reaches,
         })));
     }
 

@@ -51,7 +51,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let asker = message.asker.clone();
         let now_us = self.now.mono_us;
         let acceptance = Acceptance { sender: message.from, fingerprint };
-        if let Some(known) = self.repetitions.find(acceptance, now_us) {
+        let known = self.repetitions.find(acceptance, now_us);
+        if let Some(known) = &known {
             let late = known.join(asker).err();
             if late.is_none() || known.succeeded() {
                 self.let_go_on(&message.asker, false);
@@ -62,6 +63,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             }
         }
         let ticket = Ticket::new(message.asker.clone(), Some(acceptance));
+        if known.is_some_and(|failed| failed.has_notes()) {
+            ticket.expect_notes();
+        }
         self.repetitions.remember(acceptance, &ticket, now_us);
         Some(ticket)
     }
@@ -149,9 +153,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// Notes that so many more copies are safe, if the batch is committed; the last one stores that the chat was accepted.
     pub(super) fn secure(&mut self, ticket: &Ticket, copies: usize) {
-        if let Some(acceptance) = ticket.secure(copies) {
+        if let Some(accepted) = ticket.secure(copies) {
             let at_ms = self.trusted_ms();
-            self.batch.attempt(|store| store.accept(acceptance, at_ms));
+            self.batch.attempt(|store| accepted.write(store, at_ms));
         }
     }
 

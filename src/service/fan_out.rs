@@ -50,6 +50,8 @@ pub(crate) struct FanOut {
     body: Body,
     group: Arc<KnownGroup>,
     ticket: Option<Arc<Ticket>>,
+    /// Members whom an earlier attempt has reached already, by number.
+    reached: Vec<UserId>,
     /// The place of the next member.
     next: usize,
     /// Members whose part was not committed.
@@ -166,6 +168,7 @@ impl FanOut {
             body: message.body.clone(),
             group,
             ticket,
+            reached: Vec::new(),
             next: 0,
             again: Vec::new(),
             in_batch: Vec::new(),
@@ -210,20 +213,43 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if self.fan_outs.is_full() {
             return self.refuse_chat(&message.asker, ticket, Errno::Busy);
         }
-        // The ticket's own copy is counted off last, so that it cannot settle before all are counted in.
+        let mut reached = Vec::new();
         if let Some(ticket) = &ticket {
+            if ticket.has_notes()
+                && let Some(acceptance) = ticket.note_reached()
+            {
+                let Some(noted) = self.batch.attempt(|store| store.reached(acceptance)) else {
+                    return self.refuse_chat(&message.asker, Some(Arc::clone(ticket)), Errno::NotStored);
+                };
+                reached = noted;
+            }
+            // The ticket's own copy is counted off last, so that it cannot settle before all are counted in.
             ticket.expect_more(group.members.len() - 1);
         }
         let mut fan_out = FanOut::new(message, group, ticket);
+        fan_out.reached = reached;
         let mut left = self.fan_outs.left;
         self.hand_out(&mut fan_out, &mut left);
         self.fan_outs.left = left;
         if !fan_out.is_handed_out() {
+            self.note_reached(&fan_out, 0);
             return self.fan_outs.wait(fan_out);
         }
-        let FanOut { asker, ticket, rests_on_commit, .. } = fan_out;
-        self.let_go_on(&asker, ticket.is_none() && rests_on_commit);
-        self.count_off(ticket);
+        self.let_go_on(&fan_out.asker, fan_out.ticket.is_none() && fan_out.rests_on_commit);
+        self.count_off(fan_out.ticket.clone());
+        self.note_reached(&fan_out, 0);
+    }
+
+    /// Notes which members have their copies from the transaction under way, from that one of them on, unless it stores
+    /// that the chat is accepted.
+    fn note_reached(&mut self, chat: &FanOut, from: usize) {
+        let members = &chat.in_batch[from..];
+        if !members.is_empty()
+            && let Some(acceptance) = chat.ticket.as_ref().and_then(|ticket| ticket.note_reached())
+        {
+            let at_ms = self.trusted_ms();
+            self.batch.attempt(|store| store.note_reached(acceptance, at_ms, members));
+        }
     }
 
     /// Has a request wait while a chat of its user is under way. Gives back what need not wait.
@@ -265,7 +291,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             };
             let may_cost = share.min(left);
             let mut unspent = may_cost;
+            let before = chat.in_batch.len();
             self.hand_out(&mut chat, &mut unspent);
+            self.note_reached(&chat, before);
             left -= may_cost - unspent;
             if let Some(line) = self.fan_outs.lines.get_mut(&user) {
                 line.chat = Some(chat);
@@ -282,6 +310,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         while *left > 0
             && let Some(member) = chat.next()
         {
+            if chat.reached.binary_search(&member).is_ok() {
+                self.count_off(chat.ticket.clone());
+                *left -= 1;
+                continue;
+            }
             let is_known = self.people.look(member).is_some_and(|person| {
                 person.session.is_some() || person.has_numbers() && person.usage().is_some()
             });

@@ -2,8 +2,8 @@
 //!
 //! Plain data, owned by main. The store has the same, for the next run of the server.
 
-use super::storage::Storage;
-use super::ticket::{Acceptance, Ticket};
+use super::storage::{Storage, Stored};
+use super::ticket::{Acceptance, Accepted, Ticket};
 use crate::hashing::{IdMap, id_hash};
 use crate::ident::UserId;
 use crate::offline::drain::Drain;
@@ -78,10 +78,11 @@ impl Repetitions {
         }
     }
 
-    /// Remembers a chat that an earlier run of the server accepted `age_us` ago. Oldest first.
-    pub(crate) fn recall(&mut self, chat: Acceptance, age_us: u64, now_us: u64) {
+    /// Remembers a chat that an earlier run of the server accepted `age_us` ago, or began to hand out then, which its
+    /// ticket says. Oldest first.
+    pub(crate) fn recall(&mut self, chat: Acceptance, ticket: Option<Arc<Ticket>>, age_us: u64, now_us: u64) {
         if let Some(left_us) = WINDOW_US.checked_sub(age_us) {
-            self.insert(chat, None, now_us + left_us);
+            self.insert(chat, ticket, now_us + left_us);
         }
     }
 
@@ -98,11 +99,19 @@ impl Repetitions {
 }
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
-    /// Takes the chats with `seq` that the last run accepted, oldest first, each with its age in milliseconds.
+    /// Takes the chats with `seq` that the last run accepted, and those that it had not handed out to the end; both oldest
+    /// first, each with its age in milliseconds.
     #[must_use]
-    pub fn with_accepted(mut self, accepted: Vec<(Acceptance, u64)>) -> Self {
-        for (chat, age_ms) in accepted {
-            self.repetitions.recall(chat, age_ms.saturating_mul(1000), self.now.mono_us);
+    pub fn with_chats(
+        mut self,
+        accepted: Vec<(Acceptance, u64)>,
+        unfinished: Vec<(Acceptance, u64)>,
+    ) -> Self {
+        let accepted = accepted.into_iter().map(|(chat, age_ms)| (chat, None, age_ms));
+        let unfinished =
+            unfinished.into_iter().map(|(chat, age_ms)| (chat, Some(Ticket::of_unfinished()), age_ms));
+        for (chat, ticket, age_ms) in accepted.chain(unfinished) {
+            self.repetitions.recall(chat, ticket, age_ms.saturating_mul(1000), self.now.mono_us);
         }
         self
     }
@@ -116,6 +125,16 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let expired = self.batch.attempt(|store| store.expire_accepted(before_ms));
         let pause_us = if expired == Some(true) { EXPIRY_SOON_US } else { EXPIRY_US };
         self.expire_accepted_at_us = self.now.mono_us + pause_us;
+    }
+}
+
+impl Accepted {
+    /// Writes it into the transaction under way.
+    pub(crate) fn write(self, store: &mut impl Storage, at_ms: i64) -> Stored<()> {
+        if self.has_notes {
+            store.forget_reached(self.chat)?;
+        }
+        store.accept(self.chat, at_ms)
     }
 }
 
@@ -263,8 +282,8 @@ mod tests {
     #[test]
     fn a_chat_is_forgotten_ten_minutes_after_it_was_asked_for_in_whatever_run_of_the_server() {
         let mut window = Repetitions::default();
-        window.recall(chat(1), WINDOW_US - 5, 100);
-        window.recall(chat(2), WINDOW_US + 1, 100);
+        window.recall(chat(1), None, WINDOW_US - 5, 100);
+        window.recall(chat(2), None, WINDOW_US + 1, 100);
         window.remember(chat(3), &Ticket::of_old(), 100);
         assert!(window.find(chat(1), 104).is_some());
         assert!(window.find(chat(1), 105).is_none());

@@ -334,7 +334,14 @@ pub trait Storage: Lookup {
 
     /// Notes that a chat with `seq` was accepted.
     fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()>;
-    /// Forgets chats with `seq` that were accepted at `before_ms` or earlier, the oldest first, a bounded number a call.
-    /// False when there were none.
+    /// Notes that the transaction puts copies of a chat with `seq` into these users' boxes, while others do not have theirs
+    /// yet.
+    fn note_reached(&mut self, chat: Acceptance, at_ms: i64, users: &[UserId]) -> Stored<()>;
+    /// Whom a chat with `seq` has reached by those notes, by number.
+    fn reached(&mut self, chat: Acceptance) -> Stored<Vec<UserId>>;
+    /// Removes those notes of a chat.
+    fn forget_reached(&mut self, chat: Acceptance) -> Stored<()>;
+    /// Forgets chats with `seq` that were accepted, and notes of whom others have reached, of `before_ms` or earlier, the
+    /// oldest first, a bounded number a call. False when there were none.
     fn expire_accepted(&mut self, before_ms: i64) -> Stored<bool>;
 }

@@ -21,6 +21,15 @@ pub struct Acceptance {
     pub fingerprint: u128,
 }
 
+/// That a chat with `seq` was accepted, as the transaction with its last copy stores it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    /// Which chat.
+    pub chat: Acceptance,
+    /// True exactly when earlier transactions may have noted whom it has reached: those notes go.
+    pub has_notes: bool,
+}
+
 /// A chat with `seq` under way.
 #[derive(Debug)]
 pub struct Ticket(Lock<State>);
@@ -33,6 +42,8 @@ struct State {
     unsecured: usize,
     /// What is to be stored with the last copy.
     acceptance: Option<Acceptance>,
+    /// True exactly when the store may have notes of whom it has reached.
+    has_notes: bool,
     /// True exactly when nothing more will be counted: the answers are out or about to be.
     settled: bool,
     /// The sender, who is to be answered.
@@ -63,6 +74,7 @@ impl Ticket {
             left: 1,
             unsecured: 1,
             acceptance,
+            has_notes: false,
             settled: false,
             asker: Some(asker),
             lets_go_on: false,
@@ -86,6 +98,7 @@ impl Ticket {
             left: 0,
             unsecured: 0,
             acceptance: None,
+            has_notes: false,
             settled: true,
             asker: None,
             lets_go_on: false,
@@ -93,6 +106,15 @@ impl Ticket {
             full: Vec::new(),
             failed: None,
         })))
+    }
+
+    /// A ticket of a chat that an earlier run of the server had not handed out to the end: a repetition does that.
+    pub fn of_unfinished() -> Arc<Self> {
+        let ticket = Ticket::of_old();
+        let mut state = ticket.0.lock();
+        (state.failed, state.has_notes) = (Some(Errno::NotStored), true);
+        drop(state);
+        ticket
     }
 
     /// Counts more copies in. Only while at least one is still to be counted off.
@@ -110,13 +132,33 @@ impl Ticket {
     /// Notes that so many copies are written to the transaction under way, are handed over, or need not be. With the last
     /// one comes what is to be stored in the same transaction.
     #[must_use]
-    pub fn secure(&self, copies: usize) -> Option<Acceptance> {
+    pub fn secure(&self, copies: usize) -> Option<Accepted> {
         let mut state = self.0.lock();
         state.unsecured = state.unsecured.saturating_sub(copies);
         if state.unsecured > 0 || state.failed.is_some() {
             return None;
         }
-        state.acceptance.take()
+        let has_notes = state.has_notes;
+        state.acceptance.take().map(|chat| Accepted { chat, has_notes })
+    }
+
+    /// The transaction under way stores copies. Answers under what it has to note whom they reach, so that a repetition
+    /// of the chat, should it fail or the server be killed, passes them over; none where it is stored as accepted.
+    #[must_use]
+    pub fn note_reached(&self) -> Option<Acceptance> {
+        let mut state = self.0.lock();
+        state.has_notes |= state.acceptance.is_some();
+        state.acceptance
+    }
+
+    /// An earlier attempt at the same chat, or an earlier run of the server, has left notes of whom it reached.
+    pub fn expect_notes(&self) {
+        self.0.lock().has_notes = true;
+    }
+
+    /// True exactly when the store may have notes of whom it has reached.
+    pub fn has_notes(&self) -> bool {
+        self.0.lock().has_notes
     }
 
     /// Takes back what [`Ticket::secure`] noted: the transaction has failed, and the copies follow in another one. Only
@@ -251,7 +293,9 @@ mod tests {
         let ticket = Ticket::new(asker(1), Some(acceptance));
         ticket.expect_more(1);
         assert_eq!(ticket.secure(1), None);
-        assert_eq!(ticket.secure(1), Some(acceptance));
+        assert_eq!(ticket.note_reached(), Some(acceptance));
+        assert_eq!(ticket.secure(1), Some(Accepted { chat: acceptance, has_notes: true }));
+        assert_eq!(ticket.note_reached(), None);
         let ticket = Ticket::new(asker(1), Some(acceptance));
         ticket.expect_more(1);
         assert_eq!(ticket.failed(1, Errno::NotStored).count(), 0);

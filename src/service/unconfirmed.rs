@@ -232,7 +232,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 usage.count += 1;
                 usage.bytes += bytes as u64;
             }
-            let keeping = Keeping { user, mid, at_ms, body, sent: true, ticket: None, acceptance: None };
+            let keeping =
+                Keeping { user, mid, at_ms, body, sent: true, ticket: None, accepted: None, reaches: None };
             self.batch.owe(Owed::Keep(Box::new(keeping)));
         }
         Some(account)

@@ -55,6 +55,22 @@ impl Acceptances {
     }
 }
 
+/// A chat as two columns.
+pub(super) fn columns(chat: &Acceptance) -> (i64, [u8; size_of::<u128>()]) {
+    (chat.sender.0, chat.fingerprint.to_le_bytes())
+}
+
+/// Users as one column.
+pub(super) fn users_written(users: &[UserId]) -> Vec<u8> {
+    users.iter().flat_map(|user| user.0.to_be_bytes()).collect()
+}
+
+/// The users of such a column. What others have spoilt is left out.
+pub(super) fn read_users(column: &[u8]) -> impl Iterator<Item = UserId> {
+    let (users, _) = column.as_chunks::<{ size_of::<i64>() }>();
+    users.iter().map(|user| UserId(i64::from_be_bytes(*user)))
+}
+
 /// The chats of a row. What others have spoilt is left out.
 pub(super) fn read(row: &[u8]) -> impl Iterator<Item = Acceptance> {
     row.chunks_exact(CHAT_BYTES).filter_map(|chat| {

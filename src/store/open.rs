@@ -111,6 +111,8 @@ pub struct Opened {
     pub bans: Vec<Ban>,
     /// Chats with `seq` that were accepted in the last minutes, oldest first, each with its age in milliseconds.
     pub accepted: Vec<(Acceptance, u64)>,
+    /// Those that had reached some of their receivers and were not accepted, in the same way.
+    pub unfinished: Vec<(Acceptance, u64)>,
 }
 
 impl Durability {
@@ -191,7 +193,8 @@ pub(super) fn open_store(data_dir: &Path, durability: Durability, wall_ms: i64) 
     let bans = store.bans(now_ms).map_err(failed("reading the bans of"))?;
     let since_ms = now_ms.saturating_sub((WINDOW_US / 1000) as i64);
     let accepted = store.accepted(since_ms, now_ms).map_err(failed("reading the latest chats of"))?;
-    Ok(Opened { store, trusted, recovered, bans, accepted })
+    let unfinished = store.unfinished(since_ms, now_ms).map_err(failed("reading the unfinished chats of"))?;
+    Ok(Opened { store, trusted, recovered, bans, accepted, unfinished })
 }
 
 /// Has main's connection keep as many pages as the work needs.

@@ -223,7 +223,17 @@ CREATE TRIGGER user_renamed AFTER UPDATE OF name ON user WHEN new.name IS NOT ol
     UPDATE user SET skeleton = NULL, cased_skeleton = NULL WHERE id = new.id;
 END;
 
--- Messages that many boxes share.
+-- Whom chats with `seq` have reached that others of their receivers wait for: a row for each transaction with copies of
+-- such a chat. They go when the chat is accepted, and else with the acceptances of their time.
+CREATE TABLE reached (
+    id          INTEGER PRIMARY KEY,
+    at          INTEGER NOT NULL,                   -- Unix milliseconds
+    sender      INTEGER NOT NULL,
+    fingerprint BLOB NOT NULL,                      -- of seq, receiver and text, as in `acceptance`
+    users       BLOB NOT NULL                       -- 8 bytes each, big-endian
+);
+CREATE INDEX reached_by_chat ON reached (sender, fingerprint);
+
 -- One body for many receivers. Numbered in one row with `intake`, and moving on with it.
 CREATE TABLE message (
     id        INTEGER PRIMARY KEY,

@@ -160,4 +160,12 @@ statements! {
     /// Numbers rise with time, and there is no index on `at`.
     EXPIRE_ACCEPTED "DELETE FROM acceptance
         WHERE id IN (SELECT id FROM acceptance ORDER BY id LIMIT ?1) AND at <= ?2";
+    NOTE_REACHED "INSERT INTO reached (at, sender, fingerprint, users) VALUES (?1, ?2, ?3, ?4)";
+    REACHED "SELECT users FROM reached WHERE sender = ?1 AND fingerprint = ?2";
+    FORGET_REACHED "DELETE FROM reached WHERE sender = ?1 AND fingerprint = ?2";
+    UNFINISHED "SELECT min(at), sender, fingerprint FROM reached
+        WHERE typeof(sender) = 'integer' AND typeof(fingerprint) = 'blob' AND length(fingerprint) = 16
+        GROUP BY sender, fingerprint HAVING min(at) > ?1 ORDER BY min(at)";
+    EXPIRE_REACHED "DELETE FROM reached
+        WHERE id IN (SELECT id FROM reached ORDER BY id LIMIT ?1) AND at <= ?2";
 }

@@ -122,6 +122,26 @@ impl SqliteStore {
         })
     }
 
+    /// The chats with `seq` that had reached some of their receivers after `since_ms` and were not accepted, as
+    /// [`SqliteStore::accepted`].
+    pub(super) fn unfinished(
+        &mut self,
+        since_ms: i64,
+        now_ms: i64,
+    ) -> rusqlite::Result<Vec<(Acceptance, u64)>> {
+        self.prepared.with(|all| {
+            let mut statement = all.get(sql::UNFINISHED);
+            let rows = statement.query_map((since_ms,), |row| {
+                let (at_ms, sender, fingerprint): (i64, i64, [u8; 16]) =
+                    (row.get(0)?, row.get(1)?, row.get(2)?);
+                let chat =
+                    Acceptance { sender: UserId(sender), fingerprint: u128::from_le_bytes(fingerprint) };
+                Ok((chat, now_ms.saturating_sub(at_ms).max(0) as u64))
+            })?;
+            rows.collect()
+        })
+    }
+
     /// The bans that are not over at `now_ms`. Rows that ban nobody, as others may have written them, are left out.
     pub(super) fn bans(&mut self, now_ms: i64) -> rusqlite::Result<Vec<Ban>> {
         self.prepared.with(|all| {
@@ -548,7 +568,32 @@ impl Storage for SqliteStore {
     fn expire_accepted(&mut self, before_ms: i64) -> Stored<bool> {
         self.write_acceptances()?;
         let columns = (EXPIRE_ACCEPTED_BATCH as i64, before_ms);
-        Ok(self.write("expiring accepted chats", sql::EXPIRE_ACCEPTED, columns)? > 0)
+        let doing = "expiring accepted chats";
+        let notes = self.write(doing, sql::EXPIRE_REACHED, columns)?;
+        Ok(self.write(doing, sql::EXPIRE_ACCEPTED, columns)? + notes > 0)
+    }
+
+    fn note_reached(&mut self, chat: Acceptance, at_ms: i64, users: &[UserId]) -> Stored<()> {
+        let (sender, fingerprint) = acceptances::columns(&chat);
+        let columns = (at_ms, sender, fingerprint, acceptances::users_written(users));
+        self.write("noting whom a chat has reached", sql::NOTE_REACHED, columns).map(drop)
+    }
+
+    fn reached(&mut self, chat: Acceptance) -> Stored<Vec<UserId>> {
+        let rows = self.read_all(
+            "reading whom a chat has reached",
+            sql::REACHED,
+            acceptances::columns(&chat),
+            |row| row::bytes(row, 0),
+        )?;
+        let mut users: Vec<_> = rows.iter().flat_map(|row| acceptances::read_users(row)).collect();
+        users.sort_unstable();
+        Ok(users)
+    }
+
+    fn forget_reached(&mut self, chat: Acceptance) -> Stored<()> {
+        let columns = acceptances::columns(&chat);
+        self.write("forgetting whom a chat has reached", sql::FORGET_REACHED, columns).map(drop)
     }
 }
 

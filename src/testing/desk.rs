@@ -54,9 +54,9 @@ impl Desk {
         let letters = Arc::new(Letterbox::new(Arc::clone(&commons.table), 1));
         let outlet: Arc<dyn Outlet> = Arc::<Letterbox>::clone(&letters);
         let (store, trusted) = disk.start(commons.clock.now().unix_ms);
-        let accepted = disk.accepted(trusted.now_ms(commons.clock.now()));
+        let [accepted, unfinished] = disk.chats(trusted.now_ms(commons.clock.now()));
         let drain = Drain::new(store, policy, commons.surroundings(&outlet));
-        let drain = drain.with_trusted(trusted).with_accepted(accepted).with_bans(disk.bans());
+        let drain = drain.with_trusted(trusted).with_chats(accepted, unfinished).with_bans(disk.bans());
         Desk { kicker: commons.kicker(&outlet), commons, letters, drain, disk }
     }
 

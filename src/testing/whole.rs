@@ -46,9 +46,9 @@ impl Server {
     pub(crate) fn over(disk: Disk, policy: Policy, bench: Bench) -> Self {
         let now_ms = bench.commons.clock.now().unix_ms;
         let (store, trusted) = disk.start(now_ms);
-        let accepted = disk.accepted(trusted.now_ms(bench.commons.clock.now()));
+        let [accepted, unfinished] = disk.chats(trusted.now_ms(bench.commons.clock.now()));
         let drain = Drain::new(store, policy, bench.commons.surroundings(&bench.outlet));
-        Server { bench, drain: drain.with_trusted(trusted).with_accepted(accepted), disk }
+        Server { bench, drain: drain.with_trusted(trusted).with_chats(accepted, unfinished), disk }
     }
 
     /// The next run of the server, on the same disk, as after a crash.

@@ -181,3 +181,71 @@ fn a_turn_ends_when_it_has_much_to_store() {
     desk.finish();
     assert!(!desk.drain.is_full(), "the next turn begins anew");
 }
+
+#[test]
+fn a_repetition_after_a_crash_in_the_middle_goes_on_where_the_chat_stopped() {
+    // Behind the sixth every copy is stored, and that the chat is accepted is not.
+    for turns in 1..=6 {
+        let mut desk = Desk::new();
+        let (ann, group, members) = with_large_group(&mut desk);
+        desk.group_chat(ann, group, "hello", Some("1"));
+        for _ in 0..turns {
+            desk.finish();
+        }
+        let before = copies(&desk, &members);
+        assert!((1..=MEMBERS).contains(&before), "{before} copies after {turns} turns");
+        let mut desk = desk.restarted();
+        let ann = desk.enter(ann.user);
+        desk.group_chat(ann, group, "hello", Some("1"));
+        desk.finish_all();
+        assert!(desk.heard(ann.channel).contains(&Said::Done));
+        assert_eq!(boxes(&desk, &members), vec![["hello"]; MEMBERS], "killed after {turns} turns");
+        assert_eq!(desk.disk.chats(0)[1], [], "nothing is noted once the chat is accepted");
+    }
+}
+
+#[test]
+fn a_repetition_after_a_crash_passes_over_whose_copies_were_stored_before_the_last_members() {
+    let mut desk = Desk::new();
+    let (ann, bob, cy) = (desk.online("ann"), desk.online("bob"), desk.online("cy"));
+    let group = desk.group(ann);
+    for member in [bob, cy] {
+        desk.join(member, group);
+        desk.finish_all();
+        desk.send_away(member, Reason::Kicked);
+    }
+    desk.settle(bob, vec![]);
+    desk.finish_all();
+    // What cy's last session has left unsent is not known yet, so that cy's copy waits.
+    desk.group_chat(ann, group, "hello", Some("1"));
+    desk.finish_all();
+    assert_eq!(boxes(&desk, &[bob.user, cy.user]), [vec!["hello"], vec![]]);
+    let mut desk = desk.restarted();
+    let ann = desk.enter(ann.user);
+    desk.group_chat(ann, group, "hello", Some("1"));
+    desk.finish_all();
+    assert_eq!(boxes(&desk, &[bob.user, cy.user]), [["hello"], ["hello"]]);
+    assert!(desk.heard(ann.channel).contains(&Said::Done));
+}
+
+#[test]
+fn a_copy_that_waited_is_noted_with_its_transaction_when_others_still_wait() {
+    let mut desk = Desk::new();
+    let (ann, bob, cy) = (desk.online("ann"), desk.online("bob"), desk.online("cy"));
+    let group = desk.group(ann);
+    for member in [bob, cy] {
+        desk.join(member, group);
+        desk.finish_all();
+        desk.send_away(member, Reason::Kicked);
+    }
+    desk.group_chat(ann, group, "hello", Some("1"));
+    desk.finish_all();
+    desk.settle(bob, vec![]);
+    desk.finish_all();
+    assert_eq!(boxes(&desk, &[bob.user, cy.user]), [vec!["hello"], vec![]]);
+    let mut desk = desk.restarted();
+    let ann = desk.enter(ann.user);
+    desk.group_chat(ann, group, "hello", Some("1"));
+    desk.finish_all();
+    assert_eq!(boxes(&desk, &[bob.user, cy.user]), [["hello"], ["hello"]]);
+}

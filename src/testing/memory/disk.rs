@@ -118,16 +118,14 @@ impl Disk {
         platter.tables.boxes.get(&user).into_iter().flatten().map(|(_, letter)| text(&letter.body)).collect()
     }
 
-    /// The chats with `seq` that a starting server knows, as `SqliteStore::open` answers them.
-    pub(crate) fn accepted(&self, now_ms: i64) -> Vec<(Acceptance, u64)> {
-        let age_ms = |at_ms: i64| (now_ms - at_ms).max(0) as u64;
-        self.0
-            .lock()
-            .tables
-            .accepted
-            .iter()
-            .map(|(at_ms, acceptance)| (*acceptance, age_ms(*at_ms)))
-            .collect()
+    /// The chats with `seq` that a starting server knows, accepted and unfinished, as `SqliteStore::open` answers them.
+    pub(crate) fn chats(&self, now_ms: i64) -> [Vec<(Acceptance, u64)>; 2] {
+        let tables = &self.0.lock().tables;
+        let aged = |at_ms: i64, chat: Acceptance| (chat, (now_ms - at_ms).max(0) as u64);
+        [
+            tables.accepted.iter().map(|(at_ms, chat)| aged(*at_ms, *chat)).collect(),
+            tables.reached.iter().map(|(at_ms, chat, _)| aged(*at_ms, *chat)).collect(),
+        ]
     }
 
     /// The bans that a starting server knows.

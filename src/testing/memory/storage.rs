@@ -425,7 +425,33 @@ impl Storage for MemoryStore {
             let old = tables.accepted.iter().take(EXPIRE_ACCEPTED_BATCH as usize);
             let count = old.take_while(|(at_ms, _)| *at_ms <= before_ms).count();
             tables.accepted.drain(..count);
-            Ok(count > 0)
+            let old = tables.reached.iter().take(EXPIRE_ACCEPTED_BATCH as usize);
+            let notes = old.take_while(|(at_ms, ..)| *at_ms <= before_ms).count();
+            tables.reached.drain(..notes);
+            Ok(count + notes > 0)
+        })
+    }
+
+    fn note_reached(&mut self, chat: Acceptance, at_ms: i64, users: &[UserId]) -> Stored<()> {
+        self.write(|tables| {
+            tables.reached.push((at_ms, chat, users.to_vec()));
+            Ok(())
+        })
+    }
+
+    fn reached(&mut self, chat: Acceptance) -> Stored<Vec<UserId>> {
+        self.read(|tables| {
+            let of_chat = tables.reached.iter().filter(|(_, other, _)| *other == chat);
+            let mut users: Vec<_> = of_chat.flat_map(|(_, _, users)| users.clone()).collect();
+            users.sort_unstable();
+            users
+        })
+    }
+
+    fn forget_reached(&mut self, chat: Acceptance) -> Stored<()> {
+        self.write(|tables| {
+            tables.reached.retain(|(_, other, _)| *other != chat);
+            Ok(())
         })
     }
 }

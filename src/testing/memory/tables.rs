@@ -62,6 +62,7 @@ pub(super) struct Tables {
     pub(super) fullest: BTreeMap<UserId, usize>,
     /// Oldest first.
     pub(super) accepted: Vec<(i64, Acceptance)>,
+    pub(super) reached: Vec<(i64, Acceptance, Vec<UserId>)>,
     pub(super) mark: Option<TimeMark>,
 }
 

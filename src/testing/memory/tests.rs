@@ -145,6 +145,11 @@ fn accepted(s: &mut impl Storage, t: &mut Transcript) {
     note! { t, s,
         accept(chat(1), 5); begin(); accept(chat(1), 5); accept(chat(2), 6); accept(chat(1), 7); expire_accepted(4);
         expire_accepted(6); expire_accepted(6); expire_accepted(9); commit();
+        note_reached(chat(4), 5, &[UserId(1)]); begin(); reached(chat(4));
+        note_reached(chat(4), 5, &[UserId(9), UserId(i64::MIN)]); note_reached(chat(5), 6, &[UserId(1)]);
+        note_reached(chat(4), 7, &[UserId(3)]); reached(chat(4)); forget_reached(chat(6)); commit(); reached(chat(4));
+        forget_reached(chat(5)); begin(); forget_reached(chat(5)); reached(chat(5)); expire_accepted(5); reached(chat(4));
+        expire_accepted(6); expire_accepted(7); reached(chat(4)); commit();
     }
 }
 
