@@ -50,28 +50,17 @@
 //!
 //! # Mutations
 //!
-//! A test that cannot fail shows nothing. So lines of the server are on two lists, each with what it is broken to, and
-//! what has to find that out: a model, or the simulation below with what it has to say. `scripts/mutants.sh` applies them
-//! one by one to a copy of the source. A mutation that is not found, or otherwise than expected, that does not build, or
-//! does not fit the source any more, is an error. Every `cargo test` checks that the lists fit, and that each model is
-//! on them.
+//! A test that cannot fail shows nothing. So `tests/mutations` has patches that break the server, one line or a few each.
+//! Above the diff stand the mutation's name and what has to find it out: a model, or the simulation below with what it has
+//! to say. `scripts/mutants.sh` applies them one by one to a copy of the source. A mutation that is not found, or otherwise
+//! than expected, that does not build, or that does not fit the source, is an error. Every `cargo test` checks that all of
+//! them fit, and that each model has one. Whoever renames something in `src` renames it in the patches by the same `sed`;
+//! line numbers do not matter.
 //!
 //! ```sh
 //! scripts/mutants.sh models                # 37 mutations; also in .ci/run
-//! scripts/mutants.sh simulation            # 42 mutations, about 6 minutes on two cores; not in .ci/run
-//! scripts/mutants.sh simulation "a token"  # those with such a name
-//! ```
-//!
-//! What the models guard:
-//!
-//! ```text
-#![doc = include_str!("testing/models/mutations.txt")]
-//! ```
-//!
-//! What the simulation guards. The script says by which of the 150 seeds of a test run each is found.
-//!
-//! ```text
-#![doc = include_str!("testing/simulation/mutations.txt")]
+//! scripts/mutants.sh simulation            # 45 mutations, about 6 minutes on two cores; not in .ci/run
+//! scripts/mutants.sh simulation a-token    # those with such a name
 //! ```
 //!
 //! # Faults

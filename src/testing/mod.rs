@@ -10,7 +10,6 @@
 //! | `bench` | workers alone: bytes and letters in, bytes and entries out |
 //! | `whole` | main and workers together, passwords verified at once |
 //! | `models` | chance: small pieces in every order of their threads |
-//! | `mutations` | nobody: lists of lines that are broken to see whether models and simulation find it out |
 //! | `properties` | chance: what holds for every input, for fuzzing and for every test run |
 //! | `simulation` | chance: a whole server, its clients, network, clock and disk, by seeds |
 //! | `words` | nobody: the few words that tests compare |
@@ -22,8 +21,6 @@ pub(crate) mod letterbox;
 pub(crate) mod memory;
 #[cfg(test)]
 mod models;
-#[cfg(test)]
-mod mutations;
 pub(crate) mod properties;
 #[cfg(test)]
 mod simulation;

@@ -3,7 +3,8 @@
 //! Each model is one test: its name is the property, its comment says it in full. Built with `--cfg loom`
 //! (`scripts/models.sh`), loom tries every interleaving up to a bound of preemptions, and every value that a relaxed
 //! load may see. Built without, the same test runs on real threads a few times: quick, and far from complete.
-//! `mutations.txt` lists the lines that the models guard; `scripts/mutants.sh` breaks each one and sees its model fail.
+//! `tests/mutations/models` has patches that break the lines which the models guard; `scripts/mutants.sh` applies each one
+//! and sees its model fail.
 //!
 //! | file | of |
 //! |---|---|
@@ -14,7 +15,6 @@
 //! | `registry` | who is online |
 
 mod mailbox;
-mod mutations;
 mod names;
 mod queue;
 mod registry;

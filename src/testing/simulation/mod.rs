@@ -9,7 +9,6 @@
 //! | `shadow` | what was said, answered and written, and what follows from it |
 //! | `sight` | who was online when, and what watchers were told of it |
 //! | `checks` | what must hold after each step, after each commit, at rest and at the end |
-//! | `mutations` | that the list of mutations fits |
 //! | `story` | what happened, for whoever replays a seed |
 //! | `chance` | the generator |
 //!
@@ -19,7 +18,6 @@ mod chance;
 mod checks;
 mod hearing;
 mod line;
-mod mutations;
 mod people;
 mod shadow;
 mod sight;
