@@ -4,7 +4,7 @@
 # channels, threads; nobody online, and no difference found by its own comparison. A flood comes between: behind it the
 # server must hold as much memory as before (within 10 %), and so must it at the end. Ends with 0 then.
 #
-#   scripts/soak.sh [SECONDS]     how long, but rounds are finished, and memory is looked at; 600 by default
+#   scripts/soak.sh [SECONDS]     how long, but rounds are finished, and memory is looked at; 900 by default
 #
 # Environment: SOAK_TRACE, where it is set, has each round's figures printed.
 #
@@ -13,7 +13,7 @@
 # between two of these it holds some 20 MiB more or less. The first two thirds fill what is filled once: SQLite's other
 # caches, the chats that are remembered for ten minutes.
 
-seconds=${1:-600}
+seconds=${1:-900}
 # What a round's concurrent part takes, in seconds.
 part=10
 # How long after a round the server may take to give everything back, in seconds.
