@@ -17,7 +17,7 @@ use linger::service::attempts::{AttemptLimits, Attempts};
 use linger::service::auth::{Auth, Verified, Who};
 use linger::service::chat::Body;
 use linger::service::fingerprint;
-use linger::store::{Durability, SqliteStore};
+use linger::store::sqlite::{Durability, SqliteStore};
 
 /// Sessions that end in one batch.
 const SESSIONS: usize = 100;

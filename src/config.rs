@@ -9,7 +9,7 @@ mod flags;
 mod kind;
 mod rules;
 
-pub use crate::store::Durability;
+pub use crate::store::sqlite::Durability;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;

@@ -27,7 +27,7 @@ use crate::service::auth::{Auth, Jobs, Verifier};
 use crate::service::password::{Cost, Hasher};
 use crate::service::registry::Registry;
 use crate::shown::shown_path;
-use crate::store::{Checkpointer, History, OpenError, Place, SqliteLookup, SqliteStore};
+use crate::store::sqlite::{Checkpointer, History, OpenError, Place, SqliteLookup, SqliteStore};
 use crate::sync::Arc;
 use crate::worker::listener::{ListenError, Patience, listen};
 use crate::worker::run::{Desk, Speaks, Worker};

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use linger::channel::{ChannelId, Reason};
 use linger::ident::{Epoch, GroupId, Mid, UserId};
-use linger::service::storage::{
-    BoxUsage, Completion, DepartureRow, Friend, Lookup, Member, NameTaken, Storage, UserRow,
-};
-use linger::service::ticket::Acceptance;
-use linger::service::tokens::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
-use linger::store::{
+use linger::store::Acceptance;
+use linger::store::sqlite::{
     APPLICATION_ID, DATABASE_FILE, Durability, EXPIRE_BATCH, Filter, History, OpenError, SCHEMA_VERSION,
     SqliteLookup, SqliteStore, online_users,
 };
+use linger::store::{
+    BoxUsage, Completion, DepartureRow, Friend, Lookup, Member, NameTaken, Storage, UserRow,
+};
+use linger::store::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
 use rusqlite::Connection;
 use tempfile::TempDir;
 

@@ -10,8 +10,8 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::why::{Departures, Leaver, Why};
 use crate::channel::ChannelId;
-use crate::service::storage::{StorageError, Stored};
-use crate::store::{Filter, History};
+use crate::store::sqlite::{Filter, History};
+use crate::store::{StorageError, Stored};
 
 /// The history, for several threads.
 #[derive(Debug)]

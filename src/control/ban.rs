@@ -16,7 +16,8 @@ use super::target::{Target, TargetError, bounded};
 use crate::config::duration;
 use crate::ident::UserId;
 use crate::offline::{ControlAsk, Entry, Parting};
-use crate::service::bans::{Ban, BanAsk, BanFault, BanName, Banned};
+use crate::service::bans::{BanAsk, BanFault, BanName};
+use crate::store::{Ban, Banned};
 use crate::sync::Arc;
 
 /// The shortest ban.
@@ -255,7 +256,7 @@ mod tests {
     use crate::control::archive::Archive;
     use crate::control::message::Kick;
     use crate::logs::Logs;
-    use crate::store::{Durability, History, SqliteStore};
+    use crate::store::sqlite::{Durability, History, SqliteStore};
     use crate::testing::desk::Desk;
     use crate::testing::letterbox::Letterbox;
     use crate::testing::wire::Fd;

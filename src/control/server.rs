@@ -22,8 +22,9 @@ use crate::offline::{
     OfflineQueue, Outlet, Parting, QueueReport, Receipt,
 };
 use crate::protocol::name::composed;
-use crate::service::bans::{Ban, BanFault, BanName, Banned};
+use crate::service::bans::{BanFault, BanName};
 use crate::service::registry::Registry;
+use crate::store::{Ban, Banned};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::target::{Target, TargetError};
 use crate::addr::AddrBlock;
 use crate::ident::UserId;
-use crate::store::StoredDeparture;
+use crate::store::sqlite::StoredDeparture;
 
 /// Rows of an answer, where the request does not say.
 pub const LIMIT_DEFAULT: u32 = 10;

@@ -7,9 +7,9 @@ use super::mail::Mail;
 use crate::channel::{ChannelId, Reason, SessionNo};
 use crate::ident::{Epoch, UserId};
 use crate::service::chat::{Body, Chat, Custody};
-use crate::service::storage::{Completion, DepartureRow, Storage};
-use crate::service::tokens::TOKEN_LIFE_MS;
 use crate::shrink::Shrink;
+use crate::store::TOKEN_LIFE_MS;
+use crate::store::{Completion, DepartureRow, Storage};
 use crate::sync::Arc;
 
 /// Lingering channels that one turn closes early at most.

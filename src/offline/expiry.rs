@@ -7,7 +7,7 @@
 
 use super::drain::Drain;
 use crate::ident::UserId;
-use crate::service::storage::Storage;
+use crate::store::Storage;
 
 /// How often main begins to look for what is old, in microseconds.
 const EXPIRY_US: u64 = 60_000_000;

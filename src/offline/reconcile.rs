@@ -38,7 +38,7 @@ mod users;
 
 use super::drain::Drain;
 use crate::clock::Now;
-use crate::service::storage::Storage;
+use crate::store::Storage;
 use channels::ChannelWalk;
 use difference::Difference;
 use users::UserWalk;

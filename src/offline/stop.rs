@@ -13,7 +13,7 @@ use super::drain::Drain;
 use super::mail::Mail;
 use super::queue::DrainAsk;
 use crate::channel::{ChannelId, ChannelTable, Reason, Stage};
-use crate::service::storage::Storage;
+use crate::store::Storage;
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::collections::VecDeque;
 use std::num::NonZeroU32;

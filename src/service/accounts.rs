@@ -9,8 +9,6 @@ use super::auth::{Job, Task, Verified, Who};
 use super::chat::Sender;
 use super::people::Session;
 use super::registry::Online;
-use super::storage::{Kept, Storage, UserRow};
-use super::tokens::TokenRow;
 use super::unconfirmed::numbered_kept;
 use crate::addr::IpBlock;
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
@@ -21,6 +19,8 @@ use crate::offline::{Departure, Mail, Parting, Settles};
 use crate::protocol::errno::Errno;
 use crate::protocol::name::of_new_user;
 use crate::protocol::request::Caps;
+use crate::store::TokenRow;
+use crate::store::{Kept, Storage, UserRow};
 use crate::sync::Arc;
 use std::net::SocketAddr;
 

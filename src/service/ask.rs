@@ -2,10 +2,11 @@
 
 use super::auth::{Verified, Who};
 use super::chat::Body;
-use super::tokens::{Presented, TokenHash};
 use crate::channel::ChannelId;
 use crate::ident::{GroupId, UserId};
 use crate::protocol::request::Caps;
+use crate::service::tokens::Presented;
+use crate::store::TokenHash;
 use crate::sync::Arc;
 use std::net::SocketAddr;
 

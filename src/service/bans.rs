@@ -10,7 +10,7 @@ use crate::ident::UserId;
 use crate::offline::batch::{Effect, Owed};
 use crate::offline::drain::Drain;
 use crate::offline::{Mail, Settles};
-use crate::service::storage::Storage;
+use crate::store::{Ban, Banned, Storage};
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::collections::HashMap;
@@ -18,28 +18,6 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Bans at once, of users and of addresses together.
 pub const BANS_MAX: usize = 65_536;
-
-/// Whom a ban keeps out.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Banned {
-    /// A user, from anywhere.
-    User(UserId),
-    /// Whoever comes from there.
-    Block(AddrBlock),
-}
-
-/// A ban.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ban {
-    /// Whom it keeps out.
-    pub banned: Banned,
-    /// The user's name, where it is a user and there is such a row.
-    pub name: Option<Arc<str>>,
-    /// When it is over, in milliseconds of the trusted clock; of the wall clock in what administrators are told.
-    pub until_ms: i64,
-    /// What the administrator said, one line.
-    pub reason: Option<Arc<str>>,
-}
 
 /// Whom an administrator means, as far as control knows.
 #[derive(Clone, PartialEq, Eq, Debug)]

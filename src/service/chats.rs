@@ -4,8 +4,6 @@
 
 use super::ask::{Asker, Destination, Message};
 use super::chat::{Body, Chat, Custody, Told};
-use super::storage::{BoxCopy, BoxUsage, COPY_BYTES, Kept, Storage};
-use super::ticket::{Acceptance, Ticket};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{GroupId, Mid, UserId};
 use crate::offline::batch::{Effect, Owed};
@@ -16,6 +14,9 @@ use crate::protocol::errno::Errno;
 use crate::protocol::name::MAX_NAME_CHARS;
 use crate::service::accounts::{HANDOVER_BYTES, HANDOVER_COUNT};
 use crate::service::answer::Answer;
+use crate::service::ticket::Ticket;
+use crate::store::Acceptance;
+use crate::store::{BoxCopy, BoxUsage, COPY_BYTES, Kept, Storage};
 use crate::sync::Arc;
 
 /// Where a chat has come to.

@@ -12,13 +12,13 @@ use super::ask::{Ask, Asker, Message};
 use super::chat::{Body, Chat, Custody, Told};
 use super::chats::Placed;
 use super::groups::KnownGroup;
-use super::storage::{BoxCopy, COPY_BYTES, Storage};
 use super::ticket::Ticket;
 use crate::hashing::IdMap;
 use crate::ident::UserId;
 use crate::offline::batch::Effect;
 use crate::offline::drain::{Drain, RETRY_US};
 use crate::protocol::errno::Errno;
+use crate::store::{BoxCopy, COPY_BYTES, Storage};
 use crate::sync::Arc;
 use std::collections::VecDeque;
 

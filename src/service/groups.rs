@@ -4,13 +4,13 @@
 
 use super::answer::Answer;
 use super::ask::Asker;
-use super::storage::Storage;
 use crate::hashing::IdMap;
 use crate::ident::{GroupId, UserId};
 use crate::offline::batch::Effect;
 use crate::offline::drain::{BatchFailed, Drain};
 use crate::offline::{Mail, Settles};
 use crate::protocol::errno::Errno;
+use crate::store::Storage;
 use crate::sync::Arc;
 
 /// A group, as main remembers it.

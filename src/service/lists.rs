@@ -5,12 +5,12 @@
 //! store the same look when many members of a group log in, or one user again and again.
 
 use super::answer::{FriendNow, GroupNow, ListedGroup, ListedMember};
-use super::storage::{GroupRow, Storage};
 use crate::hashing::IdMap;
 use crate::ident::{GroupId, UserId};
 use crate::offline::batch::Batch;
 use crate::offline::drain::Drain;
 use crate::protocol::answer::{FRIEND_MIN, GROUP_MIN, LOGIN_ANSWER_MAX, MEMBER_MIN};
+use crate::store::{GroupRow, Storage};
 use crate::sync::Arc;
 use ecow::EcoString;
 

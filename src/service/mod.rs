@@ -17,7 +17,6 @@ pub(crate) mod people;
 pub mod presence;
 pub mod registry;
 pub mod repetitions;
-pub mod storage;
 pub mod ticket;
 pub mod tokens;
 pub mod unconfirmed;

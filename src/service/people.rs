@@ -4,12 +4,12 @@
 
 use super::ask::Login;
 use super::chat::{Chat, Sender};
-use super::storage::{BoxUsage, UserRow};
 use super::unconfirmed::Unconfirmed;
 use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::id_hash;
 use crate::ident::{EPOCH_MIDS, Epoch, Mid, UserId};
+use crate::store::{BoxUsage, UserRow};
 use crate::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::OccupiedEntry;

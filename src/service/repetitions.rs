@@ -2,19 +2,17 @@
 //!
 //! Plain data, owned by main. The store has the same, for the next run of the server.
 
-use super::storage::{Storage, Stored};
-use super::ticket::{Acceptance, Accepted, Ticket};
+use super::ticket::{Accepted, Ticket};
 use crate::hashing::{IdMap, id_hash};
 use crate::ident::UserId;
 use crate::offline::drain::Drain;
+use crate::store::{Acceptance, Storage, Stored, WINDOW_US};
 use crate::sync::Arc;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 
 /// Chats with `seq` that are remembered for one sender.
 pub const WINDOW_COUNT: usize = 1024;
-/// How long they are remembered, in microseconds (10 minutes).
-pub const WINDOW_US: u64 = 600_000_000;
 /// Senders whose window is looked at for expiry when their number has doubled since, at least.
 const WINDOW_SENDERS: usize = 1024;
 

@@ -10,16 +10,8 @@ use crate::channel::ChannelId;
 use crate::ident::UserId;
 use crate::offline::Settles;
 use crate::protocol::errno::Errno;
+use crate::store::Acceptance;
 use crate::sync::{Arc, Lock};
-
-/// That a chat with `seq` was accepted: what makes a repetition known.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Acceptance {
-    /// Whose chat.
-    pub sender: UserId,
-    /// What `seq`, receiver and text hash to.
-    pub fingerprint: u128,
-}
 
 /// That a chat with `seq` was accepted, as the transaction with its last copy stores it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,17 +8,14 @@
 use super::ask::{Asker, Login, Resume};
 use super::attempts::{Failure, Tried};
 use super::auth::Verified;
-use super::storage::{Storage, UserRow};
 use crate::ident::{Epoch, UserId};
 use crate::offline::batch::Effect;
 use crate::offline::drain::{Drain, refusal};
 use crate::protocol::errno::Errno;
-use blake2::{Blake2s256, Digest};
+use crate::store::{PasswordMark, Storage, TokenHash, TokenRow, UserRow};
 use std::fmt;
 use std::net::SocketAddr;
 
-/// How long a token outlives its session, in milliseconds (5 minutes).
-pub const TOKEN_LIFE_MS: i64 = 5 * 60 * 1000;
 /// Tokens of one user at once, each of another session; the newest stay.
 pub const TOKENS_MAX: usize = 8;
 /// Random bytes in a token.
@@ -28,29 +25,6 @@ const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a
 
 /// A token as its client gets it.
 pub struct Token(Box<str>);
-
-/// What is stored of a token. It needs no salt and no cost: nobody tries 32 random bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct TokenHash(pub [u8; 32]);
-
-/// Tells one stored password from the next. A token dies when its user's mark is another one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PasswordMark(pub [u8; 32]);
-
-/// A row of `token`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TokenRow {
-    /// Whose.
-    pub user: UserId,
-    /// The session that it was given to.
-    pub epoch: Epoch,
-    /// What the token hashes to.
-    pub hash: TokenHash,
-    /// The user's password when it was given.
-    pub mark: PasswordMark,
-    /// When it is over, in milliseconds of the trusted clock; none while its session goes on.
-    pub expires_ms: Option<i64>,
-}
 
 /// A token that a client logs in by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,27 +61,6 @@ impl fmt::Debug for Token {
     /// Says nothing: whoever reads a log must not become somebody.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
-    }
-}
-
-impl TokenHash {
-    /// Of what a client presents, whatever that is.
-    pub fn of(text: &str) -> TokenHash {
-        TokenHash(Blake2s256::digest(text.as_bytes()).into())
-    }
-}
-
-impl PasswordMark {
-    /// Of a password's PHC string, whose salt makes it unique.
-    pub fn of(stored: &str) -> PasswordMark {
-        PasswordMark(Blake2s256::digest(stored.as_bytes()).into())
-    }
-}
-
-impl TokenRow {
-    /// True exactly when its time is over.
-    fn has_expired(&self, now_ms: i64) -> bool {
-        self.expires_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 }
 

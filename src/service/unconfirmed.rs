@@ -6,12 +6,12 @@
 
 use super::chat::{Body, Chat, Custody, Told};
 use super::people::Person;
-use super::storage::{BoxUsage, Kept, Storage};
 use crate::ident::{Mid, UserId};
 use crate::offline::Mail;
 use crate::offline::batch::{Effect, EndKey, Keeping, Owed};
 use crate::offline::drain::{Drain, RETRY_US};
 use crate::protocol::errno::Errno;
+use crate::store::{BoxUsage, Kept, Storage};
 use std::collections::VecDeque;
 
 /// Bytes of bodies that are under way to one client at most. One message always fits.

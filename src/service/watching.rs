@@ -5,11 +5,11 @@
 
 use super::answer::FriendNow;
 use super::presence::Presence;
-use super::storage::Storage;
 use crate::ident::{Epoch, UserId};
 use crate::offline::Mail;
 use crate::offline::batch::EndKey;
 use crate::offline::drain::Drain;
+use crate::store::Storage;
 use crate::sync::Arc;
 
 /// Users of whom one turn finds that they are not back.

@@ -1,6 +1,6 @@
 //! A store without a disk: all of `Storage` on plain maps, with faults to order.
 //!
-//! It answers as `crate::store` does, which a test below compares, and is stricter in two places: a message number
+//! It answers as `crate::store::sqlite` does, which a test below compares, and is stricter in two places: a message number
 //! or an epoch that does not rise is refused, because nobody in the server may ever ask for that.
 //!
 //! | file | duty |

@@ -14,7 +14,7 @@ use crate::protocol::errno::Errno;
 use crate::service::answer::Answer;
 use crate::service::ask::{Ask, Asker, Login};
 use crate::service::auth::{Job, Task, Verified, Who};
-use crate::service::storage::{Lookup, Storage, UserRow};
+use crate::store::{Lookup, Storage, UserRow};
 
 /// Rounds without anything to do after which a server is at rest: what is said in one is heard in the next.
 const QUIET_ROUNDS: usize = 3;

@@ -20,7 +20,7 @@ use crate::service::ask::{Ask, Asker, Destination, Login, Resume};
 use crate::service::attempts::{Account, TOO_MANY_FAILURES};
 use crate::service::auth::{Job, Task, Who};
 use crate::service::chat::Sender;
-use crate::service::tokens::TokenHash;
+use crate::store::TokenHash;
 use crate::sync::Arc;
 
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.

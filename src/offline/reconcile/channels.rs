@@ -11,7 +11,7 @@ use super::SURE_US;
 use super::difference::{Difference, Suspects};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::UserId;
-use crate::service::storage::Storage;
+use crate::store::Storage;
 
 /// How far the way is.
 #[derive(Debug, Default)]

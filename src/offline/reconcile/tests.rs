@@ -8,7 +8,7 @@ use crate::ident::{Epoch, UserId};
 use crate::offline::{Entry, Mail, Outlet, Settlement};
 use crate::service::chat::Sender;
 use crate::service::registry::Online as Entered;
-use crate::service::storage::UserRow;
+use crate::store::UserRow;
 use crate::sync::Arc;
 use crate::testing::commons::{GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};

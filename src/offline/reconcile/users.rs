@@ -12,7 +12,7 @@ use crate::channel::Reason;
 use crate::ident::UserId;
 use crate::service::people::{Person, Session};
 use crate::service::registry::Online;
-use crate::service::storage::{Storage, UserMark};
+use crate::store::{Storage, UserMark};
 use crate::sync::Arc;
 
 /// What a client hears whose row is gone.

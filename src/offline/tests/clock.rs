@@ -5,7 +5,8 @@ use crate::ident::UserId;
 use crate::offline::Entry;
 use crate::offline::queue::ControlAsk;
 use crate::protocol::errno::Errno;
-use crate::service::bans::{Ban, BanAsk, BanName};
+use crate::service::bans::{BanAsk, BanName};
+use crate::store::Ban;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::words::{SECOND_US, Said};
 

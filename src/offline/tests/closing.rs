@@ -3,8 +3,8 @@
 use crate::channel::{ChannelId, Reason, Stage};
 use crate::offline::batch::LATER_US;
 use crate::offline::drain::{Policy, REST, rest_after};
-use crate::service::storage::{Completion, Storage};
 use crate::shrink::KEPT;
+use crate::store::{Completion, Storage};
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Departed, Disk, Fault};

@@ -3,7 +3,7 @@
 use crate::channel::Reason;
 use crate::ident::{GroupId, UserId};
 use crate::protocol::errno::Errno;
-use crate::service::storage::{COPY_BYTES, Storage};
+use crate::store::{COPY_BYTES, Storage};
 use crate::testing::commons::policy;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};

@@ -6,7 +6,7 @@ use crate::offline::batch::LATER_US;
 use crate::offline::{ControlAsk, Entry, GhostFault, GhostName};
 use crate::protocol::errno::Errno;
 use crate::service::ask::Ask;
-use crate::service::storage::DepartureId;
+use crate::store::DepartureId;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Departed, Fault};
 use crate::testing::words::{HASH, SECOND_US, Said, accepted, asker, login};

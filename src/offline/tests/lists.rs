@@ -9,7 +9,7 @@ use crate::protocol::errno::Errno;
 use crate::service::answer::Answer;
 use crate::service::ask::Ask;
 use crate::service::lists::LIST_ROWS;
-use crate::service::storage::Storage;
+use crate::store::Storage;
 use crate::testing::commons::{CAPACITY, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};

@@ -6,7 +6,7 @@ use crate::offline::Entry;
 use crate::offline::batch::LATER_US;
 use crate::offline::drain::Policy;
 use crate::service::ask::Ask;
-use crate::service::storage::Storage;
+use crate::store::Storage;
 use crate::testing::commons::{CAPACITY, PRESENCE_DELAY_US, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};

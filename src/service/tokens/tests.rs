@@ -7,6 +7,7 @@ use crate::protocol::request::Caps;
 use crate::service::answer::Answer;
 use crate::service::ask::Ask;
 use crate::service::bans::{BanAsk, BanName};
+use crate::store::TOKEN_LIFE_MS;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};
 use crate::testing::whole::Server;

@@ -5,9 +5,9 @@ use super::transaction::{MemoryLookup, MemoryStore};
 use crate::channel::Reason;
 use crate::clock::TrustedClock;
 use crate::ident::UserId;
-use crate::service::bans::Ban;
-use crate::service::storage::{DepartureId, UserRow};
-use crate::service::ticket::Acceptance;
+use crate::store::Acceptance;
+use crate::store::Ban;
+use crate::store::{DepartureId, UserRow};
 use crate::sync::{Arc, Lock};
 use std::collections::BTreeMap;
 

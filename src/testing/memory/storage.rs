@@ -6,14 +6,14 @@ use super::transaction::{MemoryStore, REFUSES, Transaction};
 use crate::clock::TimeMark;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
-use crate::service::bans::{Ban, Banned};
-use crate::service::storage::{
+use crate::store::Acceptance;
+use crate::store::sqlite::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH};
+use crate::store::{Ban, Banned};
+use crate::store::{
     BoxCopy, BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Member,
     NameTaken, Storage, Stored, UserMark, UserRow,
 };
-use crate::service::ticket::Acceptance;
-use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
-use crate::store::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH};
+use crate::store::{PasswordMark, TokenHash, TokenRow};
 use crate::sync::Arc;
 use std::ops::RangeInclusive;
 

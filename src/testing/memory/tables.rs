@@ -4,12 +4,12 @@ use crate::channel::Reason;
 use crate::clock::{Now, TimeMark, TrustedClock};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
-use crate::service::bans::Ban;
-use crate::service::storage::{
+use crate::store::Acceptance;
+use crate::store::Ban;
+use crate::store::{
     BoxCopy, BoxUsage, COPY_BYTES, Completion, DepartureId, DepartureRow, GroupRow, NameTaken, UserRow,
 };
-use crate::service::ticket::Acceptance;
-use crate::service::tokens::{TOKEN_LIFE_MS, TokenRow};
+use crate::store::{TOKEN_LIFE_MS, TokenRow};
 use crate::sync::Arc;
 use std::collections::{BTreeMap, BTreeSet};
 

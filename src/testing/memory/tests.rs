@@ -4,10 +4,10 @@ use super::tables::Departed;
 use super::*;
 use crate::channel::{ChannelId, Reason};
 use crate::ident::{Epoch, GroupId, Mid, UserId};
-use crate::service::storage::{Completion, DepartureId, DepartureRow, Lookup, Storage, Stored};
-use crate::service::ticket::Acceptance;
-use crate::service::tokens::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
-use crate::store::{Durability, Filter, History, SqliteStore};
+use crate::store::Acceptance;
+use crate::store::sqlite::{Durability, Filter, History, SqliteStore};
+use crate::store::{Completion, DepartureId, DepartureRow, Lookup, Storage, Stored};
+use crate::store::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
 use std::fmt::Debug;
 
 const NOW_MS: i64 = 1_700_000_000_000;

@@ -3,7 +3,7 @@
 use super::disk::{Disk, Fault};
 use super::tables::Tables;
 use crate::ident::UserId;
-use crate::service::storage::{Lookup, StorageError, Stored, UserRow};
+use crate::store::{Lookup, StorageError, Stored, UserRow};
 
 /// Why a constraint keeps a row out.
 pub(super) const REFUSES: &str = "a constraint";

@@ -4,7 +4,7 @@ use super::line::Deed;
 use super::world::{NAMES, World};
 use crate::channel::{Reason, Stage};
 use crate::ident::UserId;
-use crate::service::storage::DepartureRow;
+use crate::store::DepartureRow;
 use crate::testing::commons::BOX_MESSAGES;
 use crate::testing::memory::{Departed, Standing};
 use crate::testing::words::SECOND_US;

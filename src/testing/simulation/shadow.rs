@@ -5,7 +5,7 @@
 
 use super::line::Seen;
 use crate::ident::UserId;
-use crate::service::repetitions::WINDOW_US;
+use crate::store::WINDOW_US;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who gets a message.

@@ -1,7 +1,7 @@
 //! Who was online when, as the committed rows say, and whether what watchers are told of it (cap `presence`) is so.
 
 use crate::ident::{Epoch, UserId};
-use crate::service::storage::UserRow;
+use crate::store::UserRow;
 use crate::testing::commons::PRESENCE_DELAY_US;
 use std::collections::BTreeMap;
 

@@ -17,7 +17,7 @@ use crate::offline::drain::Policy;
 use crate::protocol::framing::Framer;
 use crate::service::ask::{Ask, Login};
 use crate::service::auth::Job;
-use crate::service::storage::Storage;
+use crate::store::Storage;
 use crate::testing::bench::Bench;
 use crate::testing::commons::{Commons, policy};
 use crate::testing::memory::Disk;

@@ -6,9 +6,9 @@ use rusqlite::{Result, Row};
 
 use crate::addr::AddrBlock;
 use crate::ident::{Epoch, UserId};
-use crate::service::bans::{Ban, Banned};
-use crate::service::storage::{UserMark, UserRow};
-use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
+use crate::store::{Ban, Banned};
+use crate::store::{PasswordMark, TokenHash, TokenRow};
+use crate::store::{UserMark, UserRow};
 
 /// A user from `id, name, password, state, epoch`.
 pub(super) fn user(row: &Row<'_>) -> Result<UserRow> {

@@ -12,18 +12,18 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::checkpoint::LOG_SOFT_BOUND_BYTES;
-use super::fault::explain;
 use super::place::Place;
 use super::private;
 use super::schema::{APPLICATION_ID, BANS, MIGRATIONS, SCHEMA_VERSION};
-use super::writer::SqliteStore;
 use super::{row, sql};
 use crate::channel::Reason;
 use crate::clock::{Now, TimeMark, TrustedClock};
-use crate::service::bans::Ban;
-use crate::service::repetitions::WINDOW_US;
-use crate::service::ticket::Acceptance;
-use crate::service::tokens::TOKEN_LIFE_MS;
+use crate::store::Acceptance;
+use crate::store::Ban;
+use crate::store::TOKEN_LIFE_MS;
+use crate::store::WINDOW_US;
+use crate::store::sqlite::error::explain;
+use crate::store::sqlite::sqlite_store::SqliteStore;
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "linger.db";

@@ -9,25 +9,26 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Params};
 
-use super::acceptances::{self, Acceptances};
-use super::boxes::Boxes;
-use super::fault::storage_error;
+use super::dedup_log;
 use super::open::{Durability, OpenError, Opened, open_store};
 use super::place::Place;
-use super::prepared::{Prepared, Statements};
-use super::reader::find_user;
 use super::sql::Sql;
-use super::{row, sql, text};
+use super::{format, row, sql};
 use crate::clock::TimeMark;
 use crate::ident::{EPOCH_BELIEVED, Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
-use crate::service::bans::{Ban, Banned};
-use crate::service::storage::{
+use crate::store::Acceptance;
+use crate::store::sqlite::dedup_log::Acceptances;
+use crate::store::sqlite::error::storage_error;
+use crate::store::sqlite::offline_box::Boxes;
+use crate::store::sqlite::statements::{Prepared, Statements};
+use crate::store::sqlite::user_reader::find_user;
+use crate::store::{Ban, Banned};
+use crate::store::{
     BoxCopy, BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Lookup,
     Member, NameTaken, Storage, StorageError, Stored, UserMark, UserRow,
 };
-use crate::service::ticket::Acceptance;
-use crate::service::tokens::{PasswordMark, TokenHash, TokenRow};
+use crate::store::{PasswordMark, TokenHash, TokenRow};
 use crate::sync::Arc;
 
 /// Most departures or tokens that one call of [`Storage::expire_departures`] or [`Storage::expire_tokens`] removes, and
@@ -116,7 +117,7 @@ impl SqliteStore {
             while let Some(row) = rows.next()? {
                 // Others may have written any time.
                 let age_ms = now_ms.saturating_sub(row.get(0)?).max(0) as u64;
-                accepted.extend(acceptances::read(&row::bytes(row, 1)?).map(|chat| (chat, age_ms)));
+                accepted.extend(dedup_log::read(&row::bytes(row, 1)?).map(|chat| (chat, age_ms)));
             }
             Ok(accepted)
         })
@@ -364,7 +365,7 @@ impl Storage for SqliteStore {
     }
 
     fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId> {
-        let (channel, peer) = (row.channel.map(text::channel), row.peer.map(text::peer));
+        let (channel, peer) = (row.channel.map(format::channel), row.peer.map(format::peer));
         let columns = (
             row.at_ms,
             channel.as_deref(),
@@ -574,8 +575,8 @@ impl Storage for SqliteStore {
     }
 
     fn note_reached(&mut self, chat: Acceptance, at_ms: i64, users: &[UserId]) -> Stored<()> {
-        let (sender, fingerprint) = acceptances::columns(&chat);
-        let columns = (at_ms, sender, fingerprint, acceptances::users_written(users));
+        let (sender, fingerprint) = dedup_log::columns(&chat);
+        let columns = (at_ms, sender, fingerprint, dedup_log::users_written(users));
         self.write("noting whom a chat has reached", sql::NOTE_REACHED, columns).map(drop)
     }
 
@@ -583,16 +584,16 @@ impl Storage for SqliteStore {
         let rows = self.read_all(
             "reading whom a chat has reached",
             sql::REACHED,
-            acceptances::columns(&chat),
+            dedup_log::columns(&chat),
             |row| row::bytes(row, 0),
         )?;
-        let mut users: Vec<_> = rows.iter().flat_map(|row| acceptances::read_users(row)).collect();
+        let mut users: Vec<_> = rows.iter().flat_map(|row| dedup_log::read_users(row)).collect();
         users.sort_unstable();
         Ok(users)
     }
 
     fn forget_reached(&mut self, chat: Acceptance) -> Stored<()> {
-        let columns = acceptances::columns(&chat);
+        let columns = dedup_log::columns(&chat);
         self.write("forgetting whom a chat has reached", sql::FORGET_REACHED, columns).map(drop)
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
-use crate::service::storage::StorageError;
+use crate::store::StorageError;
 
 /// The error of an operation, `doing` being a phrase such as "marking a user online".
 #[cold]

@@ -22,11 +22,11 @@ use std::rc::Rc;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Result, ffi};
 
-use super::prepared::Statements;
 use super::{open, row, sql};
 use crate::hashing::IdMap;
 use crate::ident::{Mid, UserId};
-use crate::service::storage::{BoxCopy, BoxUsage, COPY_BYTES, ExpiredKept, Kept};
+use crate::store::sqlite::statements::Statements;
+use crate::store::{BoxCopy, BoxUsage, COPY_BYTES, ExpiredKept, Kept};
 
 /// How fast messages move on, unless told.
 const PACE: Pace = Pace { generation: 32_768, copies: 1_048_576, stride: 64, moves: 256 };
@@ -397,7 +397,7 @@ impl Boxes {
         Ok(bytes.is_some())
     }
 
-    /// Removes messages as [`Storage::expire_kept`](crate::service::storage::Storage::expire_kept) says, and looks at no
+    /// Removes messages as [`Storage::expire_kept`](crate::store::Storage::expire_kept) says, and looks at no
     /// more than `boxes` boxes.
     pub(super) fn expire(
         &mut self,

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Statement, ToSql};
 
-use super::fault::storage_error;
 use super::open::{OpenError, failure, open_reader};
 use super::sql::Sql;
 use super::{row, sql};
 use crate::ident::UserId;
-use crate::service::storage::{Lookup, Stored, UserRow};
+use crate::store::sqlite::error::storage_error;
+use crate::store::{Lookup, Stored, UserRow};
 
 /// A connection that reads users.
 #[derive(Debug)]

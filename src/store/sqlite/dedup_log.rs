@@ -5,10 +5,10 @@
 
 use rusqlite::Result;
 
-use super::prepared::Statements;
 use super::sql;
 use crate::ident::UserId;
-use crate::service::ticket::Acceptance;
+use crate::store::Acceptance;
+use crate::store::sqlite::statements::Statements;
 
 /// Bytes of a sender.
 const SENDER_BYTES: usize = size_of::<i64>();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::*;
-use crate::store::{Durability, SqliteStore};
+use crate::store::sqlite::{Durability, SqliteStore};
 
 /// Small enough that a handful of messages are a generation, and so slow that everything else happens while it moves.
 const SLOW: Pace = Pace { generation: 8, copies: 12, stride: 2, moves: 3 };
@@ -77,7 +77,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn database() -> (tempfile::TempDir, Connection) {
     let dir = tempfile::tempdir().unwrap();
     SqliteStore::open(dir.path(), Durability::Normal, 0).unwrap().store.close().unwrap();
-    let conn = Connection::open(dir.path().join(crate::store::DATABASE_FILE)).unwrap();
+    let conn = Connection::open(dir.path().join(crate::store::sqlite::DATABASE_FILE)).unwrap();
     rusqlite::vtab::array::load_module(&conn).unwrap();
     (dir, conn)
 }

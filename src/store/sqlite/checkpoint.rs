@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rusqlite::Connection;
 
-use super::fault::explain;
 use super::open::{BUSY_TIMEOUT, OpenError, open_checkpointer};
 use super::place::Place;
 use crate::metrics::Metrics;
+use crate::store::sqlite::error::explain;
 use crate::sync::Arc;
 
 /// How often the log is looked at, unless told.
@@ -299,8 +299,8 @@ fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Log> {
 mod tests {
     use super::*;
     use crate::ident::{Mid, UserId};
-    use crate::service::storage::Storage;
-    use crate::store::{DATABASE_FILE, Durability, SqliteStore};
+    use crate::store::Storage;
+    use crate::store::sqlite::{DATABASE_FILE, Durability, SqliteStore};
 
     const DEADLINE: Duration = Duration::from_secs(20);
 

@@ -148,8 +148,8 @@ mod tests {
     use super::*;
     use crate::clock::TimeMark;
     use crate::ident::{Mid, UserId};
-    use crate::service::storage::Storage;
-    use crate::store::{DATABASE_FILE, Durability, SqliteStore};
+    use crate::store::Storage;
+    use crate::store::sqlite::{DATABASE_FILE, Durability, SqliteStore};
 
     fn opened(dir: &Path) -> SqliteStore {
         SqliteStore::open(dir, Durability::Normal, 0).unwrap().store

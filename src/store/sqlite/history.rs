@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row, Rows};
 
-use super::fault::storage_error;
 use super::open::{OpenError, open_reader};
 use super::row;
 use crate::ident::UserId;
-use crate::service::storage::{DepartureId, Stored};
+use crate::store::sqlite::error::storage_error;
+use crate::store::{DepartureId, Stored};
 
 /// Which departures.
 #[derive(Clone, Copy)]

@@ -1,0 +1,41 @@
+//! The store: `linger.db`, and the only place that knows SQLite.
+//!
+//! | who | has | may |
+//! |---|---|---|
+//! | main | [`SqliteStore`] | everything, in transactions of its own |
+//! | each auth thread | [`SqliteLookup`] | read users |
+//! | control | [`History`] | read departures |
+//! | its own thread | [`Checkpointer`] | move the log into the database file, outside main's turn |
+//!
+//! Each has a connection to itself, so no statement ever waits for another thread's lock in here. The database
+//! is in WAL mode: readers and the one writer never wait for each other, two writers do, for at most
+//! [`BUSY_TIMEOUT`]. Other processes may be either.
+//!
+//! What the boxes hold lies in two tables, so that a commit with messages for many users writes few pages (`boxes`).
+//!
+//! Deliberately absent: exclusive locking, and automatic checkpoints, which would stretch one of main's commits
+//! at random. Nothing here decides what a request means; that is [`crate::service`].
+
+mod checkpoint;
+mod dedup_log;
+mod error;
+mod format;
+mod history;
+mod offline_box;
+mod open;
+mod place;
+mod private;
+mod row;
+mod schema;
+mod sql;
+mod sqlite_store;
+mod statements;
+mod user_reader;
+
+pub use checkpoint::Checkpointer;
+pub use history::{Filter, History, StoredDeparture};
+pub use open::{BUSY_TIMEOUT, DATABASE_FILE, Durability, OpenError, Opened};
+pub use place::Place;
+pub use schema::{APPLICATION_ID, SCHEMA_VERSION};
+pub use sqlite_store::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH, SqliteStore};
+pub use user_reader::{SqliteLookup, online_users};
