@@ -8,15 +8,21 @@ use linger::channel::{ChannelId, ChannelTable, Reason, Stage};
 use linger::clock::Clock;
 use linger::config::AddressLimit;
 use linger::ident::UserId;
+use linger::message::chat::Body;
+use linger::message::command::{Mail, Outlet};
+use linger::message::disconnect::Settlement;
+use linger::message::event::Entry;
+use linger::message::fingerprint;
+use linger::message::reply_to::Asker;
+use linger::message::request::{Ask, Destination, Login, Message};
+use linger::message::request::{Verified, Who};
 use linger::metrics::Metrics;
 use linger::offline::drain::{Drain, Policy, Surroundings};
-use linger::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet, Settlement};
+use linger::offline_queue::closer::Kicker;
+use linger::offline_queue::queue::OfflineQueue;
 use linger::protocol::request::Caps;
-use linger::service::ask::{Ask, Asker, Destination, Login, Message};
 use linger::service::attempts::{AttemptLimits, Attempts};
-use linger::service::auth::{Auth, Verified, Who};
-use linger::service::chat::Body;
-use linger::service::fingerprint;
+use linger::service::auth::Auth;
 use linger::store::sqlite::{Durability, SqliteStore};
 
 /// Sessions that end in one batch.

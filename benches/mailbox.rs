@@ -6,8 +6,8 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput};
 use linger::channel::{ChannelId, ChannelTable, SessionNo};
 use linger::ident::UserId;
-use linger::offline::Mail;
-use linger::service::chat::{Body, Chat};
+use linger::message::chat::{Body, Chat};
+use linger::message::command::Mail;
 use linger::worker::mailbox::{Mailbox, Wake};
 
 const USER: UserId = UserId(1);

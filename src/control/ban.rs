@@ -15,8 +15,9 @@ use super::server::{ANSWER_MAX, ControlServer, Refusal, silent};
 use super::target::{Target, TargetError, bounded};
 use crate::config::duration;
 use crate::ident::UserId;
-use crate::offline::{ControlAsk, Entry, Parting};
-use crate::service::bans::{BanAsk, BanFault, BanName};
+use crate::message::disconnect::Parting;
+use crate::message::event::{BanAsk, BanFault, BanName};
+use crate::message::event::{ControlAsk, Entry};
 use crate::store::{Ban, Banned};
 use crate::sync::Arc;
 

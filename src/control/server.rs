@@ -16,14 +16,15 @@ use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo, Stage};
 use crate::clock::Clock;
 use crate::ident::UserId;
 use crate::logs::Logs;
+use crate::message::command::{ChannelReport, Mail, Outlet};
+use crate::message::disconnect::{Milestone, Parting, Receipt};
+use crate::message::event::{BanFault, BanName};
+use crate::message::event::{ControlAsk, DrainAsk, Entry, Ghost, GhostFault, GhostName, QueueReport};
 use crate::metrics::Metrics;
-use crate::offline::{
-    ChannelReport, ControlAsk, DrainAsk, Entry, Ghost, GhostFault, GhostName, Kicker, Mail, Milestone,
-    OfflineQueue, Outlet, Parting, QueueReport, Receipt,
-};
+use crate::offline_queue::closer::Kicker;
+use crate::offline_queue::queue::OfflineQueue;
 use crate::protocol::name::composed;
-use crate::service::bans::{BanFault, BanName};
-use crate::service::registry::Registry;
+use crate::registry::Registry;
 use crate::store::{Ban, Banned};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender};

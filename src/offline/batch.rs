@@ -7,15 +7,16 @@
 
 use super::aside::Patience;
 use super::by_session::BySession;
-use super::mail::Mail;
-use super::queue::{Ghost, GhostFault};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{Epoch, Mid, UserId};
+use crate::message::chat::{Body, Chat, Custody};
+use crate::message::command::Mail;
+use crate::message::delivery::{Accepted, Ticket};
+use crate::message::event::BanFault;
+use crate::message::event::{Ghost, GhostFault};
+use crate::message::reply_to::Asker;
+use crate::message::request::Login;
 use crate::protocol::errno::Errno;
-use crate::service::ask::{Asker, Login};
-use crate::service::bans::BanFault;
-use crate::service::chat::{Body, Chat, Custody};
-use crate::service::ticket::{Accepted, Ticket};
 use crate::shrink::{KEPT, Shrink};
 use crate::store::Acceptance;
 use crate::store::{Ban, Banned};

@@ -9,40 +9,40 @@
 
 use super::batch::{Batch, Effect, EndKey};
 use super::by_session::BySession;
-use super::departure::Parting;
 use super::ending::{Ending, Seat};
 use super::expiry::Expiry;
-use super::kicker::Kicker;
-use super::mail::{Mail, Outlet, Settles};
-use super::queue::{ControlAsk, Entry, Ghost, GhostFault, GhostName, OfflineQueue, QueueReport};
 use super::reconcile::Reconciler;
 use super::stages::Stages;
 use super::stop::{LOOK_US, Stop};
 use crate::channel::{ChannelId, ChannelTable, Reason};
 use crate::clock::{Now, TrustedClock};
 use crate::ident::UserId;
+use crate::message::command::{Mail, Outlet};
+use crate::message::delivery::Owed as OwedAnswer;
+use crate::message::disconnect::Parting;
+use crate::message::event::{BanFault, ControlAsk, Entry, Ghost, GhostFault, GhostName, QueueReport};
+use crate::message::reply::Answer;
+use crate::message::reply_to::{Asker, Settles};
+use crate::message::request::Ask;
 use crate::metrics::Metrics;
+use crate::offline_queue::closer::Kicker;
+use crate::offline_queue::queue::OfflineQueue;
 use crate::protocol::errno::Errno;
-use crate::service::answer::Answer;
-use crate::service::ask::{Ask, Asker};
+use crate::registry::Registry;
 use crate::service::attempts::Attempts;
 use crate::service::auth::Auth;
-use crate::service::bans::{BanFault, Bans};
+use crate::service::bans::Bans;
 use crate::service::fan_out::FanOuts;
 use crate::service::groups::KnownGroups;
 use crate::service::lists::Lists;
 use crate::service::people::{People, Person};
 use crate::service::presence::Presence;
-use crate::service::registry::Registry;
 use crate::service::repetitions::Repetitions;
-use crate::service::ticket::Owed as OwedAnswer;
 use crate::store::{Storage, StorageError, Stored, UserRow};
 use crate::sync::Arc;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Entries that one batch takes at most.
-pub const BATCH_MAX: usize = 1024;
 /// How long a batch collects entries at most, in microseconds.
 pub const BATCH_US: u64 = 5_000;
 /// How long main rests after a turn in which it has taken many ends and nothing else, unless a request comes or
@@ -481,9 +481,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 }
             }
         }
-        for OwedAnswer { channel, settles, answer } in answers {
-            let worker = self.around.table.worker(channel);
-            put(worker, Mail::Answer { channel, settles, answer: Some(answer) });
+        for OwedAnswer { asker, settles, outcome } in answers {
+            let channel = asker.channel;
+            let answer = Answer::of_chat(asker, outcome);
+            put(self.around.table.worker(channel), Mail::Answer { channel, settles, answer });
         }
         self.batch.reuse(effects);
         self.post_all([first, second, third].into_iter().flat_map(|pile| pile.into_iter().enumerate()));

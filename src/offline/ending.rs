@@ -1,12 +1,12 @@
 //! Main's side of an end: departure, settlement, the grace, the close, and what the history says of it.
 
 use super::batch::{Effect, EndKey, Keeping, Owed};
-use super::departure::{Departure, Milestone, Receipt, Settlement, Torn};
 use super::drain::Drain;
-use super::mail::Mail;
 use crate::channel::{ChannelId, Reason, SessionNo};
 use crate::ident::{Epoch, UserId};
-use crate::service::chat::{Body, Chat, Custody};
+use crate::message::chat::{Body, Chat, Custody};
+use crate::message::command::Mail;
+use crate::message::disconnect::{Departure, Milestone, Receipt, Settlement, Torn};
 use crate::shrink::Shrink;
 use crate::store::TOKEN_LIFE_MS;
 use crate::store::{Completion, DepartureRow, Storage};

@@ -8,11 +8,11 @@
 //! ```
 //! Each phase ends early when nobody is left in it. A stop begins at `hurry`.
 
-use super::departure::Parting;
 use super::drain::Drain;
-use super::mail::Mail;
-use super::queue::DrainAsk;
 use crate::channel::{ChannelId, ChannelTable, Reason, Stage};
+use crate::message::command::Mail;
+use crate::message::disconnect::Parting;
+use crate::message::event::DrainAsk;
 use crate::store::Storage;
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::collections::VecDeque;

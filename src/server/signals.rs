@@ -4,7 +4,8 @@
 //! (SIGTERM, SIGHUP) take signals and push a stop on main's queue; they decide nothing else.
 
 use crate::logs::Logs;
-use crate::offline::{Entry, OfflineQueue};
+use crate::message::event::Entry;
+use crate::offline_queue::queue::OfflineQueue;
 use crate::sync::{Arc, AtomicBool, Lock, Ordering};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{Mode, OFlags, open};

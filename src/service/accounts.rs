@@ -2,23 +2,27 @@
 //!
 //! On main.
 
-use super::answer::{Answer, LoggedIn};
-use super::ask::{Ask, Asker, Login};
 use super::attempts::{Account, Failure, TOO_MANY_REGISTRATIONS, Tried};
-use super::auth::{Job, Task, Verified, Who};
-use super::chat::Sender;
 use super::people::Session;
-use super::registry::Online;
 use super::unconfirmed::numbered_kept;
 use crate::addr::IpBlock;
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::{Mid, UserId};
+use crate::message::chat::Sender;
+use crate::message::command::Mail;
+use crate::message::disconnect::{Departure, Parting};
+use crate::message::reply::{Answer, LoggedIn};
+use crate::message::reply_to::Asker;
+use crate::message::reply_to::Settles;
+use crate::message::request::{Ask, Login};
+use crate::message::request::{Verified, Who};
 use crate::offline::batch::{Effect, EndKey};
 use crate::offline::drain::{Drain, refusal};
-use crate::offline::{Departure, Mail, Parting, Settles};
 use crate::protocol::errno::Errno;
 use crate::protocol::name::of_new_user;
 use crate::protocol::request::Caps;
+use crate::registry::Online;
+use crate::service::auth::{Job, Task};
 use crate::store::TokenRow;
 use crate::store::{Kept, Storage, UserRow};
 use crate::sync::Arc;

@@ -5,11 +5,11 @@
 //! again, and count, and main, which judges tokens and guests. Loopback is exempt, for everybody has the same address there;
 //! but a limit of registrations that somebody has given holds for it.
 
-use super::auth::Who;
 use crate::addr::IpBlock;
 use crate::channel::ChannelId;
 use crate::config::AddressLimit;
 use crate::ident::UserId;
+use crate::message::request::Who;
 use crate::metrics::Metrics;
 use crate::protocol::name::MAX_NAME_CHARS;
 use crate::shrink::Shrink;

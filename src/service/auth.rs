@@ -5,8 +5,6 @@
 //! password that was verified a moment ago is recalled from a keyed in-memory hash, so that a reconnect does not cost a
 //! full argon2.
 
-use super::answer::Answer;
-use super::ask::{Ask, Asker, Login};
 use super::attempts::{Account, Attempts, Failure, TOO_MANY_FAILURES, Tried};
 use super::password::{self, Hasher};
 use crate::addr::IpBlock;
@@ -14,7 +12,11 @@ use crate::channel::ChannelTable;
 use crate::clock::Clock;
 use crate::hashing::IdMap;
 use crate::ident::UserId;
-use crate::offline::{Mail, OfflineQueue, Outlet, Settles};
+use crate::message::command::{Mail, Outlet};
+use crate::message::reply::Answer;
+use crate::message::reply_to::{Asker, Settles};
+use crate::message::request::{Ask, Login, Verified, Who};
+use crate::offline_queue::queue::OfflineQueue;
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
 use crate::store::{Lookup, NameTaken, UserRow};
@@ -22,7 +24,7 @@ use crate::sync::{Arc, Lock};
 use blake2::Blake2sMac256;
 use blake2::digest::{KeyInit, Mac};
 use crossbeam_channel::{Receiver, RecvError, Sender, TrySendError};
-use std::hash::{BuildHasherDefault, DefaultHasher, Hasher as _};
+use std::hash::BuildHasherDefault;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -39,15 +41,6 @@ const SECOND_US: u64 = 1_000_000;
 const RECALL_US: u64 = 600_000_000;
 /// How long an auth thread keeps its memory for hashes while there is nothing to hash.
 const MEMORY_KEPT: Duration = Duration::from_secs(1);
-
-/// Who wants to log in, as the client names it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Who {
-    /// By number.
-    Id(UserId),
-    /// By name.
-    Name(Box<str>),
-}
 
 /// What is to be done with a password.
 #[derive(Debug)]
@@ -149,20 +142,6 @@ const _: () = assert!(size_of::<(u64, Recalled)>() <= 32);
 impl Recalled {
     fn is_good(&self, rest: u32, now_us: u64) -> bool {
         self.rest == rest && now_us < u64::from(self.until_s) * SECOND_US
-    }
-}
-
-/// Tells a stored hash from any other, in far fewer bytes, in this run of the server. A quick hash will do: whoever could
-/// write one that collides could write any other just as well.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Verified(u64);
-
-impl Verified {
-    /// The mark of a stored hash.
-    pub fn of(stored: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(stored.as_bytes());
-        Verified(hasher.finish())
     }
 }
 

@@ -3,58 +3,20 @@
 //! On main, which has all bans in memory; the store has them for the next start. Other processes that change the
 //! table meanwhile are not heard.
 
-use super::answer::Answer;
-use super::ask::{Asker, Login};
 use crate::addr::AddrBlock;
 use crate::ident::UserId;
+use crate::message::command::Mail;
+use crate::message::event::{BANS_MAX, BanAsk, BanFault, BanName};
+use crate::message::reply::Answer;
+use crate::message::reply_to::{Asker, Settles};
+use crate::message::request::Login;
 use crate::offline::batch::{Effect, Owed};
 use crate::offline::drain::Drain;
-use crate::offline::{Mail, Settles};
 use crate::store::{Ban, Banned, Storage};
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-
-/// Bans at once, of users and of addresses together.
-pub const BANS_MAX: usize = 65_536;
-
-/// Whom an administrator means, as far as control knows.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum BanName {
-    /// A user, by number.
-    Id(UserId),
-    /// A user, by name.
-    Name(String),
-    /// Addresses.
-    Block(AddrBlock),
-    /// Everybody who is banned; nobody else.
-    All,
-}
-
-/// What an administrator wants of main.
-#[derive(Debug)]
-pub struct BanAsk {
-    /// Whom.
-    pub names: Vec<BanName>,
-    /// For how long, in milliseconds.
-    pub length_ms: u64,
-    /// What is said to them, one line.
-    pub reason: Option<Arc<str>>,
-    /// The bans of those who could be found, once they are committed.
-    pub reply: Sender<Result<Vec<Ban>, BanFault>>,
-}
-
-/// Why bans could not be changed as asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum BanFault {
-    /// As many as may be.
-    #[error("there are {BANS_MAX} bans already; lift some with `linger unban`")]
-    TooMany,
-    /// They hold while the server runs, and the write is tried again.
-    #[error("it holds from now on, but could not be stored yet; storing is tried again")]
-    NotStored,
-}
 
 /// All bans.
 #[derive(Debug, Default)]

@@ -2,19 +2,21 @@
 //!
 //! On main.
 
-use super::ask::{Asker, Destination, Message};
-use super::chat::{Body, Chat, Custody, Told};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::{GroupId, Mid, UserId};
+use crate::message::chat::{Body, Chat, Custody, Told};
+use crate::message::command::Mail;
+use crate::message::delivery::Ticket;
+use crate::message::reply::Answer;
+use crate::message::reply_to::Asker;
+use crate::message::reply_to::Settles;
+use crate::message::request::{Destination, Message};
 use crate::offline::batch::{Effect, Owed};
 use crate::offline::drain::{Drain, through};
-use crate::offline::{Mail, Settles};
 use crate::protocol::chat::read_delivered;
 use crate::protocol::errno::Errno;
 use crate::protocol::name::MAX_NAME_CHARS;
 use crate::service::accounts::{HANDOVER_BYTES, HANDOVER_COUNT};
-use crate::service::answer::Answer;
-use crate::service::ticket::Ticket;
 use crate::store::Acceptance;
 use crate::store::{BoxCopy, BoxUsage, COPY_BYTES, Kept, Storage};
 use crate::sync::Arc;

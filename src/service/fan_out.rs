@@ -8,13 +8,14 @@
 //!
 //! On main.
 
-use super::ask::{Ask, Asker, Message};
-use super::chat::{Body, Chat, Custody, Told};
 use super::chats::Placed;
 use super::groups::KnownGroup;
-use super::ticket::Ticket;
 use crate::hashing::IdMap;
 use crate::ident::UserId;
+use crate::message::chat::{Body, Chat, Custody, Told};
+use crate::message::delivery::Ticket;
+use crate::message::reply_to::Asker;
+use crate::message::request::{Ask, Message};
 use crate::offline::batch::Effect;
 use crate::offline::drain::{Drain, RETRY_US};
 use crate::protocol::errno::Errno;

@@ -2,13 +2,14 @@
 //!
 //! On main.
 
-use super::answer::Answer;
-use super::ask::Asker;
 use crate::hashing::IdMap;
 use crate::ident::{GroupId, UserId};
+use crate::message::command::Mail;
+use crate::message::reply::Answer;
+use crate::message::reply_to::Asker;
+use crate::message::reply_to::Settles;
 use crate::offline::batch::Effect;
 use crate::offline::drain::{BatchFailed, Drain};
-use crate::offline::{Mail, Settles};
 use crate::protocol::errno::Errno;
 use crate::store::Storage;
 use crate::sync::Arc;

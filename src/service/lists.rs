@@ -4,9 +4,9 @@
 //! two looks at the store, so that somebody with thousands of friends keeps nobody waiting. What is remembered spares the
 //! store the same look when many members of a group log in, or one user again and again.
 
-use super::answer::{FriendNow, GroupNow, ListedGroup, ListedMember};
 use crate::hashing::IdMap;
 use crate::ident::{GroupId, UserId};
+use crate::message::reply::{FriendNow, GroupNow, ListedGroup, ListedMember};
 use crate::offline::batch::Batch;
 use crate::offline::drain::Drain;
 use crate::protocol::answer::{FRIEND_MIN, GROUP_MIN, LOGIN_ANSWER_MAX, MEMBER_MIN};

@@ -2,13 +2,13 @@
 //!
 //! Plain data, owned by main.
 
-use super::ask::Login;
-use super::chat::{Chat, Sender};
 use super::unconfirmed::Unconfirmed;
 use crate::addr::Peer;
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::id_hash;
 use crate::ident::{EPOCH_MIDS, Epoch, Mid, UserId};
+use crate::message::chat::{Chat, Sender};
+use crate::message::request::Login;
 use crate::store::{BoxUsage, UserRow};
 use crate::sync::Arc;
 use hashbrown::HashTable;

@@ -5,9 +5,9 @@
 //! is queued for anybody: what changes twice before it is told is told once, and what changes back is not told at all.
 //! Nobody is known here who has no watcher online.
 
-use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::IdMap;
 use crate::ident::{Epoch, UserId};
+use crate::message::presence::{Bulletin, Event, Notice};
 use crate::offline::batch::EndKey;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,55 +19,6 @@ pub const WATCHED_MAX: usize = 16_384;
 pub const VISITS_MAX: usize = 8192;
 /// When main looks again whether the workers have taken the events before, in microseconds.
 const BUSY_US: u64 = 1000;
-
-/// That a friend came or went, on its way to a watcher.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Notice {
-    /// The watcher's channel.
-    pub to: ChannelId,
-    /// The watcher's session. The notice is worth nothing to a later one.
-    pub session: SessionNo,
-    /// What there is to tell.
-    pub event: Event,
-}
-
-/// That somebody came or went.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Event {
-    /// Who.
-    pub user: UserId,
-    /// The user's name.
-    pub name: Arc<str>,
-    /// True exactly when the user came.
-    pub online: bool,
-    /// The session that began or ended.
-    pub epoch: Epoch,
-}
-
-/// What one turn of main tells the watchers of one worker.
-#[derive(Debug)]
-pub struct Bulletin {
-    /// In the order of the friends.
-    pub notices: Vec<Notice>,
-    _under_way: UnderWay,
-}
-
-/// Counts the bulletins that no worker has taken yet. Relaxed: nothing but the count is passed on.
-#[derive(Debug)]
-struct UnderWay(Arc<AtomicUsize>);
-
-impl UnderWay {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(count))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// How a user is shown to those who watch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -257,10 +208,7 @@ impl Presence {
                     continue;
                 }
                 let event = Event { user, name: Arc::clone(&watched.name), online, epoch: watched.epoch };
-                let bulletin = bulletins.entry(*worker).or_insert_with(|| Bulletin {
-                    notices: Vec::new(),
-                    _under_way: UnderWay::new(&self.under_way),
-                });
+                let bulletin = bulletins.entry(*worker).or_insert_with(|| Bulletin::new(&self.under_way));
                 bulletin.notices.push(Notice { to: key.0, session: key.1, event });
             }
         }
@@ -289,7 +237,9 @@ impl Presence {
     /// A bulletin out of nothing, for tests of what becomes of one.
     #[cfg(test)]
     pub(crate) fn bulletin(&self, notices: Vec<Notice>) -> Bulletin {
-        Bulletin { notices, _under_way: UnderWay::new(&self.under_way) }
+        let mut bulletin = Bulletin::new(&self.under_way);
+        bulletin.notices = notices;
+        bulletin
     }
 
     /// Panics when the parts disagree; for tests.
@@ -317,6 +267,8 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::ChannelId;
+    use crate::channel::SessionNo;
 
     const FRIEND: UserId = UserId(0);
 

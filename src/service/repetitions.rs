@@ -2,9 +2,9 @@
 //!
 //! Plain data, owned by main. The store has the same, for the next run of the server.
 
-use super::ticket::{Accepted, Ticket};
 use crate::hashing::{IdMap, id_hash};
 use crate::ident::UserId;
+use crate::message::delivery::{Accepted, Ticket};
 use crate::offline::drain::Drain;
 use crate::store::{Acceptance, Storage, Stored, WINDOW_US};
 use crate::sync::Arc;
@@ -203,9 +203,9 @@ fn at(chats: &VecDeque<Remembered>, gone: u32, place: u32) -> Option<&Remembered
 mod tests {
     use super::*;
     use crate::channel::ChannelId;
+
+    use crate::message::reply_to::Asker;
     use crate::protocol::errno::Errno;
-    use crate::service::answer::Answer;
-    use crate::service::ask::Asker;
 
     fn chat(fingerprint: u128) -> Acceptance {
         Acceptance { sender: UserId(1), fingerprint }
@@ -239,8 +239,8 @@ mod tests {
             assert!(window.find(chat(number), 1).is_some_and(|ticket| ticket.succeeded()), "{number}");
         }
         let full = window.find(chat(1), 1).unwrap().for_repetition(asker());
-        let answer = full.safe(1).map(|owed| owed.answer).next();
-        assert!(matches!(answer, Some(Answer::Done { full, .. }) if full == [UserId(9)]));
+        let outcome = full.safe(1).map(|owed| owed.outcome).next();
+        assert_eq!(outcome, Some(Ok(vec![UserId(9)])));
     }
 
     #[test]

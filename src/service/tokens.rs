@@ -5,64 +5,19 @@
 //! goes on and [`TOKEN_LIFE_MS`] longer. It is used up in the same transaction that begins the next session, so a
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
-use super::ask::{Asker, Login, Resume};
 use super::attempts::{Failure, Tried};
-use super::auth::Verified;
 use crate::ident::{Epoch, UserId};
+use crate::message::reply::Token;
+use crate::message::reply_to::Asker;
+use crate::message::request::{Login, Presented, Resume, Verified};
 use crate::offline::batch::Effect;
 use crate::offline::drain::{Drain, refusal};
 use crate::protocol::errno::Errno;
 use crate::store::{PasswordMark, Storage, TokenHash, TokenRow, UserRow};
-use std::fmt;
 use std::net::SocketAddr;
 
 /// Tokens of one user at once, each of another session; the newest stay.
 pub const TOKENS_MAX: usize = 8;
-/// Random bytes in a token.
-const TOKEN_BYTES: usize = 32;
-/// How a token is written.
-const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-
-/// A token as its client gets it.
-pub struct Token(Box<str>);
-
-/// A token that a client logs in by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Presented {
-    /// What it hashes to.
-    pub hash: TokenHash,
-    /// Its row's mark when that was last read.
-    pub mark: PasswordMark,
-}
-
-impl Token {
-    /// A new one.
-    ///
-    /// # Errors
-    /// When the kernel gives no random bytes.
-    pub fn random() -> Result<Token, getrandom::Error> {
-        let mut bytes = [0; TOKEN_BYTES];
-        getrandom::fill(&mut bytes)?;
-        let mut text = String::with_capacity(2 * TOKEN_BYTES);
-        for byte in bytes {
-            text.push(DIGITS[usize::from(byte >> 4)]);
-            text.push(DIGITS[usize::from(byte & 0xf)]);
-        }
-        Ok(Token(text.into()))
-    }
-
-    /// What the client is told, and presents.
-    pub fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Token {
-    /// Says nothing: whoever reads a log must not become somebody.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
 
 impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A login by token.

@@ -4,10 +4,10 @@
 //! What does not fit into the window waits in the box. A chat with `seq` is in the box before it is sent: a crash
 //! between its confirmation and the answer to its sender must not have it delivered again under another number.
 
-use super::chat::{Body, Chat, Custody, Told};
 use super::people::Person;
 use crate::ident::{Mid, UserId};
-use crate::offline::Mail;
+use crate::message::chat::{Body, Chat, Custody, Told};
+use crate::message::command::Mail;
 use crate::offline::batch::{Effect, EndKey, Keeping, Owed};
 use crate::offline::drain::{Drain, RETRY_US};
 use crate::protocol::errno::Errno;

@@ -3,10 +3,10 @@
 //! On main. Only what is committed is shown: a login or an addition when its batch has ended well, an end when its row
 //! is written. What follows from that is decided in [`super::presence`].
 
-use super::answer::FriendNow;
 use super::presence::Presence;
 use crate::ident::{Epoch, UserId};
-use crate::offline::Mail;
+use crate::message::command::Mail;
+use crate::message::reply::FriendNow;
 use crate::offline::batch::EndKey;
 use crate::offline::drain::Drain;
 use crate::store::Storage;

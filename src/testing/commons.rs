@@ -4,12 +4,14 @@ use super::wire::Fd;
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
 use crate::config::AddressLimit;
+use crate::message::command::Outlet;
 use crate::metrics::Metrics;
 use crate::offline::drain::{Policy, Surroundings};
-use crate::offline::{Kicker, OfflineQueue, Outlet};
+use crate::offline_queue::closer::Kicker;
+use crate::offline_queue::queue::OfflineQueue;
+use crate::registry::Registry;
 use crate::service::attempts::{AttemptLimits, Attempts};
 use crate::service::auth::{Auth, Jobs};
-use crate::service::registry::Registry;
 use crate::sync::Arc;
 use crate::worker::{Addresses, Limits, Shared, Waiting};
 

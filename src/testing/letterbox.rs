@@ -2,8 +2,8 @@
 
 use super::words::Said;
 use crate::channel::{ChannelId, ChannelTable};
-use crate::offline::{Mail, Outlet};
-use crate::service::presence::Notice;
+use crate::message::command::{Mail, Outlet};
+use crate::message::presence::Notice;
 use crate::sync::{Arc, AtomicBool, Lock, Ordering};
 
 /// An outlet that records letters. As with the real mailbox, a chat for a session that has ended comes back.

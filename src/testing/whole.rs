@@ -8,12 +8,15 @@ use super::wire::{Client, Fd};
 use super::words::{HASH, SECOND_US};
 use crate::channel::ChannelId;
 use crate::ident::UserId;
+use crate::message::command::Mail;
+use crate::message::reply::Answer;
+use crate::message::reply_to::Asker;
+use crate::message::reply_to::Settles;
+use crate::message::request::{Ask, Login};
+use crate::message::request::{Verified, Who};
 use crate::offline::drain::{Drain, Policy};
-use crate::offline::{Mail, Settles};
 use crate::protocol::errno::Errno;
-use crate::service::answer::Answer;
-use crate::service::ask::{Ask, Asker, Login};
-use crate::service::auth::{Job, Task, Verified, Who};
+use crate::service::auth::{Job, Task};
 use crate::store::{Lookup, Storage, UserRow};
 
 /// Rounds without anything to do after which a server is at rest: what is said in one is heard in the next.

@@ -3,14 +3,16 @@
 use super::memory::text;
 use crate::channel::{ChannelId, Reason, SessionNo};
 use crate::ident::{GroupId, UserId};
-use crate::offline::{Mail, Settles};
+use crate::message::chat::{Body, Chat};
+use crate::message::command::Mail;
+use crate::message::fingerprint;
+use crate::message::reply::Answer;
+use crate::message::reply_to::Asker;
+use crate::message::reply_to::Settles;
+use crate::message::request::{Ask, Destination, Login, Message};
+use crate::message::request::{Verified, Who};
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
-use crate::service::answer::Answer;
-use crate::service::ask::{Ask, Asker, Destination, Login, Message};
-use crate::service::auth::{Verified, Who};
-use crate::service::chat::{Body, Chat};
-use crate::service::fingerprint;
 
 /// The password hash of every user in these tests; nobody computes one.
 pub(crate) const HASH: &str = "hash";

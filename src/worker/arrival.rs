@@ -8,7 +8,8 @@ use super::socket::Transport;
 use super::words;
 use crate::addr::IpBlock;
 use crate::channel::Reason;
-use crate::offline::{Entry, Parting};
+use crate::message::disconnect::Parting;
+use crate::message::event::Entry;
 use std::io;
 use std::net::SocketAddr;
 
@@ -17,7 +18,7 @@ impl<T: Transport> Core<T> {
     /// watched yet.
     ///
     /// # Errors
-    /// The socket, when no name is free: try again after [`crate::offline::Mail::Accept`].
+    /// The socket, when no name is free: try again after [`crate::message::command::Mail::Accept`].
     pub fn accept<S>(
         &mut self,
         socket: S,

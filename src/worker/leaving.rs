@@ -9,7 +9,8 @@ use super::core::Core;
 use super::outbuf::Written;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Initiator, Reason, SessionNo};
-use crate::offline::{Departure, Entry, Milestone, Parting, Settlement};
+use crate::message::disconnect::{Departure, Milestone, Parting, Settlement};
+use crate::message::event::Entry;
 use std::io;
 
 /// The system's error numbers that have a reason of their own, as Linux numbers them.

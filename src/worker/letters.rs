@@ -4,9 +4,12 @@ use super::connection::{Pings, User};
 use super::core::Core;
 use super::socket::Transport;
 use crate::channel::{ChannelId, SessionNo};
-use crate::offline::{ChannelReport, Entry, Mail, Parting, Settles};
-use crate::service::answer::{Answer, LoggedIn};
-use crate::service::chat::{Chat, Custody};
+use crate::message::chat::{Chat, Custody};
+use crate::message::command::{ChannelReport, Mail};
+use crate::message::disconnect::Parting;
+use crate::message::event::Entry;
+use crate::message::reply::{Answer, LoggedIn};
+use crate::message::reply_to::Settles;
 use crate::sync::Arc;
 
 impl<T: Transport> Core<T> {

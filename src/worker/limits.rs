@@ -7,7 +7,7 @@ use super::connection::{Codec, Connection, Pings};
 use super::core::Core;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
-use crate::offline::Parting;
+use crate::message::disconnect::Parting;
 use crate::protocol::answer;
 use std::time::Duration;
 

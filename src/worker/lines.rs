@@ -5,14 +5,16 @@ use super::routing::{Saying, Speaker};
 use super::socket::Transport;
 use crate::addr::IpBlock;
 use crate::channel::{ChannelId, Reason};
-use crate::offline::Parting;
+use crate::message::disconnect::Parting;
+use crate::message::reply_to::Asker;
+use crate::message::request::Ask;
+use crate::message::request::Who;
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::Caps;
 use crate::protocol::written_name::read_name;
-use crate::service::ask::{Ask, Asker};
 use crate::service::attempts::TOO_MANY_FAILURES;
-use crate::service::auth::{Task, Who};
+use crate::service::auth::Task;
 use std::cell::OnceCell;
 
 /// A line is named in answers like the chat it is.

@@ -4,7 +4,7 @@
 //! empties its mailbox after a session's end has seen everything that was ever sent to that session.
 
 use crate::channel::ChannelTable;
-use crate::offline::{Mail, Outlet};
+use crate::message::command::{Mail, Outlet};
 use crate::sync::{Arc, AtomicUsize, Lock, Ordering};
 
 /// Letters in a mailbox at which new chats are refused with errno 18.
@@ -111,7 +111,7 @@ impl Outlet for Mailboxes {
 mod tests {
     use super::*;
     use crate::ident::UserId;
-    use crate::service::chat::{Body, Chat};
+    use crate::message::chat::{Body, Chat};
 
     struct Counted(Arc<AtomicUsize>);
 

@@ -9,8 +9,8 @@ use super::core::Core;
 use super::socket::Transport;
 use crate::channel::ChannelId;
 use crate::ident::UserId;
+use crate::message::presence::{Bulletin, Event, Notice};
 use crate::protocol::answer;
-use crate::service::presence::{Bulletin, Event, Notice};
 use std::collections::BTreeMap;
 
 /// Unsent output of a channel below which it gets events, in bytes.
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::channel::SessionNo;
     use crate::ident::Epoch;
-    use crate::offline::Mail;
+    use crate::message::command::Mail;
     use crate::service::presence::Presence;
     use crate::testing::bench::Bench;
     use crate::testing::wire::Client;

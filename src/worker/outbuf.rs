@@ -6,10 +6,10 @@
 
 use crate::channel::SessionNo;
 use crate::ident::{Mid, UserId};
-use crate::offline::Torn;
+use crate::message::chat::{Body, Chat, Sender};
+use crate::message::delivery::Ticket;
+use crate::message::disconnect::Torn;
 use crate::protocol::line;
-use crate::service::chat::{Body, Chat, Sender};
-use crate::service::ticket::Ticket;
 use crate::sync::Arc;
 use std::collections::VecDeque;
 

@@ -7,13 +7,14 @@ use super::socket::Transport;
 use crate::channel::{ChannelId, SessionNo};
 use crate::clock::local_time;
 use crate::ident::UserId;
-use crate::offline::{Mail, Origin};
+use crate::message::chat::{Body, Chat, Sender};
+use crate::message::command::{Mail, Origin};
+use crate::message::fingerprint;
+use crate::message::reply_to::Asker;
+use crate::message::request::{Ask, Destination, Message};
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::ChatObject;
-use crate::service::ask::{Ask, Asker, Destination, Message};
-use crate::service::chat::{Body, Chat, Sender};
-use crate::service::fingerprint;
 use crate::sync::Arc;
 use std::cell::OnceCell;
 

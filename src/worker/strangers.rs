@@ -6,7 +6,7 @@
 use super::core::Core;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
-use crate::offline::Parting;
+use crate::message::disconnect::Parting;
 use std::net::SocketAddr;
 
 /// Lines that a worker writes in one window. Past it they are only counted, and written at level debug.

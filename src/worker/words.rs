@@ -3,13 +3,13 @@
 use super::connection::{Codec, Connection};
 use super::outbuf::Source;
 use crate::ident::{GroupId, UserId};
-use crate::offline::Parting;
+use crate::message::chat::{Chat, Custody};
+use crate::message::disconnect::Parting;
+use crate::message::reply::Token;
+use crate::message::reply::{GroupNow, LoggedIn};
 use crate::protocol::answer::{self, FriendState, GroupState, LoginAnswer, MemberState};
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
-use crate::service::answer::{GroupNow, LoggedIn};
-use crate::service::chat::{Chat, Custody};
-use crate::service::tokens::Token;
 
 impl<T> Connection<T> {
     /// Appends one JSON object, ended in the way the client speaks; nothing for a client that speaks lines.

@@ -3,14 +3,14 @@
 //! On main. A step notes how its slots stand and asks the workers what they hold. When a worker answers, everything
 //! that it had done by the time of the note has reached main, so what stands as noted can be compared.
 
-use super::super::departure::{Departure, Parting, Settlement};
 use super::super::drain::Drain;
 use super::super::ending::Seat;
-use super::super::mail::Mail;
 use super::SURE_US;
 use super::difference::{Difference, Suspects};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::UserId;
+use crate::message::command::Mail;
+use crate::message::disconnect::{Departure, Parting, Settlement};
 use crate::store::Storage;
 
 /// How far the way is.

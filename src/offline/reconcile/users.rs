@@ -4,14 +4,14 @@
 //! only by other processes.
 
 use super::super::batch::EndKey;
-use super::super::departure::Parting;
 use super::super::drain::Drain;
-use super::super::mail::Mail;
 use super::difference::{Difference, Suspects};
 use crate::channel::Reason;
 use crate::ident::UserId;
+use crate::message::command::Mail;
+use crate::message::disconnect::Parting;
+use crate::registry::Online;
 use crate::service::people::{Person, Session};
-use crate::service::registry::Online;
 use crate::store::{Storage, UserMark};
 use crate::sync::Arc;
 

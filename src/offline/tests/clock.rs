@@ -2,10 +2,10 @@
 
 use crate::channel::Reason;
 use crate::ident::UserId;
-use crate::offline::Entry;
-use crate::offline::queue::ControlAsk;
+use crate::message::event::ControlAsk;
+use crate::message::event::Entry;
+use crate::message::event::{BanAsk, BanName};
 use crate::protocol::errno::Errno;
-use crate::service::bans::{BanAsk, BanName};
 use crate::store::Ban;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::words::{SECOND_US, Said};

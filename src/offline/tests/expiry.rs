@@ -3,8 +3,8 @@
 use crate::channel::Reason;
 use crate::clock::Now;
 use crate::ident::UserId;
+use crate::message::chat::{Body, Chat, Sender};
 use crate::offline::drain::Policy;
-use crate::service::chat::{Body, Chat, Sender};
 use crate::sync::Arc;
 use crate::testing::commons::{BOX_AGE_MS, BOX_MESSAGES, CAPACITY, policy};
 use crate::testing::desk::{Desk, Online};

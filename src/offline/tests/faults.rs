@@ -2,10 +2,10 @@
 
 use crate::channel::{Reason, Stage};
 use crate::ident::{GroupId, UserId};
+use crate::message::event::{ControlAsk, Entry, GhostFault, GhostName};
+use crate::message::request::Ask;
 use crate::offline::batch::LATER_US;
-use crate::offline::{ControlAsk, Entry, GhostFault, GhostName};
 use crate::protocol::errno::Errno;
-use crate::service::ask::Ask;
 use crate::store::DepartureId;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Departed, Fault};

@@ -3,11 +3,11 @@
 use super::logins::let_them_leave;
 use crate::channel::Reason;
 use crate::ident::{GroupId, UserId};
-use crate::offline::Mail;
+use crate::message::command::Mail;
+use crate::message::reply::Answer;
+use crate::message::request::Ask;
 use crate::offline::drain::Policy;
 use crate::protocol::errno::Errno;
-use crate::service::answer::Answer;
-use crate::service::ask::Ask;
 use crate::service::lists::LIST_ROWS;
 use crate::store::Storage;
 use crate::testing::commons::{CAPACITY, policy};

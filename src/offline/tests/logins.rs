@@ -2,10 +2,11 @@
 
 use crate::channel::{ChannelId, Reason, Stage};
 use crate::ident::UserId;
-use crate::offline::{Entry, Mail};
+use crate::message::command::Mail;
+use crate::message::event::Entry;
+use crate::message::request::{Ask, Resume};
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
-use crate::service::ask::{Ask, Resume};
 use crate::store::Lookup;
 use crate::store::TokenHash;
 use crate::store::{Ban, Banned};

@@ -2,9 +2,10 @@
 
 use crate::channel::Reason;
 use crate::ident::UserId;
-use crate::offline::{Entry, Mail};
+use crate::message::command::Mail;
+use crate::message::event::Entry;
+use crate::message::reply::Answer;
 use crate::protocol::errno::Errno;
-use crate::service::answer::Answer;
 use crate::testing::commons::BOX_MESSAGES;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::Fault;

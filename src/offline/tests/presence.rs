@@ -2,10 +2,10 @@
 
 use crate::channel::{ChannelId, Reason};
 use crate::ident::UserId;
-use crate::offline::Entry;
+use crate::message::event::Entry;
+use crate::message::request::Ask;
 use crate::offline::batch::LATER_US;
 use crate::offline::drain::Policy;
-use crate::service::ask::Ask;
 use crate::store::Storage;
 use crate::testing::commons::{CAPACITY, PRESENCE_DELAY_US, policy};
 use crate::testing::desk::{Desk, Online};
@@ -49,7 +49,7 @@ impl Desk {
     /// Takes what watchers were told since the last look.
     fn told(&self) -> Vec<Told> {
         self.drain.presence.check_invariants();
-        let event = |notice: crate::service::presence::Notice| {
+        let event = |notice: crate::message::presence::Notice| {
             (notice.to, notice.event.user, notice.event.online, notice.event.epoch.0)
         };
         self.letters.notices().into_iter().map(event).collect()

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::channel::{ChannelId, Reason};
-use crate::offline::{ControlAsk, Entry, Mail};
+use crate::message::command::Mail;
+use crate::message::event::{BanAsk, BanName};
+use crate::message::event::{ControlAsk, Entry};
+use crate::message::reply::Answer;
+use crate::message::request::Ask;
 use crate::protocol::request::Caps;
-use crate::service::answer::Answer;
-use crate::service::ask::Ask;
-use crate::service::bans::{BanAsk, BanName};
 use crate::store::TOKEN_LIFE_MS;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};
@@ -109,7 +110,7 @@ const REFUSED: [Said; 1] = [Said::Refused(Errno::Refused)];
 #[test]
 fn a_token_is_random_and_never_written_anywhere() {
     let (one, other) = (Token::random().unwrap(), Token::random().unwrap());
-    assert_eq!(one.text().len(), 2 * TOKEN_BYTES);
+    assert_eq!(one.text().len(), 64);
     assert!(one.text().bytes().all(|byte| byte.is_ascii_hexdigit()));
     assert_ne!(one.text(), other.text());
     assert!(!format!("{one:?}").contains(one.text()));

@@ -3,7 +3,9 @@
 use super::{ANN, model, spawn, table_with_ann};
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo};
 use crate::clock::Clock;
-use crate::offline::{Kicker, Mail, OfflineQueue, Outlet};
+use crate::message::command::{Mail, Outlet};
+use crate::offline_queue::closer::Kicker;
+use crate::offline_queue::queue::OfflineQueue;
 use crate::sync::{Arc, Condvar, Lock};
 use crate::testing::words::accepted;
 use crate::worker::{Mailbox, Mailboxes, Wake};

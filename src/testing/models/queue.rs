@@ -2,9 +2,11 @@
 
 use super::{model, spawn};
 use crate::channel::ChannelId;
-use crate::offline::queue::ASKS_MAX;
-use crate::offline::{Entry, OfflineQueue};
-use crate::service::ask::{Ask, Asker};
+use crate::message::event::Entry;
+use crate::message::reply_to::Asker;
+use crate::message::request::Ask;
+use crate::offline_queue::queue::ASKS_MAX;
+use crate::offline_queue::queue::OfflineQueue;
 use crate::sync::Arc;
 use std::time::Duration;
 

@@ -2,9 +2,9 @@
 
 use super::{ANN, model, spawn, table_with_ann};
 use crate::channel::{ChannelId, SessionNo};
-use crate::offline::Mail;
-use crate::service::chat::Sender;
-use crate::service::registry::{Online, Registry};
+use crate::message::chat::Sender;
+use crate::message::command::Mail;
+use crate::registry::{Online, Registry};
 use crate::sync::Arc;
 use crate::testing::words::accepted;
 use crate::worker::{Mailbox, Wake};

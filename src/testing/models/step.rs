@@ -3,7 +3,11 @@
 use super::{ANN, model, spawn, table_with_ann};
 use crate::channel::{ChannelTable, Left, Reason, Stage};
 use crate::clock::Clock;
-use crate::offline::{Entry, Kicker, Mail, OfflineQueue, Outlet, Parting};
+use crate::message::command::{Mail, Outlet};
+use crate::message::disconnect::Parting;
+use crate::message::event::Entry;
+use crate::offline_queue::closer::Kicker;
+use crate::offline_queue::queue::OfflineQueue;
 use crate::sync::{Arc, Lock};
 
 /// A worker's door that keeps what it is given.

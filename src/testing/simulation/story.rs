@@ -1,8 +1,8 @@
 //! What happened in a run, told as it goes on. Nobody listens unless a seed is replayed.
 
 use super::line::{Heard, Seen};
-use crate::offline::Entry;
-use crate::service::ask::Ask;
+use crate::message::event::Entry;
+use crate::message::request::Ask;
 use std::fmt::Display;
 
 /// The lines of a story. Told again from the same seed, it is the same story.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::channel::{Reason, Stage};
 use crate::ident::GroupId;
-use crate::offline::Entry;
+use crate::message::event::Entry;
 use crate::offline::batch::LATER_US;
 use crate::testing::commons::GRACE_US;
 use crate::testing::memory::Fault;

@@ -4,11 +4,9 @@
 //! whoever counts the last one off sends the answers. That it was accepted is stored with the last copy, in one
 //! transaction, so that a repetition is known after a restart too.
 
-use super::answer::Answer;
-use super::ask::Asker;
-use crate::channel::ChannelId;
 use crate::ident::UserId;
-use crate::offline::Settles;
+use crate::message::reply_to::Asker;
+use crate::message::reply_to::Settles;
 use crate::protocol::errno::Errno;
 use crate::store::Acceptance;
 use crate::sync::{Arc, Lock};
@@ -51,12 +49,12 @@ struct State {
 /// An answer that a ticket owes.
 #[derive(Debug)]
 pub struct Owed {
-    /// The channel it goes to.
-    pub channel: ChannelId,
+    /// Whom it goes to.
+    pub asker: Asker,
     /// What it settles there.
     pub settles: Settles,
-    /// What to tell the client.
-    pub answer: Answer,
+    /// The receivers whose boxes were full, or why the chat failed.
+    pub outcome: Result<Vec<UserId>, Errno>,
 }
 
 impl Ticket {
@@ -235,18 +233,11 @@ impl Due {
     fn answers(self) -> impl Iterator<Item = Owed> {
         let Due { first, repetitions, full, failed } = self;
         let repetitions = repetitions.into_iter().map(|asker| (asker, Settles::Ticket));
-        first.into_iter().chain(repetitions).filter_map(move |(asker, settles)| {
-            let channel = asker.channel;
-            Some(Owed { channel, settles, answer: outcome(asker, failed, &full)? })
+        first.into_iter().chain(repetitions).map(move |(asker, settles)| Owed {
+            asker,
+            settles,
+            outcome: failed.map_or_else(|| Ok(full.clone()), Err),
         })
-    }
-}
-
-fn outcome(asker: Asker, failed: Option<Errno>, full: &[UserId]) -> Option<Answer> {
-    let Asker { re, seq, .. } = asker;
-    match failed {
-        Some(errno) => Some(Answer::Error { errno, text: errno.text().into(), re: Some(re), seq }),
-        None => seq.map(|seq| Answer::Done { re, seq, id: None, full: full.to_vec() }),
     }
 }
 
@@ -274,7 +265,7 @@ mod tests {
         let ticket = Ticket::new(asker(1), None);
         assert_eq!(ticket.join(asker(2)), Ok(()));
         ticket.answer_lets_go_on();
-        let owed: Vec<_> = ticket.safe(1).map(|owed| (owed.channel.slot, owed.settles)).collect();
+        let owed: Vec<_> = ticket.safe(1).map(|owed| (owed.asker.channel.slot, owed.settles)).collect();
         assert_eq!(owed, [(1, Settles::RequestAndTicket), (2, Settles::Ticket)]);
         assert_eq!(ticket.join(asker(3)), Err(asker(3)));
     }
@@ -297,8 +288,8 @@ mod tests {
     #[test]
     fn a_failure_is_not_a_success() {
         let ticket = Ticket::new(asker(1), None);
-        let answers: Vec<_> = ticket.failed(1, Errno::NotStored).map(|owed| owed.answer).collect();
-        assert!(matches!(answers[..], [Answer::Error { .. }]), "{answers:?}");
+        let answers: Vec<_> = ticket.failed(1, Errno::NotStored).map(|owed| owed.outcome).collect();
+        assert_eq!(answers, [Err(Errno::NotStored)]);
         assert!(!ticket.succeeded());
     }
 }

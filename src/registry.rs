@@ -3,10 +3,10 @@
 //! An entry may be a moment old. Whoever acts on one re-checks the channel's gate, so a stale entry only costs
 //! a detour through main.
 
-use super::chat::Sender;
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::IdMap;
 use crate::ident::UserId;
+use crate::message::chat::Sender;
 use crate::shrink::Shrink;
 use crate::sync::{Arc, Shared};
 use std::borrow::Borrow;

@@ -1,11 +1,12 @@
 //! What main, control and workers tell a worker, and the way there.
 
-use super::departure::Parting;
+use super::chat::Chat;
+use super::disconnect::Parting;
+use super::presence::Bulletin;
+use super::reply::Answer;
+use super::reply_to::Settles;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ident::UserId;
-use crate::service::answer::Answer;
-use crate::service::chat::Chat;
-use crate::service::presence::Bulletin;
 use crossbeam_channel::Sender;
 use std::net::SocketAddr;
 
@@ -95,21 +96,6 @@ pub struct Origin {
     pub channel: ChannelId,
     /// The sender.
     pub user: UserId,
-}
-
-/// What an answer settles with the channel that asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Settles {
-    /// A login or registration: what was behind it may go on.
-    Login,
-    /// A request that went through main.
-    Request,
-    /// A ticket: the answer to a chat with `seq`, apart from its way through main.
-    Ticket,
-    /// Both at once.
-    RequestAndTicket,
-    /// Nothing: a late word.
-    Nothing,
 }
 
 /// A channel as its worker sees it.

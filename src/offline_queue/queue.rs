@@ -8,20 +8,11 @@
 //! settlements and sockets have their place reserved, for a channel has at most one of each; asks are refused
 //! past a bound.
 
-use super::departure::{Departure, Settlement, Torn};
-use super::drain::BATCH_MAX;
-use crate::channel::{ChannelId, SessionNo};
-use crate::ident::{Mid, UserId};
-use crate::service::ask::Ask;
-use crate::service::bans::{BanAsk, BanFault, BanName};
-use crate::service::ticket::Ticket;
+use crate::message::event::Entry;
+use crate::message::request::Ask;
 use crate::shrink::Shrink;
-use crate::store::Ban;
-use crate::store::StorageError;
-use crate::sync::{Arc, Condvar, Lock};
-use crossbeam_channel::{Receiver, Sender};
+use crate::sync::{Condvar, Lock};
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Asks that may wait at once. Past it, clients get errno 18. Models come to the bound in a few steps.
@@ -29,160 +20,6 @@ pub const ASKS_MAX: usize = if cfg!(loom) { 2 } else { 65_536 };
 
 /// The share of what main takes that is left to ends while requests wait, as a divisor.
 const SHARE_OF_ENDS: usize = 4;
-
-/// What main is told.
-#[derive(Debug)]
-pub enum Entry<S> {
-    /// A channel left, or a session ended.
-    Departure(Departure),
-    /// Its worker has settled with it.
-    Settlement(Settlement),
-    /// Its worker has deregistered the socket; main closes it.
-    HandBack {
-        /// Whose.
-        channel: ChannelId,
-        /// The socket; dropping it closes the fd. None where the worker could never watch it.
-        socket: Option<S>,
-        /// What has not gone out whole.
-        torn: Option<Torn>,
-    },
-    /// A client or an auth thread wants something.
-    Ask(Ask),
-    /// A channel has taken over messages of the box, up to and including one.
-    TakenOver {
-        /// Whose box.
-        user: UserId,
-        /// Which channel.
-        channel: ChannelId,
-        /// Which session.
-        session: SessionNo,
-        /// The newest.
-        upto: Mid,
-    },
-    /// The client of a session has confirmed messages; up to which, the channel table says.
-    Confirmed {
-        /// Whose session.
-        user: UserId,
-        /// Which channel.
-        channel: ChannelId,
-        /// Which session.
-        session: SessionNo,
-    },
-    /// A copy of a chat with `seq` is in the kernel. There is one at most for each that main has sent out.
-    Handed {
-        /// Its sender's ticket.
-        ticket: Arc<Ticket>,
-    },
-    /// The channel that stood in the way of a login has been looked at.
-    Probed {
-        /// Which channel.
-        channel: ChannelId,
-        /// Who wants to log in.
-        user: UserId,
-    },
-    /// The channels of which a worker holds a connection with its socket, in the slots it was asked for, by slot.
-    Audited {
-        /// Which worker.
-        worker: usize,
-        /// Their names as the worker knows them.
-        held: Vec<ChannelId>,
-    },
-    /// A worker has no names or fds left for new connections.
-    Short {
-        /// Which worker.
-        worker: usize,
-    },
-    /// The control socket wants something that only main knows.
-    Control(ControlAsk),
-    /// A signal: stop in order.
-    Stop,
-    /// The database is not the file that was opened: stop in order, without it.
-    DatabaseLost,
-    /// A worker has emptied and closed its listeners.
-    Quiet,
-}
-
-/// What control asks of main.
-#[derive(Debug)]
-pub enum ControlAsk {
-    /// How the queue stands.
-    Queue(Sender<QueueReport>),
-    /// Set a user offline who is marked online without a live channel; answers who, if so.
-    Ghost {
-        /// By number or name.
-        who: GhostName,
-        /// The answer.
-        reply: Sender<Result<Option<Ghost>, GhostFault>>,
-    },
-    /// Send everyone away at a pace, then end the server.
-    Drain(DrainAsk),
-    /// Keep somebody out.
-    Ban(BanAsk),
-    /// Who is kept out.
-    Bans(Sender<Vec<Ban>>),
-    /// Let somebody in again.
-    Unban {
-        /// Whose bans.
-        names: Vec<BanName>,
-        /// The bans that are lifted, once that is committed.
-        reply: Sender<Result<Vec<Ban>, BanFault>>,
-    },
-}
-
-/// How the server is to be drained.
-#[derive(Debug)]
-pub struct DrainAsk {
-    /// When the server has to be empty.
-    pub limit: Duration,
-    /// Channels that leave in a second.
-    pub rate: NonZeroU32,
-    /// The answer: how many channels there are, or none when a drain or a stop is running already.
-    pub reply: Sender<Option<usize>>,
-    /// Disconnected when the admin has been answered; the server does not end before.
-    pub told: Receiver<()>,
-}
-
-/// How a ghost is named.
-#[derive(Debug)]
-pub enum GhostName {
-    /// By number.
-    Id(UserId),
-    /// By name.
-    Name(String),
-}
-
-/// A user who was marked online without a live channel, and is offline now.
-#[derive(Debug)]
-pub struct Ghost {
-    /// Who.
-    pub user: UserId,
-    /// The name.
-    pub name: String,
-    /// From the ask to the commit, in microseconds.
-    pub offline_us: u64,
-}
-
-/// Why a user may still be marked online without a live channel.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum GhostFault {
-    /// Nobody knows: the row could not be read.
-    #[error("could not be looked up: {0}")]
-    Unread(StorageError),
-    /// It is so: the change could not be committed.
-    #[error("is still marked online, for this could not be stored: {0}")]
-    NotStored(StorageError),
-}
-
-/// How main's side of the queue stands.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct QueueReport {
-    /// Channels that have left and whose fds are still open.
-    pub lingering: usize,
-    /// Departures drained since the start.
-    pub drained: u64,
-    /// Percentiles of the stages, by name.
-    pub stages: Vec<(&'static str, u64)>,
-}
 
 /// The queue. `S` is the type of a client's socket.
 #[derive(Debug)]
@@ -414,34 +251,19 @@ impl<S> Inner<S> {
     }
 }
 
-impl<S> Entry<S> {
-    /// True exactly when it may go ahead of ends. A session that ends on a channel that stays goes with the requests of
-    /// that channel, which must not overtake it; a settlement never does, so that logins wait for it.
-    fn is_urgent(&self) -> bool {
-        match self {
-            Entry::Ask(_) | Entry::TakenOver { .. } | Entry::Confirmed { .. } | Entry::Handed { .. } => true,
-            Entry::Departure(departure) => departure.stays || departure.parting.receipt.is_some(),
-            _ => false,
-        }
-    }
-
-    /// True exactly when main may not leave it waiting while it rests: all but ends that nobody waits for.
-    pub fn is_pressing(&self) -> bool {
-        match self {
-            Entry::Departure(_) => self.is_urgent(),
-            Entry::Settlement(_) | Entry::HandBack { .. } => false,
-            _ => true,
-        }
-    }
-}
+/// Entries that one batch takes at most.
+pub const BATCH_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::ChannelId;
     use crate::channel::Reason;
-    use crate::offline::{Parting, Receipt};
-    use crate::service::ask::Asker;
+    use crate::message::disconnect::Departure;
+    use crate::message::disconnect::{Parting, Receipt};
+    use crate::message::reply_to::Asker;
     use crate::shrink::KEPT;
+    use crate::sync::Arc;
 
     fn nothing() -> Ask {
         let channel = ChannelId { slot: 0, generation: 1 };

@@ -1,7 +1,7 @@
 //! What a client is told, before it is put into the words of its protocol.
 
 use super::chat::{Chat, Sender};
-use super::tokens::Token;
+use super::reply_to::Asker;
 use crate::channel::SessionNo;
 use crate::ident::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::errno::Errno;
@@ -9,6 +9,7 @@ use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use ecow::EcoString;
 use std::borrow::Cow;
+use std::fmt;
 
 /// An answer on its way to a channel.
 #[derive(Debug)]
@@ -66,6 +67,18 @@ pub enum Answer {
         /// Members of a group whose boxes were full.
         full: Vec<UserId>,
     },
+}
+
+impl Answer {
+    /// The answer to a chat that is through, or failed; the outcome is the receivers whose boxes were full, or why. None where a client
+    /// without `seq` hears nothing.
+    pub fn of_chat(asker: Asker, outcome: Result<Vec<UserId>, Errno>) -> Option<Answer> {
+        let Asker { re, seq, .. } = asker;
+        match outcome {
+            Err(errno) => Some(Answer::Error { errno, text: errno.text().into(), re: Some(re), seq }),
+            Ok(full) => seq.map(|seq| Answer::Done { re, seq, id: None, full }),
+        }
+    }
 }
 
 /// All that a login brings.
@@ -139,4 +152,42 @@ pub struct ListedMember {
     pub name: EcoString,
     /// `creator` or `normal`.
     pub role: EcoString,
+}
+
+/// Random bytes in a token.
+const TOKEN_BYTES: usize = 32;
+
+/// How a token is written.
+const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+
+/// A token as its client gets it.
+pub struct Token(Box<str>);
+
+impl Token {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When the kernel gives no random bytes.
+    pub fn random() -> Result<Token, getrandom::Error> {
+        let mut bytes = [0; TOKEN_BYTES];
+        getrandom::fill(&mut bytes)?;
+        let mut text = String::with_capacity(2 * TOKEN_BYTES);
+        for byte in bytes {
+            text.push(DIGITS[usize::from(byte >> 4)]);
+            text.push(DIGITS[usize::from(byte & 0xf)]);
+        }
+        Ok(Token(text.into()))
+    }
+
+    /// What the client is told, and presents.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    /// Says nothing: whoever reads a log must not become somebody.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
 }

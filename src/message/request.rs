@@ -1,25 +1,12 @@
 //! What workers and auth threads ask of main: each ask comes back to the channel exactly once.
 
-use super::auth::{Verified, Who};
 use super::chat::Body;
-use crate::channel::ChannelId;
+use super::reply_to::Asker;
 use crate::ident::{GroupId, UserId};
 use crate::protocol::request::Caps;
-use crate::service::tokens::Presented;
-use crate::store::TokenHash;
-use crate::sync::Arc;
+use crate::store::{PasswordMark, TokenHash};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::net::SocketAddr;
-
-/// Who asked, and what the answer must repeat.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Asker {
-    /// The channel that asked.
-    pub channel: ChannelId,
-    /// The request's msgid.
-    pub re: i64,
-    /// The request's `seq`, as raw JSON.
-    pub seq: Option<Arc<str>>,
-}
 
 /// A login whose password has been verified, or whose token main is to judge.
 #[derive(Debug)]
@@ -175,4 +162,36 @@ impl Ask {
             | Ask::Nothing { asker } => asker,
         }
     }
+}
+
+/// Who wants to log in, as the client names it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Who {
+    /// By number.
+    Id(UserId),
+    /// By name.
+    Name(Box<str>),
+}
+
+/// Tells a stored hash from any other, in far fewer bytes, in this run of the server. A quick hash will do: whoever could
+/// write one that collides could write any other just as well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verified(u64);
+
+impl Verified {
+    /// The mark of a stored hash.
+    pub fn of(stored: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(stored.as_bytes());
+        Verified(hasher.finish())
+    }
+}
+
+/// A token that a client logs in by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Presented {
+    /// What it hashes to.
+    pub hash: TokenHash,
+    /// Its row's mark when that was last read.
+    pub mark: PasswordMark,
 }

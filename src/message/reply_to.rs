@@ -1,0 +1,30 @@
+//! Who asked, and what an answer settles with the channel that asked.
+
+use crate::channel::ChannelId;
+use crate::sync::Arc;
+
+/// Who asked, and what the answer must repeat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asker {
+    /// The channel that asked.
+    pub channel: ChannelId,
+    /// The request's msgid.
+    pub re: i64,
+    /// The request's `seq`, as raw JSON.
+    pub seq: Option<Arc<str>>,
+}
+
+/// What an answer settles with the channel that asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settles {
+    /// A login or registration: what was behind it may go on.
+    Login,
+    /// A request that went through main.
+    Request,
+    /// A ticket: the answer to a chat with `seq`, apart from its way through main.
+    Ticket,
+    /// Both at once.
+    RequestAndTicket,
+    /// Nothing: a late word.
+    Nothing,
+}
