@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
+use linger::auth::login_limiter::AddressLimit;
+use linger::auth::login_limiter::{AttemptLimits, Attempts};
+use linger::auth::pool::Auth;
 use linger::channel::{ChannelId, ChannelTable, Reason, Stage};
 use linger::clock::Clock;
-use linger::config::AddressLimit;
 use linger::ident::UserId;
 use linger::message::chat::Body;
 use linger::message::command::{Mail, Outlet};
@@ -21,8 +23,6 @@ use linger::offline::drain::{Drain, Policy, Surroundings};
 use linger::offline_queue::closer::Kicker;
 use linger::offline_queue::queue::OfflineQueue;
 use linger::protocol::request::Caps;
-use linger::service::attempts::{AttemptLimits, Attempts};
-use linger::service::auth::Auth;
 use linger::store::sqlite::{Durability, SqliteStore};
 
 /// Sessions that end in one batch.

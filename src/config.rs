@@ -4,29 +4,28 @@
 //! come the flag with its help, the environment variable and the key in the file; so they cannot drift apart.
 //! It never touches the environment itself: the caller hands in a way to look a variable up.
 
+use crate::auth::login_limiter::AddressLimit;
+use file::File;
+use kind::{
+    Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, KeepaliveTimes, Kind, Length,
+    OrWord, UnlessLoopback,
+};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, io};
+use tracing::level_filters::LevelFilter;
+
 mod file;
 mod flags;
 mod kind;
 mod rules;
 
 pub use crate::store::sqlite::Durability;
-use std::ffi::OsString;
-use std::fmt;
-use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use tracing::level_filters::LevelFilter;
 
 pub use flags::Flags;
 pub use kind::{duration, duration_text};
-
-use file::File;
-use kind::{
-    Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, KeepaliveTimes, Kind, Length,
-    OrWord, UnlessLoopback,
-};
 
 /// The environment variable beside `--config`.
 pub const CONFIG_ENV: &str = "LINGER_CONFIG";
@@ -93,15 +92,6 @@ pub struct Keepalive {
     pub interval: Duration,
     /// How often in vain.
     pub probes: u32,
-}
-
-/// How much one address may.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AddressLimit {
-    /// So much.
-    pub at_most: usize,
-    /// True exactly when nobody has given the limit: then it does not hold for loopback.
-    pub spares_loopback: bool,
 }
 
 /// How logs look.

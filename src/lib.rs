@@ -116,6 +116,7 @@
 //! | the dropped sender, as the signal to stop | [`offline::Mail::CloseListeners`] and [`offline::Mail::Exit`] |
 
 pub mod addr;
+pub mod auth;
 pub mod channel;
 pub mod chat;
 pub mod cli;

@@ -11,8 +11,9 @@ use std::time::Duration;
 use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
-use super::{AddressLimit, Argon2Cost, Keepalive};
-use crate::service::password::{HASH_MEMORY_MAX_KIB, HASH_PASSES_MAX, LANE_MEMORY_KIB};
+use super::{Argon2Cost, Keepalive};
+use crate::auth::login_limiter::AddressLimit;
+use crate::auth::password::{HASH_MEMORY_MAX_KIB, HASH_PASSES_MAX, LANE_MEMORY_KIB};
 
 /// Addresses that one setting may list.
 const MAX_ADDRESSES: usize = 16;

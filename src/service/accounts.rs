@@ -2,10 +2,11 @@
 //!
 //! On main.
 
-use super::attempts::{Account, Failure, TOO_MANY_REGISTRATIONS, Tried};
 use super::people::Session;
 use super::unconfirmed::numbered_kept;
 use crate::addr::IpBlock;
+use crate::auth::login_limiter::{Account, Failure, TOO_MANY_REGISTRATIONS, Tried};
+use crate::auth::pool::{Job, Task};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ident::{Mid, UserId};
 use crate::message::chat::Sender;
@@ -22,7 +23,6 @@ use crate::protocol::errno::Errno;
 use crate::protocol::name::of_new_user;
 use crate::protocol::request::Caps;
 use crate::registry::Online;
-use crate::service::auth::{Job, Task};
 use crate::store::TokenRow;
 use crate::store::{Kept, Storage, UserRow};
 use crate::sync::Arc;

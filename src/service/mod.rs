@@ -1,14 +1,11 @@
 //! What a request means: accounts, sessions, chat, groups. Plain decisions, without sockets.
 
 mod accounts;
-pub mod attempts;
-pub mod auth;
 pub mod bans;
 pub(crate) mod chats;
 pub(crate) mod fan_out;
 pub(crate) mod groups;
 pub(crate) mod lists;
-pub mod password;
 pub(crate) mod people;
 pub mod presence;
 pub mod repetitions;

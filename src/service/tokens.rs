@@ -5,7 +5,7 @@
 //! goes on and [`TOKEN_LIFE_MS`] longer. It is used up in the same transaction that begins the next session, so a
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
-use super::attempts::{Failure, Tried};
+use crate::auth::login_limiter::{Failure, Tried};
 use crate::ident::{Epoch, UserId};
 use crate::message::reply::Token;
 use crate::message::reply_to::Asker;

@@ -1,17 +1,17 @@
 //! What main and the workers of one made-up server share.
 
 use super::wire::Fd;
+use crate::auth::login_limiter::AddressLimit;
+use crate::auth::login_limiter::{AttemptLimits, Attempts};
+use crate::auth::pool::{Auth, Jobs};
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
-use crate::config::AddressLimit;
 use crate::message::command::Outlet;
 use crate::metrics::Metrics;
 use crate::offline::drain::{Policy, Surroundings};
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
 use crate::registry::Registry;
-use crate::service::attempts::{AttemptLimits, Attempts};
-use crate::service::auth::{Auth, Jobs};
 use crate::sync::Arc;
 use crate::worker::{Addresses, Limits, Shared, Waiting};
 

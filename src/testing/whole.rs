@@ -6,6 +6,7 @@ use super::commons::{CAPACITY, policy};
 use super::memory::{Disk, MemoryStore};
 use super::wire::{Client, Fd};
 use super::words::{HASH, SECOND_US};
+use crate::auth::pool::{Job, Task};
 use crate::channel::ChannelId;
 use crate::ident::UserId;
 use crate::message::command::Mail;
@@ -16,7 +17,6 @@ use crate::message::request::{Ask, Login};
 use crate::message::request::{Verified, Who};
 use crate::offline::drain::{Drain, Policy};
 use crate::protocol::errno::Errno;
-use crate::service::auth::{Job, Task};
 use crate::store::{Lookup, Storage, UserRow};
 
 /// Rounds without anything to do after which a server is at rest: what is said in one is heard in the next.

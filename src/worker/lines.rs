@@ -4,6 +4,8 @@ use super::core::Core;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
 use crate::addr::IpBlock;
+use crate::auth::login_limiter::TOO_MANY_FAILURES;
+use crate::auth::pool::Task;
 use crate::channel::{ChannelId, Reason};
 use crate::message::disconnect::Parting;
 use crate::message::reply_to::Asker;
@@ -13,8 +15,6 @@ use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::Caps;
 use crate::protocol::written_name::read_name;
-use crate::service::attempts::TOO_MANY_FAILURES;
-use crate::service::auth::Task;
 use std::cell::OnceCell;
 
 /// A line is named in answers like the chat it is.

@@ -7,6 +7,8 @@ use super::lines::LOGIN_ANSWER;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
 use crate::addr::IpBlock;
+use crate::auth::login_limiter::{Account, TOO_MANY_FAILURES};
+use crate::auth::pool::{Job, Task};
 use crate::channel::{ChannelId, Reason};
 use crate::ident::{Mid, UserId};
 use crate::message::chat::Sender;
@@ -21,8 +23,6 @@ use crate::protocol::intake::{self, Taken};
 use crate::protocol::line::LineFramed;
 use crate::protocol::name;
 use crate::protocol::request::{self, Body, Fault, Request};
-use crate::service::attempts::{Account, TOO_MANY_FAILURES};
-use crate::service::auth::{Job, Task};
 use crate::store::TokenHash;
 use crate::sync::Arc;
 

@@ -7,7 +7,6 @@
 
 use crate::addr::IpBlock;
 use crate::channel::ChannelId;
-use crate::config::AddressLimit;
 use crate::ident::UserId;
 use crate::message::request::Who;
 use crate::metrics::Metrics;
@@ -337,6 +336,15 @@ impl LogWindow {
     fn is_over(&self, now_us: u64) -> bool {
         now_us >= self.began_us + FAILURE_LINES_US
     }
+}
+
+/// How much one address may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AddressLimit {
+    /// So much.
+    pub at_most: usize,
+    /// True exactly when nobody has given the limit: then it does not hold for loopback.
+    pub spares_loopback: bool,
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 //! password that was verified a moment ago is recalled from a keyed in-memory hash, so that a reconnect does not cost a
 //! full argon2.
 
-use super::attempts::{Account, Attempts, Failure, TOO_MANY_FAILURES, Tried};
 use super::password::{self, Hasher};
 use crate::addr::IpBlock;
+use crate::auth::login_limiter::{Account, Attempts, Failure, TOO_MANY_FAILURES, Tried};
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
 use crate::hashing::IdMap;
@@ -383,10 +383,10 @@ type Refusal = (Errno, &'static str);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::login_limiter::AddressLimit;
+    use crate::auth::login_limiter::AttemptLimits;
+    use crate::auth::password::Cost;
     use crate::channel::ChannelId;
-    use crate::config::AddressLimit;
-    use crate::service::attempts::AttemptLimits;
-    use crate::service::password::Cost;
     use crate::store::Storage;
     use crate::testing::commons::Commons;
     use crate::testing::letterbox::Letterbox;
