@@ -8,12 +8,12 @@ use super::words::{HASH, Said, asker, login, message};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::clock::Clock;
 use crate::ident::{GroupId, UserId};
+use crate::main_loop::state::{Drain, Policy};
 use crate::message::chat::Chat;
 use crate::message::command::{Mail, Outlet};
 use crate::message::disconnect::{Departure, Parting, Settlement};
 use crate::message::event::Entry;
 use crate::message::request::{Ask, Destination};
-use crate::offline::drain::{Drain, Policy};
 use crate::offline_queue::closer::Kicker;
 use crate::sync::Arc;
 

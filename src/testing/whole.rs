@@ -9,13 +9,13 @@ use super::words::{HASH, SECOND_US};
 use crate::auth::pool::{Job, Task};
 use crate::channel::ChannelId;
 use crate::ident::UserId;
+use crate::main_loop::state::{Drain, Policy};
 use crate::message::command::Mail;
 use crate::message::reply::Answer;
 use crate::message::reply_to::Asker;
 use crate::message::reply_to::Settles;
 use crate::message::request::{Ask, Login};
 use crate::message::request::{Verified, Who};
-use crate::offline::drain::{Drain, Policy};
 use crate::protocol::errno::Errno;
 use crate::store::{Lookup, Storage, UserRow};
 

@@ -91,8 +91,8 @@ mod tests {
     use super::*;
     use crate::channel::SessionNo;
     use crate::ident::Epoch;
+    use crate::main_loop::presence::Presence;
     use crate::message::command::Mail;
-    use crate::service::presence::Presence;
     use crate::testing::bench::Bench;
     use crate::testing::wire::Client;
 

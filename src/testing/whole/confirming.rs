@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::channel::Reason;
-use crate::offline::drain::RETRY_US;
+use crate::main_loop::state::RETRY_US;
+use crate::main_loop::users::Person;
 use crate::protocol::line::LineFramer;
-use crate::service::people::Person;
 use crate::testing::commons::{ACK_WINDOW, BOX_AGE_MS, BOX_MESSAGES};
 use crate::testing::memory::Fault;
 use crate::worker::Codec;

@@ -3,8 +3,8 @@
 use super::*;
 use crate::channel::{Reason, Stage};
 use crate::ident::GroupId;
+use crate::main_loop::transaction::LATER_US;
 use crate::message::event::Entry;
-use crate::offline::batch::LATER_US;
 use crate::testing::commons::GRACE_US;
 use crate::testing::memory::Fault;
 

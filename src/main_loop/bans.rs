@@ -1,0 +1,287 @@
+//! Who may not log in, and until when.
+//!
+//! On main, which has all bans in memory; the store has them for the next start. Other processes that change the
+//! table meanwhile are not heard.
+
+use crate::addr::AddrBlock;
+use crate::ident::UserId;
+use crate::main_loop::state::Drain;
+use crate::main_loop::transaction::{Effect, Owed};
+use crate::message::command::Mail;
+use crate::message::event::{BANS_MAX, BanAsk, BanFault, BanName};
+use crate::message::reply::Answer;
+use crate::message::reply_to::{Asker, Settles};
+use crate::message::request::Login;
+use crate::store::{Ban, Banned, Storage};
+use crate::sync::Arc;
+use crossbeam_channel::Sender;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// All bans.
+#[derive(Debug, Default)]
+pub(crate) struct Bans {
+    known: HashMap<Banned, Ban>,
+}
+
+impl Bans {
+    /// The ban that keeps out that user, or somebody new, at that address the longest.
+    pub(crate) fn find(&self, user: Option<UserId>, peer: IpAddr, now_ms: i64) -> Option<&Ban> {
+        if self.known.is_empty() {
+            return None;
+        }
+        let blocks = AddrBlock::all_around(peer).map(Banned::Block);
+        user.map(Banned::User)
+            .into_iter()
+            .chain(blocks)
+            .filter_map(|banned| self.known.get(&banned))
+            .filter(|ban| now_ms < ban.until_ms)
+            .max_by_key(|ban| ban.until_ms)
+    }
+
+    /// Adds one; the latest word counts.
+    pub(crate) fn put(&mut self, ban: Ban) -> Result<(), BanFault> {
+        if self.known.len() >= BANS_MAX && !self.known.contains_key(&ban.banned) {
+            return Err(BanFault::TooMany);
+        }
+        self.known.insert(ban.banned, ban);
+        Ok(())
+    }
+
+    /// Takes out all that are meant and not over.
+    fn take(&mut self, name: &BanName, now_ms: i64) -> Vec<Ban> {
+        let means = |ban: &Ban| match (name, &ban.banned) {
+            (BanName::Id(user), Banned::User(banned)) => user == banned,
+            (BanName::Name(name), Banned::User(_)) => ban.name.as_deref() == Some(name),
+            (BanName::Block(block), Banned::Block(banned)) => block == banned,
+            (BanName::All, _) => true,
+            _ => false,
+        };
+        self.known.extract_if(|_, ban| now_ms < ban.until_ms && means(ban)).map(|(_, ban)| ban).collect()
+    }
+
+    /// Those that are not over, in no order.
+    fn list(&self, now_ms: i64) -> Vec<Ban> {
+        self.known.values().filter(|ban| now_ms < ban.until_ms).cloned().collect()
+    }
+
+    /// Forgets those that are over. True exactly when there were any.
+    fn expire(&mut self, now_ms: i64) -> bool {
+        let before = self.known.len();
+        self.known.retain(|_, ban| now_ms < ban.until_ms);
+        self.known.len() < before
+    }
+}
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// Takes the bans of the last run, before anybody logs in.
+    #[must_use]
+    pub fn with_bans(mut self, bans: Vec<Ban>) -> Self {
+        for ban in bans {
+            if self.bans.put(ban).is_err() {
+                tracing::warn!(
+                    max = BANS_MAX,
+                    "the database has more bans than may be; the rest is left out"
+                );
+                break;
+            }
+        }
+        self
+    }
+
+    /// Bans whoever is meant. It holds for every login behind it in the queue.
+    pub(crate) fn ban(&mut self, ask: BanAsk) {
+        let mut bans = Vec::new();
+        let until_ms = self.trusted_ms().saturating_add_unsigned(ask.length_ms);
+        // After a crash, a clock that is wrong must not prolong it.
+        self.mark_time();
+        for name in ask.names {
+            let Some((banned, name)) = self.find_banned(name) else { continue };
+            let ban = Ban { banned, name, until_ms, reason: ask.reason.clone() };
+            if let Err(fault) = self.bans.put(ban.clone()) {
+                // Whoever asked may have given up.
+                let _ = ask.reply.send(Err(fault));
+                return;
+            }
+            self.around.metrics.bans.add(1);
+            self.batch.owe(Owed::Ban(ban.clone()));
+            if let Banned::User(user) = ban.banned {
+                self.batch.owe(Owed::DropTokens { user });
+            }
+            bans.push(ban);
+        }
+        let bans = self.as_shown(bans);
+        self.batch.then(Effect::Bans { reply: ask.reply, bans });
+    }
+
+    /// Lifts bans.
+    pub(crate) fn unban(&mut self, names: &[BanName], reply: Sender<Result<Vec<Ban>, BanFault>>) {
+        let mut bans = Vec::new();
+        for name in names {
+            bans.extend(self.bans.take(name, self.trusted_ms()));
+        }
+        for ban in &bans {
+            self.batch.owe(Owed::Unban(ban.banned));
+        }
+        let bans = self.as_shown(bans);
+        self.batch.then(Effect::Bans { reply, bans });
+    }
+
+    /// All bans, in no order.
+    pub(crate) fn list_bans(&self) -> Vec<Ban> {
+        self.as_shown(self.bans.list(self.trusted_ms()))
+    }
+
+    /// The same for people, who look at the wall clock.
+    fn as_shown(&self, bans: Vec<Ban>) -> Vec<Ban> {
+        let shown = |ban: Ban| Ban { until_ms: self.trusted.shown_ms(ban.until_ms, self.now), ..ban };
+        bans.into_iter().map(shown).collect()
+    }
+
+    /// Removes what is over from memory and from the store.
+    pub(crate) fn expire_bans(&mut self) {
+        let now_ms = self.trusted_ms();
+        if self.bans.expire(now_ms) {
+            self.batch.attempt(|store| store.expire_bans(now_ms));
+        }
+    }
+
+    /// True exactly when a ban keeps that login out; then it is answered. Only who has the password hears of it.
+    pub(crate) fn keeps_out(&mut self, login: &Login) -> bool {
+        let now_ms = self.trusted_ms();
+        let Some(ban) = self.bans.find(Some(login.user), login.peer.ip(), now_ms).cloned() else {
+            return false;
+        };
+        if self.check_again(login).is_some() {
+            self.around.metrics.logins_banned.add(1);
+            if self.around.attempts.may_log(self.now.mono_us) {
+                let (channel, user, peer) = (login.asker.channel, login.user, login.peer);
+                tracing::info!(%channel, %user, %peer, "a banned login was refused");
+            }
+            self.answer_banned(&login.asker, 2, ban);
+        }
+        true
+    }
+
+    /// True exactly when a ban of the address keeps a new user out; then that is answered, by msgid 2 to a guest and by
+    /// msgid 5 to whoever registers.
+    pub(crate) fn keeps_newcomer_out(&mut self, asker: &Asker, peer: SocketAddr, msgid: i64) -> bool {
+        let Some(ban) = self.bans.find(None, peer.ip(), self.trusted_ms()).cloned() else { return false };
+        self.around.metrics.registrations_refused.add(1);
+        if self.around.attempts.may_log(self.now.mono_us) {
+            tracing::info!(channel = %asker.channel, %peer, "a banned registration was refused");
+        }
+        self.answer_banned(asker, msgid, ban);
+        true
+    }
+
+    fn answer_banned(&mut self, asker: &Asker, msgid: i64, ban: Ban) {
+        let retry_after_ms = ban.until_ms.abs_diff(self.trusted_ms());
+        let answer = Answer::Banned { msgid, retry_after_ms, reason: ban.reason, seq: asker.seq.clone() };
+        let channel = asker.channel;
+        self.post(channel, Mail::Answer { channel, settles: Settles::Login, answer: Some(answer) });
+    }
+
+    fn find_banned(&mut self, name: BanName) -> Option<(Banned, Option<Arc<str>>)> {
+        let row = match name {
+            BanName::Block(block) => return Some((Banned::Block(block), None)),
+            BanName::All => None,
+            BanName::Id(user) => self.batch.attempt(|store| store.user(user))?,
+            BanName::Name(name) => self.batch.attempt(|store| store.user_called(&name))?,
+        }?;
+        Some((Banned::User(row.id), Some(row.name.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    fn ban(banned: Banned, until_ms: i64) -> Ban {
+        Ban { banned, name: None, until_ms, reason: None }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn block(text: &str) -> Banned {
+        Banned::Block(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_user_is_kept_out_from_anywhere_and_an_address_for_anybody_until_it_is_over() {
+        let mut bans = Bans::default();
+        bans.put(ban(Banned::User(UserId(1)), HOUR_MS)).unwrap();
+        bans.put(ban(block("10.0.0.0/8"), 2 * HOUR_MS)).unwrap();
+        let until = |user, peer: &str, now_ms| bans.find(user, ip(peer), now_ms).map(|ban| ban.until_ms);
+        let (one, two) = (Some(UserId(1)), Some(UserId(2)));
+        assert_eq!(until(one, "192.0.2.1", 0), Some(HOUR_MS));
+        assert_eq!(until(two, "192.0.2.1", 0), None);
+        assert_eq!(until(None, "192.0.2.1", 0), None, "somebody new");
+        for user in [two, None] {
+            assert_eq!(until(user, "::ffff:10.9.9.9", 0), Some(2 * HOUR_MS));
+        }
+        assert_eq!(until(one, "10.9.9.9", 0), Some(2 * HOUR_MS), "the longer one counts");
+        assert_eq!(until(one, "192.0.2.1", HOUR_MS), None, "it is over");
+    }
+
+    #[test]
+    fn a_banned_ipv6_address_without_a_length_bans_its_64_and_one_with_a_length_that_alone() {
+        let mut bans = Bans::default();
+        bans.put(ban(block("2001:db8::1"), HOUR_MS)).unwrap();
+        bans.put(ban(block("2001:db8:0:1::1/128"), HOUR_MS)).unwrap();
+        for (peer, is_banned) in [
+            ("2001:db8::1", true),
+            ("2001:db8::2", true),
+            ("2001:db8:0:1::1", true),
+            ("2001:db8:0:1::2", false),
+        ] {
+            assert_eq!(bans.find(None, ip(peer), 0).is_some(), is_banned, "{peer}");
+        }
+        assert_eq!(
+            bans.take(&BanName::Block("2001:db8::9".parse().unwrap()), 0).len(),
+            1,
+            "and is lifted so"
+        );
+    }
+
+    #[test]
+    fn the_latest_word_on_the_same_user_counts() {
+        let mut bans = Bans::default();
+        bans.put(ban(Banned::User(UserId(1)), HOUR_MS)).unwrap();
+        bans.put(ban(Banned::User(UserId(1)), 5)).unwrap();
+        assert_eq!(bans.list(0), [ban(Banned::User(UserId(1)), 5)]);
+    }
+
+    #[test]
+    fn only_what_is_meant_is_lifted() {
+        let mut bans = Bans::default();
+        let named = Ban { name: Some("ann".into()), ..ban(Banned::User(UserId(1)), HOUR_MS) };
+        for ban in [named.clone(), ban(block("10.0.0.0/8"), HOUR_MS), ban(block("10.0.0.0/9"), HOUR_MS)] {
+            bans.put(ban).unwrap();
+        }
+        assert_eq!(bans.take(&BanName::Name("bob".into()), 0), []);
+        assert_eq!(bans.take(&BanName::Name("ann".into()), HOUR_MS), [], "over already");
+        assert_eq!(bans.take(&BanName::Name("ann".into()), 0), [named]);
+        let lifted = bans.take(&BanName::Block("10.0.0.0/8".parse().unwrap()), 0);
+        assert_eq!(lifted, [ban(block("10.0.0.0/8"), HOUR_MS)]);
+        assert_eq!(bans.take(&BanName::All, 0).len(), 1);
+        assert_eq!(bans.list(0), []);
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten_and_makes_room() {
+        let mut bans = Bans::default();
+        for user in 0..BANS_MAX as i64 {
+            bans.put(ban(Banned::User(UserId(user)), 1 + user % 2)).unwrap();
+        }
+        assert_eq!(bans.put(ban(block("10.0.0.0/8"), 9)), Err(BanFault::TooMany));
+        assert_eq!(bans.put(ban(Banned::User(UserId(1)), 9)), Ok(()), "not one more");
+        assert!(!bans.expire(0));
+        assert!(bans.expire(1));
+        assert_eq!(bans.put(ban(block("10.0.0.0/8"), 9)), Ok(()));
+    }
+}

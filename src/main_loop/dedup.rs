@@ -1,0 +1,292 @@
+//! The chats with `seq` of the last minutes, by sender, so that a repetition is the same message.
+//!
+//! Plain data, owned by main. The store has the same, for the next run of the server.
+
+use crate::hashing::{IdMap, id_hash};
+use crate::ident::UserId;
+use crate::main_loop::state::Drain;
+use crate::message::delivery::{Accepted, Ticket};
+use crate::store::{Acceptance, Storage, Stored, WINDOW_US};
+use crate::sync::Arc;
+use hashbrown::HashTable;
+use std::collections::VecDeque;
+
+/// Chats with `seq` that are remembered for one sender.
+pub const WINDOW_COUNT: usize = 1024;
+/// Senders whose window is looked at for expiry when their number has doubled since, at least.
+const WINDOW_SENDERS: usize = 1024;
+
+/// How often old ones are looked for in the store, in microseconds.
+pub(crate) const EXPIRY_US: u64 = 60_000_000;
+/// The same while there are some.
+const EXPIRY_SOON_US: u64 = 100_000;
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Repetitions {
+    senders: IdMap<UserId, Recent>,
+    tidy_at: usize,
+}
+
+/// The chats of one sender.
+#[derive(Debug, Default)]
+struct Recent {
+    /// Oldest first.
+    chats: VecDeque<Remembered>,
+    /// How many have gone from the front.
+    gone: u32,
+    /// Where each chat is, by its fingerprint: its place in `chats`, counted from before all that have gone.
+    places: HashTable<u32>,
+    /// How many at the front have been looked at since they were settled.
+    settled: usize,
+    /// Not before then is one forgotten for its age. The chats themselves lie far apart in memory.
+    expires_us: u64,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    fingerprint: u128,
+    /// When it is forgotten.
+    until_us: u64,
+    /// None when its answer is known to be that every copy was safe.
+    ticket: Option<Arc<Ticket>>,
+}
+
+impl Repetitions {
+    /// The ticket of the same message, if it is remembered.
+    pub(crate) fn find(&mut self, chat: Acceptance, now_us: u64) -> Option<Arc<Ticket>> {
+        let recent = self.senders.get_mut(&chat.sender)?;
+        recent.expire(now_us);
+        let known = recent.find(chat.fingerprint)?;
+        Some(known.ticket.clone().unwrap_or_else(Ticket::of_old))
+    }
+
+    /// Remembers a chat that was asked for just now.
+    pub(crate) fn remember(&mut self, chat: Acceptance, ticket: &Arc<Ticket>, now_us: u64) {
+        if self.senders.len() > self.tidy_at.max(WINDOW_SENDERS) {
+            self.senders.retain(|_, recent| {
+                recent.expire(now_us);
+                !recent.chats.is_empty()
+            });
+            self.tidy_at = self.senders.len() * 2;
+        }
+        self.insert(chat, Some(Arc::clone(ticket)), now_us + WINDOW_US);
+        if let Some(recent) = self.senders.get_mut(&chat.sender) {
+            recent.expire(now_us);
+        }
+    }
+
+    /// Remembers a chat that an earlier run of the server accepted `age_us` ago, or began to hand out then, which its
+    /// ticket says. Oldest first.
+    pub(crate) fn recall(&mut self, chat: Acceptance, ticket: Option<Arc<Ticket>>, age_us: u64, now_us: u64) {
+        if let Some(left_us) = WINDOW_US.checked_sub(age_us) {
+            self.insert(chat, ticket, now_us + left_us);
+        }
+    }
+
+    fn insert(&mut self, chat: Acceptance, ticket: Option<Arc<Ticket>>, until_us: u64) {
+        let recent = self.senders.entry(chat.sender).or_default();
+        let fingerprint = chat.fingerprint;
+        recent.forget(fingerprint);
+        recent.release();
+        if recent.chats.len() >= WINDOW_COUNT {
+            recent.pop();
+        }
+        recent.push(Remembered { fingerprint, until_us, ticket });
+    }
+}
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// Takes the chats with `seq` that the last run accepted, and those that it had not handed out to the end; both oldest
+    /// first, each with its age in milliseconds.
+    #[must_use]
+    pub fn with_chats(
+        mut self,
+        accepted: Vec<(Acceptance, u64)>,
+        unfinished: Vec<(Acceptance, u64)>,
+    ) -> Self {
+        let accepted = accepted.into_iter().map(|(chat, age_ms)| (chat, None, age_ms));
+        let unfinished =
+            unfinished.into_iter().map(|(chat, age_ms)| (chat, Some(Ticket::of_unfinished()), age_ms));
+        for (chat, ticket, age_ms) in accepted.chain(unfinished) {
+            self.repetitions.recall(chat, ticket, age_ms.saturating_mul(1000), self.now.mono_us);
+        }
+        self
+    }
+
+    /// Forgets those that are too old. Many a second may have come, so it is looked again soon when there were many.
+    pub(crate) fn expire_accepted(&mut self) {
+        if self.now.mono_us < self.expire_accepted_at_us {
+            return;
+        }
+        let before_ms = self.trusted_ms() - (WINDOW_US / 1000) as i64;
+        let expired = self.batch.attempt(|store| store.expire_accepted(before_ms));
+        let pause_us = if expired == Some(true) { EXPIRY_SOON_US } else { EXPIRY_US };
+        self.expire_accepted_at_us = self.now.mono_us + pause_us;
+    }
+}
+
+impl Accepted {
+    /// Writes it into the transaction under way.
+    pub(crate) fn write(self, store: &mut impl Storage, at_ms: i64) -> Stored<()> {
+        if self.has_notes {
+            store.forget_reached(self.chat)?;
+        }
+        store.accept(self.chat, at_ms)
+    }
+}
+
+impl Recent {
+    fn find(&self, fingerprint: u128) -> Option<&Remembered> {
+        let chat = |place: u32| at(&self.chats, self.gone, place);
+        let is_same = |place: &u32| chat(*place).is_some_and(|chat| chat.fingerprint == fingerprint);
+        chat(*self.places.find(id_hash(fingerprint), is_same)?)
+    }
+
+    /// A chat that failed comes again: its old place is nobody's until it goes.
+    fn forget(&mut self, fingerprint: u128) {
+        let (chats, gone) = (&mut self.chats, self.gone);
+        let is_same =
+            |place: &u32| at(chats, gone, *place).is_some_and(|chat| chat.fingerprint == fingerprint);
+        let Ok(entry) = self.places.find_entry(id_hash(fingerprint), is_same) else { return };
+        let (place, _) = entry.remove();
+        if let Some(chat) = chats.get_mut(place.wrapping_sub(gone) as usize) {
+            chat.ticket = None;
+        }
+    }
+
+    fn push(&mut self, chat: Remembered) {
+        let place = self.gone.wrapping_add(self.chats.len() as u32);
+        let hash = id_hash(chat.fingerprint);
+        self.chats.push_back(chat);
+        let (chats, gone) = (&self.chats, self.gone);
+        let hash_at = |place: &u32| at(chats, gone, *place).map_or(0, |chat| id_hash(chat.fingerprint));
+        self.places.insert_unique(hash, place, hash_at);
+    }
+
+    fn pop(&mut self) {
+        let Some(chat) = self.chats.pop_front() else { return };
+        let oldest = self.gone;
+        if let Ok(entry) = self.places.find_entry(id_hash(chat.fingerprint), |place| *place == oldest) {
+            entry.remove();
+        }
+        self.gone = oldest.wrapping_add(1);
+        self.settled = self.settled.saturating_sub(1);
+    }
+
+    fn expire(&mut self, now_us: u64) {
+        if now_us < self.expires_us {
+            return;
+        }
+        while self.chats.front().is_some_and(|chat| now_us >= chat.until_us) {
+            self.pop();
+        }
+        self.expires_us = self.chats.front().map_or(0, |chat| chat.until_us);
+    }
+
+    /// Gives up the tickets that only say what goes without saying. Thousands of senders have a thousand each.
+    fn release(&mut self) {
+        while let Some(chat) = self.chats.get_mut(self.settled)
+            && chat.ticket.as_ref().is_none_or(|ticket| ticket.is_settled())
+        {
+            chat.ticket.take_if(|ticket| ticket.is_plain());
+            self.settled += 1;
+        }
+    }
+}
+
+fn at(chats: &VecDeque<Remembered>, gone: u32, place: u32) -> Option<&Remembered> {
+    chats.get(place.wrapping_sub(gone) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::ChannelId;
+
+    use crate::message::reply_to::Asker;
+    use crate::protocol::errno::Errno;
+
+    fn chat(fingerprint: u128) -> Acceptance {
+        Acceptance { sender: UserId(1), fingerprint }
+    }
+
+    #[test]
+    fn only_the_latest_of_a_sender_are_remembered() {
+        let mut window = Repetitions::default();
+        for fingerprint in 0..=WINDOW_COUNT as u128 {
+            window.remember(chat(fingerprint), &Ticket::of_old(), 1);
+        }
+        assert!(window.find(chat(0), 1).is_none());
+        assert!(window.find(chat(1), 1).is_some());
+    }
+
+    #[test]
+    fn a_ticket_is_held_until_it_is_settled_and_longer_only_where_its_answer_says_more() {
+        let asker = || Asker { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
+        let tickets: Vec<_> = (0..3).map(|_| Ticket::new(asker(), None)).collect();
+        let mut window = Repetitions::default();
+        let mut held_after = |number: u128, ticket: &Arc<Ticket>| {
+            window.remember(chat(number), ticket, 1);
+            tickets.iter().map(|ticket| Arc::strong_count(ticket) > 1).collect::<Vec<_>>()
+        };
+        assert_eq!(held_after(0, &tickets[0]), [true, false, false]);
+        assert_eq!(held_after(1, &tickets[1]), [true, true, false]);
+        assert_eq!(held_after(2, &tickets[2]), [true; 3], "nothing is settled");
+        assert_eq!(tickets[0].safe(1).chain(tickets[1].full(UserId(9))).chain(tickets[2].safe(1)).count(), 3);
+        assert_eq!(held_after(3, &Ticket::of_old()), [false, true, false]);
+        for number in 0..=3 {
+            assert!(window.find(chat(number), 1).is_some_and(|ticket| ticket.succeeded()), "{number}");
+        }
+        let full = window.find(chat(1), 1).unwrap().for_repetition(asker());
+        let outcome = full.safe(1).map(|owed| owed.outcome).next();
+        assert_eq!(outcome, Some(Ok(vec![UserId(9)])));
+    }
+
+    #[test]
+    fn a_chat_that_failed_may_come_again_and_is_remembered_from_then_on() {
+        let asker = Asker { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
+        let (failed, again) = (Ticket::new(asker.clone(), None), Ticket::new(asker, None));
+        let mut window = Repetitions::default();
+        window.remember(chat(1), &failed, 1);
+        assert_eq!(failed.failed(1, Errno::NotStored).count(), 1);
+        window.remember(chat(2), &Ticket::of_old(), 1);
+        window.remember(chat(1), &again, 9);
+        assert!(Arc::ptr_eq(&window.find(chat(1), 9).unwrap(), &again));
+        let of_first = WINDOW_US + 1;
+        assert!(window.find(chat(2), of_first).is_none() && window.find(chat(1), of_first).is_some());
+        for number in 3..WINDOW_COUNT as u128 + 2 {
+            window.remember(chat(number), &Ticket::of_old(), 10);
+        }
+        assert!(window.find(chat(1), 10).is_some());
+        window.remember(chat(2), &Ticket::of_old(), 10);
+        assert!(window.find(chat(1), 10).is_none());
+        assert!(window.find(chat(3), 10).is_some());
+    }
+
+    #[test]
+    fn places_are_counted_round_and_round() {
+        let mut recent = Recent { gone: u32::MAX - 3, ..Recent::default() };
+        for fingerprint in 0..10 {
+            recent.push(Remembered { fingerprint, until_us: 1, ticket: None });
+            if fingerprint > 4 {
+                recent.pop();
+            }
+            let known: Vec<_> = (0..10).filter(|number| recent.find(*number).is_some()).collect();
+            assert_eq!(known, (fingerprint.saturating_sub(4)..=fingerprint).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_chat_is_forgotten_ten_minutes_after_it_was_asked_for_in_whatever_run_of_the_server() {
+        let mut window = Repetitions::default();
+        window.recall(chat(1), None, WINDOW_US - 5, 100);
+        window.recall(chat(2), None, WINDOW_US + 1, 100);
+        window.remember(chat(3), &Ticket::of_old(), 100);
+        assert!(window.find(chat(1), 104).is_some());
+        assert!(window.find(chat(1), 105).is_none());
+        assert!(window.find(chat(2), 100).is_none());
+        assert!(window.find(chat(3), 99 + WINDOW_US).is_some());
+        assert!(window.find(chat(3), 100 + WINDOW_US).is_none());
+    }
+}

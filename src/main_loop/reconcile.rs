@@ -1,0 +1,145 @@
+//! The reconciler: main compares what it knows with everything that should say the same, a slice at a time, and
+//! repairs and counts what differs. In a server without faults, and with nobody else writing its rows, it finds nothing.
+//!
+//! Owned by main; it runs at the end of a turn, when all is committed and nothing is under way. It never waits, and
+//! never reads or writes a socket.
+//!
+//! | compared | with | where they differ, main |
+//! |---|---|---|
+//! | slot of the table | the connections that its worker holds | sends a channel without a connection away; has a connection without a name closed |
+//! | gate of a channel | main's session there | sends away a session that main does not know; ends one whose channel has gone |
+//! | gate of a channel | its seat | makes the departure that was lost; forgets a seat whose channel is free |
+//! | seat | its grace, its settlement | asks for the socket; settles with nothing |
+//! | session of a user | main's map of channels | puts the map right |
+//! | session of a user | the registry, by user and by name | enters it anew |
+//! | registry | main's sessions | takes the entry or the name out |
+//! | row of a user with a session | state and epoch | writes them again |
+//! | row of a user without one | state | writes `offline` |
+//! | session of a user | that there is a row | sends the session away: `internal_error` |
+//!
+//! Whatever another thread may be in the middle of is compared so that its report comes first: a worker pushes the
+//! departures and sockets that it has before its answer, into the same queue. What is left of races (a thread that
+//! sleeps between the step and its report) is met by looking twice: only what differs in the same way in two rounds,
+//! [`SURE_US`] apart, is counted and repaired. A user is left out while an end, a login or a message of his waits.
+//!
+//! Not compared, and why:
+//! - The number of sockets in `/proc/self/fd`. A socket is there before its channel has a name, and on its way back to
+//!   main when its worker holds it no more; connections of the admin socket come and go. A busy server has no moment at
+//!   which the right number is known, so there would be false alarms; and the look costs a system call for each fd.
+//!   Each worker answers for the sockets that it holds instead.
+//! - Names in rows: a session keeps the name under which it logged in.
+//! - Boxes: another process may empty one.
+
+mod channels;
+mod difference;
+#[cfg(test)]
+mod tests;
+mod users;
+
+use crate::clock::Now;
+use crate::main_loop::state::Drain;
+use crate::store::Storage;
+use channels::ChannelWalk;
+use difference::Difference;
+use users::UserWalk;
+
+/// From one step to the next, in microseconds.
+const STEP_US: u64 = 500_000;
+/// Slots that one step asks the workers about.
+const SLOTS_MAX: u32 = 512;
+/// Rows that one step reads.
+const ROWS_MAX: usize = 512;
+/// How long a difference has to last before it is believed, in microseconds.
+pub const SURE_US: u64 = 2_000_000;
+const _: () = assert!(SURE_US > STEP_US);
+
+/// How long one round takes for so many slots and rows, in microseconds; the workers' answers not counted.
+pub const fn round_us(slots: u64, rows: u64) -> u64 {
+    let (by_slots, by_rows) = (slots.div_ceil(SLOTS_MAX as u64), rows.div_ceil(ROWS_MAX as u64));
+    let steps = if by_slots > by_rows { by_slots } else { by_rows };
+    (if steps == 0 { 1 } else { steps }) * STEP_US
+}
+const _: () = assert!(round_us(20_000, 100_000) <= 100 * 1_000_000);
+
+/// How far the comparing is.
+#[derive(Debug, Default)]
+pub(super) struct Reconciler {
+    /// When the next step is due, on the monotonic clock.
+    next_us: u64,
+    /// Rounds in which everything was compared.
+    rounds: u64,
+    /// True exactly while everybody else is known to rest, so that one look is enough.
+    at_rest: bool,
+    channels: ChannelWalk,
+    users: UserWalk,
+}
+
+impl Reconciler {
+    /// When the next step is due, on the monotonic clock.
+    pub(super) fn due_us(&self) -> u64 {
+        self.next_us
+    }
+}
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// Takes the next step, if it is due and all is committed.
+    pub(super) fn reconcile(&mut self) {
+        if self.now.mono_us < self.reconciler.next_us || self.batch.is_under_way() {
+            return;
+        }
+        self.reconciler.next_us = self.now.mono_us + STEP_US;
+        if self.batch.is_in_debt() {
+            return;
+        }
+        self.compare_rows(ROWS_MAX);
+        self.ask_holders(SLOTS_MAX);
+        self.count_rounds();
+    }
+
+    /// The last look, when the server has stopped in order and the workers have ended: nobody may be left anywhere.
+    pub fn look_last(&mut self, clock: &dyn Fn() -> Now) {
+        if self.lost || !self.is_settled() || self.around.table.taken() > 0 {
+            return;
+        }
+        self.now = clock();
+        self.reconciler.at_rest = true;
+        self.reconciler.users.begin_anew();
+        while self.compare_rows(ROWS_MAX) {}
+        self.compare_seats(0, u32::MAX);
+        self.finish(clock);
+    }
+
+    /// Looks at everything at once while everybody rests; the workers still have to answer.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn look_around(&mut self) {
+        self.reconciler.at_rest = true;
+        self.reconciler.users.begin_anew();
+        while self.compare_rows(ROWS_MAX) {}
+        self.reconciler.channels = ChannelWalk::default();
+        self.ask_holders(u32::MAX);
+    }
+
+    /// The server is no more known to rest.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn looked_around(&mut self) {
+        self.reconciler.at_rest = false;
+    }
+
+    fn count_rounds(&mut self) {
+        let both = self.reconciler.channels.rounds().min(self.reconciler.users.rounds());
+        self.around.metrics.reconcile_rounds.add(both.saturating_sub(self.reconciler.rounds));
+        self.reconciler.rounds = self.reconciler.rounds.max(both);
+    }
+
+    /// Notes that something differs. True when that is sure, and so has to be repaired.
+    fn is_sure(&mut self, difference: Difference) -> bool {
+        let Reconciler { at_rest, channels, users, .. } = &mut self.reconciler;
+        let suspects = if difference.is_of_user() { users.suspects() } else { channels.suspects() };
+        let sure = *at_rest || suspects.confirms(difference, self.now.mono_us);
+        if sure {
+            self.around.metrics.reconciled.add(1);
+            tracing::warn!("reconciled: {difference}");
+        }
+        sure
+    }
+}

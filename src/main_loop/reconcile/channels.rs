@@ -1,0 +1,199 @@
+//! The way through the slots: table, seats, and the workers' connections.
+//!
+//! On main. A step notes how its slots stand and asks the workers what they hold. When a worker answers, everything
+//! that it had done by the time of the note has reached main, so what stands as noted can be compared.
+
+use super::SURE_US;
+use super::difference::{Difference, Suspects};
+use crate::channel::{ChannelId, Reason, SessionNo, Stage};
+use crate::ident::UserId;
+use crate::main_loop::disconnect::Seat;
+use crate::main_loop::state::Drain;
+use crate::message::command::Mail;
+use crate::message::disconnect::{Departure, Parting, Settlement};
+use crate::store::Storage;
+
+/// How far the way is.
+#[derive(Debug, Default)]
+pub(super) struct ChannelWalk {
+    /// The first slot of the next step.
+    next: u32,
+    /// How each worker's slots stood when it was asked; none when it has answered.
+    asked: Vec<Option<Vec<(ChannelId, Stage)>>>,
+    suspects: Suspects,
+}
+
+impl ChannelWalk {
+    pub(super) fn rounds(&self) -> u64 {
+        self.suspects.rounds()
+    }
+
+    pub(super) fn suspects(&mut self) -> &mut Suspects {
+        &mut self.suspects
+    }
+}
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// Asks the workers about the next slots, unless answers are still due.
+    pub(super) fn ask_holders(&mut self, max: u32) {
+        let walk = &mut self.reconciler.channels;
+        if walk.asked.iter().any(Option::is_some) {
+            return;
+        }
+        let used = self.around.table.used();
+        if walk.next >= used {
+            walk.next = 0;
+            walk.suspects.end_round();
+        }
+        let (from, to) = (walk.next, walk.next.saturating_add(max).min(used));
+        if from == to {
+            return;
+        }
+        walk.next = to;
+        let workers = self.around.outlet.workers();
+        let mut asked: Vec<Vec<(ChannelId, Stage)>> = (0..workers).map(|_| Vec::new()).collect();
+        for id in (from..to).filter_map(|slot| self.around.table.occupant(slot)) {
+            if let Some(list) = asked.get_mut(self.around.table.worker(id)) {
+                list.push((id, self.around.table.stage(id)));
+            }
+        }
+        self.reconciler.channels.asked = asked.into_iter().map(Some).collect();
+        self.compare_seats(from, to);
+        for worker in 0..workers {
+            self.around.outlet.post(worker, &mut vec![Mail::Audit { from, to }], &mut Vec::new());
+        }
+    }
+
+    /// A worker has said which channels it holds.
+    pub(in super::super) fn audited(&mut self, worker: usize, held: &[ChannelId]) {
+        let asked = self.reconciler.channels.asked.get_mut(worker).and_then(Option::take);
+        let Some(asked) = asked else { return };
+        for (channel, stage) in asked {
+            // Whatever has changed since is under way.
+            if self.around.table.stage(channel) == stage
+                && let Some(difference) =
+                    self.channel_differs(channel, stage, held.binary_search(&channel).is_ok())
+            {
+                self.mend_channel(difference);
+            }
+        }
+        for channel in held {
+            let table = &self.around.table;
+            if table.stage(*channel) == Stage::Free || table.worker(*channel) != worker {
+                self.mend_channel(Difference::Nameless { channel: *channel, worker });
+            }
+        }
+    }
+
+    /// Looks for seats whose channel is free. Main alone makes seats and frees channels.
+    pub(super) fn compare_seats(&mut self, from: u32, to: u32) {
+        let to = (to as usize).min(self.seats.len());
+        for slot in from as usize..to {
+            let channel = self.seats.get(slot).and_then(Option::as_ref).map(|seat| seat.channel);
+            if let Some(channel) = channel.filter(|channel| self.around.table.stage(*channel) == Stage::Free)
+            {
+                self.mend_channel(Difference::Seated { channel });
+            }
+        }
+    }
+
+    fn channel_differs(&self, channel: ChannelId, stage: Stage, is_held: bool) -> Option<Difference> {
+        let session = self.session_on(channel).map(|(_, session)| session);
+        let over = session.map(|session| Difference::Over { channel, session });
+        let unheld = (!is_held).then_some(Difference::Unheld { channel });
+        match stage {
+            Stage::Free => None,
+            Stage::Live(number) if session != Some(number) => {
+                Some(Difference::Unknown { channel, session: number })
+            }
+            Stage::Live(_) => unheld,
+            Stage::Open => over.or(unheld),
+            Stage::Offline => {
+                let seat = self.seats.get(channel.slot as usize).and_then(Option::as_ref);
+                match seat.filter(|seat| seat.channel == channel) {
+                    None => Some(Difference::Unseated { channel }),
+                    // A connection that could never be watched is not held; it goes when its grace is over.
+                    Some(seat) => over.or_else(|| self.seat_differs(seat)),
+                }
+            }
+        }
+    }
+
+    fn seat_differs(&self, seat: &Seat) -> Option<Difference> {
+        let channel = seat.channel;
+        if !seat.settled {
+            return Some(Difference::Unsettled { channel, session: seat.session });
+        }
+        let over_us = seat.noticed_us + self.policy.grace_us;
+        let forgotten = !seat.due && self.now.mono_us >= over_us + SURE_US;
+        (forgotten || seat.due && !seat.closing).then_some(Difference::Overdue { channel })
+    }
+
+    /// The session that main has on a channel.
+    fn session_on(&self, channel: ChannelId) -> Option<(UserId, SessionNo)> {
+        let user = self.around.table.user(channel)?;
+        let session = self.people.look(user)?.session.as_ref()?;
+        (session.channel == channel).then_some((user, session.number))
+    }
+
+    fn mend_channel(&mut self, difference: Difference) {
+        if !self.is_sure(difference) {
+            return;
+        }
+        match difference {
+            Difference::Unheld { channel } => {
+                self.around.kicker.kick(channel, Reason::InternalError);
+            }
+            Difference::Nameless { channel, worker } => {
+                let mut mail = vec![Mail::Close { channel }];
+                self.around.outlet.post(worker, &mut mail, &mut Vec::new());
+            }
+            Difference::Unknown { channel, session } => {
+                let parting = Parting::new(Reason::InternalError);
+                self.around.kicker.kick_session(channel, session, parting);
+            }
+            Difference::Over { channel, session } => {
+                if let Some((user, _)) = self.session_on(channel) {
+                    self.sessions.insert((channel, session), user);
+                }
+                // The channel's own end, if it has left, is known.
+                self.make_up_departure(channel, Some(session), true);
+            }
+            Difference::Unseated { channel } => {
+                let session = self.session_on(channel);
+                if let Some((user, session)) = session {
+                    self.sessions.insert((channel, session), user);
+                }
+                self.make_up_departure(channel, session.map(|(_, session)| session), false);
+            }
+            Difference::Seated { channel } => self.unseat(channel),
+            Difference::Overdue { channel } => self.grace_over(channel),
+            Difference::Unsettled { channel, session } => self.settle_with_nothing(channel, session),
+            _ => {}
+        }
+    }
+
+    /// Ends what should have ended long ago. Its worker has no settlement for it any more, or will send a second one
+    /// that brings what is unsent.
+    fn make_up_departure(&mut self, channel: ChannelId, session: Option<SessionNo>, stays: bool) {
+        let parting = Parting::new(Reason::InternalError);
+        if !stays {
+            self.post(channel, Mail::Leave { channel, session, parting: parting.clone() });
+        }
+        let (noticed_us, at_ms) = (self.now.mono_us, self.now.unix_ms);
+        self.depart(&Departure {
+            channel,
+            session,
+            stays,
+            noticed_us,
+            queued_us: noticed_us,
+            at_ms,
+            parting,
+        });
+        self.settle_with_nothing(channel, session);
+    }
+
+    fn settle_with_nothing(&mut self, channel: ChannelId, session: Option<SessionNo>) {
+        self.settle(Settlement { channel, session, unsent: Vec::new(), delivered: 0 });
+    }
+}

@@ -1,0 +1,208 @@
+//! The way through the users: rows, main's sessions, the registry.
+//!
+//! On main, when all is committed. Only main writes sessions and the registry, so only rows can change meanwhile, and
+//! only by other processes.
+
+use super::difference::{Difference, Suspects};
+use crate::channel::Reason;
+use crate::ident::UserId;
+use crate::main_loop::state::Drain;
+use crate::main_loop::transaction::EndKey;
+use crate::main_loop::users::{Person, Session};
+use crate::message::command::Mail;
+use crate::message::disconnect::Parting;
+use crate::registry::Online;
+use crate::store::{Storage, UserMark};
+use crate::sync::Arc;
+
+/// What a client hears whose row is gone.
+const ROW_GONE: &str = "your account is no longer in the server's database";
+
+/// How far the way is.
+#[derive(Debug, Default)]
+pub(super) struct UserWalk {
+    /// The last row of the step before; none at the start of a round.
+    after: Option<UserId>,
+    suspects: Suspects,
+}
+
+impl UserWalk {
+    pub(super) fn rounds(&self) -> u64 {
+        self.suspects.rounds()
+    }
+
+    pub(super) fn suspects(&mut self) -> &mut Suspects {
+        &mut self.suspects
+    }
+
+    /// Begins at the first row again.
+    pub(super) fn begin_anew(&mut self) {
+        self.after = None;
+    }
+}
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// Compares the next rows, and the sessions of users in that range. True when more are ahead in this round.
+    pub(super) fn compare_rows(&mut self, max: usize) -> bool {
+        let after = self.reconciler.users.after;
+        if after.is_none() {
+            self.compare_registry();
+        }
+        let from = after.unwrap_or(UserId(i64::MIN));
+        let marks = match self.batch.look(|store| store.user_marks(from, max)) {
+            Ok(marks) => marks,
+            Err(error) => {
+                tracing::debug!(%error, "rows could not be compared");
+                return false;
+            }
+        };
+        let last = marks.last().filter(|_| marks.len() >= max).map(|mark| mark.id);
+        let mut found: Vec<Difference> = marks.iter().filter_map(|mark| self.row_differs(mark)).collect();
+        // A list by user would be quicker to search, and as large as all that is known of some clients.
+        for (key, &user) in self.sessions.iter() {
+            if after.is_none_or(|after| user > after) && last.is_none_or(|last| user <= last) {
+                let has_row = marks.binary_search_by_key(&user, |mark| mark.id).is_ok();
+                found.extend(self.session_differs(user, key, has_row));
+            }
+        }
+        for difference in found {
+            self.mend_user(difference);
+        }
+        let walk = &mut self.reconciler.users;
+        walk.after = last;
+        if last.is_none() {
+            walk.suspects.end_round();
+        }
+        last.is_some()
+    }
+
+    /// Compares the registry as a whole.
+    fn compare_registry(&mut self) {
+        let registry = Arc::clone(&self.around.registry);
+        let entries = registry.entries();
+        if entries != self.sessions.len() {
+            for (user, channel, session) in registry.all() {
+                let has = self.people.look(user).is_some_and(|person| person.session.is_some());
+                if !has {
+                    self.mend_user(Difference::Registered { user, channel, session });
+                }
+            }
+        }
+        if registry.len() > entries {
+            for user in registry.strays() {
+                self.mend_user(Difference::Stray { user });
+            }
+        }
+    }
+
+    fn row_differs(&self, mark: &UserMark) -> Option<Difference> {
+        let UserMark { id: user, online, epoch } = *mark;
+        let person = self.people.look(user);
+        if person.is_some_and(|person| !person.is_at_rest()) {
+            return None;
+        }
+        let Some(session) = person.and_then(|person| person.session.as_ref()) else {
+            return online.then_some(Difference::Ghost { user, epoch });
+        };
+        let (channel, number) = (session.channel, session.number);
+        if self.sessions.get((channel, number)) != Some(&user) {
+            return Some(Difference::Unmapped { user, channel, session: number });
+        }
+        let differs = self.is_live(session) && (!online || epoch != session.epoch);
+        differs.then_some(Difference::Row { user, epoch: session.epoch, says: (online, epoch) })
+    }
+
+    /// What differs of a session that main's map has.
+    fn session_differs(&self, user: UserId, key: EndKey, has_row: bool) -> Option<Difference> {
+        let (channel, number) = key;
+        let person = self.people.look(user);
+        let session = person.and_then(|person| person.session.as_ref());
+        let Some((person, session)) =
+            person.zip(session).filter(|(_, session)| (session.channel, session.number) == key)
+        else {
+            return Some(Difference::Mapped { user, channel, session: number });
+        };
+        if !person.is_at_rest() || !self.is_live(session) {
+            return None;
+        }
+        if !has_row {
+            return Some(Difference::RowGone { user, channel, session: number });
+        }
+        let agrees = self.registry_agrees(user, person, session);
+        (!agrees).then_some(Difference::Unregistered { user, channel, session: number })
+    }
+
+    fn registry_agrees(&self, user: UserId, person: &Person, session: &Session) -> bool {
+        let registry = &self.around.registry;
+        let entered = registry.find(user).is_some_and(|online| {
+            let place = (online.channel, online.session, online.worker);
+            place == (session.channel, session.number, self.worker_of(session))
+                && online.sender == person.sender
+        });
+        // Another process may have renamed users; then two may be online under one name, and the later has it.
+        entered
+            && registry
+                .named(&person.sender.name)
+                .is_some_and(|at| at == user || registry.is_under(at, &person.sender.name))
+    }
+
+    fn worker_of(&self, session: &Session) -> u16 {
+        self.around.table.worker(session.channel) as u16
+    }
+
+    fn is_live(&self, session: &Session) -> bool {
+        self.around.table.is_live(session.channel, session.number)
+    }
+
+    fn mend_user(&mut self, difference: Difference) {
+        if !self.is_sure(difference) {
+            return;
+        }
+        match difference {
+            Difference::Unmapped { user, channel, session } => {
+                self.sessions.insert((channel, session), user);
+            }
+            Difference::Mapped { channel, session, .. } => {
+                self.sessions.remove((channel, session));
+            }
+            Difference::Unregistered { user, .. } => self.register_again(user),
+            Difference::Registered { user, channel, session } => {
+                self.around.registry.remove(user, channel, session);
+            }
+            Difference::Stray { user } => self.around.registry.forget_strays(user),
+            Difference::Row { user, epoch, .. } => {
+                self.batch.attempt(|store| store.restore_online(user, epoch));
+            }
+            Difference::Ghost { user, epoch } => {
+                self.batch.attempt(|store| store.set_offline(user, epoch));
+            }
+            Difference::RowGone { channel, session, .. } => {
+                let parting = Parting::new(Reason::InternalError).saying(ROW_GONE);
+                self.around.kicker.kick_session(channel, session, parting);
+            }
+            _ => {}
+        }
+    }
+
+    /// Enters a session anew. Its worker opens it to the others again when nothing of its box is left.
+    fn register_again(&mut self, user: UserId) {
+        let Some(person) = self.people.look(user) else { return };
+        let Some(session) = &person.session else { return };
+        let (channel, number, has_box) = (session.channel, session.number, session.backlog.is_some());
+        let online = Online {
+            channel,
+            session: number,
+            worker: self.worker_of(session),
+            direct: false,
+            sender: Arc::clone(&person.sender),
+        };
+        let registry = &self.around.registry;
+        if let Some(present) = registry.find(user) {
+            registry.remove(user, present.channel, present.session);
+        }
+        registry.enter(user, online);
+        if !has_box {
+            self.post(channel, Mail::Open { channel, session: number });
+        }
+    }
+}

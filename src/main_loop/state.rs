@@ -1,0 +1,582 @@
+//! Main: the only one that drains the offline queue, and so decides who is online.
+//!
+//! Owned by the main thread. It writes the database, frees channel ids and closes clients' fds; it never reads
+//! or writes a live socket, and never waits for anything but its queue and its own commits.
+//!
+//! What it does with each entry is told in `ending` (departures, settlements, closing), `stop` (stops and drains),
+//! `expiry` (what is old), `service::accounts` (logins, registrations), `service::tokens`, `service::bans`,
+//! `service::chats`, `service::groups` and `service::watching` (who is told that friends come and go).
+
+use super::reconcile::Reconciler;
+use crate::auth::login_limiter::Attempts;
+use crate::auth::pool::Auth;
+use crate::channel::{ChannelId, ChannelTable, Reason};
+use crate::clock::{Now, TrustedClock};
+use crate::ident::UserId;
+use crate::main_loop::bans::Bans;
+use crate::main_loop::dedup::Repetitions;
+use crate::main_loop::disconnect::{Ending, Seat};
+use crate::main_loop::fan_out::FanOuts;
+use crate::main_loop::friends_groups::KnownGroups;
+use crate::main_loop::latency::Stages;
+use crate::main_loop::lists::Lists;
+use crate::main_loop::presence::Presence;
+use crate::main_loop::retention::Expiry;
+use crate::main_loop::session_map::BySession;
+use crate::main_loop::shutdown::{LOOK_US, Stop};
+use crate::main_loop::transaction::{Batch, Effect, EndKey};
+use crate::main_loop::users::{People, Person};
+use crate::message::command::{Mail, Outlet};
+use crate::message::delivery::Owed as OwedAnswer;
+use crate::message::disconnect::Parting;
+use crate::message::event::{BanFault, ControlAsk, Entry, Ghost, GhostFault, GhostName, QueueReport};
+use crate::message::reply::Answer;
+use crate::message::reply_to::{Asker, Settles};
+use crate::message::request::Ask;
+use crate::metrics::Metrics;
+use crate::offline_queue::closer::Kicker;
+use crate::offline_queue::queue::OfflineQueue;
+use crate::protocol::errno::Errno;
+use crate::registry::Registry;
+use crate::store::{Storage, StorageError, Stored, UserRow};
+use crate::sync::Arc;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long a batch collects entries at most, in microseconds.
+pub const BATCH_US: u64 = 5_000;
+/// How long main rests after a turn in which it has taken many ends and nothing else, unless a request comes or
+/// [`BATCH_MAX`] entries wait. In a storm of lost clients more of them share a commit; each is offline that much later.
+pub const REST: Duration = Duration::from_millis(4);
+/// Entries of ends in a turn from which on they are many. The reports of a few ends, and the logins that may wait for
+/// them, have no rest to wait for.
+const MANY_ENDS: usize = 16;
+/// How long main sleeps at most while writes are owed, in microseconds.
+pub(crate) const RETRY_US: u64 = 100_000;
+/// The share of all names from which on lingering channels close early, in percent.
+const EARLY_CLOSE_PERCENT: usize = 90;
+
+/// How long main rests after a turn in which it has taken so many entries, of which some may be pressing
+/// ([`Entry::is_pressing`]).
+pub fn rest_after(taken: usize, presses: bool) -> Duration {
+    if taken >= MANY_ENDS && !presses { REST } else { Duration::ZERO }
+}
+
+/// How a server treats its users.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// From a departure to the fd being closed, in microseconds.
+    pub grace_us: u64,
+    /// How long an orderly stop waits for goodbyes to arrive, in microseconds.
+    pub stop_drain_us: u64,
+    /// Messages that a box takes.
+    pub box_messages: u64,
+    /// Bytes of messages that a box takes.
+    pub box_bytes: u64,
+    /// Bytes of messages that all boxes take together, as [`Storage::kept_bytes`] counts them.
+    pub box_total: u64,
+    /// Messages that are under way to a client that confirms them.
+    pub ack_window: usize,
+    /// How long a box keeps a message, in milliseconds.
+    pub box_age_ms: u64,
+    /// How long the history is kept, in milliseconds.
+    pub history_age_ms: u64,
+    /// Rows of the history that are kept.
+    pub history_rows: u64,
+    /// How long nobody is told that a user has gone, in microseconds.
+    pub presence_delay_us: u64,
+    /// Friends that a user may add.
+    pub friends_max: usize,
+    /// Groups that a user may be in.
+    pub groups_max: usize,
+    /// True exactly when a login for a user who is online is refused rather than taking over.
+    pub reject_duplicates: bool,
+}
+
+/// What main shares with the rest of the server.
+pub struct Surroundings<S> {
+    /// Every channel's gate.
+    pub table: Arc<ChannelTable>,
+    /// Who is online, for others to read.
+    pub registry: Arc<Registry>,
+    /// Main's own queue.
+    pub queue: Arc<OfflineQueue<S>>,
+    /// The workers.
+    pub outlet: Arc<dyn Outlet>,
+    /// Where passwords go.
+    pub auth: Arc<Auth>,
+    /// Failed logins, and who registers.
+    pub attempts: Arc<Attempts>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Sends channels away.
+    pub kicker: Kicker<S>,
+}
+
+/// Main's state. `St` keeps, `S` is a client's socket.
+pub struct Drain<St, S> {
+    pub(crate) around: Surroundings<S>,
+    pub(crate) policy: Policy,
+    pub(crate) batch: Batch<St>,
+    pub(crate) people: People,
+    pub(crate) presence: Presence,
+    pub(crate) bans: Bans,
+    pub(crate) groups: KnownGroups,
+    pub(crate) lists: Lists,
+    pub(crate) repetitions: Repetitions,
+    pub(crate) fan_outs: FanOuts,
+    pub(crate) now: Now,
+    pub(crate) trusted: TrustedClock,
+    /// Channels that have left and still have their fd, by slot.
+    pub(super) seats: Vec<Option<Seat>>,
+    /// When their grace is over, in order.
+    pub(super) lingering: VecDeque<(u64, ChannelId)>,
+    /// Whose session is on which channel.
+    pub(crate) sessions: BySession<UserId>,
+    /// Ends of which not all is known yet.
+    pub(super) endings: BySession<Ending>,
+    /// Channels whose grace is over and that still have their fd.
+    pub(super) closing: usize,
+    /// Channels that have left and still have their fd.
+    pub(super) seated: usize,
+    /// Ends that the batch under way commits.
+    pub(super) committing: Vec<EndKey>,
+    /// Sessions that have taken over all they were sent of their box.
+    pub(crate) refills: Vec<UserId>,
+    /// Until then nobody is sent more of a box, because a commit has failed (monotonic, in microseconds).
+    pub(crate) refill_at_us: u64,
+    pub(super) drained: u64,
+    pub(super) stages: Stages,
+    /// Departures in the batch under way.
+    pub(super) departures: u64,
+    /// Workers that wait for room.
+    pub(super) short: Vec<usize>,
+    pub(super) expiry: Expiry,
+    pub(crate) expire_accepted_at_us: u64,
+    pub(super) stop: Option<Stop>,
+    /// True exactly when the database is lost: nothing can be written any more, so nothing waits for it.
+    pub(super) lost: bool,
+    pub(super) reconciler: Reconciler,
+}
+
+impl<St: Storage, S: Send + 'static> Drain<St, S> {
+    /// Main's state at the start.
+    pub fn new(store: St, policy: Policy, around: Surroundings<S>) -> Self {
+        let capacity = around.table.capacity();
+        Drain {
+            around,
+            policy,
+            batch: Batch::new(store, capacity),
+            people: People::default(),
+            presence: Presence::default(),
+            bans: Bans::default(),
+            groups: KnownGroups::default(),
+            lists: Lists::default(),
+            repetitions: Repetitions::default(),
+            fan_outs: FanOuts::default(),
+            now: Now::default(),
+            trusted: TrustedClock::default(),
+            seats: Vec::new(),
+            lingering: VecDeque::new(),
+            sessions: BySession::new(capacity),
+            endings: BySession::new(capacity),
+            closing: 0,
+            seated: 0,
+            committing: Vec::new(),
+            refills: Vec::new(),
+            refill_at_us: 0,
+            drained: 0,
+            stages: Stages::default(),
+            departures: 0,
+            short: Vec::new(),
+            expiry: Expiry::default(),
+            expire_accepted_at_us: crate::main_loop::dedup::EXPIRY_US,
+            stop: None,
+            lost: false,
+            reconciler: Reconciler::default(),
+        }
+    }
+
+    /// Takes over the time by which ages are judged.
+    #[must_use]
+    pub fn with_trusted(mut self, trusted: TrustedClock) -> Self {
+        self.trusted = trusted;
+        self
+    }
+
+    /// The time by which ages are judged, in milliseconds.
+    pub(crate) fn trusted_ms(&self) -> i64 {
+        self.trusted.now_ms(self.now)
+    }
+
+    /// Notes what time it is, for the next run of the server.
+    pub(crate) fn mark_time(&mut self) {
+        let mark = self.trusted.mark(self.now);
+        self.batch.attempt(|store| store.mark_time(mark));
+    }
+
+    /// Gives the store up, to be closed.
+    pub fn into_store(self) -> St {
+        self.batch.into_store()
+    }
+
+    /// Takes one entry.
+    pub fn take(&mut self, entry: Entry<S>, now: Now) {
+        self.now = now;
+        match entry {
+            Entry::Departure(departure) => self.depart(&departure),
+            Entry::Settlement(settlement) => self.settle(settlement),
+            Entry::HandBack { channel, socket, torn } => {
+                // The only place where a client's fd is closed.
+                drop(socket);
+                self.closed(channel, torn);
+            }
+            Entry::Ask(ask) => self.answer(ask),
+            Entry::TakenOver { user, channel, session, upto } => {
+                self.taken_over(user, (channel, session), upto);
+            }
+            Entry::Confirmed { user, channel, session } => self.confirmed(user, (channel, session)),
+            Entry::Handed { ticket } => self.handed(ticket),
+            Entry::Probed { channel, user } => self.looked_at(user, channel),
+            Entry::Audited { worker, held } => self.audited(worker, &held),
+            Entry::Short { worker } => self.short.push(worker),
+            Entry::Control(ask) => self.control(ask),
+            Entry::Stop => self.stop_by_signal(),
+            Entry::DatabaseLost => self.stop_without_database(),
+            Entry::Quiet => self.stopped_listening(),
+        }
+    }
+
+    /// Ends a batch: commits, says what hangs on it, closes what is due. `clock` is read after the commit.
+    pub fn finish(&mut self, clock: &dyn Fn() -> Now) {
+        if self.departures > 0 {
+            self.stages.batch.note(std::mem::take(&mut self.departures));
+        }
+        self.go_on_handing_out();
+        self.expire();
+        self.expire_accepted();
+        self.around.attempts.tidy(self.now.mono_us);
+        self.close_due();
+        let outcome = self.batch.finish(self.now.mono_us);
+        self.around.metrics.writes_set_aside.add(u64::from(outcome.set_aside));
+        self.now = clock();
+        let failure = match outcome.committed {
+            None => None,
+            Some(Ok(())) => {
+                self.around.metrics.commits.add(1);
+                None
+            }
+            Some(Err(error)) => {
+                self.around.metrics.commit_failures.add(1);
+                tracing::error!(%error, "a transaction failed; what was asked is refused, ends are tried again");
+                self.people.doubt();
+                self.groups.forget_all();
+                self.lists.clear();
+                Some(error)
+            }
+        };
+        let committed = failure.is_none();
+        self.count_expired(committed);
+        if committed {
+            self.note_committed();
+        }
+        let met = self.people.take_met();
+        if !committed {
+            self.forget_ends(&outcome.effects);
+        }
+        self.carry_out(outcome.effects, failure.as_ref());
+        if !committed {
+            self.people.unmeet(&met);
+        }
+        // Nothing to commit is nothing that has failed.
+        self.end_parts(committed);
+        if committed {
+            self.refill();
+        }
+        if !self.batch.is_in_debt() {
+            self.people.tidy(self.around.registry.len());
+        }
+        self.lists.tidy(self.now.mono_us);
+        self.tell_watchers();
+        self.stop_further();
+        self.reconcile();
+    }
+
+    /// How long main may sleep, in microseconds.
+    pub fn timeout_us(&self) -> Option<u64> {
+        let until = |at_us: u64| at_us.saturating_sub(self.now.mono_us);
+        if self.batch.is_under_way() {
+            return Some(0);
+        }
+        let grace = self.lingering.front().map(|(at_us, _)| until(*at_us));
+        let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
+        let later = self.batch.later_until_us().map(until);
+        let stop = self.stop.is_some().then_some(LOOK_US);
+        let expiry = self.expiry.due_us().min(self.expire_accepted_at_us).min(self.reconciler.due_us());
+        let presence = self.presence.timeout_us(self.now.mono_us);
+        let fan_out = self.fan_outs.timeout_us();
+        [grace, retry, later, stop, presence, fan_out, Some(until(expiry))].into_iter().flatten().min()
+    }
+
+    /// True exactly when the batch under way has so many writes that it should end before another entry is taken: the
+    /// messages that a slow reader left unsent are one entry.
+    pub fn is_full(&self) -> bool {
+        self.batch.is_full()
+    }
+
+    /// True exactly when everything that had to be written is written, but for what only completes the history.
+    pub fn is_settled(&self) -> bool {
+        !self.batch.is_in_debt()
+    }
+
+    /// What is still remembered of channels and ends; nothing when everybody has gone and the grace is over.
+    #[cfg(test)]
+    pub(crate) fn left_over(&self) -> Vec<(&'static str, usize)> {
+        let counts = [
+            ("seats", self.seats.iter().flatten().count()),
+            ("seated", self.seated),
+            ("closing", self.closing),
+            ("lingering", self.lingering.len()),
+            ("sessions", self.sessions.len()),
+            ("endings", self.endings.len()),
+            ("committing", self.committing.len()),
+            ("refills", self.refills.len()),
+            ("people not at rest", self.people.count_busy()),
+            ("batch", usize::from(self.batch.is_under_way() || self.batch.is_in_debt())),
+            ("fan-outs", self.fan_outs.len()),
+            ("queue", self.around.queue.len()),
+            ("registry", self.around.registry.len()),
+            ("table", self.around.table.taken()),
+        ];
+        counts.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Does what a request asks, unless it has to wait for an earlier one of the same user.
+    pub(crate) fn answer(&mut self, ask: Ask) {
+        let ask = match ask.user() {
+            Some(user) => self.wait_in_line(user, ask),
+            None => Some(ask),
+        };
+        let Some(ask) = ask else { return };
+        match ask {
+            Ask::Login(login) => self.log_in(*login),
+            Ask::Resume(resume) => self.resume(resume),
+            Ask::Guest { asker, peer, name } => self.log_in_guest(asker, peer, &name),
+            Ask::Register { asker, peer, name, password } => self.register(&asker, peer, &name, &password),
+            Ask::RefuseNewcomer { asker, peer } => self.refuse_newcomer(&asker, peer, 5),
+            Ask::Chat(message) => self.chat(&message),
+            Ask::AddFriend { asker, user, friend } => self.add_friend(&asker, user, friend),
+            Ask::CreateGroup { asker, user, name, desc } => self.create_group(&asker, user, &name, &desc),
+            Ask::JoinGroup { asker, user, group } => self.join_group(&asker, user, group),
+            Ask::Nothing { asker } => self.grant(&asker, None),
+        }
+    }
+
+    /// A user by number, with the row read if need be. `Ok(None)` for nobody, `Err` when the batch has failed.
+    pub(crate) fn person(&mut self, user: UserId) -> Result<Option<&mut Person>, BatchFailed> {
+        if self.people.find(user).is_none() {
+            let row = self.batch.attempt(|store| store.user(user)).ok_or(BatchFailed)?;
+            match row {
+                Some(row) => drop(self.people.meet(&row)),
+                None => return Ok(None),
+            }
+        }
+        Ok(self.people.find(user))
+    }
+
+    /// A letter, whatever becomes of the batch.
+    pub(crate) fn post(&mut self, channel: ChannelId, letter: Mail) {
+        let worker = self.around.table.worker(channel);
+        self.batch.then(Effect::Post { worker, letter });
+    }
+
+    /// Carries out what hangs on a batch. Letters that bring messages go before those that let senders go on,
+    /// to every worker: a sender that goes on may write to the receiver's worker directly. Sockets are asked for
+    /// last, when everything for them is on its way.
+    fn carry_out(&mut self, mut effects: Vec<Effect>, failure: Option<&StorageError>) {
+        let committed = failure.is_none();
+        let workers = self.around.outlet.workers();
+        let mut first: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut second: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut third: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut put = |worker: usize, letter: Mail| {
+            let pile = match &letter {
+                Mail::Answer { settles: Settles::Login, .. } => &mut first,
+                Mail::Answer { .. } => &mut second,
+                Mail::Close { .. } => &mut third,
+                _ => &mut first,
+            };
+            if let Some(pile) = pile.get_mut(worker) {
+                pile.push(letter);
+            }
+        };
+        let mut answers: Vec<OwedAnswer> = Vec::new();
+        let mut replaced: Vec<EndKey> = Vec::new();
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Replace { key } => replaced.push(key),
+                Effect::Post { worker, letter } => put(worker, letter),
+                Effect::Commit { worker, letter, otherwise } => {
+                    put(worker, if committed { letter } else { *otherwise });
+                }
+                Effect::Deliver { worker, letter, .. } if committed => put(worker, letter),
+                Effect::Deliver { user, key, mid, .. } => self.unsend(user, key, mid),
+                Effect::Refill { worker, letters, user, .. } if committed => {
+                    for letter in letters {
+                        put(worker, letter);
+                    }
+                    self.refills.push(user);
+                }
+                Effect::Refill { user, key, sent, .. } => self.unsend_kept(user, key, sent),
+                Effect::GoOn { asker } => {
+                    let worker = self.around.table.worker(asker.channel);
+                    put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));
+                }
+                Effect::LoggedIn { worker, letter, user, .. } if committed => {
+                    self.show_online(user);
+                    put(worker, *letter);
+                    if self.has_had_none_of_its_box(user) {
+                        self.refills.push(user);
+                    }
+                }
+                Effect::LoggedIn { worker, user, key, asker, .. } => {
+                    self.undo_login(user, key);
+                    put(worker, refusal(&asker, Errno::NotStored));
+                }
+                Effect::Befriended { user, friend, online } => {
+                    if committed {
+                        self.watch_added(user, friend, online);
+                    }
+                }
+                Effect::Proven { mut login } => {
+                    login.proven = true;
+                    let asker = login.asker.clone();
+                    let fault = if committed {
+                        self.around.queue.ask(Ask::Login(login)).err().map(|_| Errno::Busy)
+                    } else {
+                        Some(Errno::NotStored)
+                    };
+                    if let Some(errno) = fault {
+                        put(self.around.table.worker(asker.channel), refusal(&asker, errno));
+                    }
+                }
+                Effect::CountOff { ticket, copies } => answers.extend(ticket.safe(copies)),
+                Effect::Safe { ticket, copies } | Effect::SafeOrAgain { ticket, copies } if committed => {
+                    answers.extend(ticket.safe(copies));
+                }
+                Effect::Safe { ticket, copies } => answers.extend(ticket.failed(copies, Errno::NotStored)),
+                Effect::SafeOrAgain { .. } => {}
+                Effect::Failed { ticket, errno } => answers.extend(ticket.failed(1, errno)),
+                Effect::Full { ticket, user } => answers.extend(ticket.full(user)),
+                Effect::Ghost { reply, mut ghost, asked_us } => {
+                    ghost.offline_us = self.now.mono_us.saturating_sub(asked_us);
+                    // Whoever asked may have given up.
+                    let _ = reply.send(match failure {
+                        None => Ok(Some(ghost)),
+                        Some(error) => Err(GhostFault::NotStored(error.clone())),
+                    });
+                }
+                Effect::Bans { reply, bans } => {
+                    let _ = reply.send(if committed { Ok(bans) } else { Err(BanFault::NotStored) });
+                }
+            }
+        }
+        for OwedAnswer { asker, settles, outcome } in answers {
+            let channel = asker.channel;
+            let answer = Answer::of_chat(asker, outcome);
+            put(self.around.table.worker(channel), Mail::Answer { channel, settles, answer });
+        }
+        self.batch.reuse(effects);
+        self.post_all([first, second, third].into_iter().flat_map(|pile| pile.into_iter().enumerate()));
+        for (channel, session) in replaced {
+            self.around.kicker.kick_session(channel, session, Parting::new(Reason::Replaced));
+        }
+    }
+
+    /// Posts letters, each list to its worker, in order.
+    fn post_all(&mut self, lists: impl Iterator<Item = (usize, Vec<Mail>)>) {
+        let mut refused = Vec::new();
+        for (worker, mut letters) in lists {
+            self.around.outlet.post(worker, &mut letters, &mut refused);
+        }
+        for letter in refused {
+            self.came_back(letter);
+        }
+    }
+
+    fn control(&mut self, ask: ControlAsk) {
+        match ask {
+            ControlAsk::Drain(ask) => self.begin_drain(ask),
+            ControlAsk::Queue(reply) => {
+                let report =
+                    QueueReport { lingering: self.seated, drained: self.drained, stages: self.stages.rows() };
+                // Whoever asked may have given up.
+                let _ = reply.send(report);
+            }
+            ControlAsk::Ghost { who, reply } => match self.find_ghost(&who) {
+                Ok(Some(UserRow { id: user, name, epoch, .. })) => {
+                    // Should it fail, the batch has failed, and says so.
+                    self.batch.attempt(|store| store.set_offline(user, epoch));
+                    let (ghost, asked_us) = (Ghost { user, name, offline_us: 0 }, self.now.mono_us);
+                    self.batch.then(Effect::Ghost { reply, ghost, asked_us });
+                }
+                Ok(None) => drop(reply.send(Ok(None))),
+                Err(error) => drop(reply.send(Err(GhostFault::Unread(error)))),
+            },
+            ControlAsk::Ban(ask) => self.ban(ask),
+            ControlAsk::Bans(reply) => {
+                let _ = reply.send(self.list_bans());
+            }
+            ControlAsk::Unban { names, reply } => self.unban(&names, reply),
+        }
+    }
+
+    /// A user who is marked online and has no session. Looked up without a transaction, for most are none, and that is
+    /// known also while nothing can be written.
+    fn find_ghost(&mut self, who: &GhostName) -> Stored<Option<UserRow>> {
+        let row = self.batch.look(|store| match who {
+            GhostName::Id(user) => store.user(*user),
+            GhostName::Name(name) => store.user_called(name),
+        })?;
+        Ok(row.filter(|row| row.online && !self.people.is_online(row.id)))
+    }
+
+    /// Lets workers accept again once there is room, and closes lingering channels early when there is little.
+    fn close_due(&mut self) {
+        self.close_lingering();
+        let limit = self.around.table.capacity() * EARLY_CLOSE_PERCENT / 100;
+        self.close_early(limit);
+        // Told too early, a worker and main would go on asking each other.
+        let has_names = self.around.table.taken() < self.around.table.capacity();
+        if has_names {
+            for worker in std::mem::take(&mut self.short) {
+                self.batch.then(Effect::Post { worker, letter: Mail::Accept });
+            }
+        }
+    }
+}
+
+/// The batch has failed: what was asked in it is refused when it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BatchFailed;
+
+/// A request is through main, with an error or without a word.
+pub(crate) fn through(asker: &Asker, errno: Option<Errno>) -> Mail {
+    let answer = errno.map(|errno| Answer::Error {
+        errno,
+        text: errno.text().into(),
+        re: Some(asker.re),
+        seq: asker.seq.clone(),
+    });
+    Mail::Answer { channel: asker.channel, settles: Settles::Request, answer }
+}
+
+/// A login or registration that is refused.
+pub(crate) fn refusal(asker: &Asker, errno: Errno) -> Mail {
+    let msgid = if asker.re == 4 { 5 } else { 2 };
+    Mail::Answer {
+        channel: asker.channel,
+        settles: Settles::Login,
+        answer: Some(Answer::Refused { msgid, errno, text: errno.text().into(), seq: asker.seq.clone() }),
+    }
+}

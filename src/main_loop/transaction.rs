@@ -1,0 +1,471 @@
+//! One turn's transaction: what must be written sooner or later, what is asked for now, and what is said once
+//! it is committed.
+//!
+//! Owned by main. Owed writes (an end, its messages) outlive a failed commit and are tried again first. What was
+//! asked (a login, a message to keep) fails with its batch, and whoever asked is told. `aside` says what happens to an
+//! owed write that can never succeed.
+
+use crate::channel::{ChannelId, SessionNo};
+use crate::ident::{Epoch, Mid, UserId};
+use crate::main_loop::poison_write::Patience;
+use crate::main_loop::session_map::BySession;
+use crate::message::chat::{Body, Chat, Custody};
+use crate::message::command::Mail;
+use crate::message::delivery::{Accepted, Ticket};
+use crate::message::event::BanFault;
+use crate::message::event::{Ghost, GhostFault};
+use crate::message::reply_to::Asker;
+use crate::message::request::Login;
+use crate::protocol::errno::Errno;
+use crate::shrink::{KEPT, Shrink};
+use crate::store::Acceptance;
+use crate::store::{Ban, Banned};
+use crate::store::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
+use crate::sync::Arc;
+use crossbeam_channel::Sender;
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+
+/// How long a completion waits for another write to be committed with, in microseconds. A storm of ends then syncs the
+/// disk half as often; `offline_us` and `closed_us` come that much later.
+pub(crate) const LATER_US: u64 = 20_000;
+
+// Each is copied when it is noted and when it is carried out: what is large and rare goes into boxes.
+const _: () = assert!(size_of::<Effect>() <= 192);
+
+/// Owed writes of one transaction from which on it should end: some 10 ms.
+const WRITES_MAX: usize = 4_096;
+/// Bytes of messages that one transaction stores from which on it should end: some 10 ms.
+const STORED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Names the end of one session.
+pub(crate) type EndKey = (ChannelId, SessionNo);
+
+/// A write that must happen, however often it takes.
+#[derive(Debug)]
+pub(crate) enum Owed {
+    /// The user is offline.
+    Offline { user: UserId, epoch: Epoch },
+    /// The history says so.
+    Departure { key: EndKey, row: DepartureRow },
+    /// The session's token begins to run out.
+    EndTokens { user: UserId, upto: Epoch, expires_ms: i64 },
+    /// All tokens of a banned user end.
+    DropTokens { user: UserId },
+    /// What is known of it later; after the last completion its row is forgotten.
+    Completion { key: EndKey, completion: Completion, last: bool },
+    /// Somebody may not log in for a while.
+    Ban(Ban),
+    /// Somebody may log in again.
+    Unban(Banned),
+    /// A box's numbers begin a new epoch.
+    Epoch { user: UserId, epoch: Epoch },
+    /// An accepted message goes to the box.
+    Keep(Box<Keeping>),
+    /// Messages of the box were taken over by the client's connection, or confirmed by the client.
+    DropKept { user: UserId, upto: Mid },
+}
+
+/// An accepted message on its way to the box.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    pub(crate) user: UserId,
+    pub(crate) mid: Mid,
+    pub(crate) at_ms: i64,
+    pub(crate) body: Body,
+    /// True exactly when it was sent to a client that has not confirmed it.
+    pub(crate) sent: bool,
+    /// Counted off when it is there.
+    pub(crate) ticket: Option<Arc<Ticket>>,
+    /// Stored with it: it is the last copy of this chat with `seq`.
+    pub(crate) accepted: Option<Accepted>,
+    /// Stored with it: it is a copy of this chat with `seq`, of which others are under way.
+    pub(crate) reaches: Option<Acceptance>,
+}
+
+/// What happens when the batch is over.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// A letter, whatever becomes of the transaction.
+    Post { worker: usize, letter: Mail },
+    /// A letter if it is committed, another if not.
+    Commit { worker: usize, letter: Mail, otherwise: Box<Mail> },
+    /// A chat that was put into the box goes to the client that has to confirm it, if it is committed; else it was
+    /// never sent.
+    Deliver { worker: usize, letter: Mail, user: UserId, key: EndKey, mid: Mid },
+    /// Messages of the box go to the client that has to confirm them and then perhaps more, if their mark is committed;
+    /// else none was sent since that one.
+    Refill { worker: usize, letters: Vec<Mail>, user: UserId, key: EndKey, sent: Mid },
+    /// A request of a channel is through; an error besides if it is not committed.
+    GoOn { asker: Asker },
+    /// A login's letter if it is committed; else the session never was.
+    LoggedIn { worker: usize, letter: Box<Mail>, user: UserId, key: EndKey, asker: Asker },
+    /// A friend was added, who was online then or not; the user's session watches from now on if it is committed.
+    Befriended { user: UserId, friend: UserId, online: bool },
+    /// A login goes on if it is committed: another session is ended for it only when the store takes commits.
+    Proven { login: Box<Login> },
+    /// Copies of a chat with `seq` are safe if they are committed.
+    Safe { ticket: Arc<Ticket>, copies: usize },
+    /// The same for copies that follow in another transaction if they are not.
+    SafeOrAgain { ticket: Arc<Ticket>, copies: usize },
+    /// Copies of a chat with `seq` that nobody has to get are counted off, whatever becomes of the transaction.
+    CountOff { ticket: Arc<Ticket>, copies: usize },
+    /// A chat with `seq` failed, whatever becomes of the transaction.
+    Failed { ticket: Arc<Ticket>, errno: Errno },
+    /// A member's box was full, whatever becomes of the transaction.
+    Full { ticket: Arc<Ticket>, user: UserId },
+    /// Sends a session away whose user logs in elsewhere, once all its letters are posted.
+    Replace { key: EndKey },
+    /// Somebody waits to hear that a ghost's is.
+    Ghost { reply: Sender<Result<Option<Ghost>, GhostFault>>, ghost: Ghost, asked_us: u64 },
+    /// Somebody waits to hear that bans are put or lifted.
+    Bans { reply: Sender<Result<Vec<Ban>, BanFault>>, bans: Vec<Ban> },
+}
+
+/// The transaction under way, and what hangs on it.
+#[derive(Debug)]
+pub(crate) struct Batch<St> {
+    store: St,
+    /// Writes that no commit has covered yet, oldest first.
+    owed: VecDeque<Owed>,
+    /// How many of them are in the transaction under way.
+    written: usize,
+    /// Bytes of messages that the batch under way stores.
+    bytes: usize,
+    /// Writes that nobody waits for, oldest first: owed as soon as something else is committed.
+    later: VecDeque<Owed>,
+    /// When they are owed at the latest, on the monotonic clock; meaningless while there are none.
+    later_until_us: u64,
+    /// Rows of the history that wait for their completion.
+    rows: BySession<DepartureId>,
+    effects: Vec<Effect>,
+    open: bool,
+    failed: Option<StorageError>,
+    /// The owed write for which it has failed, if it was one.
+    failed_at: Option<usize>,
+    patience: Patience,
+    /// True exactly from a write that was refused to the next commit: each is carried out by itself then, so that it is
+    /// known which one it was.
+    singly: bool,
+    /// Counts batches, so that a session can tell whether letters to it still wait in this one.
+    number: NonZeroU64,
+}
+
+/// How a batch ended.
+pub(crate) struct Outcome {
+    pub(crate) effects: Vec<Effect>,
+    /// None when nothing had to be written.
+    pub(crate) committed: Option<Result<(), StorageError>>,
+    /// True exactly when a write was given up.
+    pub(crate) set_aside: bool,
+}
+
+impl<St: Storage> Batch<St> {
+    /// Nothing yet; there will be so many channels at most.
+    pub(crate) fn new(store: St, capacity: usize) -> Self {
+        Batch {
+            store,
+            owed: VecDeque::new(),
+            written: 0,
+            bytes: 0,
+            later: VecDeque::new(),
+            later_until_us: 0,
+            rows: BySession::new(capacity),
+            effects: Vec::new(),
+            open: false,
+            failed: None,
+            failed_at: None,
+            patience: Patience::default(),
+            singly: false,
+            number: NonZeroU64::MIN,
+        }
+    }
+
+    /// True exactly when something waits for the batch under way to be finished.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.open || !self.effects.is_empty()
+    }
+
+    /// True exactly when enough is written in the transaction under way.
+    pub(crate) fn is_full(&self) -> bool {
+        self.written >= WRITES_MAX || self.bytes >= STORED_BYTES_MAX
+    }
+
+    /// Counts bytes of a message that the batch under way stores.
+    pub(crate) fn count_bytes(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Which batch is under way.
+    pub(crate) fn number(&self) -> NonZeroU64 {
+        self.number
+    }
+
+    /// Takes back the chats to a session that are not posted yet, oldest first. Those that somebody else has too are
+    /// only not sent.
+    pub(crate) fn take_back(&mut self, key: EndKey) -> Vec<Chat> {
+        let mut taken = Vec::new();
+        self.effects.retain_mut(|effect| match effect {
+            Effect::Post { letter: Mail::Chat { to, session, chat, .. }, .. } if (*to, *session) == key => {
+                if chat.custody == Custody::Here {
+                    taken.push(chat.clone());
+                }
+                false
+            }
+            Effect::Deliver { key: other, .. } | Effect::Refill { key: other, .. } => *other != key,
+            _ => true,
+        });
+        taken
+    }
+
+    /// True exactly when writes wait for a commit that works.
+    pub(crate) fn is_in_debt(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Reads, or writes what was asked for. `None` when the batch has failed; then its asks fail.
+    pub(crate) fn attempt<R>(&mut self, act: impl FnOnce(&mut St) -> Stored<R>) -> Option<R> {
+        self.catch_up();
+        self.guarded(act)
+    }
+
+    /// Reads without beginning a transaction: no writer is held up, and a failure fails nobody.
+    pub(crate) fn look<R>(&mut self, read: impl FnOnce(&mut St) -> Stored<R>) -> Stored<R> {
+        read(&mut self.store)
+    }
+
+    /// Writes what must be written, now or in a later batch.
+    pub(crate) fn owe(&mut self, write: Owed) {
+        if let Owed::Keep(keeping) = &write {
+            self.bytes += keeping.body.size();
+        }
+        self.owed.push_back(write);
+        self.catch_up();
+    }
+
+    /// Writes what must be written with the next commit, or after [`LATER_US`].
+    pub(crate) fn owe_later(&mut self, write: Owed, now_us: u64) {
+        if self.later.is_empty() {
+            self.later_until_us = now_us + LATER_US;
+        }
+        self.later.push_back(write);
+    }
+
+    /// When what waits for another commit is owed at the latest, on the monotonic clock.
+    pub(crate) fn later_until_us(&self) -> Option<u64> {
+        (!self.later.is_empty()).then_some(self.later_until_us)
+    }
+
+    /// A login was not committed, and its epoch with it. Messages that were given numbers of that epoch are still owed:
+    /// the row follows with them, so that nothing else gets the same numbers.
+    pub(crate) fn keep_epoch(&mut self, user: UserId, epoch: Epoch) {
+        let is_theirs = |write: &Owed| matches!(write, Owed::Keep(keeping) if keeping.user == user);
+        if self.owed.iter().any(is_theirs) {
+            self.owed.push_back(Owed::Epoch { user, epoch });
+        }
+    }
+
+    /// The end of a session that never was: its batch has failed, and with it the login.
+    pub(crate) fn forget_departure(&mut self, of: EndKey) {
+        debug_assert_eq!(self.written, 0, "only after a batch that failed");
+        self.owed.retain(|write| !matches!(write, Owed::Departure { key, .. } if *key == of));
+        self.rows.remove(of);
+    }
+
+    /// Says something when the batch is over.
+    pub(crate) fn then(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Takes the list of a batch's effects back for its room: they have been carried out.
+    pub(crate) fn reuse(&mut self, mut effects: Vec<Effect>) {
+        effects.clear();
+        if self.effects.is_empty() && effects.capacity() <= KEPT {
+            self.effects = effects;
+        }
+    }
+
+    /// Writes for which there is room.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.owed.capacity().max(self.later.capacity())
+    }
+
+    pub(crate) fn into_store(self) -> St {
+        self.store
+    }
+
+    /// Commits what is open. The effects still have to be carried out.
+    pub(crate) fn finish(&mut self, now_us: u64) -> Outcome {
+        self.catch_up();
+        if self.open || self.later_until_us().is_some_and(|until_us| until_us <= now_us) {
+            self.owe_what_waits();
+            self.catch_up();
+        }
+        self.number = self.number.saturating_add(1);
+        self.bytes = 0;
+        let mut effects = std::mem::take(&mut self.effects);
+        if !self.open && self.failed.is_none() {
+            return Outcome { effects, committed: None, set_aside: false };
+        }
+        let result = match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.store.commit(),
+        };
+        let mut set_aside = false;
+        match &result {
+            Ok(()) => {
+                self.patience = Patience::default();
+                self.singly = false;
+                for write in self.owed.drain(..self.written) {
+                    match write {
+                        Owed::Completion { key, last: true, .. } => drop(self.rows.remove(key)),
+                        Owed::Keep(keeping) => {
+                            effects.extend(keeping.ticket.map(|ticket| Effect::Safe { ticket, copies: 1 }));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Err(error) => {
+                self.store.rollback();
+                set_aside = self.set_aside(error, now_us, &mut effects);
+            }
+        }
+        self.owed.shrink();
+        self.written = 0;
+        self.open = false;
+        Outcome { effects, committed: Some(result), set_aside }
+    }
+
+    /// Gives the write up that the batch has failed for, if it has been refused for long enough.
+    fn set_aside(&mut self, error: &StorageError, now_us: u64, effects: &mut Vec<Effect>) -> bool {
+        let Some((place, write)) = self.failed_at.take().and_then(|at| Some((at, self.owed.get(at)?))) else {
+            return false;
+        };
+        if !error.refused || !write.can_be_set_aside() || !self.patience.ends(place, now_us) {
+            return false;
+        }
+        let Some(write) = self.owed.remove(place) else { return false };
+        tracing::error!(%error, ?write, "a write was refused again and again, and is given up");
+        match write {
+            Owed::Keep(keeping) => {
+                effects
+                    .extend(keeping.ticket.map(|ticket| Effect::Failed { ticket, errno: Errno::NotStored }));
+            }
+            // There is no row, or nothing to say of it any more.
+            Owed::Departure { key, .. } | Owed::Completion { key, last: true, .. } => {
+                self.rows.remove(key);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn guarded<R>(&mut self, act: impl FnOnce(&mut St) -> Stored<R>) -> Option<R> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let begun = if self.open { Ok(()) } else { self.store.begin() };
+        self.open |= begun.is_ok();
+        match begun.and_then(|()| act(&mut self.store)) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        }
+    }
+
+    /// What waits for another commit has one.
+    fn owe_what_waits(&mut self) {
+        if self.owed.is_empty() {
+            // The room changes hands: a storm's list would need as much again to be copied into.
+            std::mem::swap(&mut self.owed, &mut self.later);
+        } else {
+            self.owed.append(&mut self.later);
+        }
+        self.later.shrink();
+    }
+
+    /// Brings the transaction up to the newest owed write, in order.
+    fn catch_up(&mut self) {
+        while self.written < self.owed.len() && self.failed.is_none() {
+            // Borrowed apart, so that a failed write stays where it is.
+            let (store, rows) = (&mut self.store, &mut self.rows);
+            let begun = if self.open { Ok(()) } else { store.begin() };
+            self.open |= begun.is_ok();
+            let at_most = if self.singly { 1 } else { usize::MAX };
+            let writes = self.owed.range(self.written..).take(at_most);
+            match begun.and_then(|()| carry_out(store, rows, writes)) {
+                Ok(count) => self.written += count,
+                Err(error) => {
+                    self.singly = error.refused;
+                    self.failed = Some(error);
+                    self.failed_at = Some(self.written);
+                }
+            }
+        }
+    }
+}
+
+/// Carries out the first of some writes, and those behind it that can be done with it; answers how many.
+fn carry_out<'a, St: Storage>(
+    store: &mut St,
+    rows: &mut BySession<DepartureId>,
+    mut writes: impl Iterator<Item = &'a Owed> + Clone,
+) -> Stored<usize> {
+    let all = writes.clone();
+    let Some(write) = writes.next() else { return Ok(0) };
+    match write {
+        Owed::Offline { user, epoch } => store.set_offline(*user, *epoch)?,
+        Owed::Departure { key, row } => drop(rows.insert(*key, store.add_departure(row)?)),
+        Owed::EndTokens { user, upto, expires_ms } => store.end_tokens(*user, *upto, *expires_ms)?,
+        Owed::DropTokens { user } => store.drop_tokens(*user)?,
+        Owed::Completion { .. } => return complete(store, rows, all),
+        Owed::Ban(ban) => store.put_ban(ban)?,
+        Owed::Unban(banned) => store.drop_ban(*banned)?,
+        Owed::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
+        Owed::Keep(keeping) => {
+            let Keeping { user, mid, at_ms, body, sent, accepted, reaches, .. } = &**keeping;
+            store.keep(*user, *mid, *at_ms, &body.object(), *sent)?;
+            if let Some(accepted) = accepted {
+                accepted.write(store, *at_ms)?;
+            }
+            if let Some(chat) = reaches {
+                store.note_reached(*chat, *at_ms, &[*user])?;
+            }
+        }
+        Owed::DropKept { user, upto } => {
+            store.drop_kept(*user, *upto)?;
+        }
+    }
+    Ok(1)
+}
+
+/// Completes rows of the history that lie side by side and have the same to say, as those of one turn of a worker often
+/// do in a storm: all of them in one statement. Answers how many of the writes that were.
+fn complete<'a, St: Storage>(
+    store: &mut St,
+    rows: &BySession<DepartureId>,
+    writes: impl Iterator<Item = &'a Owed>,
+) -> Stored<usize> {
+    let (mut count, mut found) = (0, None);
+    for write in writes {
+        let Owed::Completion { key, completion, .. } = write else { break };
+        match (rows.get(*key), &mut found) {
+            // The row was given up.
+            (None, _) => {}
+            (Some(row), None) => found = Some((*row..=*row, completion)),
+            (Some(row), Some((range, alike))) if row.0 == range.end().0 + 1 && completion == *alike => {
+                *range = *range.start()..=*row;
+            }
+            _ => break,
+        }
+        count += 1;
+    }
+    if let Some((range, completion)) = found {
+        store.complete_departures(range, completion)?;
+    }
+    Ok(count)
+}
