@@ -5,6 +5,7 @@
 //! It never touches the environment itself: the caller hands in a way to look a variable up.
 
 use crate::auth::login_limiter::AddressLimit;
+use crate::main_loop::shutdown::MAX_STOP_DRAIN;
 use file::File;
 use kind::{
     Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, KeepaliveTimes, Kind, Length,
@@ -33,8 +34,6 @@ pub const CONFIG_ENV: &str = "LINGER_CONFIG";
 pub const MAX_GRACE: Duration = Duration::from_hours(1);
 /// The longest time that friends are not told of somebody who has gone.
 const MAX_PRESENCE_DELAY: Duration = Duration::from_hours(1);
-/// The longest drain at a stop: the whole stop takes at most 10 s.
-pub const MAX_STOP_DRAIN: Duration = Duration::from_secs(8);
 /// The longest write timeout and TCP user timeout.
 const MAX_WRITE_TIMEOUT: Duration = Duration::from_mins(10);
 /// The longest TCP user timeout that the kernel takes: it counts milliseconds in a signed number of 32 bits.

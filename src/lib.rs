@@ -116,13 +116,14 @@
 //! | the dropped sender, as the signal to stop | [`offline::Mail::CloseListeners`] and [`offline::Mail::Exit`] |
 
 pub mod addr;
+pub mod admin;
 pub mod auth;
 pub mod channel;
 pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod control;
+
 pub mod hashing;
 pub mod ident;
 pub mod logs;

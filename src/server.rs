@@ -12,14 +12,14 @@ mod limits;
 mod signals;
 mod systemd;
 
+use crate::admin::history_pool::Archive;
+use crate::admin::server::ControlServer;
 use crate::auth::login_limiter::{AttemptLimits, Attempts};
 use crate::auth::password::{Cost, Hasher};
 use crate::auth::pool::{Auth, Jobs, Verifier};
 use crate::channel::{ChannelTable, Reason};
 use crate::clock::Clock;
 use crate::config::{Config, Duplicate, Keepalive};
-use crate::control::archive::Archive;
-use crate::control::server::ControlServer;
 use crate::logs::{self, Logs};
 use crate::main_loop::latency::{Bark, Watchdog};
 use crate::main_loop::state::{BATCH_US, Drain, Policy, Surroundings, rest_after};

@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::table::{local_time, or_dash, render};
 use super::{Failure, Reach};
-use crate::control::ban::{BanList, BanRow, BanTarget, Unban as UnbanAsk, Unbanned};
-use crate::control::message::Ask;
+use crate::admin::bans::{BanList, BanRow, BanTarget, Unban as UnbanAsk, Unbanned};
+use crate::admin::protocol::Ask;
 
 pub(super) const EXAMPLES: &str = "\
 `linger kick TARGET... --ban DURATION` bans, `linger unban TARGET...` lifts a ban.

@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::table::{micros, shown};
 use super::{Failure, Reach};
-use crate::control::ban::BanLength;
-use crate::control::message::{Ask, Kick as KickAsk, KickReason, Kicked, KickedRow};
-use crate::control::target::Target;
+use crate::admin::bans::BanLength;
+use crate::admin::protocol::{Ask, Kick as KickAsk, KickReason, Kicked, KickedRow};
+use crate::admin::target::Target;
 
 const EXAMPLES: &str = "\
 Targets:

@@ -27,8 +27,9 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::control::client::{self, ControlError};
-use crate::control::message::Ask;
+use crate::admin::client;
+use crate::admin::client::ControlError;
+use crate::admin::protocol::Ask;
 
 /// The end of a command that did not do what it was asked.
 #[derive(Debug)]

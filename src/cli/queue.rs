@@ -2,7 +2,7 @@
 
 use super::table::{age, render};
 use super::{Failure, Reach};
-use crate::control::message::{Ask, QueueState};
+use crate::admin::protocol::{Ask, QueueState};
 
 pub(super) const EXAMPLES: &str = "\
 depth      departures that wait for the main thread

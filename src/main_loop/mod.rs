@@ -19,7 +19,7 @@ pub mod reconcile;
 pub mod resume_token;
 mod retention;
 pub(crate) mod session_map;
-mod shutdown;
+pub mod shutdown;
 pub mod state;
 pub(crate) mod transaction;
 pub(crate) mod users;

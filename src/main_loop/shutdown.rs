@@ -8,8 +8,8 @@
 //! ```
 //! Each phase ends early when nobody is left in it. A stop begins at `hurry`.
 
+use super::state::Drain;
 use crate::channel::{ChannelId, ChannelTable, Reason, Stage};
-use crate::main_loop::state::Drain;
 use crate::message::command::Mail;
 use crate::message::disconnect::Parting;
 use crate::message::event::DrainAsk;
@@ -17,6 +17,7 @@ use crate::store::Storage;
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// How often main looks who is due and who has gone, in microseconds.
 pub(super) const LOOK_US: u64 = 10_000;
@@ -28,7 +29,7 @@ const GIVE_UP_US: u64 = 8_000_000;
 const PROGRESS_US: u64 = 5_000_000;
 /// Clients of a drain come back over this time at least, in milliseconds.
 const COMEBACK_MIN_MS: u64 = 5_000;
-const _: () = assert!(crate::config::MAX_STOP_DRAIN.as_micros() as u64 <= GIVE_UP_US);
+const _: () = assert!(MAX_STOP_DRAIN.as_micros() as u64 <= GIVE_UP_US);
 
 /// How far the sending away is. Times are on the monotonic clock, in microseconds.
 #[derive(Debug)]
@@ -247,6 +248,9 @@ fn scatter(channel: ChannelId, now_us: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
 }
+
+/// The longest drain at a stop: the whole stop takes at most 10 s.
+pub const MAX_STOP_DRAIN: Duration = Duration::from_secs(8);
 
 #[cfg(test)]
 mod tests {

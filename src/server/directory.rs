@@ -1,6 +1,7 @@
 //! The data directory: created for its owner alone, held by one server at a time.
 
-use crate::control::{self, SOCKET_NAME, SocketPath};
+use crate::admin;
+use crate::admin::{SOCKET_NAME, SocketPath};
 use rustix::fs::{AtFlags, FlockOperation, Mode, fchmod, flock, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::umask;
@@ -83,7 +84,7 @@ impl DataDirectory {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(DataDirectory { path: path.to_owned(), lock, socket: Mutex::default() }),
             Err(Errno::WOULDBLOCK) => {
-                Err(DirectoryError::Held { path: path.to_owned(), pid: control::holder(path) })
+                Err(DirectoryError::Held { path: path.to_owned(), pid: admin::holder(path) })
             }
             Err(errno) => Err(unusable(errno.into())),
         }

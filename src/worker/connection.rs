@@ -1,13 +1,8 @@
 //! One channel in its worker's hands. Nobody else touches it.
 
-use super::core::IN_MAIN_MAX;
-use super::limits::Allowance;
-use super::news::News;
-use super::outbuf::OutBuf;
 use super::routing::Route;
 use super::seldom::Seldom;
 use super::watch::Watched;
-use super::wheel::Look;
 use crate::addr::{IpBlock, Peer};
 use crate::channel::{ChannelId, SessionNo};
 use crate::message::chat::{Chat, Sender};
@@ -16,6 +11,11 @@ use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::protocol::request::Caps;
 use crate::sync::Arc;
+use crate::worker::output_buffer::OutBuf;
+use crate::worker::presence_queue::News;
+use crate::worker::state::IN_MAIN_MAX;
+use crate::worker::timeouts::Allowance;
+use crate::worker::timer_wheel::Look;
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
 

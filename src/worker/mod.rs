@@ -7,50 +7,50 @@
 //! | file | duty |
 //! |---|---|
 //! | `run` | the thread: waits on its poller, gives the core its turns |
-//! | `core` | what a turn consists of: plain data, no poller, no clock |
-//! | `arrival` | how a connection becomes a channel |
-//! | `requests`, `lines` | bytes to requests, in either protocol |
+//! | `state` | what a turn consists of: plain data, no poller, no clock |
+//! | `accept` | how a connection becomes a channel |
+//! | `input`, `line_input` | bytes to requests, in either protocol |
 //! | `routing` | where a chat goes |
-//! | `words` | what a channel is told, in the words of its protocol |
-//! | `letters` | what each letter in the mailbox means |
-//! | `news` | events of friends who come and go |
-//! | `leaving` | the step, the farewell, the settlement |
-//! | `strangers` | what the log says of those who never logged in |
-//! | `connection`, `seldom`, `outbuf` | one channel, what it seldom has, and its unsent output |
+//! | `responses` | what a channel is told, in the words of its protocol |
+//! | `commands` | what each letter in the mailbox means |
+//! | `presence_queue` | events of friends who come and go |
+//! | `close` | the step, the farewell, the settlement |
+//! | `close_log` | what the log says of those who never logged in |
+//! | `connection`, `seldom`, `output_buffer` | one channel, what it seldom has, and its unsent output |
 //! | `mailbox` | what others say |
-//! | `limits`, `wheel`, `hearing`, `addresses`, `waiting` | time limits and as of when they are judged, request rates, channels of one address, who waits long with nobody logged in |
+//! | `timeouts`, `timer_wheel`, `input_horizon`, `ip_limit`, `waiting` | time limits and as of when they are judged, request rates, channels of one address, who waits long with nobody logged in |
 //! | `listener`, `socket`, `poller`, `watch` | the kernel's side |
 
-pub mod addresses;
-mod arrival;
+mod accept;
+mod close;
+mod close_log;
+mod commands;
 mod connection;
-pub mod core;
-mod hearing;
-mod leaving;
-mod letters;
-pub mod limits;
-mod lines;
+mod input;
+mod input_horizon;
+pub mod ip_limit;
+mod line_input;
 pub mod listener;
 pub mod mailbox;
-mod news;
-pub mod outbuf;
+pub mod output_buffer;
 pub mod poller;
-mod requests;
+mod presence_queue;
+mod responses;
 mod routing;
 pub mod run;
 mod seldom;
 pub mod socket;
-mod strangers;
+pub mod state;
 #[cfg(test)]
 mod tests;
+pub mod timeouts;
+pub mod timer_wheel;
 pub mod waiting;
 pub mod watch;
-pub mod wheel;
-mod words;
 
-pub use self::core::{Core, Shared};
-pub use addresses::Addresses;
+pub use crate::worker::state::{Core, Shared};
 pub use connection::Codec;
-pub use limits::Limits;
+pub use ip_limit::Addresses;
 pub use mailbox::{Mailbox, Mailboxes, Wake};
+pub use timeouts::Limits;
 pub use waiting::Waiting;

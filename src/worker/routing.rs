@@ -1,8 +1,6 @@
 //! Where a chat goes: to a channel of this worker, to another worker, or through main. And what comes back.
 
 use super::connection::Codec;
-use super::core::Core;
-use super::outbuf::Source;
 use super::socket::Transport;
 use crate::channel::{ChannelId, SessionNo};
 use crate::clock::local_time;
@@ -16,6 +14,8 @@ use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::ChatObject;
 use crate::sync::Arc;
+use crate::worker::output_buffer::Source;
+use crate::worker::state::Core;
 use std::cell::OnceCell;
 
 /// Room for a draft that is kept for the next one, in bytes.

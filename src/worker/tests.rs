@@ -1,7 +1,5 @@
 //! What a worker does with its channels, turn by turn, on made-up connections. The test plays main and the others.
 
-use super::core::ENDS_MAX;
-use super::requests::REGISTRATIONS_MAX;
 use super::socket::Transport;
 use crate::addr::IpBlock;
 use crate::auth::pool::{JOBS_MAX, Job, Task};
@@ -21,6 +19,8 @@ use crate::testing::commons::{CAPACITY, REGISTRATIONS};
 use crate::testing::whole::{chat, login};
 use crate::testing::wire::{Client, ENOSPC, connection};
 use crate::testing::words::{HASH, SECOND_US, asker};
+use crate::worker::input::REGISTRATIONS_MAX;
+use crate::worker::state::ENDS_MAX;
 
 const ANN: UserId = UserId(1);
 const BOB: UserId = UserId(2);

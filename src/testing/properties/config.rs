@@ -1,6 +1,7 @@
 //! A configuration that is accepted is within its bounds, and a complaint is one line.
 
-use crate::config::{Config, MAX_GRACE, MAX_STOP_DRAIN, duration, duration_text};
+use crate::config::{Config, MAX_GRACE, duration, duration_text};
+use crate::main_loop::shutdown::MAX_STOP_DRAIN;
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
 //! What is said on the control socket reads back as it was meant.
 
-use crate::control::ban::{BanList, Unbanned};
-use crate::control::message::{
+use crate::admin::bans::{BanList, Unbanned};
+use crate::admin::departures::Departures;
+use crate::admin::protocol::{
     Ask, Channels, Draining, KickReason, Kicked, MAX_REASON_BYTES, QueueState, Stats, Users, answer_line,
     failure_line, parse_answer,
 };
-use crate::control::target::Target;
-use crate::control::why::Departures;
+use crate::admin::target::Target;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

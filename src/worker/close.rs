@@ -5,12 +5,12 @@
 //! socket.
 
 use super::connection::{Leaving, Settling};
-use super::core::Core;
-use super::outbuf::Written;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Initiator, Reason, SessionNo};
 use crate::message::disconnect::{Departure, Milestone, Parting, Settlement};
 use crate::message::event::Entry;
+use crate::worker::output_buffer::Written;
+use crate::worker::state::Core;
 use std::io;
 
 /// The system's error numbers that have a reason of their own, as Linux numbers them.

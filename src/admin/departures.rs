@@ -220,7 +220,7 @@ impl From<StoredDeparture> for DepartureRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::message::Ask;
+    use crate::admin::protocol::Ask;
 
     fn read(line: &str) -> Option<Why> {
         match Ask::parse(line.as_bytes()) {

@@ -4,11 +4,11 @@
 //! nothing while the deadlines move on.
 
 use super::connection::{Codec, Connection, Pings};
-use super::core::Core;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
 use crate::message::disconnect::Parting;
 use crate::protocol::answer;
+use crate::worker::state::Core;
 use std::time::Duration;
 
 /// Microseconds in a second.

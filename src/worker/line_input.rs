@@ -1,6 +1,5 @@
 //! The line protocol's requests: the first line logs in, every other one says something.
 
-use super::core::Core;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
 use crate::addr::IpBlock;
@@ -15,6 +14,7 @@ use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::Caps;
 use crate::protocol::written_name::read_name;
+use crate::worker::state::Core;
 use std::cell::OnceCell;
 
 /// A line is named in answers like the chat it is.

@@ -4,14 +4,14 @@
 //! touches a client's socket.
 
 use super::SOCKET_LOOK;
-use super::archive::{Archive, ArchiveError};
-use super::ban::{BansUnderWay, name_of};
-use super::message::{
+use super::target::Target;
+use crate::addr::AddrBlock;
+use crate::admin::bans::{BansUnderWay, name_of};
+use crate::admin::history_pool::{Archive, ArchiveError};
+use crate::admin::protocol::{
     Ask, ChannelRow, ChannelState, Channels, Drain, Draining, Kick, Kicked, KickedRow, MAX_ASK_BYTES,
     QueueState, Stats, UserRow, Users, answer_line, failure_line,
 };
-use super::target::Target;
-use crate::addr::AddrBlock;
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo, Stage};
 use crate::clock::Clock;
 use crate::ident::UserId;
@@ -70,7 +70,7 @@ pub struct ControlServer<S> {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("{0}")]
-    Ask(#[from] super::message::AskError),
+    Ask(#[from] super::protocol::AskError),
     #[error("{0} did not answer within {1} s")]
     Silent(&'static str, u64),
     #[error("kicked, but not confirmed within {seconds} s for {channel}: missing {stage}")]

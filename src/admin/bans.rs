@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
-use super::message::KickReason;
 use super::server::{ANSWER_MAX, ControlServer, Refusal, silent};
 use super::target::{Target, TargetError, bounded};
+use crate::admin::protocol::KickReason;
 use crate::config::duration;
 use crate::ident::UserId;
 use crate::message::disconnect::Parting;
@@ -253,9 +253,9 @@ impl fmt::Display for BanTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::history_pool::Archive;
+    use crate::admin::protocol::Kick;
     use crate::channel::{Reason, Stage};
-    use crate::control::archive::Archive;
-    use crate::control::message::Kick;
     use crate::logs::Logs;
     use crate::store::sqlite::{Durability, History, SqliteStore};
     use crate::testing::desk::Desk;

@@ -3,13 +3,13 @@
 //! Part of the core. The kernel's listeners are in [`super::run`].
 
 use super::connection::{Codec, Connection};
-use super::core::Core;
 use super::socket::Transport;
-use super::words;
 use crate::addr::IpBlock;
 use crate::channel::Reason;
 use crate::message::disconnect::Parting;
 use crate::message::event::Entry;
+use crate::worker::responses;
+use crate::worker::state::Core;
 use std::io;
 use std::net::SocketAddr;
 
@@ -56,7 +56,7 @@ impl<T: Transport> Core<T> {
         self.shared.metrics.left.add(parting.reason, 1);
         self.log_turned_away(peer, &parting);
         let mut goodbye = Vec::new();
-        words::write_goodbye(codec, &parting, &mut goodbye);
+        responses::write_goodbye(codec, &parting, &mut goodbye);
         goodbye
     }
 

@@ -1,9 +1,6 @@
 //! Bytes to requests, and requests to where they belong: another channel, main, or an auth thread.
 
 use super::connection::Codec;
-use super::core::Core;
-use super::limits::Pace;
-use super::lines::LOGIN_ANSWER;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
 use crate::addr::IpBlock;
@@ -25,6 +22,9 @@ use crate::protocol::name;
 use crate::protocol::request::{self, Body, Fault, Request};
 use crate::store::TokenHash;
 use crate::sync::Arc;
+use crate::worker::line_input::LOGIN_ANSWER;
+use crate::worker::state::Core;
+use crate::worker::timeouts::Pace;
 
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
 pub(super) const FAULTS_MAX: u8 = 100;

@@ -1,7 +1,6 @@
 //! What a channel is told, in the words of its protocol.
 
 use super::connection::{Codec, Connection};
-use super::outbuf::Source;
 use crate::ident::{GroupId, UserId};
 use crate::message::chat::{Chat, Custody};
 use crate::message::disconnect::Parting;
@@ -10,6 +9,7 @@ use crate::message::reply::{GroupNow, LoggedIn};
 use crate::protocol::answer::{self, FriendState, GroupState, LoginAnswer, MemberState};
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
+use crate::worker::output_buffer::Source;
 
 impl<T> Connection<T> {
     /// Appends one JSON object, ended in the way the client speaks; nothing for a client that speaks lines.

@@ -2,15 +2,10 @@
 //!
 //! Owned by one worker thread. It never waits, and holds no lock while it reads or writes a socket.
 
-use super::addresses::Addresses;
 use super::connection::{Connection, End};
-use super::limits::Limits;
 use super::mailbox::Mailbox;
-use super::outbuf::{Shelf, Written};
 use super::socket::Transport;
-use super::strangers::Strangers;
 use super::waiting::Waiting;
-use super::wheel::Wheel;
 use crate::auth::login_limiter::Attempts;
 use crate::auth::pool::Auth;
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo};
@@ -25,6 +20,11 @@ use crate::offline_queue::queue::OfflineQueue;
 use crate::registry::Registry;
 use crate::shrink::Shrink;
 use crate::sync::Arc;
+use crate::worker::close_log::Strangers;
+use crate::worker::ip_limit::Addresses;
+use crate::worker::output_buffer::{Shelf, Written};
+use crate::worker::timeouts::Limits;
+use crate::worker::timer_wheel::Wheel;
 use std::collections::VecDeque;
 use std::io;
 

@@ -3,10 +3,10 @@
 //! Owned by one worker, part of its core. Anybody can connect as often as he likes, so the lines must not grow with the
 //! connections.
 
-use super::core::Core;
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
 use crate::message::disconnect::Parting;
+use crate::worker::state::Core;
 use std::net::SocketAddr;
 
 /// Lines that a worker writes in one window. Past it they are only counted, and written at level debug.

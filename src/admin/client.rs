@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::message::{AnswerError, Ask, MAX_ASK_BYTES, parse_answer};
 use super::{SOCKET_LOOK, SOCKET_NAME, SocketPath, holder};
+use crate::admin::protocol::{AnswerError, Ask, MAX_ASK_BYTES, parse_answer};
 
 /// How long a server may take for all of it; `kick --wait` gives up by itself after 10 s.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -137,7 +137,7 @@ mod tests {
     use std::thread::{self, JoinHandle};
 
     use super::*;
-    use crate::control::message::{QueueState, Users};
+    use crate::admin::protocol::{QueueState, Users};
 
     /// Answers one request with these bytes, then closes; hands back the request.
     fn server(data: &Path, answer: &'static [u8]) -> JoinHandle<String> {
@@ -209,8 +209,8 @@ mod tests {
 
     #[test]
     fn a_request_that_no_server_would_read_is_not_sent() {
-        let targets = vec![crate::control::target::Target::All; MAX_ASK_BYTES / 6];
-        let kick = Ask::Kick(crate::control::message::Kick { targets, reason: None, wait: false, ban: None });
+        let targets = vec![crate::admin::target::Target::All; MAX_ASK_BYTES / 6];
+        let kick = Ask::Kick(crate::admin::protocol::Kick { targets, reason: None, wait: false, ban: None });
         assert!(matches!(ask::<Users>(Path::new("d"), &kick), Err(ControlError::TooLong(_))));
     }
 }

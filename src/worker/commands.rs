@@ -1,7 +1,6 @@
 //! What each letter in a worker's mailbox means.
 
 use super::connection::{Pings, User};
-use super::core::Core;
 use super::socket::Transport;
 use crate::channel::{ChannelId, SessionNo};
 use crate::message::chat::{Chat, Custody};
@@ -11,6 +10,7 @@ use crate::message::event::Entry;
 use crate::message::reply::{Answer, LoggedIn};
 use crate::message::reply_to::Settles;
 use crate::sync::Arc;
+use crate::worker::state::Core;
 
 impl<T: Transport> Core<T> {
     pub(super) fn open_letter(&mut self, letter: Mail) {

@@ -1,12 +1,12 @@
 //! The admin socket: what is said on it, and where it is.
 
-pub mod archive;
-pub mod ban;
+pub mod bans;
 pub mod client;
-pub mod message;
+pub mod departures;
+pub mod history_pool;
+pub mod protocol;
 pub mod server;
 pub mod target;
-pub mod why;
 
 use std::fs::{self, File, Metadata};
 use std::io;

@@ -5,12 +5,12 @@
 //! is. They belong to the session: nobody keeps them when it ends.
 
 use super::connection::{Codec, Connection};
-use super::core::Core;
 use super::socket::Transport;
 use crate::channel::ChannelId;
 use crate::ident::UserId;
 use crate::message::presence::{Bulletin, Event, Notice};
 use crate::protocol::answer;
+use crate::worker::state::Core;
 use std::collections::BTreeMap;
 
 /// Unsent output of a channel below which it gets events, in bytes.
