@@ -9,7 +9,7 @@ use linger::auth::login_limiter::{AttemptLimits, Attempts};
 use linger::auth::pool::Auth;
 use linger::channel::{ChannelId, ChannelTable, Reason, Stage};
 use linger::clock::Clock;
-use linger::ident::UserId;
+use linger::ids::UserId;
 use linger::main_loop::state::{Drain, Policy, Surroundings};
 use linger::message::chat::Body;
 use linger::message::command::{Mail, Outlet};

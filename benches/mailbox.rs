@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
 use linger::channel::{ChannelId, ChannelTable, SessionNo};
-use linger::ident::UserId;
+use linger::ids::UserId;
 use linger::message::chat::{Body, Chat};
 use linger::message::command::Mail;
 use linger::worker::mailbox::{Mailbox, Wake};

@@ -5,7 +5,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use linger::protocol::framing::Framer;
-use linger::protocol::intake::{self, Taken};
+use linger::protocol::json::next_request;
+use linger::protocol::json::next_request::Taken;
 use linger::protocol::request::parse;
 
 const MAX_FRAME: usize = 65_536;
@@ -34,7 +35,7 @@ fn main() {
     let mut group = criterion.benchmark_group("take off a stream");
     for (name, request) in REQUESTS {
         let stream = format!("{request}\0");
-        let take = |stream| intake::next(&mut Framer::default(), stream, MAX_FRAME);
+        let take = |stream| next_request::next(&mut Framer::default(), stream, MAX_FRAME);
         assert!(matches!(take(stream.as_bytes()), Taken::Request { request: Ok(_), .. }), "{name}");
         group.throughput(Throughput::Bytes(stream.len() as u64));
         group.bench_function(name, |bencher| {

@@ -7,26 +7,26 @@
 use crate::auth::login_limiter::AddressLimit;
 use crate::main_loop::shutdown::MAX_STOP_DRAIN;
 use file::File;
-use kind::{
-    Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, KeepaliveTimes, Kind, Length,
-    OrWord, UnlessLoopback,
-};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 use tracing::level_filters::LevelFilter;
+use value::{
+    Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, KeepaliveTimes, Kind, Length,
+    OrWord, UnlessLoopback,
+};
 
 mod file;
 mod flags;
-mod kind;
 mod rules;
+mod value;
 
 pub use crate::store::sqlite::Durability;
 
 pub use flags::Flags;
-pub use kind::{duration, duration_text};
+pub use value::{duration, duration_text};
 
 /// The environment variable beside `--config`.
 pub const CONFIG_ENV: &str = "LINGER_CONFIG";

@@ -57,7 +57,7 @@ impl Hasher for IdHasher {
 mod tests {
     use super::*;
     use crate::channel::{ChannelId, SessionNo};
-    use crate::ident::UserId;
+    use crate::ids::UserId;
     use std::collections::HashSet;
 
     /// How many of 4,096 keys share their bucket or their tag with no more than a few, as a map sees them.

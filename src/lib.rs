@@ -115,7 +115,6 @@
 //! | undelivered messages given back | [`offline::Settlement::unsent`], which go to the box |
 //! | the dropped sender, as the signal to stop | [`offline::Mail::CloseListeners`] and [`offline::Mail::Exit`] |
 
-pub mod addr;
 pub mod admin;
 pub mod auth;
 pub mod channel;
@@ -123,9 +122,11 @@ pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod ip_block;
 
+pub mod escape;
 pub mod hashing;
-pub mod ident;
+pub mod ids;
 pub mod logs;
 pub mod main_loop;
 pub mod message;
@@ -134,7 +135,6 @@ pub mod offline_queue;
 pub mod protocol;
 pub mod registry;
 pub mod server;
-pub mod shown;
 mod shrink;
 pub mod store;
 pub mod stress;

@@ -5,7 +5,7 @@
 
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::IdMap;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::message::chat::Sender;
 use crate::shrink::Shrink;
 use crate::sync::{Arc, Shared};

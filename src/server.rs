@@ -7,8 +7,8 @@
 //!   auth, control ──────┘   └── signals
 //! ```
 
-mod directory;
-mod limits;
+mod data_dir;
+mod fd_budget;
 mod signals;
 mod systemd;
 
@@ -20,6 +20,7 @@ use crate::auth::pool::{Auth, Jobs, Verifier};
 use crate::channel::{ChannelTable, Reason};
 use crate::clock::Clock;
 use crate::config::{Config, Duplicate, Keepalive};
+use crate::escape::shown_path;
 use crate::logs::{self, Logs};
 use crate::main_loop::latency::{Bark, Watchdog};
 use crate::main_loop::state::{BATCH_US, Drain, Policy, Surroundings, rest_after};
@@ -30,14 +31,13 @@ use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::BATCH_MAX;
 use crate::offline_queue::queue::OfflineQueue;
 use crate::registry::Registry;
-use crate::shown::shown_path;
 use crate::store::sqlite::{Checkpointer, History, OpenError, Place, SqliteLookup, SqliteStore};
 use crate::sync::Arc;
 use crate::worker::listener::{ListenError, Patience, listen};
 use crate::worker::run::{Desk, Speaks, Worker};
 use crate::worker::{Addresses, Limits, Mailboxes, Shared, Waiting};
-use directory::{DataDirectory, DirectoryError};
-use limits::{FdBudget, LimitError};
+use data_dir::{DataDirectory, DirectoryError};
+use fd_budget::{FdBudget, LimitError};
 use signals::Terminal;
 pub use signals::block_signals_of_writing;
 use socket2::TcpKeepalive;
@@ -119,7 +119,7 @@ fn starting(what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
 /// When it cannot start (and then nothing is changed), or when the last writes failed.
 pub fn run(config: &Config, logs: &Logs) -> Result<(), ServerError> {
     end_process_on_panic(logs);
-    directory::create_privately();
+    data_dir::create_privately();
     let queue = Arc::default();
     let terminal = Arc::<Terminal>::default();
     signals::catch(&queue, &terminal, logs).map_err(starting("catch signals"))?;
@@ -264,7 +264,7 @@ impl Parts {
     }
 
     fn start_auth(&self, config: &Config, directory: &DataDirectory) -> Result<(), ServerError> {
-        let threads = limits::cores().min(AUTH_THREADS_MAX);
+        let threads = fd_budget::cores().min(AUTH_THREADS_MAX);
         let argon2 = config.argon2;
         let cost = Cost { memory_kib: argon2.memory_kib, passes: argon2.passes, lanes: argon2.lanes };
         let large = Arc::default();

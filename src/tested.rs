@@ -148,8 +148,8 @@
 //!
 //! | target | of | what holds |
 //! |---|---|---|
-//! | `framing` | [`crate::protocol::framing`], [`crate::protocol::intake`] | any split gives the requests that a framer of a few plain lines finds, each read in one pass as it is read on its own; less is kept than the limit, and no more than was sent |
-//! | `request` | [`crate::protocol::request`], [`crate::protocol::chat`] | what is understood is what `serde_json` reads; a chat is delivered as one line, with its true sender and else unchanged, longer by a constant at most; complaints are bounded |
+//! | `framing` | [`crate::protocol::framing`], [`crate::protocol::json::next_request`] | any split gives the requests that a framer of a few plain lines finds, each read in one pass as it is read on its own; less is kept than the limit, and no more than was sent |
+//! | `request` | [`crate::protocol::request`], [`crate::protocol::chat_object`] | what is understood is what `serde_json` reads; a chat is delivered as one line, with its true sender and else unchanged, longer by a constant at most; complaints are bounded |
 //! | `line` | [`crate::protocol::line`] | any split gives the lines that splitting at LF gives; what is written is one line without control characters, no longer than what was said |
 //! | `control` | [`crate::admin::protocol`], [`crate::admin::target`] | a request reads back as the same from the line that it is written as; a refusal is one line of JSON, bounded by what was sent |
 //! | `config` | [`crate::config`] | what is accepted is within its bounds; a complaint is one line; a duration reads back as the same |

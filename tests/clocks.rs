@@ -8,7 +8,7 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{Client, Home, PASSWORD, Server, eventually, unpack};
-use linger::ident::Epoch;
+use linger::ids::Epoch;
 use serde_json::{Value, json};
 
 /// Seconds of a day.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use linger::ident::{GroupId, Mid, UserId};
-use linger::protocol::answer::{self, GroupState, LoginAnswer, MemberState};
-use linger::protocol::chat::{Delivered, To, chat_object, read_delivered};
+use linger::ids::{GroupId, Mid, UserId};
+use linger::protocol::chat_object::{Delivered, To, chat_object, read_delivered};
 use linger::protocol::framing::{Framed, Framer};
 use linger::protocol::request::{Body, Caps, ChatObject, Fault, Request, Who, parse, password_fault};
+use linger::protocol::responses;
+use linger::protocol::responses::{GroupState, LoginAnswer, MemberState};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -260,7 +261,7 @@ proptest! {
             seq: None,
             token: None,
         };
-        answer::logged_in(&mut out, answer);
+        responses::logged_in(&mut out, answer);
         let value: Value = serde_json::from_slice(&out).unwrap();
         prop_assert_eq!(&value["name"], &name);
         prop_assert_eq!(&value["offlinemsg"][0], &*String::from_utf8_lossy(&body));

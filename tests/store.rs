@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use linger::channel::{ChannelId, Reason};
-use linger::ident::{Epoch, GroupId, Mid, UserId};
+use linger::ids::{Epoch, GroupId, Mid, UserId};
 use linger::store::Acceptance;
 use linger::store::sqlite::{
     APPLICATION_ID, DATABASE_FILE, Durability, EXPIRE_BATCH, Filter, History, OpenError, SCHEMA_VERSION,

@@ -14,7 +14,7 @@ use super::server::{ANSWER_MAX, ControlServer, Refusal, silent};
 use super::target::{Target, TargetError, bounded};
 use crate::admin::protocol::KickReason;
 use crate::config::duration;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::message::disconnect::Parting;
 use crate::message::event::{BanAsk, BanFault, BanName};
 use crate::message::event::{ControlAsk, Entry};

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::target::{Target, TargetError};
-use crate::addr::AddrBlock;
-use crate::ident::UserId;
+use crate::ids::UserId;
+use crate::ip_block::AddrBlock;
 use crate::store::sqlite::StoredDeparture;
 
 /// Rows of an answer, where the request does not say.

@@ -460,7 +460,7 @@ fn is_false(value: &bool) -> bool {
 mod tests {
     use super::super::target::TARGETS_MAX;
     use super::*;
-    use crate::ident::UserId;
+    use crate::ids::UserId;
 
     fn kick(targets: Vec<Target>, reason: Option<&str>, wait: bool) -> Ask {
         Ask::Kick(Kick { targets, reason: reason.map(|text| text.parse().unwrap()), wait, ban: None })

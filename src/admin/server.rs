@@ -5,7 +5,6 @@
 
 use super::SOCKET_LOOK;
 use super::target::Target;
-use crate::addr::AddrBlock;
 use crate::admin::bans::{BansUnderWay, name_of};
 use crate::admin::history_pool::{Archive, ArchiveError};
 use crate::admin::protocol::{
@@ -14,7 +13,8 @@ use crate::admin::protocol::{
 };
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo, Stage};
 use crate::clock::Clock;
-use crate::ident::UserId;
+use crate::ids::UserId;
+use crate::ip_block::AddrBlock;
 use crate::logs::Logs;
 use crate::message::command::{ChannelReport, Mail, Outlet};
 use crate::message::disconnect::{Milestone, Parting, Receipt};

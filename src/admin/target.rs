@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::addr::AddrBlock;
 use crate::config::{duration, duration_text};
-use crate::ident::UserId;
+use crate::ids::UserId;
+use crate::ip_block::AddrBlock;
 
 /// The most targets of one command. Some of them make the server look at every channel.
 pub const TARGETS_MAX: usize = 1_000;

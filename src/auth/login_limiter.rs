@@ -5,9 +5,9 @@
 //! again, and count, and main, which judges tokens and guests. Loopback is exempt, for everybody has the same address there;
 //! but a limit of registrations that somebody has given holds for it.
 
-use crate::addr::IpBlock;
 use crate::channel::ChannelId;
-use crate::ident::UserId;
+use crate::ids::UserId;
+use crate::ip_block::IpBlock;
 use crate::message::request::Who;
 use crate::metrics::Metrics;
 use crate::protocol::name::MAX_NAME_CHARS;

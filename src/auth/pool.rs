@@ -6,12 +6,12 @@
 //! full argon2.
 
 use super::password::{self, Hasher};
-use crate::addr::IpBlock;
 use crate::auth::login_limiter::{Account, Attempts, Failure, TOO_MANY_FAILURES, Tried};
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
 use crate::hashing::IdMap;
-use crate::ident::UserId;
+use crate::ids::UserId;
+use crate::ip_block::IpBlock;
 use crate::message::command::{Mail, Outlet};
 use crate::message::reply::Answer;
 use crate::message::reply_to::{Asker, Settles};

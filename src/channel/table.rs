@@ -2,9 +2,9 @@
 //!
 //! Any thread may read a slot. The accepting worker opens it, main frees it; see each field for who writes it.
 
-use super::gate::{Gate, Left, Stage};
 use super::id::{ChannelId, SessionNo};
-use crate::ident::{Mid, UserId};
+use crate::channel::state::{Gate, Left, Stage};
+use crate::ids::{Mid, UserId};
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Lock, Ordering};
 
 /// A slot without a user; real users are numbered from 1 by SQLite, and nobody can insert this one and log in.

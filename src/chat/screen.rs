@@ -160,7 +160,7 @@ fn start_printer(
 
 /// Names in a prompt come from others.
 fn view_of_prompt(prompt: &str) -> String {
-    crate::shown::shown(prompt)
+    crate::escape::shown(prompt)
 }
 
 /// Tells the gate what the editor does. The editor calls these on its own thread, while it reads.

@@ -57,7 +57,7 @@ fn password(name: &str) -> Result<String, Failure> {
         return OsString::into_string(password)
             .map_err(|_| Failure::Usage(anyhow!("{PASSWORD} is not UTF-8")));
     }
-    match rpassword::prompt_password(format!("Password of {}: ", crate::shown::shown(name))) {
+    match rpassword::prompt_password(format!("Password of {}: ", crate::escape::shown(name))) {
         Ok(password) => Ok(password),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
             Err(Failure::Failed(anyhow!("no password")))

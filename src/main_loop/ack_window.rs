@@ -4,7 +4,7 @@
 //! What does not fit into the window waits in the box. A chat with `seq` is in the box before it is sent: a crash
 //! between its confirmation and the answer to its sender must not have it delivered again under another number.
 
-use crate::ident::{Mid, UserId};
+use crate::ids::{Mid, UserId};
 use crate::main_loop::state::{Drain, RETRY_US};
 use crate::main_loop::transaction::{Effect, EndKey, Keeping, Owed};
 use crate::main_loop::users::Person;

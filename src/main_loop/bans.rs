@@ -3,8 +3,8 @@
 //! On main, which has all bans in memory; the store has them for the next start. Other processes that change the
 //! table meanwhile are not heard.
 
-use crate::addr::AddrBlock;
-use crate::ident::UserId;
+use crate::ids::UserId;
+use crate::ip_block::AddrBlock;
 use crate::main_loop::state::Drain;
 use crate::main_loop::transaction::{Effect, Owed};
 use crate::message::command::Mail;

@@ -3,7 +3,7 @@
 //! Plain data, owned by main. The store has the same, for the next run of the server.
 
 use crate::hashing::{IdMap, id_hash};
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::main_loop::state::Drain;
 use crate::message::delivery::{Accepted, Ticket};
 use crate::store::{Acceptance, Storage, Stored, WINDOW_US};

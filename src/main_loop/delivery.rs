@@ -3,7 +3,7 @@
 //! On main.
 
 use crate::channel::{ChannelId, SessionNo};
-use crate::ident::{GroupId, Mid, UserId};
+use crate::ids::{GroupId, Mid, UserId};
 use crate::main_loop::login::{HANDOVER_BYTES, HANDOVER_COUNT};
 use crate::main_loop::state::{Drain, through};
 use crate::main_loop::transaction::{Effect, Owed};
@@ -14,7 +14,7 @@ use crate::message::reply::Answer;
 use crate::message::reply_to::Asker;
 use crate::message::reply_to::Settles;
 use crate::message::request::{Destination, Message};
-use crate::protocol::chat::read_delivered;
+use crate::protocol::chat_object::read_delivered;
 use crate::protocol::errno::Errno;
 use crate::protocol::name::MAX_NAME_CHARS;
 use crate::store::Acceptance;

@@ -1,7 +1,7 @@
 //! Main's side of an end: departure, settlement, the grace, the close, and what the history says of it.
 
 use crate::channel::{ChannelId, Reason, SessionNo};
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
 use crate::main_loop::state::Drain;
 use crate::main_loop::transaction::{Effect, EndKey, Keeping, Owed};
 use crate::message::chat::{Body, Chat, Custody};

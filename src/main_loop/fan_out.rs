@@ -9,7 +9,7 @@
 //! On main.
 
 use crate::hashing::IdMap;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::main_loop::delivery::Placed;
 use crate::main_loop::friends_groups::KnownGroup;
 use crate::main_loop::state::{Drain, RETRY_US};

@@ -3,7 +3,7 @@
 //! On main.
 
 use crate::hashing::IdMap;
-use crate::ident::{GroupId, UserId};
+use crate::ids::{GroupId, UserId};
 use crate::main_loop::state::{BatchFailed, Drain};
 use crate::main_loop::transaction::Effect;
 use crate::message::command::Mail;

@@ -5,11 +5,11 @@
 //! store the same look when many members of a group log in, or one user again and again.
 
 use crate::hashing::IdMap;
-use crate::ident::{GroupId, UserId};
+use crate::ids::{GroupId, UserId};
 use crate::main_loop::state::Drain;
 use crate::main_loop::transaction::Batch;
 use crate::message::reply::{FriendNow, GroupNow, ListedGroup, ListedMember};
-use crate::protocol::answer::{FRIEND_MIN, GROUP_MIN, LOGIN_ANSWER_MAX, MEMBER_MIN};
+use crate::protocol::responses::{FRIEND_MIN, GROUP_MIN, LOGIN_ANSWER_MAX, MEMBER_MIN};
 use crate::store::{GroupRow, Storage};
 use crate::sync::Arc;
 use ecow::EcoString;

@@ -2,11 +2,11 @@
 //!
 //! On main.
 
-use crate::addr::IpBlock;
 use crate::auth::login_limiter::{Account, Failure, TOO_MANY_REGISTRATIONS, Tried};
 use crate::auth::pool::{Job, Task};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
-use crate::ident::{Mid, UserId};
+use crate::ids::{Mid, UserId};
+use crate::ip_block::IpBlock;
 use crate::main_loop::ack_window::numbered_kept;
 use crate::main_loop::state::{Drain, refusal};
 use crate::main_loop::transaction::{Effect, EndKey};

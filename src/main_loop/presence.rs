@@ -6,7 +6,7 @@
 //! Nobody is known here who has no watcher online.
 
 use crate::hashing::IdMap;
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
 use crate::main_loop::transaction::EndKey;
 use crate::message::presence::{Bulletin, Event, Notice};
 use crate::sync::{Arc, AtomicUsize, Ordering};

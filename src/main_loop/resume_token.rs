@@ -6,7 +6,7 @@
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
 use crate::auth::login_limiter::{Failure, Tried};
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
 use crate::main_loop::state::{Drain, refusal};
 use crate::main_loop::transaction::Effect;
 use crate::message::reply::Token;

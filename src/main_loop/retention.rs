@@ -5,7 +5,7 @@
 //! walk costs one seek for each user with a box, and nobody waits for it. So a message may lie a few minutes longer
 //! than its age, and is handed over to who logs in meanwhile.
 
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::main_loop::state::Drain;
 use crate::store::Storage;
 

@@ -4,7 +4,7 @@
 
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::IdMap;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::main_loop::transaction::EndKey;
 use std::num::NonZeroU32;
 

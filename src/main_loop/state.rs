@@ -12,7 +12,7 @@ use crate::auth::login_limiter::Attempts;
 use crate::auth::pool::Auth;
 use crate::channel::{ChannelId, ChannelTable, Reason};
 use crate::clock::{Now, TrustedClock};
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::main_loop::bans::Bans;
 use crate::main_loop::dedup::Repetitions;
 use crate::main_loop::disconnect::{Ending, Seat};

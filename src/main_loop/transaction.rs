@@ -6,7 +6,7 @@
 //! owed write that can never succeed.
 
 use crate::channel::{ChannelId, SessionNo};
-use crate::ident::{Epoch, Mid, UserId};
+use crate::ids::{Epoch, Mid, UserId};
 use crate::main_loop::poison_write::Patience;
 use crate::main_loop::session_map::BySession;
 use crate::message::chat::{Body, Chat, Custody};

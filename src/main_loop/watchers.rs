@@ -4,7 +4,7 @@
 //! is written. What follows from that is decided in [`super::presence`].
 
 use super::presence::Presence;
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
 use crate::main_loop::state::Drain;
 use crate::main_loop::transaction::EndKey;
 use crate::message::command::Mail;

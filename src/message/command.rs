@@ -6,7 +6,7 @@ use super::presence::Bulletin;
 use super::reply::Answer;
 use super::reply_to::Settles;
 use crate::channel::{ChannelId, SessionNo};
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crossbeam_channel::Sender;
 use std::net::SocketAddr;
 

@@ -3,9 +3,9 @@
 use super::delivery::Ticket;
 use super::disconnect::{Departure, Settlement, Torn};
 use super::request::Ask;
-use crate::addr::AddrBlock;
 use crate::channel::{ChannelId, SessionNo};
-use crate::ident::{Mid, UserId};
+use crate::ids::{Mid, UserId};
+use crate::ip_block::AddrBlock;
 use crate::store::{Ban, StorageError};
 use crate::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};

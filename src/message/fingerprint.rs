@@ -25,7 +25,7 @@ pub fn of(seq: &str, to: &Destination, text: &[u8]) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ident::{GroupId, UserId};
+    use crate::ids::{GroupId, UserId};
 
     #[test]
     fn only_the_same_seq_receiver_and_text_are_the_same_message() {

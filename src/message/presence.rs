@@ -1,7 +1,7 @@
 //! That friends came or went, on the way to those who watch.
 
 use crate::channel::{ChannelId, SessionNo};
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// That a friend came or went, on its way to a watcher.

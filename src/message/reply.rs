@@ -3,7 +3,7 @@
 use super::chat::{Chat, Sender};
 use super::reply_to::Asker;
 use crate::channel::SessionNo;
-use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
 use crate::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::chat::Body;
 use super::reply_to::Asker;
-use crate::ident::{GroupId, UserId};
+use crate::ids::{GroupId, UserId};
 use crate::protocol::request::Caps;
 use crate::store::{PasswordMark, TokenHash};
 use std::hash::{DefaultHasher, Hasher as _};

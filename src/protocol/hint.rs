@@ -54,12 +54,13 @@ fn is_key(line: &str, column: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::framing::Framer;
-    use super::super::intake::{self, Taken};
     use super::*;
+    use crate::protocol::json::next_request;
+    use crate::protocol::json::next_request::Taken;
 
     /// What the server says to `input`.
     fn said(input: &[u8]) -> String {
-        match intake::next(&mut Framer::default(), input, 1 << 16) {
+        match next_request::next(&mut Framer::default(), input, 1 << 16) {
             Taken::Malformed => without_end(input),
             Taken::Request { request: Err(fault), .. } => fault.text,
             taken => panic!("{taken:?}"),

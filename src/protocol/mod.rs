@@ -15,16 +15,13 @@
 //! | [`hint`] | tells people what is wrong with input that is no request |
 //! | [`errno`] | the numbers of refusals and errors |
 
-pub mod answer;
-pub mod chat;
+pub mod chat_object;
 pub mod errno;
-mod flat;
 pub mod framing;
 pub mod hint;
-pub mod intake;
-mod json;
+pub mod json;
 pub mod line;
 pub mod name;
 pub mod request;
-mod words;
+pub mod responses;
 pub mod written_name;

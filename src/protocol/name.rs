@@ -10,7 +10,7 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 use unicode_security::confusable_detection::skeleton;
 
-use crate::shown::{chars_and_emoji, is_hidden};
+use crate::escape::{chars_and_emoji, is_hidden};
 
 /// The most characters in the name of a user or group.
 pub const MAX_NAME_CHARS: usize = 64;

@@ -10,12 +10,14 @@ use std::fmt;
 use serde::Deserializer as _;
 use serde::de::{SeqAccess, Visitor};
 
-pub use super::chat::ChatObject;
-use super::flat;
 use super::hint;
-use super::json::{decode_integer, decode_string, inside_quotes, nests_deeper_than, read_object};
 use super::name;
-use crate::ident::{GroupId, Mid, UserId};
+use crate::ids::{GroupId, Mid, UserId};
+pub use crate::protocol::chat_object::ChatObject;
+use crate::protocol::json::fast_path;
+use crate::protocol::json::object::{
+    decode_integer, decode_string, inside_quotes, nests_deeper_than, read_object,
+};
 
 /// The most characters in what a group's creator says of it.
 pub const MAX_GROUPDESC_CHARS: usize = 1_024;
@@ -201,7 +203,7 @@ pub fn parse(frame: &[u8]) -> Result<Request<'_>, Fault> {
 pub(super) fn parse_flat(input: &[u8]) -> Option<(Request<'_>, usize)> {
     let mut fields = Fields { flat: true, ..Fields::default() };
     let mut repeated = false;
-    let text = flat::read(input, Key::from_word, |key, raw| {
+    let text = fast_path::read(input, Key::from_word, |key, raw| {
         repeated |= fields.known[key as usize].replace(raw).is_some();
     })?;
     if repeated {

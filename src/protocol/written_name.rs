@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use unicode_security::confusable_detection::skeleton;
 
 use super::name::is_mark;
-use crate::shown::{chars_and_emoji, is_hidden};
+use crate::escape::{chars_and_emoji, is_hidden};
 
 /// How an empty name is written. Only somebody else's row can have one.
 const EMPTY: &str = "\\u{}";

@@ -5,7 +5,7 @@
 //! [`DepartureRow::since_ms`] are of the [trusted clock](crate::clock::TrustedClock).
 
 use crate::clock::TimeMark;
-use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::composed;
 mod rows;
 pub mod sqlite;

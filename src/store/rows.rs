@@ -1,8 +1,8 @@
 //! The rows of a store: what it is given and what it answers. Plain data.
 
-use crate::addr::AddrBlock;
 use crate::channel::{ChannelId, Reason};
-use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::ids::{Epoch, GroupId, Mid, UserId};
+use crate::ip_block::AddrBlock;
 use crate::sync::Arc;
 use blake2::{Blake2s256, Digest};
 use ecow::EcoString;

@@ -4,7 +4,7 @@ use super::commons::{CAPACITY, Commons};
 use super::wire::{Client, Fd, Wire, connection};
 use super::words::{accepted, texts};
 use crate::channel::{ChannelId, SessionNo, Stage};
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
 use crate::message::chat::Sender;
 use crate::message::command::{Mail, Outlet};
 use crate::message::event::Entry;

@@ -7,7 +7,7 @@ use super::wire::Fd;
 use super::words::{HASH, Said, asker, login, message};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::clock::Clock;
-use crate::ident::{GroupId, UserId};
+use crate::ids::{GroupId, UserId};
 use crate::main_loop::state::{Drain, Policy};
 use crate::message::chat::Chat;
 use crate::message::command::{Mail, Outlet};

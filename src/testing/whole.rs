@@ -8,7 +8,7 @@ use super::wire::{Client, Fd};
 use super::words::{HASH, SECOND_US};
 use crate::auth::pool::{Job, Task};
 use crate::channel::ChannelId;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::main_loop::state::{Drain, Policy};
 use crate::message::command::Mail;
 use crate::message::reply::Answer;

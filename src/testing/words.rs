@@ -2,7 +2,7 @@
 
 use super::memory::text;
 use crate::channel::{ChannelId, Reason, SessionNo};
-use crate::ident::{GroupId, UserId};
+use crate::ids::{GroupId, UserId};
 use crate::message::chat::{Body, Chat};
 use crate::message::command::Mail;
 use crate::message::fingerprint;

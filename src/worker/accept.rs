@@ -4,8 +4,8 @@
 
 use super::connection::{Codec, Connection};
 use super::socket::Transport;
-use crate::addr::IpBlock;
 use crate::channel::Reason;
+use crate::ip_block::IpBlock;
 use crate::message::disconnect::Parting;
 use crate::message::event::Entry;
 use crate::worker::responses;

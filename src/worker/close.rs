@@ -1,6 +1,6 @@
 //! How a channel ends in its worker's hands: farewell, settlement, hand-over of the socket.
 //!
-//! The step itself is in [`crate::channel::gate`]. Here a worker takes it, and here is what follows it, whoever took
+//! The step itself is in [`crate::channel::state`]. Here a worker takes it, and here is what follows it, whoever took
 //! it: one write, the goodbye, the end of the server's side, then input is read and dropped until main asks for the
 //! socket.
 

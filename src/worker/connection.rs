@@ -3,8 +3,8 @@
 use super::routing::Route;
 use super::seldom::Seldom;
 use super::watch::Watched;
-use crate::addr::{IpBlock, Peer};
 use crate::channel::{ChannelId, SessionNo};
+use crate::ip_block::{IpBlock, Peer};
 use crate::message::chat::{Chat, Sender};
 use crate::message::disconnect::{Parting, Torn};
 use crate::protocol::framing::Framer;

@@ -3,11 +3,11 @@
 use super::connection::Codec;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
-use crate::addr::IpBlock;
 use crate::auth::login_limiter::{Account, TOO_MANY_FAILURES};
 use crate::auth::pool::{Job, Task};
 use crate::channel::{ChannelId, Reason};
-use crate::ident::{Mid, UserId};
+use crate::ids::{Mid, UserId};
+use crate::ip_block::IpBlock;
 use crate::message::chat::Sender;
 use crate::message::disconnect::{Departure, Parting};
 use crate::message::event::Entry;
@@ -16,7 +16,8 @@ use crate::message::request::Who;
 use crate::message::request::{Ask, Destination, Login, Resume};
 use crate::protocol::errno::Errno;
 use crate::protocol::hint;
-use crate::protocol::intake::{self, Taken};
+use crate::protocol::json::next_request;
+use crate::protocol::json::next_request::Taken;
 use crate::protocol::line::LineFramed;
 use crate::protocol::name;
 use crate::protocol::request::{self, Body, Fault, Request};
@@ -135,7 +136,7 @@ impl<T: Transport> Core<T> {
                     }
                 },
             };
-            match intake::next(framer, &bytes[at..], max_frame) {
+            match next_request::next(framer, &bytes[at..], max_frame) {
                 Taken::More { skip } => return at + skip,
                 Taken::Request { request, end } => {
                     at += end;

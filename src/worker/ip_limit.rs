@@ -1,7 +1,7 @@
 //! How many channels each address has, until their connections are handed back to be closed. Shared by all workers;
 //! loopback is exempt.
 
-use crate::addr::IpBlock;
+use crate::ip_block::IpBlock;
 use crate::shrink::Shrink;
 use crate::sync::Lock;
 use std::collections::HashMap;

@@ -2,10 +2,10 @@
 
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
-use crate::addr::IpBlock;
 use crate::auth::login_limiter::TOO_MANY_FAILURES;
 use crate::auth::pool::Task;
 use crate::channel::{ChannelId, Reason};
+use crate::ip_block::IpBlock;
 use crate::message::disconnect::Parting;
 use crate::message::reply_to::Asker;
 use crate::message::request::Ask;

@@ -110,7 +110,7 @@ impl Outlet for Mailboxes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ident::UserId;
+    use crate::ids::UserId;
     use crate::message::chat::{Body, Chat};
 
     struct Counted(Arc<AtomicUsize>);

@@ -5,7 +5,7 @@
 //! back whole.
 
 use crate::channel::SessionNo;
-use crate::ident::{Mid, UserId};
+use crate::ids::{Mid, UserId};
 use crate::message::chat::{Body, Chat, Sender};
 use crate::message::delivery::Ticket;
 use crate::message::disconnect::Torn;

@@ -7,9 +7,9 @@
 use super::connection::{Codec, Connection};
 use super::socket::Transport;
 use crate::channel::ChannelId;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::message::presence::{Bulletin, Event, Notice};
-use crate::protocol::answer;
+use crate::protocol::responses;
 use crate::worker::state::Core;
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ impl<T> Connection<T> {
             if let Codec::Json(framer) = &self.codec {
                 let end = framer.terminator();
                 self.out.news(|out| {
-                    answer::presence(out, user, &name, online, epoch);
+                    responses::presence(out, user, &name, online, epoch);
                     out.push(end);
                 });
                 told += 1;
@@ -90,7 +90,7 @@ impl<T: Transport> Core<T> {
 mod tests {
     use super::*;
     use crate::channel::SessionNo;
-    use crate::ident::Epoch;
+    use crate::ids::Epoch;
     use crate::main_loop::presence::Presence;
     use crate::message::command::Mail;
     use crate::testing::bench::Bench;

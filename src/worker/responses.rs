@@ -1,14 +1,15 @@
 //! What a channel is told, in the words of its protocol.
 
 use super::connection::{Codec, Connection};
-use crate::ident::{GroupId, UserId};
+use crate::ids::{GroupId, UserId};
 use crate::message::chat::{Chat, Custody};
 use crate::message::disconnect::Parting;
 use crate::message::reply::Token;
 use crate::message::reply::{GroupNow, LoggedIn};
-use crate::protocol::answer::{self, FriendState, GroupState, LoginAnswer, MemberState};
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
+use crate::protocol::responses;
+use crate::protocol::responses::{FriendState, GroupState, LoginAnswer, MemberState};
 use crate::worker::output_buffer::Source;
 
 impl<T> Connection<T> {
@@ -26,7 +27,7 @@ impl<T> Connection<T> {
     /// A request that failed.
     pub(super) fn say_error(&mut self, errno: Errno, text: &str, re: Option<i64>, seq: Option<&str>) {
         match self.codec {
-            Codec::Json(_) => self.say_object(|out| answer::error(out, errno, text, re, seq)),
+            Codec::Json(_) => self.say_object(|out| responses::error(out, errno, text, re, seq)),
             Codec::Line(_) => self.out.plain(|out| line::write_error(out, text)),
         }
     }
@@ -34,24 +35,24 @@ impl<T> Connection<T> {
     /// A login or registration that failed; `msgid` is that of the answer.
     pub(super) fn say_refused(&mut self, msgid: i64, errno: Errno, text: &str, seq: Option<&str>) {
         match self.codec {
-            Codec::Json(_) => self.say_object(|out| answer::refused(out, msgid, errno, text, seq)),
+            Codec::Json(_) => self.say_object(|out| responses::refused(out, msgid, errno, text, seq)),
             Codec::Line(_) => self.out.plain(|out| line::write_error(out, text)),
         }
     }
 
     /// A registration that succeeded.
     pub(super) fn say_registered(&mut self, user: UserId, seq: Option<&str>) {
-        self.say_object(|out| answer::registered(out, user, seq));
+        self.say_object(|out| responses::registered(out, user, seq));
     }
 
     /// A request with `seq` that succeeded.
     pub(super) fn say_done(&mut self, re: i64, seq: &str, id: Option<GroupId>, full: &[UserId]) {
-        self.say_object(|out| answer::done(out, re, seq, id.map(|group| group.0), full));
+        self.say_object(|out| responses::done(out, re, seq, id.map(|group| group.0), full));
     }
 
     /// The answer to a ping.
     pub(super) fn say_pong(&mut self, seq: Option<&str>) {
-        self.say_object(|out| answer::pong(out, seq));
+        self.say_object(|out| responses::pong(out, seq));
     }
 
     /// The last words. A refused first line has had its one line already.
@@ -109,7 +110,7 @@ pub(super) fn write_goodbye(codec: &Codec, parting: &Parting, out: &mut Vec<u8>)
     let (reason, text) = (parting.reason, &parting.text);
     match codec {
         Codec::Json(framer) => {
-            answer::goodbye(out, reason, text, parting.retry_after_ms);
+            responses::goodbye(out, reason, text, parting.retry_after_ms);
             out.push(framer.terminator());
         }
         Codec::Line(_) => line::write_error(out, &format!("{}: {text}", reason.word())),
@@ -140,5 +141,5 @@ fn write_login(out: &mut Vec<u8>, login: &LoggedIn) {
         seq: login.seq.as_deref(),
         token: login.token.as_ref().map(Token::text),
     };
-    answer::logged_in(out, answer);
+    responses::logged_in(out, answer);
 }

@@ -4,7 +4,7 @@ use super::connection::Codec;
 use super::socket::Transport;
 use crate::channel::{ChannelId, SessionNo};
 use crate::clock::local_time;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::message::chat::{Body, Chat, Sender};
 use crate::message::command::{Mail, Origin};
 use crate::message::fingerprint;

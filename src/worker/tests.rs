@@ -1,10 +1,10 @@
 //! What a worker does with its channels, turn by turn, on made-up connections. The test plays main and the others.
 
 use super::socket::Transport;
-use crate::addr::IpBlock;
 use crate::auth::pool::{JOBS_MAX, Job, Task};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
-use crate::ident::UserId;
+use crate::ids::UserId;
+use crate::ip_block::IpBlock;
 use crate::message::command::Mail;
 use crate::message::event::Entry;
 use crate::message::reply::Answer;

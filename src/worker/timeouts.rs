@@ -7,7 +7,7 @@ use super::connection::{Codec, Connection, Pings};
 use super::socket::Transport;
 use crate::channel::{ChannelId, Reason};
 use crate::message::disconnect::Parting;
-use crate::protocol::answer;
+use crate::protocol::responses;
 use crate::worker::state::Core;
 use std::time::Duration;
 
@@ -245,7 +245,7 @@ impl<T: Transport> Core<T> {
             user.pings = Some(Box::new(Pings { latest_us: now_us, first_us }));
         }
         if let Codec::Json(_) = connection.codec {
-            connection.say_object(answer::ping);
+            connection.say_object(responses::ping);
         }
         self.mark_dirty(id);
     }

@@ -6,7 +6,7 @@
 use super::SURE_US;
 use super::difference::{Difference, Suspects};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::main_loop::disconnect::Seat;
 use crate::main_loop::state::Drain;
 use crate::message::command::Mail;

@@ -2,7 +2,7 @@
 
 use super::SURE_US;
 use crate::channel::{ChannelId, SessionNo};
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
 use std::collections::HashMap;
 use std::fmt;
 

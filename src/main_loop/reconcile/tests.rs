@@ -4,7 +4,7 @@ mod busy;
 
 use super::{STEP_US, SURE_US, round_us};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
 use crate::message::chat::Sender;
 use crate::message::command::{Mail, Outlet};
 use crate::message::disconnect::Settlement;

@@ -5,7 +5,7 @@
 
 use super::difference::{Difference, Suspects};
 use crate::channel::Reason;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::main_loop::state::Drain;
 use crate::main_loop::transaction::EndKey;
 use crate::main_loop::users::{Person, Session};

@@ -1,7 +1,7 @@
 //! The wall clock is set while the server runs, or wrong when it starts: nothing that is stored gets older or younger.
 
 use crate::channel::Reason;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::message::event::ControlAsk;
 use crate::message::event::Entry;
 use crate::message::event::{BanAsk, BanName};

@@ -2,7 +2,7 @@
 
 use crate::channel::Reason;
 use crate::clock::Now;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::main_loop::state::Policy;
 use crate::message::chat::{Body, Chat, Sender};
 use crate::sync::Arc;

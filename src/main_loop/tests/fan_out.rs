@@ -1,7 +1,7 @@
 //! How a chat to a large group is handed out. A turn's share is three copies here.
 
 use crate::channel::Reason;
-use crate::ident::{GroupId, UserId};
+use crate::ids::{GroupId, UserId};
 use crate::protocol::errno::Errno;
 use crate::store::{COPY_BYTES, Storage};
 use crate::testing::commons::policy;

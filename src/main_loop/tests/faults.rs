@@ -1,7 +1,7 @@
 //! What a failed transaction leaves: nothing accepted in silence, nothing owed forgotten.
 
 use crate::channel::{Reason, Stage};
-use crate::ident::{GroupId, UserId};
+use crate::ids::{GroupId, UserId};
 use crate::main_loop::transaction::LATER_US;
 use crate::message::event::{ControlAsk, Entry, GhostFault, GhostName};
 use crate::message::request::Ask;

@@ -2,7 +2,7 @@
 
 use super::logins::let_them_leave;
 use crate::channel::Reason;
-use crate::ident::{GroupId, UserId};
+use crate::ids::{GroupId, UserId};
 use crate::main_loop::lists::LIST_ROWS;
 use crate::main_loop::state::Policy;
 use crate::message::command::Mail;

@@ -1,7 +1,7 @@
 //! Who is online after logins that meet.
 
 use crate::channel::{ChannelId, Reason, Stage};
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::message::command::Mail;
 use crate::message::event::Entry;
 use crate::message::request::{Ask, Resume};

@@ -1,7 +1,7 @@
 //! Where a message goes when its receiver comes and goes.
 
 use crate::channel::Reason;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::message::command::Mail;
 use crate::message::event::Entry;
 use crate::message::reply::Answer;

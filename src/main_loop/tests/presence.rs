@@ -1,7 +1,7 @@
 //! What friends are told when a user comes or goes, and when.
 
 use crate::channel::{ChannelId, Reason};
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::main_loop::state::Policy;
 use crate::main_loop::transaction::LATER_US;
 use crate::message::event::Entry;

@@ -298,7 +298,7 @@ fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Log> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ident::{Mid, UserId};
+    use crate::ids::{Mid, UserId};
     use crate::store::Storage;
     use crate::store::sqlite::{DATABASE_FILE, Durability, SqliteStore};
 

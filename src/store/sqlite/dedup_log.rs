@@ -6,7 +6,7 @@
 use rusqlite::Result;
 
 use super::sql;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::store::Acceptance;
 use crate::store::sqlite::statements::Statements;
 

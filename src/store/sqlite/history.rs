@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, Rows};
 
 use super::open::{OpenError, open_reader};
 use super::row;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::store::sqlite::error::storage_error;
 use crate::store::{DepartureId, Stored};
 

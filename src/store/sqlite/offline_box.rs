@@ -24,7 +24,7 @@ use rusqlite::{OptionalExtension, Result, ffi};
 
 use super::{open, row, sql};
 use crate::hashing::IdMap;
-use crate::ident::{Mid, UserId};
+use crate::ids::{Mid, UserId};
 use crate::store::sqlite::statements::Statements;
 use crate::store::{BoxCopy, BoxUsage, COPY_BYTES, ExpiredKept, Kept};
 

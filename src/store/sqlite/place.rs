@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::schema::APPLICATION_ID;
-use crate::shown::shown_path;
+use crate::escape::shown_path;
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// What SQLite puts behind the database's name for the files beside it.
@@ -147,7 +147,7 @@ fn id(metadata: &fs::Metadata) -> FileId {
 mod tests {
     use super::*;
     use crate::clock::TimeMark;
-    use crate::ident::{Mid, UserId};
+    use crate::ids::{Mid, UserId};
     use crate::store::Storage;
     use crate::store::sqlite::{DATABASE_FILE, Durability, SqliteStore};
 

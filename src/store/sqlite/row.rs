@@ -4,8 +4,8 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Result, Row};
 
-use crate::addr::AddrBlock;
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
+use crate::ip_block::AddrBlock;
 use crate::store::{Ban, Banned};
 use crate::store::{PasswordMark, TokenHash, TokenRow};
 use crate::store::{UserMark, UserRow};

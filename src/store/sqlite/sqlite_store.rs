@@ -15,7 +15,7 @@ use super::place::Place;
 use super::sql::Sql;
 use super::{format, row, sql};
 use crate::clock::TimeMark;
-use crate::ident::{EPOCH_BELIEVED, Epoch, GroupId, Mid, UserId};
+use crate::ids::{EPOCH_BELIEVED, Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
 use crate::store::Acceptance;
 use crate::store::sqlite::dedup_log::Acceptances;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Statement, ToSql};
 use super::open::{OpenError, failure, open_reader};
 use super::sql::Sql;
 use super::{row, sql};
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::store::sqlite::error::storage_error;
 use crate::store::{Lookup, Stored, UserRow};
 

@@ -4,7 +4,7 @@ use super::tables::{Departed, Tables, Tally};
 use super::transaction::{MemoryLookup, MemoryStore};
 use crate::channel::Reason;
 use crate::clock::TrustedClock;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::store::Acceptance;
 use crate::store::Ban;
 use crate::store::{DepartureId, UserRow};

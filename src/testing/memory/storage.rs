@@ -4,7 +4,7 @@ use super::disk::Fault;
 use super::tables::{Letter, Tables};
 use super::transaction::{MemoryStore, REFUSES, Transaction};
 use crate::clock::TimeMark;
-use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
 use crate::store::Acceptance;
 use crate::store::sqlite::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH};

@@ -2,7 +2,7 @@
 
 use crate::channel::Reason;
 use crate::clock::{Now, TimeMark, TrustedClock};
-use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
 use crate::store::Acceptance;
 use crate::store::Ban;

@@ -3,7 +3,7 @@
 use super::tables::Departed;
 use super::*;
 use crate::channel::{ChannelId, Reason};
-use crate::ident::{Epoch, GroupId, Mid, UserId};
+use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::store::Acceptance;
 use crate::store::sqlite::{Durability, Filter, History, SqliteStore};
 use crate::store::{Completion, DepartureId, DepartureRow, Lookup, Storage, Stored};

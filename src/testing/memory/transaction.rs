@@ -2,7 +2,7 @@
 
 use super::disk::{Disk, Fault};
 use super::tables::Tables;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::store::{Lookup, StorageError, Stored, UserRow};
 
 /// Why a constraint keeps a row out.

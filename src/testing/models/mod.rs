@@ -26,7 +26,7 @@ use loom::thread;
 use std::thread;
 
 use crate::channel::{ChannelId, ChannelTable, SessionNo};
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::sync::Arc;
 
 /// Runs on real threads, where loom does not drive.

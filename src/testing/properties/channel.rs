@@ -1,7 +1,7 @@
 //! Whatever a client sends, its channel leaves once and nothing of it is left behind.
 
 use super::splits;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::testing::commons::GRACE_US;

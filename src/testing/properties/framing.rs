@@ -2,7 +2,8 @@
 
 use super::splits;
 use crate::protocol::framing::{Framed, Framer};
-use crate::protocol::intake::{self, Taken};
+use crate::protocol::json::next_request;
+use crate::protocol::json::next_request::Taken;
 use crate::protocol::request;
 
 /// How a stream goes on behind its requests.
@@ -38,7 +39,7 @@ fn framed(pieces: &[&[u8]], limit: usize) -> (Vec<Vec<u8>>, Rest, u8) {
     for piece in pieces {
         held.extend_from_slice(piece);
         loop {
-            let taken = intake::next(&mut shortest, &held, limit);
+            let taken = next_request::next(&mut shortest, &held, limit);
             let framed = framer.next(&held, limit);
             assert_eq!(taken, read_then(&framed, &held));
             assert_eq!(shortest.terminator(), framer.terminator());

@@ -1,7 +1,7 @@
 //! A request is understood as `serde_json` reads it, and a chat passes through as it should.
 
-use crate::ident::UserId;
-use crate::protocol::chat::{ChatObject, read_delivered};
+use crate::ids::UserId;
+use crate::protocol::chat_object::{ChatObject, read_delivered};
 use crate::protocol::request::{self, Body};
 use serde_json::{Map, Value};
 

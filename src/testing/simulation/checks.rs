@@ -3,7 +3,7 @@
 use super::line::Deed;
 use super::world::{NAMES, World};
 use crate::channel::{Reason, Stage};
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::store::DepartureRow;
 use crate::testing::commons::BOX_MESSAGES;
 use crate::testing::memory::{Departed, Standing};

@@ -3,7 +3,7 @@
 use super::line::Heard;
 use super::sight::View;
 use super::world::World;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::testing::commons::GRACE_US;
 
 /// The `seq` of the first confirmation; those of chats are below.

@@ -5,7 +5,7 @@
 
 use super::sight::View;
 use crate::channel::ChannelId;
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
 use crate::testing::wire::Client;
 use serde_json::Value;
 use std::collections::{BTreeSet, VecDeque};

@@ -5,7 +5,7 @@ use super::hearing::CONFIRMATIONS;
 use super::line::{Deed, Heard};
 use super::shadow::{self, To};
 use super::world::World;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::testing::memory::Fault;
 use crate::testing::words::HASH;
 use std::fmt::Write as _;

@@ -4,7 +4,7 @@
 //! is written to one who does not confirm, and when one who confirms has read it.
 
 use super::line::Seen;
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::store::WINDOW_US;
 use std::collections::{BTreeMap, BTreeSet};
 

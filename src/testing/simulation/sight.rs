@@ -1,6 +1,6 @@
 //! Who was online when, as the committed rows say, and whether what watchers are told of it (cap `presence`) is so.
 
-use crate::ident::{Epoch, UserId};
+use crate::ids::{Epoch, UserId};
 use crate::store::UserRow;
 use crate::testing::commons::PRESENCE_DELAY_US;
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ use super::story::Story;
 use crate::auth::pool::Job;
 use crate::channel::{ChannelId, Stage};
 use crate::clock::{Clock, Now, STOP_MAX_MS};
-use crate::ident::{GroupId, UserId};
+use crate::ids::{GroupId, UserId};
 use crate::main_loop::state::Policy;
 use crate::message::request::{Ask, Login};
 use crate::protocol::framing::Framer;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::channel::{Reason, Stage};
-use crate::ident::GroupId;
+use crate::ids::GroupId;
 use crate::main_loop::transaction::LATER_US;
 use crate::message::event::Entry;
 use crate::testing::commons::GRACE_US;

@@ -1,7 +1,7 @@
 //! Logins, takeovers, kicks, ends and messages in orders that a seed decides, and nothing that differs.
 
 use crate::channel::{ChannelId, Reason};
-use crate::ident::UserId;
+use crate::ids::UserId;
 use crate::testing::commons::policy;
 use crate::testing::whole::{Server, chat, login};
 use crate::testing::wire::Client;

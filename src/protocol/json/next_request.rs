@@ -3,8 +3,8 @@
 //!
 //! Plain functions, used by the worker that owns the channel. Both ways lead to the same, byte for byte.
 
-use super::framing::{Framed, Framer};
-use super::request::{Fault, Request, parse, parse_flat};
+use crate::protocol::framing::{Framed, Framer};
+use crate::protocol::request::{Fault, Request, parse, parse_flat};
 
 /// What a look at the input found; see [`Framed`].
 #[derive(PartialEq, Eq, Debug)]

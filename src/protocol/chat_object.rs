@@ -4,9 +4,11 @@
 
 use std::borrow::Cow;
 
-use super::json::{ObjectWriter, decode_integer, decode_string, push_integer, push_string, read_object};
 use super::request::is_forbidden;
-use crate::ident::{GroupId, Mid, UserId};
+use crate::ids::{GroupId, Mid, UserId};
+use crate::protocol::json::object::{
+    ObjectWriter, decode_integer, decode_string, push_integer, push_string, read_object,
+};
 
 /// Room for what a delivered chat has beyond what was sent, in bytes: a true name, a time, a terminator.
 const ADDED_BYTES: usize = 64;

@@ -10,7 +10,7 @@ const WORD_BYTES: usize = size_of::<u64>();
 const SHORT_WORDS: usize = 3;
 
 /// The first quote or backslash.
-pub(super) fn quote_or_backslash(text: &[u8]) -> Option<usize> {
+pub(in crate::protocol) fn quote_or_backslash(text: &[u8]) -> Option<usize> {
     let words = text.as_chunks::<WORD_BYTES>().0;
     let words = &words[..words.len().min(SHORT_WORDS)];
     first_in(words, |word| zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES)).or_else(|| {
@@ -20,7 +20,7 @@ pub(super) fn quote_or_backslash(text: &[u8]) -> Option<usize> {
 }
 
 /// The first byte that a string of JSON cannot hold as it is: a quote, a backslash or a control character.
-pub(super) fn not_plain(text: &[u8]) -> Option<usize> {
+pub(in crate::protocol) fn not_plain(text: &[u8]) -> Option<usize> {
     let (words, rest) = text.as_chunks::<WORD_BYTES>();
     let marked = |word| zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES) | bytes_below(word, b' ');
     first_in(words, marked).or_else(|| {

@@ -16,7 +16,7 @@ const OBJECT_BYTES: usize = 80;
 ///
 /// # Errors
 /// When the text is not one valid JSON object; `each` has then had the fields in front of the error.
-pub(super) fn read_object<'a>(
+pub(in crate::protocol) fn read_object<'a>(
     text: &'a str,
     each: impl FnMut(Cow<'a, str>, &'a str),
 ) -> Result<(), serde_json::Error> {
@@ -26,12 +26,12 @@ pub(super) fn read_object<'a>(
 }
 
 /// What is between the quotes of a raw value that is a string, escapes as they are.
-pub(super) fn inside_quotes(raw: &str) -> Option<&str> {
+pub(in crate::protocol) fn inside_quotes(raw: &str) -> Option<&str> {
     raw.strip_prefix('"')?.strip_suffix('"')
 }
 
 /// The text of a raw value that is a string; none where it is something else or has half of a surrogate pair.
-pub(super) fn decode_string(raw: &str) -> Option<Cow<'_, str>> {
+pub(in crate::protocol) fn decode_string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = inside_quotes(raw)?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inner));
@@ -40,12 +40,12 @@ pub(super) fn decode_string(raw: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The number of a raw value that is an integer of 64 bits, without fraction or exponent.
-pub(super) fn decode_integer(raw: &str) -> Option<i64> {
+pub(in crate::protocol) fn decode_integer(raw: &str) -> Option<i64> {
     raw.parse().ok()
 }
 
 /// True exactly when a raw value has arrays or objects in each other more than `levels` deep.
-pub(super) fn nests_deeper_than(levels: usize, raw: &str) -> bool {
+pub(in crate::protocol) fn nests_deeper_than(levels: usize, raw: &str) -> bool {
     if !raw.starts_with(['{', '[']) {
         return false;
     }
@@ -69,51 +69,51 @@ pub(super) fn nests_deeper_than(levels: usize, raw: &str) -> bool {
 }
 
 /// Appends a text as a JSON string, quotes included.
-pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
+pub(in crate::protocol) fn push_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a Vec takes every byte");
 }
 
 /// Appends a number.
-pub(super) fn push_integer(out: &mut Vec<u8>, number: impl Into<i128>) {
+pub(in crate::protocol) fn push_integer(out: &mut Vec<u8>, number: impl Into<i128>) {
     serde_json::to_writer(out, &number.into()).expect("a Vec takes every byte");
 }
 
 /// Writes one JSON object at the end of a buffer, field by field.
-pub(super) struct ObjectWriter<'o> {
+pub(in crate::protocol) struct ObjectWriter<'o> {
     out: &'o mut Vec<u8>,
     /// True exactly when the next field is the first.
     empty: bool,
 }
 
 impl<'o> ObjectWriter<'o> {
-    pub(super) fn new(out: &'o mut Vec<u8>) -> Self {
+    pub(in crate::protocol) fn new(out: &'o mut Vec<u8>) -> Self {
         out.reserve(OBJECT_BYTES);
         out.push(b'{');
         Self { out, empty: true }
     }
 
     /// Goes on with an object that has fields and no end yet.
-    pub(super) fn going_on(out: &'o mut Vec<u8>) -> Self {
+    pub(in crate::protocol) fn going_on(out: &'o mut Vec<u8>) -> Self {
         Self { out, empty: false }
     }
 
-    pub(super) fn integer(&mut self, key: &str, value: impl Into<i128>) -> &mut Self {
+    pub(in crate::protocol) fn integer(&mut self, key: &str, value: impl Into<i128>) -> &mut Self {
         push_integer(self.begin(key), value);
         self
     }
 
-    pub(super) fn text(&mut self, key: &str, value: &str) -> &mut Self {
+    pub(in crate::protocol) fn text(&mut self, key: &str, value: &str) -> &mut Self {
         push_string(self.begin(key), value);
         self
     }
 
     /// `value` is JSON already.
-    pub(super) fn raw(&mut self, key: &str, value: &str) -> &mut Self {
+    pub(in crate::protocol) fn raw(&mut self, key: &str, value: &str) -> &mut Self {
         self.begin(key).extend_from_slice(value.as_bytes());
         self
     }
 
-    pub(super) fn raw_if_some(&mut self, key: &str, value: Option<&str>) -> &mut Self {
+    pub(in crate::protocol) fn raw_if_some(&mut self, key: &str, value: Option<&str>) -> &mut Self {
         if let Some(value) = value {
             self.raw(key, value);
         }
@@ -121,7 +121,7 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// `item` appends one item, without comma.
-    pub(super) fn array<T>(
+    pub(in crate::protocol) fn array<T>(
         &mut self,
         key: &str,
         items: impl IntoIterator<Item = T>,
@@ -139,7 +139,7 @@ impl<'o> ObjectWriter<'o> {
         self
     }
 
-    pub(super) fn finish(&mut self) {
+    pub(in crate::protocol) fn finish(&mut self) {
         self.out.push(b'}');
     }
 

@@ -4,7 +4,7 @@
 //! values), and whatever is no JSON, is left to [`super::framing`] and [`super::json`]: nothing is refused here, only
 //! given up. What is read here, those two read in the same way.
 
-use super::words::not_plain;
+use crate::protocol::json::string_scan::not_plain;
 
 /// Fields of an object that is read here. A chat of an old client has six.
 const FIELDS_MAX: usize = 12;
@@ -19,7 +19,7 @@ struct Place {
 /// Reads the object at the very front of `input`, if `known` knows all its keys, and answers its text. `each` is handed
 /// every field in order, its key and its value as raw text, once all of them are read. None where a key is not known, or
 /// the object is not whole or not of the kind that is read here.
-pub(super) fn read<'a, K: Copy>(
+pub(in crate::protocol) fn read<'a, K: Copy>(
     input: &'a [u8],
     known: impl Fn(&[u8]) -> Option<K>,
     mut each: impl FnMut(K, &'a str),
