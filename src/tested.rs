@@ -153,7 +153,7 @@
 //! | `line` | [`crate::protocol::line`] | any split gives the lines that splitting at LF gives; what is written is one line without control characters, no longer than what was said |
 //! | `control` | [`crate::admin::protocol`], [`crate::admin::target`] | a request reads back as the same from the line that it is written as; a refusal is one line of JSON, bounded by what was sent |
 //! | `config` | [`crate::config`] | what is accepted is within its bounds; a complaint is one line; a duration reads back as the same |
-//! | `channel` | [`crate::worker`], [`crate::main_loop`], [`crate::service`] | after any bytes in any split, in either protocol, read or unread, then an end or a reset: the channel has left once, its session ended with one row, its fd is closed once, and table, registry and queue are empty; without a login any split gives the same answers, bounded by what was sent |
+//! | `channel` | [`crate::worker`], [`crate::main_loop`], [`crate::main_loop`] | after any bytes in any split, in either protocol, read or unread, then an end or a reset: the channel has left once, its session ended with one row, its fd is closed once, and table, registry and queue are empty; without a login any split gives the same answers, bounded by what was sent |
 //!
 //! `.ci/run` builds all targets without optimisation, and runs each for four seconds (`scripts/fuzz.sh quick`).
 //!

@@ -40,13 +40,13 @@ pub enum Ask {
     Queue,
     /// Counters and gauges; answered by [`Stats`].
     Stats,
-    /// How somebody left; answered by [`super::why::Departures`].
+    /// How somebody left; answered by [`super::departures::Departures`].
     Why(Why),
     /// Empties the server and ends it; answered by [`Draining`] as soon as it has begun.
     Drain(Drain),
-    /// Who may not log in; answered by [`super::ban::BanList`].
+    /// Who may not log in; answered by [`super::bans::BanList`].
     Bans,
-    /// Lets somebody log in again; answered by [`super::ban::Unbanned`].
+    /// Lets somebody log in again; answered by [`super::bans::Unbanned`].
     Unban(Unban),
 }
 

@@ -2,7 +2,7 @@
 //!
 //! On main, which makes them and judges them. A worker only hashes what a client presents; the store knows hashes,
 //! nobody keeps the tokens themselves. A token belongs to the session that it was given to: it is good while that
-//! goes on and [`TOKEN_LIFE_MS`] longer. It is used up in the same transaction that begins the next session, so a
+//! goes on and [`TOKEN_LIFE_MS`](crate::store::TOKEN_LIFE_MS) longer. It is used up in the same transaction that begins the next session, so a
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
 use crate::auth::login_limiter::{Failure, Tried};

@@ -46,7 +46,7 @@ use std::time::Duration;
 /// How long a batch collects entries at most, in microseconds.
 pub const BATCH_US: u64 = 5_000;
 /// How long main rests after a turn in which it has taken many ends and nothing else, unless a request comes or
-/// [`BATCH_MAX`] entries wait. In a storm of lost clients more of them share a commit; each is offline that much later.
+/// [`BATCH_MAX`](crate::offline_queue::queue::BATCH_MAX) entries wait. In a storm of lost clients more of them share a commit; each is offline that much later.
 pub const REST: Duration = Duration::from_millis(4);
 /// Entries of ends in a turn from which on they are many. The reports of a few ends, and the logins that may wait for
 /// them, have no rest to wait for.

@@ -5,13 +5,13 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`intake`] | takes the next request off a stream, by the shortest way |
+//! | [`json::next_request`] | takes the next request off a stream, by the shortest way |
 //! | [`framing`] | finds the end of each request in a stream |
 //! | [`request`] | turns one request into a typed value, or says what is wrong with it |
 //! | [`name`] | which names new users and groups may have, and which look alike |
 //! | [`written_name`] | how the name of a sender is written for people and scripts |
-//! | [`chat`] | what becomes of a chat between its sender and its receiver |
-//! | [`answer`] | writes everything the server says of its own |
+//! | [`chat_object`] | what becomes of a chat between its sender and its receiver |
+//! | [`responses`] | writes everything the server says of its own |
 //! | [`hint`] | tells people what is wrong with input that is no request |
 //! | [`errno`] | the numbers of refusals and errors |
 

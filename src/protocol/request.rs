@@ -267,7 +267,7 @@ struct Fields<'a> {
     others: BTreeSet<Cow<'a, str>>,
     /// The first thing found wrong with a field that no other field can mend.
     wrong: Option<String>,
-    /// True exactly when they are read by [`flat`]: no string has an escape, and all is one line.
+    /// True exactly when they are read by [`fast_path`](super::json): no string has an escape, and all is one line.
     flat: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Reads an object that is one line of nothing but plain strings and integers: its fields and its end, in one pass.
 //!
 //! Plain functions, used by any thread. Most requests are such objects. Whatever else JSON has (escapes, line ends, other
-//! values), and whatever is no JSON, is left to [`super::framing`] and [`super::json`]: nothing is refused here, only
+//! values), and whatever is no JSON, is left to [`framing`](crate::protocol::framing) and [`super::object`]: nothing is refused here, only
 //! given up. What is read here, those two read in the same way.
 
 use crate::protocol::json::string_scan::not_plain;

@@ -14,7 +14,7 @@
 //! What the boxes hold lies in two tables, so that a commit with messages for many users writes few pages (`boxes`).
 //!
 //! Deliberately absent: exclusive locking, and automatic checkpoints, which would stretch one of main's commits
-//! at random. Nothing here decides what a request means; that is [`crate::service`].
+//! at random. Nothing here decides what a request means; that is [`crate::main_loop`].
 
 mod checkpoint;
 mod dedup_log;
