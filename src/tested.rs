@@ -65,43 +65,43 @@
 //!
 //! # Faults
 //!
-//! The real server on a machine that fails. `tests/outside.rs` has the files, pipes, terminals and signals around the
-//! process. `tests/machine.rs` needs a C compiler: a library that is preloaded makes calls of the C library fail or lie.
-//! `tests/kernel` has strace make system calls fail, and a file system of its own that is full. Each ends with the server
+//! The real server on a machine that fails. `tests/it/outside.rs` has the files, pipes, terminals and signals around the
+//! process. `tests/it/faults.rs` needs a C compiler: a library that is preloaded makes calls of the C library fail or lie.
+//! `tests/it/syscall_faults.rs` has strace make system calls fail, and a file system of its own that is full. Each ends with the server
 //! stopped in order and its own comparison at 0.
 //!
 //! ```sh
-//! cargo test --test machine
-//! cargo test --features faults --test kernel    # needs strace, util-linux, and root or user namespaces
+//! cargo test --test it faults::                                   # needs a C compiler
+//! cargo test --test it --features faults syscall_faults::         # needs strace, util-linux, and root or user namespaces
 //! ```
 //!
 //! | fault | what happens | test |
 //! |---|---|---|
-//! | `accept`: `EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS` | whoever knocks is told `resource_exhausted` with the spare fd, or waits; 100 ms of rest, one line in the log, no spinning | `kernel::who_knocks…`, `who_finds…`, `limits`, `reasons` |
-//! | `accept`: `ECONNABORTED`, `EINTR`, `EPROTO`, `ENETDOWN` | the next one is accepted at once | `kernel::connections_that_fail…` |
-//! | `epoll`: `EINTR` at every other wait | nothing | `kernel::waits_that_are_interrupted…` |
-//! | reads and writes of 3 bytes, every other one `EINTR` | nothing | `machine::calls_that_are_cut_short…` |
+//! | `accept`: `EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS` | whoever knocks is told `resource_exhausted` with the spare fd, or waits; 100 ms of rest, one line in the log, no spinning | `syscall_faults::who_knocks…`, `who_finds…`, `limits`, `reasons` |
+//! | `accept`: `ECONNABORTED`, `EINTR`, `EPROTO`, `ENETDOWN` | the next one is accepted at once | `syscall_faults::connections_that_fail…` |
+//! | `epoll`: `EINTR` at every other wait | nothing | `syscall_faults::waits_that_are_interrupted…` |
+//! | reads and writes of 3 bytes, every other one `EINTR` | nothing | `faults::calls_that_are_cut_short…` |
 //! | a read or write of a connection: `EIO` | that channel leaves with `read_error` or `write_error` | `reasons::every_way_to_leave…` |
-//! | a full file system | logins and messages for the absent get errno 19, those who are online chat on; with room again what was owed is written, once | `kernel::a_full_file_system…` |
-//! | the database's writes: `ENOSPC`, `EROFS`, `EIO`; its syncs: `EIO` | the same | `machine::while_the_disk_fails…` |
-//! | a stop meanwhile | exit 1 and one line; the next start sets everybody offline | `machine::a_server_that_is_stopped…` |
-//! | another process holds the database | the same errno 19 after 5 s; chats go on meanwhile; over by itself | `machine::while_another_process…` |
-//! | a data directory that cannot be written, at the start | exit 1 and one line | `operators::a_data_directory_that_cannot_be_written…` |
-//! | garbage in the users' pages, at the start | exit 1 and one line | `machine::a_database_whose_users_are_spoilt…` |
-//! | garbage in the boxes' pages | the owner's login gets errno 19, the log says that the file is damaged; the rest goes on | `machine::a_database_whose_boxes_are_spoilt…` |
-//! | a row that another process's constraint forbids | after 10 s it is given up: in the log whole, counted in `writes_set_aside`; the user is offline | `machine::a_row_that_another_process_forbids…` |
-//! | the wall clock jumps by 5 hours, forth and back | nobody leaves; the history keeps its order | `machine::steps_of_the_clock…` |
+//! | a full file system | logins and messages for the absent get errno 19, those who are online chat on; with room again what was owed is written, once | `syscall_faults::a_full_file_system…` |
+//! | the database's writes: `ENOSPC`, `EROFS`, `EIO`; its syncs: `EIO` | the same | `faults::while_the_disk_fails…` |
+//! | a stop meanwhile | exit 1 and one line; the next start sets everybody offline | `faults::a_server_that_is_stopped…` |
+//! | another process holds the database | the same errno 19 after 5 s; chats go on meanwhile; over by itself | `faults::while_another_process…` |
+//! | a data directory that cannot be written, at the start | exit 1 and one line | `lifecycle::a_data_directory_that_cannot_be_written…` |
+//! | garbage in the users' pages, at the start | exit 1 and one line | `faults::a_database_whose_users_are_spoilt…` |
+//! | garbage in the boxes' pages | the owner's login gets errno 19, the log says that the file is damaged; the rest goes on | `faults::a_database_whose_boxes_are_spoilt…` |
+//! | a row that another process's constraint forbids | after 10 s it is given up: in the log whole, counted in `writes_set_aside`; the user is offline | `faults::a_row_that_another_process_forbids…` |
+//! | the wall clock jumps by 5 hours, forth and back | nobody leaves; the history keeps its order | `faults::steps_of_the_clock…` |
 //! | the wall clock jumps by 20 days, or starts in 1970 or decades ahead | bans, tokens, boxes, the history and what is known of `seq` are as they were | `clocks::a_clock_that_steps…`, `clocks::a_server_that_starts…` |
 //! | an older copy of the database is restored | numbers of messages and epochs rise all the same | `clocks::after_an_older_copy…` |
 //! | epochs and times that another process has written, up to the largest integers | the server serves, numbers stay below 2^53 | `clocks::whatever_epochs…` |
 //! | the database is deleted, moved away, replaced, overwritten | an error in the log, goodbyes, errno 19 meanwhile, exit 1; nothing is written into what is there | `lost::a_database_that_is_lost…` |
-//! | a reader that does not end | the log grows, which is a metric and a warning; it is cut afterwards | `machine::the_size_of_the_databases_log…`, `store::checkpoint` |
-//! | SIGSTOP for 3 s, SIGCONT | whoever spoke in time stays, whoever was silent leaves | `machine::whoever_spoke_in_time…` |
+//! | a reader that does not end | the log grows, which is a metric and a warning; it is cut afterwards | `faults::the_size_of_the_databases_log…`, `store::checkpoint` |
+//! | SIGSTOP for 3 s, SIGCONT | whoever spoke in time stays, whoever was silent leaves | `faults::whoever_spoke_in_time…` |
 //! | stderr or stdout: a full pipe, a stopped terminal, a full disk, nobody, not open | the rest goes on; what is not written is counted in `log_dropped`, and said when stderr takes lines again | `outside::a_full_pipe_on_stderr…`, `a_terminal_that_is_stopped…`, `nobody_on_stdout…` |
 //! | the service manager takes nothing | main goes on | `outside::a_service_manager…` |
 //! | SIGTERM and SIGHUP at once, a hang-up, `nohup` | one orderly stop; one; nothing | `outside::signals_that_come_together…`, `a_hang_up…` |
 //! | the control socket removed, the data directory moved away | it is made anew; the next server's socket is left alone | `outside::a_control_socket_that_is_gone…`, `a_server_whose_directory…` |
-//! | a worker panics | exit 1 at once, the panic and one line on stderr; the next start says `server_crash` for whoever was online; what was answered is there | `machine::a_worker_that_panics…` |
+//! | a worker panics | exit 1 at once, the panic and one line on stderr; the next start says `server_crash` for whoever was online; what was answered is there | `faults::a_worker_that_panics…` |
 //!
 //! What these have found: time limits were judged before the input that lay waiting was read, so that a server that had
 //! been stopped sent away those who had answered in time (`src/worker/hearing.rs`); and a write that the database itself

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use linger::worker::poller::{Events, Poller};
 use linger::worker::watch::Watched;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
-use super::tongue::{Heard, Tongue};
+use super::protocol::{Heard, Protocol};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -21,7 +21,7 @@ const SOURCES: u32 = 4_000;
 /// The clients, by number; each has at most one connection.
 pub(crate) struct Fleet {
     target: SocketAddr,
-    tongue: Tongue,
+    protocol: Protocol,
     poller: Arc<Poller>,
     events: Events,
     clients: Vec<Option<Client>>,
@@ -39,10 +39,10 @@ struct Client {
 }
 
 impl Fleet {
-    pub(crate) fn new(target: SocketAddr, tongue: Tongue) -> Result<Self> {
+    pub(crate) fn new(target: SocketAddr, protocol: Protocol) -> Result<Self> {
         Ok(Self {
             target,
-            tongue,
+            protocol,
             poller: Arc::new(Poller::new().context("cannot make a poller")?),
             events: Events::new(),
             clients: Vec::new(),
@@ -56,8 +56,8 @@ impl Fleet {
         self.target
     }
 
-    pub(crate) fn tongue(&self) -> Tongue {
-        self.tongue
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     pub(crate) fn connect(&mut self, who: usize) -> Result<()> {
@@ -109,9 +109,9 @@ impl Fleet {
                 client.write().with_context(|| format!("client {}", event.key))?;
             }
             if event.readable {
-                let tongue = self.tongue;
+                let protocol = self.protocol;
                 client
-                    .read(&mut self.buffer, |line| hear(event.key, tongue.hear(line)))
+                    .read(&mut self.buffer, |line| hear(event.key, protocol.hear(line)))
                     .with_context(|| format!("client {}", event.key))?;
             }
         }
@@ -176,7 +176,7 @@ fn waits(error: &io::Error) -> bool {
 
 /// A socket that is on its way to the target, from its own source address.
 fn open(target: SocketAddr, count: u32) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     let source = Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + count % SOURCES);

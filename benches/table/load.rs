@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 use super::fleet::Fleet;
 use super::process::Process;
-use super::tongue::{Heard, Identity, Tongue, identities};
+use super::protocol::{Heard, Identity, Protocol, identities};
 
 /// A turn's longest wait.
 const TURN: Duration = Duration::from_millis(20);
@@ -42,8 +42,8 @@ pub(crate) struct Relayed {
 
 impl Crowd {
     /// Nobody yet.
-    pub(crate) fn new(target: SocketAddr, tongue: Tongue) -> Result<Self> {
-        Ok(Self { fleet: Fleet::new(target, tongue)?, who: Vec::new() })
+    pub(crate) fn new(target: SocketAddr, protocol: Protocol) -> Result<Self> {
+        Ok(Self { fleet: Fleet::new(target, protocol)?, who: Vec::new() })
     }
 
     /// Brings more users online, until there are `size`. Those whom the server does not know register.
@@ -60,7 +60,7 @@ impl Crowd {
 
     /// Brings everybody online again, at the server's next run.
     pub(crate) fn come_back(&mut self, target: SocketAddr) -> Result<()> {
-        self.fleet = Fleet::new(target, self.fleet.tongue())?;
+        self.fleet = Fleet::new(target, self.fleet.protocol())?;
         self.enter(0, false)
     }
 
@@ -68,11 +68,11 @@ impl Crowd {
     fn enter(&mut self, first: usize, register: bool) -> Result<()> {
         let (size, fleet) = (self.who.len(), &mut self.fleet);
         let (mut next, mut ready, mut waiting_since) = (first, first, Instant::now());
-        let (tongue, mut refused, mut news) = (fleet.tongue(), None, Vec::new());
+        let (protocol, mut refused, mut news) = (fleet.protocol(), None, Vec::new());
         while ready < size {
             while next < size && next - ready < LOGINS {
                 fleet.connect(next)?;
-                let hello = tongue.hello(&self.who[next], register);
+                let hello = protocol.hello(&self.who[next], register);
                 fleet.say(next, |out| out.extend_from_slice(hello.as_bytes()));
                 next += 1;
             }
@@ -96,7 +96,7 @@ impl Crowd {
     /// Pairs exchange chats in both directions, each with `window` under way.
     pub(crate) fn relay(&mut self, server: &Process, window: u64, time: Duration) -> Result<Relayed> {
         let (start, mut measured) = (Instant::now(), None);
-        let (mut text, tongue) = (String::new(), self.fleet.tongue());
+        let (mut text, protocol) = (String::new(), self.fleet.protocol());
         let mut streams = vec![(0_u64, 0_u64); self.who.len() & !1];
         let mut latency = Histogram::<u64>::new_with_max(60_000_000_000, 3)?;
         let (mut received, mut wrong) = (0_u64, None);
@@ -107,7 +107,7 @@ impl Crowd {
                 let (sent, back) = &mut streams[who];
                 while !is_over && *sent - *back < window {
                     stamp(&mut text, *sent, start.elapsed());
-                    self.fleet.say(who, |out| tongue.chat(&self.who[who ^ 1], &text, out));
+                    self.fleet.say(who, |out| protocol.chat(&self.who[who ^ 1], &text, out));
                     *sent += 1;
                 }
             }
@@ -159,7 +159,7 @@ impl Crowd {
     /// Nothing is said but pings are answered; the server's CPU time meanwhile, and how many pings there were.
     pub(crate) fn stay(&mut self, server: &Process, time: Duration) -> Result<(Duration, u64)> {
         let (start, cpu, mut pings) = (Instant::now(), server.cpu()?, 0);
-        let (pong, mut pinged) = (self.fleet.tongue().pong(), Vec::new());
+        let (pong, mut pinged) = (self.fleet.protocol().pong(), Vec::new());
         while let Some(left) = time.checked_sub(start.elapsed()) {
             self.fleet.turn(left.min(TURN), |who, heard| {
                 if heard == Heard::Ping {
@@ -179,7 +179,7 @@ impl Crowd {
     pub(crate) fn cycle(&mut self, server: &Process, lanes: usize, time: Duration) -> Result<f64> {
         self.grow(lanes, true)?;
         self.leave(server)?;
-        let (tongue, start, cpu) = (self.fleet.tongue(), Instant::now(), server.cpu()?);
+        let (protocol, start, cpu) = (self.fleet.protocol(), Instant::now(), server.cpu()?);
         let (mut cycles, mut under_way, mut refused) = (0_u64, lanes, None);
         // The tokens of the logins before are as good as passwords.
         let mut again: Vec<_> = (0..lanes).map(|who| (who, self.who[who].token.take())).collect();
@@ -193,12 +193,12 @@ impl Crowd {
                     under_way -= 1;
                     continue;
                 }
-                if tongue == Tongue::Line {
+                if protocol == Protocol::Line {
                     // A relay may hold a name until it has seen the end of its last owner.
                     self.who[who].name = format!("bench{who}x{cycles}");
                 }
                 self.fleet.connect(who)?;
-                let hello = tongue.hello(&self.who[who], false);
+                let hello = protocol.hello(&self.who[who], false);
                 self.fleet.say(who, |out| out.extend_from_slice(hello.as_bytes()));
             }
             self.fleet.turn(TURN, |who, heard| match heard {

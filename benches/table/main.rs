@@ -6,7 +6,7 @@
 //! | module | duty |
 //! |---|---|
 //! | `process` | the servers |
-//! | `tongue` | what clients say and hear, in three protocols |
+//! | `protocol` | what clients say and hear, in three protocols |
 //! | `fleet` | many clients in one thread |
 //! | `load` | what is done to a server |
 //! | `measure` | the rows, one after another |
@@ -17,8 +17,8 @@ mod fleet;
 mod load;
 mod measure;
 mod process;
+mod protocol;
 mod rows;
-mod tongue;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::draw::Curve;
 use super::load::Crowd;
 use super::process::{PEERS, Peer, Process, linger, start_linger};
+use super::protocol::{Login, Protocol};
 use super::rows::{Goal, Row};
-use super::tongue::{Login, Tongue};
 
 /// How much of everything.
 #[derive(Clone, Debug)]
@@ -270,7 +270,7 @@ impl Measure {
     fn known_and_idle(&self) -> Result<f64> {
         let home = tempfile::tempdir_in(scratch())?;
         let server = start_linger(home.path(), self.threads)?;
-        let mut crowd = Crowd::new(server.json, Tongue::Json(Login::Password))?;
+        let mut crowd = Crowd::new(server.json, Protocol::Json(Login::Password))?;
         crowd.grow(self.sizes.many, true)?;
         server.stop()?;
         let server = start_linger(home.path(), self.threads)?;
@@ -279,10 +279,10 @@ impl Measure {
 
     /// From the server's return to the last login by token.
     fn come_back(&self) -> Result<f64> {
-        let tongue = Tongue::Json(Login::Token);
+        let protocol = Protocol::Json(Login::Token);
         let home = tempfile::tempdir_in(scratch())?;
         let server = start_linger(home.path(), self.threads)?;
-        let mut crowd = Crowd::new(server.json, tongue)?;
+        let mut crowd = Crowd::new(server.json, protocol)?;
         crowd.grow(self.sizes.many, true)?;
         server.stop()?;
         let server = start_linger(home.path(), self.threads)?;
@@ -306,20 +306,20 @@ impl Measure {
     /// A server with nobody online; `None` for a peer that is not there.
     fn start(&self, subject: Subject) -> Result<Option<(Server, Crowd)>> {
         let home = tempfile::tempdir_in(scratch())?;
-        let own = |tongue, address: fn(&Process) -> SocketAddr| -> Result<_> {
+        let own = |protocol, address: fn(&Process) -> SocketAddr| -> Result<_> {
             let process = start_linger(home.path(), self.threads)?;
-            let crowd = Crowd::new(address(&process), tongue)?;
+            let crowd = Crowd::new(address(&process), protocol)?;
             Ok((process, crowd))
         };
         let (process, crowd) = match subject {
-            Subject::LingerLine => own(Tongue::Line, |process| process.line)?,
-            Subject::LingerJson(login) => own(Tongue::Json(login), |process| process.json)?,
+            Subject::LingerLine => own(Protocol::Line, |process| process.line)?,
+            Subject::LingerJson(login) => own(Protocol::Json(login), |process| process.json)?,
             Subject::Peer(peer) => {
                 let at = PEERS.iter().position(|other| *other == peer);
                 let Some(program) = at.and_then(|at| self.peers[at].as_ref()) else { return Ok(None) };
                 let process = peer.start(program, self.threads)?;
-                let tongue = if peer.name == "nats" { Tongue::Nats } else { Tongue::Line };
-                let crowd = Crowd::new(process.line, tongue)?;
+                let protocol = if peer.name == "nats" { Protocol::Nats } else { Protocol::Line };
+                let crowd = Crowd::new(process.line, protocol)?;
                 (process, crowd)
             }
         };
