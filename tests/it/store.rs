@@ -528,7 +528,7 @@ fn messages_expire_by_age_a_bounded_number_and_a_bounded_number_of_boxes_at_a_ti
 /// Takes away what version 8 has brought, and the view that it has changed.
 const BACK_TO_7: &str = "
     DROP VIEW kept; DROP INDEX box_by_message; ALTER TABLE box DROP COLUMN message; DROP TABLE message;
-    DROP TABLE copy_mark;
+    DROP TABLE copy_mark; DROP TABLE reached;
     DROP TRIGGER user_renamed; DROP INDEX user_by_skeleton; DROP INDEX user_by_cased_skeleton;
     ALTER TABLE user DROP COLUMN skeleton; ALTER TABLE user DROP COLUMN cased_skeleton;
     DROP TABLE clock; ALTER TABLE departure DROP COLUMN trusted;
