@@ -253,46 +253,47 @@ settings! {
     "workers" workers: usize = CountOrCores(Count(1, MAX_WORKERS)), "N", "auto";
     /// From a channel going offline to its file descriptor being closed.
     "grace" grace: Duration = Length(Duration::ZERO, MAX_GRACE), "DURATION", "5s";
-    /// A login for a user who is online sends the old channel away, or is refused.
+    /// A login for a user who is online: the old channel leaves (takeover), or the login gets errno 2 (reject).
     "duplicate" duplicate: Duplicate =
         Choice(&[("takeover", Duplicate::Takeover), ("reject", Duplicate::Reject)]), "POLICY", "takeover";
-    /// Commits are synced to disk each, or only at checkpoints.
+    /// What is synced to disk: every commit (full), or only checkpoints (normal).
     "durability" durability: Durability =
         Choice(&[("full", Durability::Full), ("normal", Durability::Normal)]), "LEVEL", "full";
-    /// Channels at most, further ones are turned away; auto means as the file descriptor limit allows.
+    /// Channels at most; further ones get the goodbye `server_full`; auto means as the limit of open files allows.
     "max-channels" max_channels: Option<usize> = OrWord(Count(1, MAX_CHANNELS), "auto"), "N", "auto";
-    /// Largest JSON object or line that a client may send.
+    /// Largest JSON object or line that a client may send; before a login 8KiB at most.
     "max-frame" max_frame: usize = FRAME_LIMITS, "BYTES", "64KiB";
     /// Unsent output at which a slow reader is sent away.
     "out-limit" out_limit: usize = OUT_LIMITS, "BYTES", "1MiB";
-    /// How long a channel may stay with nobody logged in; 10s at most while more than half of all places are taken.
+    /// How long a channel may stay with nobody logged in; a registration begins it anew; 10s at most while more than
+    /// half of all places are taken.
     "login-timeout" login_timeout: Duration = Length(MIN_TIMEOUT, MAX_LOGIN_TIMEOUT), "DURATION", "5m";
     /// How long a channel may stay without input.
     "idle" idle: Option<Duration> = OrWord(Length(MIN_TIMEOUT, MAX_IDLE), "off"), "DURATION", "off";
-    /// How long the network may take not a byte of what waits for a slow reader.
+    /// How long a reader may take nothing of what waits for it; then `slow_consumer`.
     "write-timeout" write_timeout: Duration = Length(MIN_TIMEOUT, MAX_WRITE_TIMEOUT), "DURATION", "10s";
-    /// How often a client with the ping cap is pinged.
+    /// How often a client with the ping cap is pinged, answered or not.
     "ping-interval" ping_interval: Duration = Length(MIN_TIMEOUT, MAX_PING), "DURATION", "25s";
-    /// How long such a client may be silent after a ping.
+    /// How long such a client may be silent after the first ping that it did not answer; then `keepalive_timeout`.
     "ping-timeout" ping_timeout: Duration = Length(MIN_TIMEOUT, MAX_PING), "DURATION", "8s";
-    /// TCP keepalive: silence, interval, probes before the kernel gives a connection up.
+    /// TCP keepalive: silence, interval, probes before the kernel gives a connection up; then `network_timeout`.
     "keepalive" keepalive: Keepalive = KeepaliveTimes, "T,T,N", "60s,10s,3";
-    /// How long sent data may stay unacknowledged; longer than --write-timeout.
+    /// How long sent data may stay unacknowledged; longer than --write-timeout; then `network_timeout`.
     "user-timeout" user_timeout: Duration = Length(MIN_TIMEOUT, MAX_WRITE_TIMEOUT), "DURATION", "30s";
-    /// Failed logins a minute of one address for one user; loopback is exempt.
+    /// Failed logins a minute of one address for one user, by number or by name; then errno 17; loopback is exempt.
     "login-failures" login_failures: usize = Count(1, MAX_FAILURES), "N", "10";
-    /// Failed logins a minute of one address altogether; loopback is exempt.
+    /// Failed logins a minute of one address altogether; then errno 17; loopback is exempt.
     "address-failures" address_failures: usize = Count(1, MAX_FAILURES), "N", "100";
-    /// Channels of one address, those that linger too; loopback is exempt.
+    /// Channels of one address, those that linger too; then `ip_limit`; loopback is exempt.
     "address-channels" address_channels: usize = Count(1, MAX_CHANNELS), "N", "64";
-    /// New users an hour from one address, guests too; loopback is exempt unless this is given.
+    /// New users an hour from one address, guests too; then errno 17; loopback is exempt unless this is given.
     "address-registrations" address_registrations: AddressLimit =
         UnlessLoopback(Count(1, MAX_REGISTRATIONS)), "N", "30";
-    /// Requests a second that a channel may make, with bursts of twice as many.
+    /// Requests a second that a channel may make, with bursts of twice as many; then errno 17.
     "request-rate" request_rate: Option<usize> = OrWord(Count(1, MAX_RATE), "off"), "N", "off";
-    /// Groups that one user may be in; existing memberships stay.
+    /// Groups that one user may be in; then errno 20; existing memberships stay.
     "groups-max" groups_max: usize = Count(1, MAX_LISTED), "N", "1000";
-    /// Friends that one user may have; existing ones stay.
+    /// Friends that one user may have; then errno 20; existing ones stay.
     "friends-max" friends_max: usize = Count(1, MAX_LISTED), "N", "5000";
     /// Messages that a box keeps for a user who is offline.
     "box-messages" box_messages: usize = Count(1, MAX_BOX_MESSAGES), "N", "1000";
@@ -302,11 +303,11 @@ settings! {
     "box-total" box_total: usize = BOX_TOTAL, "BYTES", "4GiB";
     /// Messages under way to a client with the ack cap; more wait in the box until it confirms.
     "ack-window" ack_window: usize = Count(1, MAX_ACK_WINDOW), "N", "32";
-    /// How long a box keeps a message.
+    /// How long a box keeps a message; older ones go, a few minutes later at most.
     "box-age" box_age: Duration = AGES, "DURATION", "7d";
     /// How long the history of departures is kept.
     "history-age" history_age: Duration = AGES, "DURATION", "7d";
-    /// Departures that the history keeps at most.
+    /// Departures that the history keeps; the oldest go.
     "history-rows" history_rows: usize = Count(1, MAX_HISTORY_ROWS), "N", "100000";
     /// How long friends are not told that a user has gone; back by then, nothing is told.
     "presence-delay" presence_delay: Duration = Length(Duration::ZERO, MAX_PRESENCE_DELAY), "DURATION", "5s";

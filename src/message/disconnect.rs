@@ -28,7 +28,7 @@ impl Parting {
     /// A parting with the reason's own sentence.
     pub fn new(reason: Reason) -> Self {
         let retry_after_ms = (reason.advice() == Advice::RetryAfter).then_some(RETRY_AFTER_MS);
-        Parting { reason, text: sentence(reason).into(), retry_after_ms, errno: None, receipt: None }
+        Parting { reason, text: reason.sentence().into(), retry_after_ms, errno: None, receipt: None }
     }
 
     /// With a sentence of one's own.
@@ -39,7 +39,7 @@ impl Parting {
 
     /// The parting of somebody who is kept out for that long, with what the administrator said.
     pub fn banned(retry_after_ms: u64, said: Option<&str>) -> Self {
-        let text = said.map_or(Cow::Borrowed(sentence(Reason::Banned)), |said| said.to_owned().into());
+        let text = said.map_or(Cow::Borrowed(Reason::Banned.sentence()), |said| said.to_owned().into());
         Parting { text, retry_after_ms: Some(retry_after_ms), ..Parting::new(Reason::Banned) }
     }
 
@@ -47,37 +47,6 @@ impl Parting {
     #[must_use]
     pub fn with_errno(self, errno: Option<i32>) -> Self {
         Parting { errno, ..self }
-    }
-}
-
-/// What a goodbye says when nobody wrote anything better.
-fn sentence(reason: Reason) -> &'static str {
-    match reason {
-        Reason::ClientQuit => "you logged out",
-        Reason::PeerClosed => "you ended the connection",
-        Reason::MalformedFrame => "no end of the request can be found",
-        Reason::FrameTooLarge => "the request is larger than the server takes",
-        Reason::ProtocolViolation => "too many faulty requests in a row",
-        Reason::PeerReset => "the connection was reset",
-        Reason::KeepaliveTimeout => "the ping was not answered in time",
-        Reason::NetworkTimeout => "the network did not answer in time",
-        Reason::ReadError => "reading from the connection failed",
-        Reason::WriteError => "writing to the connection failed",
-        Reason::LoginTimeout => "nobody logged in in time",
-        Reason::AuthFailed => "the login was refused",
-        Reason::RateExceeded => "too many requests",
-        Reason::SlowConsumer => "messages were not read fast enough; they are kept",
-        Reason::IdleTimeout => "nothing was heard for too long",
-        Reason::ServerFull => "the server is full",
-        Reason::IpLimit => "too many connections from this address",
-        Reason::ResourceExhausted => "the server is out of memory or file descriptors",
-        Reason::Replaced => "the same user logged in elsewhere",
-        Reason::ServerShutdown => "the server is shutting down",
-        Reason::ServerCrash => "the server was killed",
-        Reason::InternalError => "a fault of the server's own",
-        Reason::Kicked => "an administrator ended the connection",
-        Reason::Banned => "an administrator has banned you",
-        Reason::ServerDrain => "the server is being emptied",
     }
 }
 

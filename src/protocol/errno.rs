@@ -3,10 +3,10 @@
 //! Plain values, owned by nobody. What each means for the channel is not decided here.
 
 macro_rules! errnos {
-    ($($(#[$doc:meta])* $name:ident $number:literal $text:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident $number:literal $text:literal;)*) => {
         /// Why a request was refused.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum Errno { $($(#[$doc])* $name,)* }
+        pub enum Errno { $($(#[doc = $doc])+ $name,)* }
 
         impl Errno {
             /// Every number, in rising order.
@@ -21,36 +21,43 @@ macro_rules! errnos {
             pub const fn text(self) -> &'static str {
                 match self { $(Errno::$name => $text,)* }
             }
+
+            /// When it is answered, for the documents.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Errno::$name => concat!($($doc),+).trim_ascii(),)* }
+            }
         }
     };
 }
 
 errnos! {
-    /// A login or registration that is not granted. To a login it never says which part was wrong.
+    /// A login or registration that is not granted: wrong id, name or password; a used or expired token; a name that is
+    /// taken or not acceptable. To a login it never says which part was wrong.
     Refused 1 "wrong id, name or password";
-    /// The user has a session already, and the policy is to refuse another.
+    /// The user is online already, and `--duplicate` is `reject`.
     AlreadyOnline 2 "this account is already online, use another one";
-    /// Not a request that can be understood.
+    /// A request that cannot be understood. Where no end of it can be found, the goodbye `malformed_frame` follows.
     Malformed 10 "the request could not be understood";
-    /// The request needs a session.
+    /// The request needs a login first.
     LoginFirst 11 "log in first";
-    /// The `id` of the request is not that of the session.
+    /// The `id` of the request is not the user logged in on this channel.
     WrongId 12 "`id` is not the user logged in on this connection";
-    /// Nobody has that number.
+    /// There is no user with that number.
     NoSuchUser 13 "there is no such user";
-    /// No group has that number.
+    /// There is no group with that number.
     NoSuchGroup 14 "there is no such group";
     /// The user is not in that group.
     NotMember 15 "you are not a member of this group";
-    /// Larger than the frame limit.
+    /// The request is larger than the frame limit. The goodbye `frame_too_large` follows.
     TooLarge 16 "the request is larger than this server accepts";
-    /// Too many requests, attempts or registrations, or a ban.
+    /// Too many requests, failed logins or registrations; or a ban, and then the goodbye `banned` follows.
     TooMany 17 "too many requests, slow down";
-    /// The server cannot take this now.
+    /// The server cannot take this now; it may be able to in a moment.
     Busy 18 "the server is too busy, try again in a moment";
-    /// Nothing was accepted, because nothing could be stored.
+    /// It could not be stored, and nothing of it was accepted.
     NotStored 19 "this could not be stored, try again later";
-    /// The receiver's offline box is full.
+    /// The receiver's box is full, or all boxes together; or the user has as many friends or groups, or the group as many
+    /// members, as there may be.
     BoxFull 20 "the receiver's box is full";
 }
 
