@@ -85,37 +85,7 @@
 //! | [`stress`] | load and faults from outside; shares no protocol code with the server |
 //! | [`ids`], [`ip_block`], [`clock`], [`hashing`], [`logs`], [`metrics`], [`escape`], [`sync`] | names, blocks of addresses, time as an argument, maps by number, log lines on their way to stderr, counters, text made harmless, the only locks and atomics |
 //!
-//! How all of it is tested, and how to run that, is in [`tested`].
-//!
-//! # Old names and ours
-//!
-//! For readers who come from the designs that Linger brings together.
-//!
-//! | there | here |
-//! |---|---|
-//! | libevent server: `Channel2` | its shared side is a slot of [`channel::table`], its worker's side is `worker::connection` |
-//! | its flag "disconnected" | [`channel::state`], one word that is only changed by compare-and-swap |
-//! | its channel number | [`channel::ChannelId`], with a generation |
-//! | `m_offline_que` | [`offline_queue::OfflineQueue`] |
-//! | its entry `{time, fd, channel}` | [`message::disconnect::Departure`]; the fd stays with the worker until [`message::event::Entry::HandBack`] |
-//! | `free_one_link`, one a call | [`main_loop::state`], a batch a turn; the close is in `main_loop::disconnect` |
-//! | its 60 s before the close | `--grace`, [`main_loop::state::Policy::grace_us`] |
-//! | `close_channel` | [`offline_queue::Kicker::kick`] |
-//! | muduo chat service: `clientCloseException` | `Drain::depart` and `Drain::end_session` in `main_loop::disconnect` |
-//! | its map of users to connections | [`registry`], keyed by user and by name |
-//! | its reset of states after a Ctrl-C | [`store::sqlite::SqliteStore::open`] at each start, however the last run ended |
-//! | muduo: `TcpServer`, `EventLoop` | [`server`], [`worker::run`] |
-//! | `TcpConnection`: connecting | [`channel::Stage::Free`]: a channel begins with `accept` |
-//! | connected | [`channel::Stage::Open`], and [`channel::Stage::Live`] while somebody is logged in |
-//! | disconnecting, disconnected | [`channel::Stage::Offline`]; how far the farewell is, `worker::connection` knows |
-//! | `shutdown` after pending output | the farewell in `worker::close` |
-//! | `forceClose` | [`offline_queue::Kicker::kick`] |
-//! | `forceCloseWithDelay` | the grace |
-//! | `removeConnection`, from the base loop to the io loop | [`message::command::Mail::Close`] to the worker, [`message::event::Entry::HandBack`] to main |
-//! | async chat: the broker's events | [`message::event::Entry`] |
-//! | the writer's end, as the one place of removal | [`message::disconnect::Settlement`] |
-//! | undelivered messages given back | [`message::disconnect::Settlement::unsent`], which go to the box |
-//! | the dropped sender, as the signal to stop | [`message::command::Mail::CloseListeners`] and [`message::command::Mail::Exit`] |
+//! How all of it is tested, and how to run that, is in `docs/testing.md`; what its words mean, in `docs/lexicon.md`.
 
 pub mod admin;
 pub mod auth;
@@ -141,7 +111,6 @@ mod shrink;
 pub mod store;
 pub mod stress;
 pub mod sync;
-pub mod tested;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #[cfg_attr(fuzzing, allow(dead_code, reason = "fuzzing runs the properties alone"))]

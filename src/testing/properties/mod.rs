@@ -3,7 +3,7 @@
 //! Each takes bytes and panics where its property does not hold. Three drive them: libFuzzer (`scripts/fuzz.sh`),
 //! the corpus in `fuzz/corpus` with every test run, and inputs made at random from the words that matter.
 //!
-//! What each property says is in [`crate::tested`].
+//! What each property says is in `docs/testing.md`.
 
 mod channel;
 #[cfg(test)]

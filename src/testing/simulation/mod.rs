@@ -12,7 +12,7 @@
 //! | `story` | what happened, for whoever replays a seed |
 //! | `chance` | the generator |
 //!
-//! How to run it, and what it has found out, is in [`crate::tested`].
+//! How to run it, and what it has found out, is in `docs/testing.md`.
 
 mod chance;
 mod checks;
