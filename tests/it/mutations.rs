@@ -126,13 +126,3 @@ fn what_the_simulation_has_to_say_of_a_mutation_is_something_it_can_say() {
         }
     }
 }
-
-#[test]
-fn the_documentation_names_every_model_and_every_fuzz_target() {
-    let page = text_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tested.rs"));
-    let targets = files("fuzz/targets", ".rs");
-    let targets = targets.iter().map(|path| path.file_stem().unwrap().to_string_lossy().into_owned());
-    for name in models().into_iter().chain(targets) {
-        assert!(page.contains(&format!("//! | `{name}` |")), "{name}");
-    }
-}

@@ -288,10 +288,11 @@ impl World {
         let n = self.shadow.said(from, To::Group(others), number, at_us);
         let (group, text) = (self.group, shadow::text(n));
         let has_seq = self.chance.one_in(2);
-        self.shadow.messages[n].has_seq = has_seq;
         let seq = if has_seq { format!(r#","seq":{n}"#) } else { String::new() };
-        self.lines[number]
-            .say(&format!(r#"{{"msgid":10,"groupid":{group},"msg":"{text}","time":"now"{seq}}}"#));
+        let request = format!(r#"{{"msgid":10,"groupid":{group},"msg":"{text}","time":"now"{seq}}}"#);
+        self.lines[number].say(&request);
+        self.shadow.messages[n].has_seq = has_seq;
+        self.shadow.messages[n].request = has_seq.then_some(request);
         self.tell(|| format!("#{number}: {from} says {text} to the group"));
     }
 
