@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::protocol::{AnswerError, Ask, MAX_ASK_BYTES, parse_answer};
 use super::{SOCKET_LOOK, SOCKET_NAME, SocketPath, holder};
-use crate::admin::protocol::{AnswerError, Ask, MAX_ASK_BYTES, parse_answer};
 
 /// How long a server may take for all of it; `kick --wait` gives up by itself after 10 s.
 const DEADLINE: Duration = Duration::from_secs(15);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::admin::departures::{Departures, Leaver, Why};
+use super::departures::{Departures, Leaver, Why};
 use crate::channel::ChannelId;
 use crate::store::sqlite::{Filter, History};
 use crate::store::{StorageError, Stored};

@@ -1,10 +1,12 @@
 //! The admin socket: what is said on it, and where it is.
 
+pub mod ban_protocol;
 pub mod bans;
 pub mod client;
 pub mod departures;
 pub mod history_pool;
 pub mod protocol;
+mod refusal;
 pub mod server;
 pub mod target;
 

@@ -12,9 +12,9 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Number;
 
+use super::ban_protocol::{BanLength, Unban};
+use super::departures::Why;
 use super::target::{Target, bounded};
-use crate::admin::bans::{BanLength, Unban};
-use crate::admin::departures::Why;
 use crate::config::{duration, duration_text};
 
 /// Bytes that a request may have, its line end not counted.

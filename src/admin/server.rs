@@ -4,13 +4,17 @@
 //! touches a client's socket.
 
 use super::SOCKET_LOOK;
-use super::target::Target;
-use crate::admin::bans::{BansUnderWay, name_of};
-use crate::admin::history_pool::{Archive, ArchiveError};
-use crate::admin::protocol::{
+use super::ban_protocol::name_of;
+use super::bans;
+use super::bans::BansUnderWay;
+use super::history_pool::Archive;
+use super::protocol::KickReason;
+use super::protocol::{
     Ask, ChannelRow, ChannelState, Channels, Drain, Draining, Kick, Kicked, KickedRow, MAX_ASK_BYTES,
     QueueState, Stats, UserRow, Users, answer_line, failure_line,
 };
+use super::refusal::{ANSWER_MAX, Refusal, silent};
+use super::target::Target;
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo, Stage};
 use crate::clock::Clock;
 use crate::ids::UserId;
@@ -18,8 +22,9 @@ use crate::ip_block::AddrBlock;
 use crate::logs::Logs;
 use crate::message::command::{ChannelReport, Mail, Outlet};
 use crate::message::disconnect::{Milestone, Parting, Receipt};
-use crate::message::event::{BanFault, BanName};
-use crate::message::event::{ControlAsk, DrainAsk, Entry, Ghost, GhostFault, GhostName, QueueReport};
+use crate::message::event::{
+    BanName, ControlAsk, DrainAsk, Entry, Ghost, GhostFault, GhostName, QueueReport,
+};
 use crate::metrics::Metrics;
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
@@ -39,8 +44,6 @@ use std::time::{Duration, Instant};
 const CONNECTIONS_MAX: usize = 32;
 /// How long a connection may be silent.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
-/// How long the workers and main may take to answer.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// All that control needs of the server.
 pub struct ControlServer<S> {
@@ -64,29 +67,6 @@ pub struct ControlServer<S> {
     pub logs: Logs,
     /// What does not change while the server runs, for `stats`.
     pub facts: Vec<(&'static str, u64)>,
-}
-
-/// Why an ask could not be answered.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
-    #[error("{0}")]
-    Ask(#[from] super::protocol::AskError),
-    #[error("{0} did not answer within {1} s")]
-    Silent(&'static str, u64),
-    #[error("kicked, but not confirmed within {seconds} s for {channel}: missing {stage}")]
-    Unconfirmed { channel: String, stage: &'static str, seconds: u64 },
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    #[error("the server is being drained or stopped already")]
-    Stopping,
-    #[error("the answer could not be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("bans: {0}")]
-    Bans(#[from] BanFault),
-    #[error("{target} has no channel, but {fault}; mend that and kick again")]
-    Ghost { target: Target, fault: GhostFault },
-    #[error("an ask may have {MAX_ASK_BYTES} bytes at most")]
-    TooLong,
 }
 
 /// A channel that a kick means.
@@ -174,8 +154,8 @@ impl<S: Send + 'static> ControlServer<S> {
             Ask::Stats => answer_line(&self.stats()?),
             Ask::Why(why) => answer_line(&self.archive.departures(&why, ANSWER_MAX)?),
             Ask::Drain(drain) => answer_line(&self.drain(drain, told)?),
-            Ask::Bans => answer_line(&self.bans()?),
-            Ask::Unban(unban) => answer_line(&self.unban(&unban)?),
+            Ask::Bans => answer_line(&bans::list(&self.queue)?),
+            Ask::Unban(unban) => answer_line(&bans::lift(&self.queue, &unban)?),
         };
         Ok(bytes?)
     }
@@ -302,7 +282,8 @@ impl<S: Send + 'static> ControlServer<S> {
 
     pub(super) fn kick(&self, kick: &Kick) -> Result<Kicked, Refusal> {
         let (reports, milestones) = crossbeam_channel::unbounded();
-        let mut bans = kick.ban.map(|length| BansUnderWay::new(length, kick.reason.as_ref()));
+        let mut bans =
+            kick.ban.map(|length| BansUnderWay::new(length, kick.reason.as_ref().map(KickReason::as_str)));
         let mut tally = Tally {
             parting: parting(kick, bans.as_ref()),
             kicked: Vec::new(),
@@ -327,7 +308,7 @@ impl<S: Send + 'static> ControlServer<S> {
             }
         }
         if let Some(bans) = &bans {
-            for ban in Self::await_bans(bans)? {
+            for ban in bans.wait()? {
                 self.enforce(&ban, &mut tally, reports.as_ref());
             }
         }
@@ -355,13 +336,13 @@ impl<S: Send + 'static> ControlServer<S> {
         let Some(bans) = bans else { return self.hits(target) };
         if let Some(name) = name_of(target).filter(|name| *name != BanName::All) {
             // First the ban: who logs in before it is among the hits, who logs in after it is kept out.
-            self.ask_for_bans(bans, &[name]);
+            bans.ask_main(&self.queue, &[name]);
             return self.hits(target);
         }
         let hits = self.hits(target)?;
         let users = hits.iter().filter_map(|hit| hit.user.as_ref());
         let names: Vec<_> = users.map(|(user, _)| BanName::Id(*user)).collect();
-        self.ask_for_bans(bans, &names);
+        bans.ask_main(&self.queue, &names);
         Ok(hits)
     }
 
@@ -546,10 +527,6 @@ fn accept_within(listener: &UnixListener, limit: Duration) -> io::Result<Option<
         Ok(_) => listener.accept().map(|(stream, _)| Some(stream)),
         Err(errno) => Err(errno.into()),
     }
-}
-
-pub(super) fn silent(who: &'static str) -> Refusal {
-    Refusal::Silent(who, ANSWER_MAX.as_secs())
 }
 
 fn refuse(mut stream: &UnixStream, why: &str) {

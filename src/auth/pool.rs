@@ -5,8 +5,8 @@
 //! password that was verified a moment ago is recalled from a keyed in-memory hash, so that a reconnect does not cost a
 //! full argon2.
 
+use super::login_limiter::{Account, Attempts, Failure, TOO_MANY_FAILURES, Tried};
 use super::password::{self, Hasher};
-use crate::auth::login_limiter::{Account, Attempts, Failure, TOO_MANY_FAILURES, Tried};
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
 use crate::hashing::IdMap;

@@ -3,7 +3,7 @@
 //! Any thread may read a slot. The accepting worker opens it, main frees it; see each field for who writes it.
 
 use super::id::{ChannelId, SessionNo};
-use crate::channel::state::{Gate, Left, Stage};
+use super::state::{Gate, Left, Stage};
 use crate::ids::{Mid, UserId};
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Lock, Ordering};
 

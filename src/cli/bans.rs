@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::table::{local_time, or_dash, render};
 use super::{Failure, Reach};
-use crate::admin::bans::{BanList, BanRow, BanTarget, Unban as UnbanAsk, Unbanned};
+use crate::admin::ban_protocol::{BanList, BanRow, BanTarget, Unban as UnbanAsk, Unbanned};
 use crate::admin::protocol::Ask;
 
 pub(super) const EXAMPLES: &str = "\

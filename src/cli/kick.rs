@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::table::{micros, shown};
 use super::{Failure, Reach};
-use crate::admin::bans::BanLength;
+use crate::admin::ban_protocol::BanLength;
 use crate::admin::protocol::{Ask, Kick as KickAsk, KickReason, Kicked, KickedRow};
 use crate::admin::target::Target;
 

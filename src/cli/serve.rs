@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal};
 use anyhow::Context;
 use clap::Args;
 
-use crate::cli::Failure;
-use crate::cli::log_fields::LogFields;
+use super::Failure;
+use super::log_fields::LogFields;
 use crate::config::{Config, ConfigError, Flags, LogFormat};
 use crate::logs::{self, Logs};
 use crate::server;

@@ -7,8 +7,8 @@
 
 use std::net::SocketAddr;
 
+use super::value::{duration_text, size_text};
 use super::{Config, ConfigError};
-use crate::config::value::{duration_text, size_text};
 
 /// What the server may add to a chat before it is kept, in bytes: the sender's id and name, time, number.
 const ADDED_BYTES: usize = 1 << 10;

@@ -4,10 +4,11 @@
 //! What does not fit into the window waits in the box. A chat with `seq` is in the box before it is sent: a crash
 //! between its confirmation and the answer to its sender must not have it delivered again under another number.
 
+use super::session_map::EndKey;
+use super::state::{Drain, RETRY_US};
+use super::transaction::{Effect, Keeping, Owed};
+use super::users::Person;
 use crate::ids::{Mid, UserId};
-use crate::main_loop::state::{Drain, RETRY_US};
-use crate::main_loop::transaction::{Effect, EndKey, Keeping, Owed};
-use crate::main_loop::users::Person;
 use crate::message::chat::{Body, Chat, Custody, Told};
 use crate::message::command::Mail;
 use crate::protocol::errno::Errno;

@@ -3,10 +3,10 @@
 //! On main, which has all bans in memory; the store has them for the next start. Other processes that change the
 //! table meanwhile are not heard.
 
+use super::state::Drain;
+use super::transaction::{Effect, Owed};
 use crate::ids::UserId;
 use crate::ip_block::AddrBlock;
-use crate::main_loop::state::Drain;
-use crate::main_loop::transaction::{Effect, Owed};
 use crate::message::command::Mail;
 use crate::message::event::{BANS_MAX, BanAsk, BanFault, BanName};
 use crate::message::reply::Answer;

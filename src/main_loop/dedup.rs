@@ -2,9 +2,9 @@
 //!
 //! Plain data, owned by main. The store has the same, for the next run of the server.
 
+use super::state::Drain;
 use crate::hashing::{IdMap, id_hash};
 use crate::ids::UserId;
-use crate::main_loop::state::Drain;
 use crate::message::delivery::{Accepted, Ticket};
 use crate::store::{Acceptance, Storage, Stored, WINDOW_US};
 use crate::sync::Arc;

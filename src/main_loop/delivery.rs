@@ -2,11 +2,11 @@
 //!
 //! On main.
 
+use super::login::{HANDOVER_BYTES, HANDOVER_COUNT};
+use super::state::{Drain, through};
+use super::transaction::{Effect, Owed};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ids::{GroupId, Mid, UserId};
-use crate::main_loop::login::{HANDOVER_BYTES, HANDOVER_COUNT};
-use crate::main_loop::state::{Drain, through};
-use crate::main_loop::transaction::{Effect, Owed};
 use crate::message::chat::{Body, Chat, Custody, Told};
 use crate::message::command::Mail;
 use crate::message::delivery::Ticket;

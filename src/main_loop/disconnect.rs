@@ -1,9 +1,10 @@
 //! Main's side of an end: departure, settlement, the grace, the close, and what the history says of it.
 
+use super::session_map::EndKey;
+use super::state::Drain;
+use super::transaction::{Effect, Keeping, Owed};
 use crate::channel::{ChannelId, Reason, SessionNo};
 use crate::ids::{Epoch, UserId};
-use crate::main_loop::state::Drain;
-use crate::main_loop::transaction::{Effect, EndKey, Keeping, Owed};
 use crate::message::chat::{Body, Chat, Custody};
 use crate::message::command::Mail;
 use crate::message::disconnect::{Departure, Milestone, Receipt, Settlement, Torn};

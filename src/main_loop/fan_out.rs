@@ -8,12 +8,12 @@
 //!
 //! On main.
 
+use super::delivery::Placed;
+use super::friends_groups::KnownGroup;
+use super::state::{Drain, RETRY_US};
+use super::transaction::Effect;
 use crate::hashing::IdMap;
 use crate::ids::UserId;
-use crate::main_loop::delivery::Placed;
-use crate::main_loop::friends_groups::KnownGroup;
-use crate::main_loop::state::{Drain, RETRY_US};
-use crate::main_loop::transaction::Effect;
 use crate::message::chat::{Body, Chat, Custody, Told};
 use crate::message::delivery::Ticket;
 use crate::message::reply_to::Asker;

@@ -2,10 +2,10 @@
 //!
 //! On main.
 
+use super::state::{BatchFailed, Drain};
+use super::transaction::Effect;
 use crate::hashing::IdMap;
 use crate::ids::{GroupId, UserId};
-use crate::main_loop::state::{BatchFailed, Drain};
-use crate::main_loop::transaction::Effect;
 use crate::message::command::Mail;
 use crate::message::reply::Answer;
 use crate::message::reply_to::Asker;

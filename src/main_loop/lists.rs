@@ -4,10 +4,10 @@
 //! two looks at the store, so that somebody with thousands of friends keeps nobody waiting. What is remembered spares the
 //! store the same look when many members of a group log in, or one user again and again.
 
+use super::state::Drain;
+use super::transaction::Batch;
 use crate::hashing::IdMap;
 use crate::ids::{GroupId, UserId};
-use crate::main_loop::state::Drain;
-use crate::main_loop::transaction::Batch;
 use crate::message::reply::{FriendNow, GroupNow, ListedGroup, ListedMember};
 use crate::protocol::responses::{FRIEND_MIN, GROUP_MIN, LOGIN_ANSWER_MAX, MEMBER_MIN};
 use crate::store::{GroupRow, Storage};

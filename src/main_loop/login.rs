@@ -2,15 +2,16 @@
 //!
 //! On main.
 
+use super::ack_window::numbered_kept;
+use super::session_map::EndKey;
+use super::state::{Drain, refusal};
+use super::transaction::Effect;
+use super::users::Session;
 use crate::auth::login_limiter::{Account, Failure, TOO_MANY_REGISTRATIONS, Tried};
 use crate::auth::pool::{Job, Task};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ids::{Mid, UserId};
 use crate::ip_block::IpBlock;
-use crate::main_loop::ack_window::numbered_kept;
-use crate::main_loop::state::{Drain, refusal};
-use crate::main_loop::transaction::{Effect, EndKey};
-use crate::main_loop::users::Session;
 use crate::message::chat::Sender;
 use crate::message::command::Mail;
 use crate::message::disconnect::{Departure, Parting};

@@ -8,8 +8,6 @@
 //! That a user is offline, and the epoch of a box, are never given up: without them the rows say what is not true, and the
 //! table that refuses them is the one without which nobody can log in anyhow.
 
-use crate::main_loop::transaction::Owed;
-
 /// How long the same write is refused before it is given up, in microseconds.
 const PATIENCE_US: u64 = 10_000_000;
 /// How often, at least: main may have stood still meanwhile.
@@ -37,11 +35,5 @@ impl Patience {
             *self = Patience::default();
         }
         ends
-    }
-}
-
-impl Owed {
-    pub(super) fn can_be_set_aside(&self) -> bool {
-        !matches!(self, Owed::Offline { .. } | Owed::Epoch { .. })
     }
 }

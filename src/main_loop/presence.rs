@@ -5,9 +5,9 @@
 //! is queued for anybody: what changes twice before it is told is told once, and what changes back is not told at all.
 //! Nobody is known here who has no watcher online.
 
+use super::session_map::EndKey;
 use crate::hashing::IdMap;
 use crate::ids::{Epoch, UserId};
-use crate::main_loop::transaction::EndKey;
 use crate::message::presence::{Bulletin, Event, Notice};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,10 +5,10 @@
 //! goes on and [`TOKEN_LIFE_MS`](crate::store::TOKEN_LIFE_MS) longer. It is used up in the same transaction that begins the next session, so a
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
+use super::state::{Drain, refusal};
+use super::transaction::Effect;
 use crate::auth::login_limiter::{Failure, Tried};
 use crate::ids::{Epoch, UserId};
-use crate::main_loop::state::{Drain, refusal};
-use crate::main_loop::transaction::Effect;
 use crate::message::reply::Token;
 use crate::message::reply_to::Asker;
 use crate::message::request::{Login, Presented, Resume, Verified};

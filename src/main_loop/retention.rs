@@ -5,8 +5,8 @@
 //! walk costs one seek for each user with a box, and nobody waits for it. So a message may lie a few minutes longer
 //! than its age, and is handed over to who logs in meanwhile.
 
+use super::state::Drain;
 use crate::ids::UserId;
-use crate::main_loop::state::Drain;
 use crate::store::Storage;
 
 /// How often main begins to look for what is old, in microseconds.

@@ -5,7 +5,6 @@
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::IdMap;
 use crate::ids::UserId;
-use crate::main_loop::transaction::EndKey;
 use std::num::NonZeroU32;
 
 /// A map by session. A list by slot needs no hash, and a storm of ends goes through it in the order of its memory.
@@ -107,6 +106,9 @@ impl<T> BySession<T> {
         ((place.generation.get(), place.session) == (channel.generation, session)).then_some(place)
     }
 }
+
+/// Names the end of one session.
+pub(crate) type EndKey = (ChannelId, SessionNo);
 
 #[cfg(test)]
 mod tests {

@@ -7,25 +7,26 @@
 //! `expiry` (what is old), `service::accounts` (logins, registrations), `service::tokens`, `service::bans`,
 //! `service::chats`, `service::groups` and `service::watching` (who is told that friends come and go).
 
+use super::bans::Bans;
+use super::dedup::Repetitions;
+use super::disconnect::{Ending, Seat};
+use super::fan_out::FanOuts;
+use super::friends_groups::KnownGroups;
+use super::latency::Stages;
+use super::lists::Lists;
+use super::presence::Presence;
 use super::reconcile::Reconciler;
+use super::retention::Expiry;
+use super::session_map::BySession;
+use super::session_map::EndKey;
+use super::shutdown::{LOOK_US, Stop};
+use super::transaction::{Batch, Effect};
+use super::users::{People, Person};
 use crate::auth::login_limiter::Attempts;
 use crate::auth::pool::Auth;
 use crate::channel::{ChannelId, ChannelTable, Reason};
 use crate::clock::{Now, TrustedClock};
 use crate::ids::UserId;
-use crate::main_loop::bans::Bans;
-use crate::main_loop::dedup::Repetitions;
-use crate::main_loop::disconnect::{Ending, Seat};
-use crate::main_loop::fan_out::FanOuts;
-use crate::main_loop::friends_groups::KnownGroups;
-use crate::main_loop::latency::Stages;
-use crate::main_loop::lists::Lists;
-use crate::main_loop::presence::Presence;
-use crate::main_loop::retention::Expiry;
-use crate::main_loop::session_map::BySession;
-use crate::main_loop::shutdown::{LOOK_US, Stop};
-use crate::main_loop::transaction::{Batch, Effect, EndKey};
-use crate::main_loop::users::{People, Person};
 use crate::message::command::{Mail, Outlet};
 use crate::message::delivery::Owed as OwedAnswer;
 use crate::message::disconnect::Parting;

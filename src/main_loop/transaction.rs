@@ -5,22 +5,20 @@
 //! asked (a login, a message to keep) fails with its batch, and whoever asked is told. `aside` says what happens to an
 //! owed write that can never succeed.
 
-use crate::channel::{ChannelId, SessionNo};
+use super::poison_write::Patience;
+use super::session_map::{BySession, EndKey};
 use crate::ids::{Epoch, Mid, UserId};
-use crate::main_loop::poison_write::Patience;
-use crate::main_loop::session_map::BySession;
 use crate::message::chat::{Body, Chat, Custody};
 use crate::message::command::Mail;
 use crate::message::delivery::{Accepted, Ticket};
-use crate::message::event::BanFault;
-use crate::message::event::{Ghost, GhostFault};
+use crate::message::event::{BanFault, Ghost, GhostFault};
 use crate::message::reply_to::Asker;
 use crate::message::request::Login;
 use crate::protocol::errno::Errno;
 use crate::shrink::{KEPT, Shrink};
-use crate::store::Acceptance;
-use crate::store::{Ban, Banned};
-use crate::store::{Completion, DepartureId, DepartureRow, Storage, StorageError, Stored};
+use crate::store::{
+    Acceptance, Ban, Banned, Completion, DepartureId, DepartureRow, Storage, StorageError, Stored,
+};
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::collections::VecDeque;
@@ -37,9 +35,6 @@ const _: () = assert!(size_of::<Effect>() <= 192);
 const WRITES_MAX: usize = 4_096;
 /// Bytes of messages that one transaction stores from which on it should end: some 10 ms.
 const STORED_BYTES_MAX: usize = 1024 * 1024;
-
-/// Names the end of one session.
-pub(crate) type EndKey = (ChannelId, SessionNo);
 
 /// A write that must happen, however often it takes.
 #[derive(Debug)]
@@ -468,4 +463,10 @@ fn complete<'a, St: Storage>(
         store.complete_departures(range, completion)?;
     }
     Ok(count)
+}
+
+impl Owed {
+    pub(super) fn can_be_set_aside(&self) -> bool {
+        !matches!(self, Owed::Offline { .. } | Owed::Epoch { .. })
+    }
 }

@@ -2,11 +2,11 @@
 //!
 //! Plain data, owned by main.
 
+use super::ack_window::Unconfirmed;
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::id_hash;
 use crate::ids::{EPOCH_MIDS, Epoch, Mid, UserId};
 use crate::ip_block::Peer;
-use crate::main_loop::ack_window::Unconfirmed;
 use crate::message::chat::{Chat, Sender};
 use crate::message::request::Login;
 use crate::store::{BoxUsage, UserRow};

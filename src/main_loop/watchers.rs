@@ -4,9 +4,9 @@
 //! is written. What follows from that is decided in [`super::presence`].
 
 use super::presence::Presence;
+use super::session_map::EndKey;
+use super::state::Drain;
 use crate::ids::{Epoch, UserId};
-use crate::main_loop::state::Drain;
-use crate::main_loop::transaction::EndKey;
 use crate::message::command::Mail;
 use crate::message::reply::FriendNow;
 use crate::store::Storage;

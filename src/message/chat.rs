@@ -1,9 +1,9 @@
 //! A chat for one receiver: what is said, and what is owed for it.
 
+use super::delivery::Ticket;
+use super::reply_to::Asker;
 use crate::clock::local_time;
 use crate::ids::{Mid, UserId};
-use crate::message::delivery::Ticket;
-use crate::message::reply_to::Asker;
 use crate::protocol::chat_object::{To, chat_object, number, read_delivered};
 use crate::protocol::line;
 use crate::sync::Arc;

@@ -4,9 +4,9 @@
 //! whoever counts the last one off sends the answers. That it was accepted is stored with the last copy, in one
 //! transaction, so that a repetition is known after a restart too.
 
+use super::reply_to::Asker;
+use super::reply_to::Settles;
 use crate::ids::UserId;
-use crate::message::reply_to::Asker;
-use crate::message::reply_to::Settles;
 use crate::protocol::errno::Errno;
 use crate::store::Acceptance;
 use crate::sync::{Arc, Lock};

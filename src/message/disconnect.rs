@@ -1,7 +1,7 @@
 //! The two reports of an end: the departure, by whoever took the step, and the settlement, by the owning worker.
 
+use super::chat::Chat;
 use crate::channel::{Advice, ChannelId, Reason, SessionNo};
-use crate::message::chat::Chat;
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
 //! Recognises a chat that is sent again under the same `seq`.
 
-use crate::message::request::Destination;
+use super::request::Destination;
 use blake2::{Blake2s256, Digest};
 
 /// What `seq`, receiver and text of a chat hash to: equal for a repetition, different for anything else.

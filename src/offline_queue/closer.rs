@@ -1,12 +1,12 @@
 //! Sending a channel away from any thread, without waiting for main.
 
+use super::queue::OfflineQueue;
 use crate::channel::{ChannelId, ChannelTable, Left, Reason, SessionNo};
 use crate::clock::Clock;
 use crate::message::command::{Mail, Outlet};
 use crate::message::disconnect::{Departure, Parting};
 use crate::message::event::Entry;
 use crate::metrics::Metrics;
-use crate::offline_queue::queue::OfflineQueue;
 use crate::sync::Arc;
 
 /// Takes the step, pushes the departure, tells the worker. Control, takeover and shutdown all use it.

@@ -4,11 +4,11 @@
 
 use std::borrow::Cow;
 
-use super::request::is_forbidden;
-use crate::ids::{GroupId, Mid, UserId};
-use crate::protocol::json::object::{
+use super::json::object::{
     ObjectWriter, decode_integer, decode_string, push_integer, push_string, read_object,
 };
+use super::keys::is_forbidden;
+use crate::ids::{GroupId, Mid, UserId};
 
 /// Room for what a delivered chat has beyond what was sent, in bytes: a true name, a time, a terminator.
 const ADDED_BYTES: usize = 64;

@@ -3,7 +3,7 @@
 //! Each channel has one [`Framer`], used by the worker that owns the channel. It looks at brackets and quotes
 //! only: whether what is between them is JSON, is judged later, and it never copies or keeps input.
 
-use crate::protocol::json::string_scan::quote_or_backslash;
+use super::json::string_scan::quote_or_backslash;
 
 /// Nesting levels whose bracket kinds need no heap.
 const FLAT_LEVELS: u32 = u64::BITS;

@@ -20,6 +20,7 @@ pub mod errno;
 pub mod framing;
 pub mod hint;
 pub mod json;
+mod keys;
 pub mod line;
 pub mod name;
 pub mod request;

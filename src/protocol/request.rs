@@ -10,14 +10,13 @@ use std::fmt;
 use serde::Deserializer as _;
 use serde::de::{SeqAccess, Visitor};
 
+pub use super::chat_object::ChatObject;
 use super::hint;
+use super::json::fast_path;
+use super::json::object::{decode_integer, decode_string, inside_quotes, nests_deeper_than, read_object};
+use super::keys::{FORBIDDEN, Key};
 use super::name;
 use crate::ids::{GroupId, Mid, UserId};
-pub use crate::protocol::chat_object::ChatObject;
-use crate::protocol::json::fast_path;
-use crate::protocol::json::object::{
-    decode_integer, decode_string, inside_quotes, nests_deeper_than, read_object,
-};
 
 /// The most characters in what a group's creator says of it.
 pub const MAX_GROUPDESC_CHARS: usize = 1_024;
@@ -221,41 +220,6 @@ pub fn password_fault(password: &str) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-macro_rules! keys {
-    ($($name:ident $word:literal)*) => {
-        /// The keys that mean something in some request.
-        #[derive(Clone, Copy)]
-        enum Key { $($name,)* }
-
-        impl Key {
-            const COUNT: usize = [$(Key::$name,)*].len();
-
-            fn from_word(word: &[u8]) -> Option<Key> {
-                match word { $(word if word == $word.as_bytes() => Some(Key::$name),)* _ => None }
-            }
-
-            fn word(self) -> &'static str {
-                match self { $(Key::$name => $word,)* }
-            }
-        }
-    };
-}
-
-keys! {
-    Msgid "msgid" Seq "seq" Id "id" Name "name" Msg "msg" Toid "toid" To "to" Time "time" Groupid "groupid"
-    Password "password" Passwd "passwd" Pwd "pwd" Token "token" Caps "caps"
-    Friendid "friendid" Groupname "groupname" Groupdesc "groupdesc"
-    Mid "mid" Again "again" Re "re" Errno "errno"
-}
-
-/// What a receiver must never get from a sender: these words are the server's.
-const FORBIDDEN: [Key; 7] = [Key::Mid, Key::Again, Key::Seq, Key::Re, Key::Errno, Key::Caps, Key::Token];
-
-/// True exactly when a field of that (decoded) name must not reach a receiver.
-pub(super) fn is_forbidden(key: &str) -> bool {
-    FORBIDDEN.iter().any(|forbidden| forbidden.word() == key)
 }
 
 /// The top level of one request.

@@ -3,11 +3,11 @@
 //! Plain functions, used by any thread: they append to a buffer and do nothing else. Keys come in the order of
 //! the contract, because some old clients search for text instead of parsing.
 
+pub use super::chat_object::{Delivered, To, chat_object, number, read_delivered};
 use super::errno::Errno;
+use super::json::object::{ObjectWriter, push_string};
 use crate::channel::Reason;
 use crate::ids::{Epoch, GroupId, UserId};
-pub use crate::protocol::chat_object::{Delivered, To, chat_object, number, read_delivered};
-use crate::protocol::json::object::{ObjectWriter, push_string};
 
 /// Bytes that a login answer has at most, its terminator included. What does not fit of `friends` and `groups` is left
 /// out; `offlinemsg` goes first, and is bounded where it is read.

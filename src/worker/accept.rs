@@ -3,13 +3,13 @@
 //! Part of the core. The kernel's listeners are in [`super::run`].
 
 use super::connection::{Codec, Connection};
+use super::responses;
 use super::socket::Transport;
+use super::state::Core;
 use crate::channel::Reason;
 use crate::ip_block::IpBlock;
 use crate::message::disconnect::Parting;
 use crate::message::event::Entry;
-use crate::worker::responses;
-use crate::worker::state::Core;
 use std::io;
 use std::net::SocketAddr;
 

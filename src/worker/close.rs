@@ -5,13 +5,14 @@
 //! socket.
 
 use super::connection::{Leaving, Settling};
+use super::output_buffer::Written;
 use super::socket::Transport;
+use super::state::Core;
 use crate::channel::{ChannelId, Initiator, Reason, SessionNo};
 use crate::message::disconnect::{Departure, Milestone, Parting, Settlement};
 use crate::message::event::Entry;
-use crate::worker::output_buffer::Written;
-use crate::worker::state::Core;
 use std::io;
+use std::net::SocketAddr;
 
 /// The system's error numbers that have a reason of their own, as Linux numbers them.
 const EPIPE: i32 = 32;
@@ -290,5 +291,36 @@ impl<T: Transport> Core<T> {
         let torn = connection.leaving.and_then(|leaving| leaving.torn).or(connection.out.clear());
         let socket = connection.io.into_socket();
         self.to_main.push(Entry::HandBack { channel: id, socket, torn });
+    }
+}
+
+impl<T: Transport> Core<T> {
+    /// Says that a channel has left. Where somebody was logged in, main says so too, with the user.
+    pub(super) fn log_departure(&mut self, id: ChannelId, had_session: bool, parting: &Parting) {
+        let Some(peer) = self.connection(id).map(|connection| connection.peer.addr()) else { return };
+        let (reason, errno) = (parting.reason.word(), parting.errno);
+        if !had_session && self.strangers.note(parting.reason, self.now.mono_us) {
+            tracing::info!(channel = %id, %peer, reason, errno, "left; nobody was logged in");
+        } else {
+            tracing::debug!(channel = %id, %peer, reason, errno, "left");
+        }
+    }
+
+    /// Says that a connection was ended before it became a channel.
+    pub(super) fn log_turned_away(&mut self, peer: SocketAddr, parting: &Parting) {
+        let (reason, errno) = (parting.reason.word(), parting.errno);
+        if self.strangers.note(parting.reason, self.now.mono_us) {
+            tracing::info!(%peer, reason, errno, "turned away");
+        } else {
+            tracing::debug!(%peer, reason, errno, "turned away");
+        }
+    }
+
+    /// Says how many have got no line of their own, once their window is over or the worker ends.
+    pub(super) fn say_what_is_unsaid(&mut self) {
+        let now_us = if self.exiting { u64::MAX } else { self.now.mono_us };
+        for (reason, count) in self.strangers.take_unsaid(now_us) {
+            tracing::info!(count, reason = reason.word(), "more left; nobody was logged in");
+        }
     }
 }

@@ -3,11 +3,7 @@
 //! Owned by one worker, part of its core. Anybody can connect as often as he likes, so the lines must not grow with the
 //! connections.
 
-use super::socket::Transport;
-use crate::channel::{ChannelId, Reason};
-use crate::message::disconnect::Parting;
-use crate::worker::state::Core;
-use std::net::SocketAddr;
+use crate::channel::Reason;
 
 /// Lines that a worker writes in one window. Past it they are only counted, and written at level debug.
 const LINES_MAX: u32 = 200;
@@ -63,37 +59,6 @@ impl Strangers {
 
     fn begin(&mut self, now_us: u64) {
         *self = Strangers::new(now_us);
-    }
-}
-
-impl<T: Transport> Core<T> {
-    /// Says that a channel has left. Where somebody was logged in, main says so too, with the user.
-    pub(super) fn log_departure(&mut self, id: ChannelId, had_session: bool, parting: &Parting) {
-        let Some(peer) = self.connection(id).map(|connection| connection.peer.addr()) else { return };
-        let (reason, errno) = (parting.reason.word(), parting.errno);
-        if !had_session && self.strangers.note(parting.reason, self.now.mono_us) {
-            tracing::info!(channel = %id, %peer, reason, errno, "left; nobody was logged in");
-        } else {
-            tracing::debug!(channel = %id, %peer, reason, errno, "left");
-        }
-    }
-
-    /// Says that a connection was ended before it became a channel.
-    pub(super) fn log_turned_away(&mut self, peer: SocketAddr, parting: &Parting) {
-        let (reason, errno) = (parting.reason.word(), parting.errno);
-        if self.strangers.note(parting.reason, self.now.mono_us) {
-            tracing::info!(%peer, reason, errno, "turned away");
-        } else {
-            tracing::debug!(%peer, reason, errno, "turned away");
-        }
-    }
-
-    /// Says how many have got no line of their own, once their window is over or the worker ends.
-    pub(super) fn say_what_is_unsaid(&mut self) {
-        let now_us = if self.exiting { u64::MAX } else { self.now.mono_us };
-        for (reason, count) in self.strangers.take_unsaid(now_us) {
-            tracing::info!(count, reason = reason.word(), "more left; nobody was logged in");
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::connection::{Pings, User};
 use super::socket::Transport;
+use super::state::Core;
 use crate::channel::{ChannelId, SessionNo};
 use crate::message::chat::{Chat, Custody};
 use crate::message::command::{ChannelReport, Mail};
@@ -10,7 +11,6 @@ use crate::message::event::Entry;
 use crate::message::reply::{Answer, LoggedIn};
 use crate::message::reply_to::Settles;
 use crate::sync::Arc;
-use crate::worker::state::Core;
 
 impl<T: Transport> Core<T> {
     pub(super) fn open_letter(&mut self, letter: Mail) {

@@ -1,9 +1,13 @@
 //! One channel in its worker's hands. Nobody else touches it.
 
-use super::routing::Route;
+use super::output_buffer::OutBuf;
+use super::presence_queue::News;
+use super::rate_limit::Allowance;
 use super::seldom::Seldom;
+use super::timer_wheel::Look;
 use super::watch::Watched;
 use crate::channel::{ChannelId, SessionNo};
+use crate::ids::UserId;
 use crate::ip_block::{IpBlock, Peer};
 use crate::message::chat::{Chat, Sender};
 use crate::message::disconnect::{Parting, Torn};
@@ -11,13 +15,11 @@ use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::protocol::request::Caps;
 use crate::sync::Arc;
-use crate::worker::output_buffer::OutBuf;
-use crate::worker::presence_queue::News;
-use crate::worker::state::IN_MAIN_MAX;
-use crate::worker::timeouts::Allowance;
-use crate::worker::timer_wheel::Look;
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
+
+/// Requests of one channel that may be on their way through main; past it the channel is not read.
+pub(super) const IN_MAIN_MAX: u32 = 256;
 
 /// What a connection speaks, and how far its input is understood.
 #[derive(Debug)]
@@ -285,4 +287,15 @@ impl<T> Connection<T> {
             self.changed_us += now_us.saturating_sub(asked_us.get());
         }
     }
+}
+
+/// A way to a user that was open a moment ago: good exactly as long as that session goes on.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) user: UserId,
+    pub(super) worker: usize,
+    pub(super) channel: ChannelId,
+    pub(super) session: SessionNo,
+    /// The user's name, where a line has named it.
+    pub(super) name: Option<Box<str>>,
 }

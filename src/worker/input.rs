@@ -1,8 +1,11 @@
 //! Bytes to requests, and requests to where they belong: another channel, main, or an auth thread.
 
 use super::connection::Codec;
+use super::line_input::LOGIN_ANSWER;
+use super::rate_limit::Pace;
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
+use super::state::Core;
 use crate::auth::login_limiter::{Account, TOO_MANY_FAILURES};
 use crate::auth::pool::{Job, Task};
 use crate::channel::{ChannelId, Reason};
@@ -23,9 +26,6 @@ use crate::protocol::name;
 use crate::protocol::request::{self, Body, Fault, Request};
 use crate::store::TokenHash;
 use crate::sync::Arc;
-use crate::worker::line_input::LOGIN_ANSWER;
-use crate::worker::state::Core;
-use crate::worker::timeouts::Pace;
 
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
 pub(super) const FAULTS_MAX: u8 = 100;

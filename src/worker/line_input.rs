@@ -2,6 +2,7 @@
 
 use super::routing::{Saying, Speaker};
 use super::socket::Transport;
+use super::state::Core;
 use crate::auth::login_limiter::TOO_MANY_FAILURES;
 use crate::auth::pool::Task;
 use crate::channel::{ChannelId, Reason};
@@ -14,7 +15,6 @@ use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::Caps;
 use crate::protocol::written_name::read_name;
-use crate::worker::state::Core;
 use std::cell::OnceCell;
 
 /// A line is named in answers like the chat it is.

@@ -1,6 +1,7 @@
 //! What a channel is told, in the words of its protocol.
 
 use super::connection::{Codec, Connection};
+use super::output_buffer::Source;
 use crate::ids::{GroupId, UserId};
 use crate::message::chat::{Chat, Custody};
 use crate::message::disconnect::Parting;
@@ -10,7 +11,6 @@ use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::responses;
 use crate::protocol::responses::{FriendState, GroupState, LoginAnswer, MemberState};
-use crate::worker::output_buffer::Source;
 
 impl<T> Connection<T> {
     /// Appends one JSON object, ended in the way the client speaks; nothing for a client that speaks lines.

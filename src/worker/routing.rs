@@ -1,8 +1,10 @@
 //! Where a chat goes: to a channel of this worker, to another worker, or through main. And what comes back.
 
-use super::connection::Codec;
+use super::connection::{Codec, Route};
+use super::output_buffer::Source;
 use super::socket::Transport;
-use crate::channel::{ChannelId, SessionNo};
+use super::state::Core;
+use crate::channel::ChannelId;
 use crate::clock::local_time;
 use crate::ids::UserId;
 use crate::message::chat::{Body, Chat, Sender};
@@ -14,8 +16,6 @@ use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::ChatObject;
 use crate::sync::Arc;
-use crate::worker::output_buffer::Source;
-use crate::worker::state::Core;
 use std::cell::OnceCell;
 
 /// Room for a draft that is kept for the next one, in bytes.
@@ -75,17 +75,6 @@ impl Saying<'_> {
             Saying::Text { text, .. } => fingerprint::of(seq, to, text.as_bytes()),
         }
     }
-}
-
-/// A way to a user that was open a moment ago: good exactly as long as that session goes on.
-#[derive(Clone, Debug)]
-pub(super) struct Route {
-    pub(super) user: UserId,
-    pub(super) worker: usize,
-    pub(super) channel: ChannelId,
-    pub(super) session: SessionNo,
-    /// The user's name, where a line has named it.
-    pub(super) name: Option<Box<str>>,
 }
 
 impl<T: Transport> Core<T> {

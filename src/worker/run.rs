@@ -3,16 +3,16 @@
 //! The only place of the worker that waits. Accepting is here too, for it needs the kernel's listeners.
 
 use super::connection::Codec;
+use super::input_horizon::Hearing;
 use super::listener;
 use super::mailbox::{Mailbox, Wake};
 use super::poller::{Events, MAX_KEY, Poller};
+use super::state::{Core, Shared};
 use super::watch::Watched;
 use crate::clock::Clock;
 use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::sync::Arc;
-use crate::worker::input_horizon::Hearing;
-use crate::worker::state::{Core, Shared};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -2,9 +2,14 @@
 //!
 //! Owned by one worker thread. It never waits, and holds no lock while it reads or writes a socket.
 
+use super::close_log::Strangers;
 use super::connection::{Connection, End};
+use super::ip_limit::Addresses;
+use super::limits::Limits;
 use super::mailbox::Mailbox;
+use super::output_buffer::{Shelf, Written};
 use super::socket::Transport;
+use super::timer_wheel::Wheel;
 use super::waiting::Waiting;
 use crate::auth::login_limiter::Attempts;
 use crate::auth::pool::Auth;
@@ -20,18 +25,11 @@ use crate::offline_queue::queue::OfflineQueue;
 use crate::registry::Registry;
 use crate::shrink::Shrink;
 use crate::sync::Arc;
-use crate::worker::close_log::Strangers;
-use crate::worker::ip_limit::Addresses;
-use crate::worker::output_buffer::{Shelf, Written};
-use crate::worker::timeouts::Limits;
-use crate::worker::timer_wheel::Wheel;
 use std::collections::VecDeque;
 use std::io;
 
 /// How much is read from one channel a turn, in bytes, so that one firehose starves nobody.
 pub const READ_BUDGET: usize = 65_536;
-/// Requests of one channel that may be on their way through main; past it the channel is not read.
-pub const IN_MAIN_MAX: u32 = 256;
 /// Bytes of input that may wait behind a login or behind requests in main; past it the channel is not read.
 pub const WAITING_INPUT_MAX: usize = 65_536;
 /// Ends that one turn takes in: each costs a farewell, and who has more to say waits behind them.

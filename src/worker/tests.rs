@@ -1,6 +1,8 @@
 //! What a worker does with its channels, turn by turn, on made-up connections. The test plays main and the others.
 
+use super::input::REGISTRATIONS_MAX;
 use super::socket::Transport;
+use super::state::ENDS_MAX;
 use crate::auth::pool::{JOBS_MAX, Job, Task};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ids::UserId;
@@ -19,8 +21,6 @@ use crate::testing::commons::{CAPACITY, REGISTRATIONS};
 use crate::testing::whole::{chat, login};
 use crate::testing::wire::{Client, ENOSPC, connection};
 use crate::testing::words::{HASH, SECOND_US, asker};
-use crate::worker::input::REGISTRATIONS_MAX;
-use crate::worker::state::ENDS_MAX;
 
 const ANN: UserId = UserId(1);
 const BOB: UserId = UserId(2);

@@ -4,106 +4,19 @@
 //! nothing while the deadlines move on.
 
 use super::connection::{Codec, Connection, Pings};
+use super::limits::Limits;
 use super::socket::Transport;
+use super::state::Core;
 use crate::channel::{ChannelId, Reason};
 use crate::message::disconnect::Parting;
 use crate::protocol::responses;
-use crate::worker::state::Core;
 use std::time::Duration;
 
-/// Microseconds in a second.
-const SECOND_US: u64 = 1_000_000;
-/// A burst may be so many times what a second allows.
-const BURST_SECONDS: u64 = 2;
-/// Requests refused in a row for their rate at which a channel leaves with `rate_exceeded`.
-const TOO_FAST_MAX: u32 = 100;
 /// How long a channel may have nobody logged in while places are short, in microseconds; less with `--login-timeout`.
 const SHORT_LOGIN_US: u64 = 10_000_000;
-/// The share of all places from which on they are short, once more than that are taken, in percent.
-const SHORT_PERCENT: usize = 50;
 /// How much later than the user timeout says the kernel may give up unacknowledged data, in microseconds: it counts
 /// from the first repetition.
 const REPETITION_US: u64 = 2_000_000;
-
-/// Limits of one server, the same for all workers.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// The largest request, in bytes.
-    pub max_frame: usize,
-    /// The largest request before a login, in bytes.
-    pub max_frame_before_login: usize,
-    /// Unsent output at which a slow reader is sent away, in bytes.
-    pub out_limit: usize,
-    /// How long a channel may have nobody logged in, in microseconds.
-    pub login_timeout_us: u64,
-    /// How long a channel may be silent, in microseconds.
-    pub idle_us: Option<u64>,
-    /// Channels that may be open or live at once.
-    pub max_channels: usize,
-    /// How long a reader may take nothing of what waits for it, in microseconds.
-    pub write_timeout_us: u64,
-    /// How long sent data may stay unacknowledged, in microseconds.
-    pub user_timeout_us: u64,
-    /// The TCP user timeout while nothing is sent, in microseconds; see [`super::listener::Patience`].
-    pub quiet_timeout_us: u64,
-    /// How often a client that asked for it is pinged, in microseconds.
-    pub ping_interval_us: u64,
-    /// How long it may be silent after a ping, in microseconds.
-    pub ping_timeout_us: u64,
-    /// Requests a second.
-    pub request_rate: Option<usize>,
-}
-
-impl Limits {
-    /// True exactly when so many channels that are open or live leave too few places for those on which nobody logs in.
-    pub(super) fn are_places_short(&self, present: usize) -> bool {
-        present * 100 > self.max_channels * SHORT_PERCENT
-    }
-
-    /// True exactly when a connection with output under way has a user timeout of its own.
-    pub(super) fn has_two_user_timeouts(&self) -> bool {
-        self.user_timeout_us != self.quiet_timeout_us
-    }
-}
-
-/// What a channel may still ask this second.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Allowance {
-    /// Requests left, in microseconds' worth.
-    left_us: u64,
-    at_us: u64,
-    /// Requests refused in a row.
-    refused: u32,
-}
-
-/// What a request rate says to the next request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Pace {
-    /// It may be handled.
-    Fine,
-    /// It is refused.
-    TooFast,
-    /// It is refused, and was one too many.
-    FarTooFast,
-}
-
-impl Allowance {
-    /// Takes one request off, with `rate` requests a second.
-    pub(super) fn take(&mut self, rate: usize, now_us: u64) -> Pace {
-        let price_us = SECOND_US / (rate as u64).max(1);
-        let most_us = SECOND_US * BURST_SECONDS;
-        let gained_us = if self.at_us == 0 { most_us } else { now_us.saturating_sub(self.at_us) };
-        self.at_us = now_us;
-        self.left_us = (self.left_us + gained_us).min(most_us);
-        if self.left_us >= price_us {
-            self.left_us -= price_us;
-            self.refused = 0;
-            return Pace::Fine;
-        }
-        self.refused += 1;
-        if self.refused >= TOO_FAST_MAX { Pace::FarTooFast } else { Pace::TooFast }
-    }
-}
 
 /// What a deadline asks for once it has passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -271,29 +184,5 @@ impl<T: Transport> Core<T> {
         if self.connection(id).is_some_and(|connection| connection.blocked && connection.leaving.is_none()) {
             self.arm(id);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_burst_is_borne_and_then_only_the_rate() {
-        let mut allowance = Allowance::default();
-        let start_us = 5 * SECOND_US;
-        for _ in 0..20 {
-            assert_eq!(allowance.take(10, start_us), Pace::Fine);
-        }
-        assert_eq!(allowance.take(10, start_us), Pace::TooFast);
-        assert_eq!(allowance.take(10, start_us + SECOND_US / 10), Pace::Fine);
-        assert_eq!(allowance.take(10, start_us + SECOND_US / 10), Pace::TooFast);
-    }
-
-    #[test]
-    fn who_never_slows_down_has_to_go() {
-        let mut allowance = Allowance::default();
-        let last = (0..2 + TOO_FAST_MAX).map(|_| allowance.take(1, SECOND_US)).last();
-        assert_eq!(last, Some(Pace::FarTooFast));
     }
 }

@@ -6,8 +6,8 @@
 use super::difference::{Difference, Suspects};
 use crate::channel::Reason;
 use crate::ids::UserId;
+use crate::main_loop::session_map::EndKey;
 use crate::main_loop::state::Drain;
-use crate::main_loop::transaction::EndKey;
 use crate::main_loop::users::{Person, Session};
 use crate::message::command::Mail;
 use crate::message::disconnect::Parting;

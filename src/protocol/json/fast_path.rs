@@ -4,7 +4,7 @@
 //! values), and whatever is no JSON, is left to [`framing`](crate::protocol::framing) and [`super::object`]: nothing is refused here, only
 //! given up. What is read here, those two read in the same way.
 
-use crate::protocol::json::string_scan::not_plain;
+use super::string_scan::not_plain;
 
 /// Fields of an object that is read here. A chat of an old client has six.
 const FIELDS_MAX: usize = 12;

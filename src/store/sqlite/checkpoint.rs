@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rusqlite::Connection;
 
-use super::open::{BUSY_TIMEOUT, OpenError, open_checkpointer};
+use super::connect::{BUSY_TIMEOUT, OpenError, open_checkpointer};
+use super::error::explain;
 use super::place::Place;
 use crate::metrics::Metrics;
-use crate::store::sqlite::error::explain;
 use crate::sync::Arc;
 
 /// How often the log is looked at, unless told.

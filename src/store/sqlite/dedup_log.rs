@@ -6,9 +6,9 @@
 use rusqlite::Result;
 
 use super::sql;
+use super::statements::Statements;
 use crate::ids::UserId;
 use crate::store::Acceptance;
-use crate::store::sqlite::statements::Statements;
 
 /// Bytes of a sender.
 const SENDER_BYTES: usize = size_of::<i64>();

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row, Rows};
 
-use super::open::{OpenError, open_reader};
+use super::connect::{OpenError, open_reader};
+use super::error::storage_error;
 use super::row;
 use crate::ids::UserId;
-use crate::store::sqlite::error::storage_error;
 use crate::store::{DepartureId, Stored};
 
 /// Which departures.

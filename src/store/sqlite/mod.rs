@@ -17,6 +17,7 @@
 //! at random. Nothing here decides what a request means; that is [`crate::main_loop`].
 
 mod checkpoint;
+mod connect;
 mod dedup_log;
 mod error;
 mod format;
@@ -33,8 +34,9 @@ mod statements;
 mod user_reader;
 
 pub use checkpoint::Checkpointer;
+pub use connect::{BUSY_TIMEOUT, DATABASE_FILE, OpenError};
 pub use history::{Filter, History, StoredDeparture};
-pub use open::{BUSY_TIMEOUT, DATABASE_FILE, Durability, OpenError, Opened};
+pub use open::{Durability, Opened};
 pub use place::Place;
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION};
 pub use sqlite_store::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH, SqliteStore};

@@ -22,10 +22,10 @@ use std::rc::Rc;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Result, ffi};
 
-use super::{open, row, sql};
+use super::statements::Statements;
+use super::{connect, row, sql};
 use crate::hashing::IdMap;
 use crate::ids::{Mid, UserId};
-use crate::store::sqlite::statements::Statements;
 use crate::store::{BoxCopy, BoxUsage, COPY_BYTES, ExpiredKept, Kept};
 
 /// How fast messages move on, unless told.
@@ -468,7 +468,7 @@ impl Boxes {
     fn fit_cache(&mut self, all: &Statements<'_>) -> Result<()> {
         let flood = self.count >= FLOOD;
         if flood != self.roomy {
-            open::fit_cache(all.conn(), flood)?;
+            connect::fit_cache(all.conn(), flood)?;
             self.roomy = flood;
         }
         Ok(())

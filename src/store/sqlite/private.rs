@@ -4,7 +4,7 @@
 //! the database is made here, with its mode, and what is older than this rule is narrowed. Files are named, not opened:
 //! closing a descriptor would drop the POSIX locks that this process may hold.
 
-use super::open::OpenError;
+use super::connect::OpenError;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};

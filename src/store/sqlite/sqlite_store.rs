@@ -4,31 +4,27 @@
 //! (a full disk), and what followed would be committed one by one.
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Params};
 
-use super::dedup_log;
-use super::open::{Durability, OpenError, Opened, open_store};
+use super::dedup_log::{self, Acceptances};
+use super::error::storage_error;
+use super::offline_box::Boxes;
 use super::place::Place;
 use super::sql::Sql;
+use super::statements::{Prepared, Statements};
+use super::user_reader::find_user;
 use super::{format, row, sql};
 use crate::clock::TimeMark;
 use crate::ids::{EPOCH_BELIEVED, Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
-use crate::store::Acceptance;
-use crate::store::sqlite::dedup_log::Acceptances;
-use crate::store::sqlite::error::storage_error;
-use crate::store::sqlite::offline_box::Boxes;
-use crate::store::sqlite::statements::{Prepared, Statements};
-use crate::store::sqlite::user_reader::find_user;
-use crate::store::{Ban, Banned};
 use crate::store::{
-    BoxCopy, BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Lookup,
-    Member, NameTaken, Storage, StorageError, Stored, UserMark, UserRow,
+    Acceptance, Ban, Banned, BoxCopy, BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend,
+    GroupRow, Kept, Lookup, Member, NameTaken, PasswordMark, Storage, StorageError, Stored, TokenHash,
+    TokenRow, UserMark, UserRow,
 };
-use crate::store::{PasswordMark, TokenHash, TokenRow};
 use crate::sync::Arc;
 
 /// Most departures or tokens that one call of [`Storage::expire_departures`] or [`Storage::expire_tokens`] removes, and
@@ -67,18 +63,6 @@ enum Transaction {
 }
 
 impl SqliteStore {
-    /// Opens the database of a data directory, creates it where the file is missing or empty, brings its schema up
-    /// to date, and sets everybody offline whom the last run left online: at `wall_ms`, which is what the wall clock says at
-    /// the start, with reason `server_crash`.
-    ///
-    /// The directory must exist, and no other server may use it.
-    ///
-    /// # Errors
-    /// [`OpenError`]. A file that is not ours, or too new, is left as it was, to the byte.
-    pub fn open(data_dir: &Path, durability: Durability, wall_ms: i64) -> Result<Opened, OpenError> {
-        open_store(data_dir, durability, wall_ms)
-    }
-
     /// Prepares every statement once.
     pub(super) fn new(conn: Connection, path: PathBuf, place: Place) -> rusqlite::Result<SqliteStore> {
         // Hands a list of rows to one statement.
@@ -622,6 +606,7 @@ fn group_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<GroupRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sqlite::Durability;
     use rusqlite::StatementStatus;
 
     fn opened() -> (tempfile::TempDir, SqliteStore) {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Statement, ToSql};
 
-use super::open::{OpenError, failure, open_reader};
+use super::connect::{OpenError, failure, open_reader};
+use super::error::storage_error;
 use super::sql::Sql;
 use super::{row, sql};
 use crate::ids::UserId;
-use crate::store::sqlite::error::storage_error;
 use crate::store::{Lookup, Stored, UserRow};
 
 /// A connection that reads users.

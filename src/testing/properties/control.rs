@@ -1,6 +1,6 @@
 //! What is said on the control socket reads back as it was meant.
 
-use crate::admin::bans::{BanList, Unbanned};
+use crate::admin::ban_protocol::{BanList, Unbanned};
 use crate::admin::departures::Departures;
 use crate::admin::protocol::{
     Ask, Channels, Draining, KickReason, Kicked, MAX_REASON_BYTES, QueueState, Stats, Users, answer_line,

@@ -349,7 +349,7 @@ fn the_pages_of_a_flood_are_kept_until_it_has_moved_on_even_if_its_transaction_f
     let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::new();
     let cache_kib = || -conn.query_row("PRAGMA cache_size", (), |row| row.get::<_, i64>(0)).unwrap();
-    open::fit_cache(&conn, false).unwrap();
+    connect::fit_cache(&conn, false).unwrap();
     let calm_kib = cache_kib();
     let keep = |boxes: &mut Boxes, mids: std::ops::Range<i64>| {
         mids.for_each(|mid| boxes.keep(&all, UserId(mid % 7 + 1), Mid(mid), 10, b"{}", false).unwrap());

@@ -1,0 +1,185 @@
+//! Tells watchers that friends came or went.
+
+use super::connection::{Codec, Connection};
+use super::presence_queue::News;
+use super::socket::Transport;
+use super::state::Core;
+use crate::channel::ChannelId;
+use crate::message::presence::{Bulletin, Event, Notice};
+use crate::protocol::responses;
+
+/// Unsent output of a channel below which it gets events, in bytes.
+const NEWS_ROOM: usize = 16 * 1024;
+
+impl<T> Connection<T> {
+    /// True exactly when events wait that could be written now.
+    fn has_news_to_tell(&self) -> bool {
+        self.has_news() && !self.blocked && self.leaving.is_none() && self.out.len() < NEWS_ROOM
+    }
+
+    /// Appends events for which there is room; answers how many.
+    fn tell_news(&mut self) -> u64 {
+        let mut told = 0;
+        while self.has_news_to_tell() {
+            let event = self.talk().news.as_mut().and_then(News::take_first);
+            let Some(Event { user, name, online, epoch }) = event else {
+                self.drop_news();
+                break;
+            };
+            if let Codec::Json(framer) = &self.codec {
+                let end = framer.terminator();
+                self.out.news(|out| {
+                    responses::presence(out, user, &name, online, epoch);
+                    out.push(end);
+                });
+                told += 1;
+            }
+        }
+        told
+    }
+}
+
+impl<T: Transport> Core<T> {
+    /// Main tells what has changed for the watchers of this worker.
+    pub(super) fn take_bulletin(&mut self, bulletin: Bulletin) {
+        for Notice { to, session, event } in bulletin.notices {
+            // A session that is over has no use for it, and the next one was told at its login.
+            if self.shared.table.is_live(to, session)
+                && let Some(connection) = self.connection(to)
+            {
+                connection.talk().news.get_or_insert_default().add(event);
+                self.mark_dirty(to);
+            }
+        }
+    }
+
+    /// Has events go out with what is written next.
+    pub(super) fn bring_news(&mut self, id: ChannelId) {
+        let told = self.connection(id).map_or(0, Connection::tell_news);
+        self.shared.metrics.presence_told.add(told);
+    }
+
+    /// Comes back to a channel that took all it was offered and has events left.
+    pub(super) fn bring_more_news(&mut self, id: ChannelId) {
+        if self.connection(id).is_some_and(|connection| connection.has_news_to_tell()) {
+            self.mark_dirty(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::ChannelId;
+    use crate::channel::SessionNo;
+    use crate::ids::Epoch;
+    use crate::ids::UserId;
+    use crate::main_loop::presence::Presence;
+    use crate::message::command::Mail;
+    use crate::message::presence::Notice;
+    use crate::testing::bench::Bench;
+    use crate::testing::wire::Client;
+    use crate::worker::presence_queue::News;
+
+    const WATCHER: UserId = UserId(1);
+
+    fn event(user: i64, online: bool, epoch: i64) -> Event {
+        Event { user: UserId(user), name: format!("user {user}").into(), online, epoch: Epoch(epoch) }
+    }
+
+    fn watching(bench: &mut Bench) -> (ChannelId, SessionNo, Client) {
+        let (channel, client) = bench.accept();
+        let session = bench.greet(channel, WATCHER);
+        bench.turn();
+        client.heard();
+        (channel, session, client)
+    }
+
+    fn tell(bench: &Bench, to: ChannelId, session: SessionNo, events: &[Event]) {
+        let notices = events.iter().map(|event| Notice { to, session, event: event.clone() }).collect();
+        bench.post(Mail::Presence(Presence::default().bulletin(notices)));
+    }
+
+    #[test]
+    fn while_a_client_does_not_read_only_the_latest_of_each_friend_waits() {
+        let mut bench = Bench::new();
+        let (channel, session, client) = watching(&mut bench);
+        client.take_only(0);
+        bench.chat(channel, session, WATCHER, "in the way");
+        bench.turn();
+        for epoch in 1..100_000 {
+            tell(&bench, channel, session, &[event(7, true, epoch), event(7, false, epoch)]);
+            if epoch % 1000 == 0 {
+                bench.turn();
+            }
+        }
+        tell(&bench, channel, session, &[event(8, true, 4)]);
+        bench.turn();
+        client.take_only(usize::MAX);
+        bench.turn();
+        assert_eq!(
+            client.lines(),
+            [
+                "in the way",
+                r#"{"msgid":21,"id":7,"name":"user 7","state":"offline","epoch":99999}"#,
+                r#"{"msgid":21,"id":8,"name":"user 8","state":"online","epoch":4}"#,
+            ]
+        );
+        assert_eq!(bench.commons.metrics.presence_told.value(), 2);
+    }
+
+    #[test]
+    fn a_late_event_of_an_older_session_is_dropped() {
+        let mut news = News::default();
+        news.add(event(7, true, 5));
+        news.add(event(7, false, 4));
+        assert_eq!((news.take_first(), news.take_first()), (Some(event(7, true, 5)), None));
+    }
+
+    #[test]
+    fn more_events_than_fit_at_once_all_arrive_in_one_turn_of_a_client_that_reads() {
+        let mut bench = Bench::new();
+        let (channel, session, client) = watching(&mut bench);
+        let events: Vec<Event> = (0..5000).map(|user| event(user, true, 1)).collect();
+        tell(&bench, channel, session, &events);
+        bench.turn();
+        assert_eq!(client.lines().len(), 5000);
+    }
+
+    #[test]
+    fn an_event_for_a_session_that_is_over_is_never_written() {
+        let mut bench = Bench::new();
+        let (channel, session, client) = watching(&mut bench);
+        client.send(r#"{"msgid":3}"#);
+        bench.turn();
+        tell(&bench, channel, session, &[event(7, true, 1)]);
+        bench.turn();
+        let next = bench.greet(channel, WATCHER);
+        tell(&bench, channel, session, &[event(7, true, 2)]);
+        tell(&bench, channel, next, &[event(8, true, 1)]);
+        bench.turn();
+        let heard = client.lines();
+        assert!(heard.iter().all(|line| !line.contains(r#""id":7"#)), "{heard:?}");
+        assert!(heard.last().unwrap().contains(r#""id":8"#), "{heard:?}");
+    }
+
+    #[test]
+    fn what_was_not_written_before_a_logout_is_dropped_with_it_and_a_torn_event_goes_out_whole() {
+        let mut bench = Bench::new();
+        let (channel, session, client) = watching(&mut bench);
+        client.take_only(5);
+        let events: Vec<Event> = (0..1000).map(|user| event(user, true, 1)).collect();
+        tell(&bench, channel, session, &events);
+        bench.turn();
+        client.send(r#"{"msgid":3}"#);
+        bench.turn();
+        bench.turn();
+        assert_eq!(bench.settlements(), [(Some(session), Vec::new())], "none of them goes to a box");
+        client.take_only(usize::MAX);
+        bench.turn();
+        assert_eq!(
+            client.heard(),
+            "{\"msgid\":21,\"id\":0,\"name\":\"user 0\",\"state\":\"online\",\"epoch\":1}\n"
+        );
+    }
+}
