@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::generated::UNPLAYED;
 use super::player::{Speaker, is_dialogue, play, words};
-use super::{read, root};
+use super::{read, root, source};
 use crate::common::{Home, Server, linger};
 
 /// The users of the protocol's examples, in the order of their numbers.
@@ -113,6 +113,20 @@ fn every_msgid_is_on_the_page_with_an_example() {
             let ways = [",", "}"].map(|end| format!("\"msgid\":{msgid}{end}"));
             assert!(ways.iter().any(|way| dialogues.contains(way)), "no example of {msgid}");
         }
+    }
+}
+
+#[test]
+fn every_field_that_means_something_in_a_request_is_on_the_page() {
+    let page = read(&root().join("docs/protocol.md"));
+    let mut code = String::new();
+    source(&root().join("src/protocol"), &mut code);
+    let (_, declared) = code.split_once("\nkeys! {\n").unwrap();
+    let (declared, _) = declared.split_once("\n}").unwrap();
+    let words: Vec<&str> = declared.split('"').skip(1).step_by(2).collect();
+    assert!(words.len() > 15, "{words:?}");
+    for word in words {
+        assert!(page.contains(&format!("`{word}`")), "{word}");
     }
 }
 
