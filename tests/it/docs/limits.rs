@@ -1,6 +1,6 @@
 //! `docs/limits.md` has every option that is a limit, and the bound of each row is what its option or constants say.
 
-use super::generated::offered;
+use super::generated::{Offered, offered};
 use super::{read, root, source};
 
 /// Options that say how the server works, not what it bears.
@@ -65,6 +65,21 @@ fn every_option_that_is_a_limit_has_a_row() {
     for option in offered() {
         let is_limit = rows.iter().any(|row| row.set_by == [option.option.as_str()]);
         assert_ne!(is_limit, NO_LIMITS.contains(&option.option.as_str()), "{}", option.option);
+    }
+}
+
+#[test]
+fn the_options_of_the_readme_have_the_defaults_of_the_program() {
+    let readme = read(&root().join("README.md"));
+    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `--")).collect();
+    assert_eq!(rows.len(), 10);
+    let options = offered();
+    for row in rows {
+        let is_it = |option: &&Offered| row.starts_with(&format!("| `{} ", option.option));
+        let option = options.iter().find(is_it).unwrap_or_else(|| panic!("no such option: {row}"));
+        let default =
+            option.default.as_ref().map_or("| none |".to_owned(), |default| format!("| `{default}` |"));
+        assert!(row.contains(&default), "{default}: {row}");
     }
 }
 
