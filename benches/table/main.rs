@@ -1,7 +1,7 @@
 //! The table of docs/performance.md: what the server costs, beside other relays where they are installed, and a picture of it.
 //!
-//! `scripts/bench` runs it. Without `--bench`, as in `cargo test --bench table`, it only shows that it runs.
-//! Figures are CPU time of the server per unit of work: on a busy machine they say more than rates.
+//! `scripts/bench` runs it. Without `--bench`, as in `cargo test -p linger-benches --bench table`, it only shows that it
+//! runs. Figures are CPU time of the server per unit of work: on a busy machine they say more than rates.
 //!
 //! | module | duty |
 //! |---|---|

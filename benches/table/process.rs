@@ -83,9 +83,10 @@ impl Peer {
     }
 }
 
-/// Linger, as cargo has just built it.
+/// Linger, as `cargo build` has put it beside the benches' directory.
 pub(crate) fn linger() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_linger"))
+    let bench = env::current_exe().unwrap_or_default();
+    Command::new(bench.ancestors().nth(2).unwrap_or(&bench).join("linger"))
 }
 
 /// Starts Linger on that directory. Password hashes are cheap: thousands of users register.
@@ -99,7 +100,7 @@ pub(crate) fn start_linger(data: &Path, workers: usize) -> Result<Process> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("cannot start linger")?;
+        .context("cannot start linger, which `cargo build` puts beside the benches")?;
     let mut ready = String::new();
     let stdout = child.stdout.take().context("linger has no stdout")?;
     BufReader::new(stdout).read_line(&mut ready)?;

@@ -13,7 +13,7 @@ use linger::metrics::Metrics;
 use linger::protocol::errno::Errno;
 use linger::protocol::responses;
 
-use super::{pages, read};
+use super::{files, pages, read, root};
 use crate::common::linger;
 
 /// Set to anything, it has the pages written instead of compared.
@@ -194,4 +194,13 @@ fn goodbyes() -> String {
     }
     block.push_str("```\n");
     block
+}
+
+#[test]
+fn the_page_of_tests_has_a_row_for_each_fuzz_target() {
+    let page = read(&root().join("docs/testing.md"));
+    for target in files(&root().join("fuzz/targets"), "rs") {
+        let name = target.file_stem().unwrap().to_string_lossy();
+        assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
+    }
 }
