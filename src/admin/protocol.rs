@@ -44,9 +44,9 @@ pub enum Ask {
     Why(Why),
     /// Empties the server and ends it; answered by [`Draining`] as soon as it has begun.
     Drain(Drain),
-    /// Who may not log in; answered by [`super::bans::BanList`].
+    /// Who may not log in; answered by [`super::ban_protocol::BanList`].
     Bans,
-    /// Lets somebody log in again; answered by [`super::bans::Unbanned`].
+    /// Lets somebody log in again; answered by [`super::ban_protocol::Unbanned`].
     Unban(Unban),
 }
 
