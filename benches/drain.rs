@@ -10,15 +10,15 @@ use linger::auth::pool::Auth;
 use linger::channel::{ChannelId, ChannelTable, Reason, Stage};
 use linger::clock::Clock;
 use linger::ids::UserId;
-use linger::main_loop::state::{Drain, Policy, Surroundings};
+use linger::main_loop::state::{Handles, MainLoop, Policy};
 use linger::message::chat::Body;
-use linger::message::command::{Mail, Outlet};
-use linger::message::disconnect::Settlement;
-use linger::message::event::Entry;
+use linger::message::command::{WorkerCommand, WorkerSender};
+use linger::message::disconnect::DeliveryReport;
+use linger::message::event::Event;
 use linger::message::fingerprint;
-use linger::message::reply_to::Asker;
+use linger::message::reply_to::ReplyTo;
 use linger::message::request::{Ask, Destination, Login, Message};
-use linger::message::request::{Verified, Who};
+use linger::message::request::{HashTag, Who};
 use linger::metrics::Metrics;
 use linger::offline_queue::closer::Kicker;
 use linger::offline_queue::queue::OfflineQueue;
@@ -90,8 +90,8 @@ fn end(criterion: &mut Criterion, desk: &mut Desk) {
 /// Workers that throw their letters away.
 struct Sink;
 
-impl Outlet for Sink {
-    fn post(&self, _worker: usize, mail: &mut Vec<Mail>, _refused: &mut Vec<Mail>) {
+impl WorkerSender for Sink {
+    fn post(&self, _worker: usize, mail: &mut Vec<WorkerCommand>, _refused: &mut Vec<WorkerCommand>) {
         mail.clear();
     }
 
@@ -106,7 +106,7 @@ impl Outlet for Sink {
 
 /// Main, and what it is asked in these measurements.
 struct Desk {
-    drain: Drain<SqliteStore, ()>,
+    drain: MainLoop<SqliteStore, ()>,
     table: Arc<ChannelTable>,
     queue: Arc<OfflineQueue<()>>,
     kicker: Kicker<()>,
@@ -121,14 +121,14 @@ impl Desk {
         let opened = SqliteStore::open(directory, Durability::Full, clock.now().unix_ms)
             .expect("a fresh database can be opened");
         let (table, queue) = (Arc::new(ChannelTable::new(SESSIONS * 2)), Arc::<OfflineQueue<()>>::default());
-        let (metrics, outlet): (Arc<Metrics>, Arc<dyn Outlet>) = (Arc::default(), Arc::new(Sink));
+        let (metrics, outlet): (Arc<Metrics>, Arc<dyn WorkerSender>) = (Arc::default(), Arc::new(Sink));
         let shared = (Arc::clone(&table), Arc::clone(&queue), Arc::clone(&outlet), Arc::clone(&metrics));
         let kicker = Kicker::new(shared.0, shared.1, shared.2, shared.3, clock);
         let (auth, _) = Auth::new().expect("the kernel has random bytes");
         let registrations = AddressLimit { at_most: 1, spares_loopback: true };
         let limits = AttemptLimits { per_user: 1, per_address: 1, registrations };
         let attempts = Arc::new(Attempts::new(limits, Arc::clone(&metrics)));
-        let around = Surroundings {
+        let around = Handles {
             table: Arc::clone(&table),
             registry: Arc::default(),
             queue: Arc::clone(&queue),
@@ -138,10 +138,10 @@ impl Desk {
             metrics,
             kicker: kicker.clone(),
         };
-        Desk { drain: Drain::new(opened.store, policy(), around), table, queue, kicker, users: 0, clock }
+        Desk { drain: MainLoop::new(opened.store, policy(), around), table, queue, kicker, users: 0, clock }
     }
 
-    fn take(&mut self, entry: Entry<()>) {
+    fn take(&mut self, entry: Event<()>) {
         self.drain.take(entry, self.clock.now());
     }
 
@@ -153,9 +153,9 @@ impl Desk {
     /// Registers a name. Ids rise from 1.
     fn user(&mut self, name: &str) -> UserId {
         let channel = self.open();
-        let asker = Asker { channel, re: 4, seq: None };
+        let asker = ReplyTo { channel, re: 4, seq: None };
         let peer = ([127, 0, 0, 1], 1).into();
-        self.take(Entry::Ask(Ask::Register { asker, peer, name: name.into(), password: HASH.into() }));
+        self.take(Event::Ask(Ask::Register { asker, peer, name: name.into(), password: HASH.into() }));
         self.finish();
         self.send_away(channel);
         self.finish();
@@ -172,40 +172,40 @@ impl Desk {
     fn ask_in(&mut self, user: UserId) -> ChannelId {
         let channel = self.open();
         let login = Login {
-            asker: Asker { channel, re: 1, seq: None },
+            asker: ReplyTo { channel, re: 1, seq: None },
             peer: ([127, 0, 0, 1], 1).into(),
             user,
             token: None,
-            verified: Some(Verified::of(HASH)),
+            verified: Some(HashTag::of(HASH)),
             renewed: None,
             again: Some((Who::Id(user), "password".into())),
             caps: Caps::default(),
             lines: false,
             proven: false,
         };
-        self.take(Entry::Ask(Ask::Login(Box::new(login))));
+        self.take(Event::Ask(Ask::Login(Box::new(login))));
         channel
     }
 
     fn enter(&mut self, user: UserId) -> ChannelId {
         let channel = self.ask_in(user);
         self.finish();
-        assert!(matches!(self.table.stage(channel), Stage::Live(_)), "the login is granted");
+        assert!(matches!(self.table.stage(channel), Stage::LoggedIn(_)), "the login is granted");
         channel
     }
 
     fn chat(&mut self, (from, channel): (UserId, ChannelId), to: UserId, seq: u64) {
         let (seq, to) = (seq.to_string(), Destination::User(to));
         let fingerprint = Some(fingerprint::of(&seq, &to, TEXT));
-        let asker = Asker { channel, re: 6, seq: Some(seq.into()) };
+        let asker = ReplyTo { channel, re: 6, seq: Some(seq.into()) };
         let body = Body::Object(TEXT.into());
-        self.take(Entry::Ask(Ask::Chat(Message { asker, from, to, body, fingerprint })));
+        self.take(Event::Ask(Ask::Chat(Message { asker, from, to, body, fingerprint })));
     }
 
     /// A departure and its settlement.
     fn send_away(&mut self, channel: ChannelId) {
         let session = match self.table.stage(channel) {
-            Stage::Live(session) => Some(session),
+            Stage::LoggedIn(session) => Some(session),
             _ => None,
         };
         assert!(self.kicker.kick(channel, Reason::Kicked), "nobody else takes the step");
@@ -214,13 +214,18 @@ impl Desk {
         for entry in entries {
             self.take(entry);
         }
-        self.take(Entry::Settlement(Settlement { channel, session, unsent: Vec::new(), delivered: 0 }));
+        self.take(Event::DeliveryReport(DeliveryReport {
+            channel,
+            session,
+            unsent: Vec::new(),
+            delivered: 0,
+        }));
     }
 
     /// What the worker does when the grace, which is none here, is over.
     fn hand_back(&mut self, channel: ChannelId) {
         self.table.note_gone();
-        self.take(Entry::HandBack { channel, socket: None, torn: None });
+        self.take(Event::HandBack { channel, socket: None, torn: None });
     }
 }
 

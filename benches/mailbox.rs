@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput};
 use linger::channel::{ChannelId, ChannelTable, SessionNo};
 use linger::ids::UserId;
 use linger::message::chat::{Body, Chat};
-use linger::message::command::Mail;
+use linger::message::command::WorkerCommand;
 use linger::worker::mailbox::{Mailbox, Wake};
 
 const USER: UserId = UserId(1);
@@ -44,6 +44,12 @@ fn main() {
     criterion.final_summary();
 }
 
-fn letter(to: ChannelId, session: SessionNo, body: Arc<[u8]>) -> Mail {
-    Mail::Chat { to, session, user: USER, origin: None, chat: Chat::accepted(Body::Object(body), None) }
+fn letter(to: ChannelId, session: SessionNo, body: Arc<[u8]>) -> WorkerCommand {
+    WorkerCommand::Chat {
+        to,
+        session,
+        user: USER,
+        origin: None,
+        chat: Chat::accepted(Body::Object(body), None),
+    }
 }

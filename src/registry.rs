@@ -19,7 +19,7 @@ const _: () = assert!(SHARDS.is_power_of_two());
 
 /// A user's session, as others see it. Small, for a map has room for up to twice as many as it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Online {
+pub struct SessionEntry {
     /// Where the user is.
     pub channel: ChannelId,
     /// Which of the channel's sessions it is.
@@ -33,7 +33,7 @@ pub struct Online {
     pub sender: Arc<Sender>,
 }
 
-const _: () = assert!(size_of::<Online>() <= 24);
+const _: () = assert!(size_of::<SessionEntry>() <= 24);
 
 /// A user, found by name.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Eq for Named {}
 /// All sessions, by user and by name.
 #[derive(Debug)]
 pub struct Registry {
-    users: Box<[Shared<IdMap<UserId, Online>>]>,
+    users: Box<[Shared<IdMap<UserId, SessionEntry>>]>,
     names: Shared<HashSet<Named>>,
 }
 
@@ -77,7 +77,7 @@ impl Default for Registry {
 
 impl Registry {
     /// A user's session.
-    pub fn find(&self, user: UserId) -> Option<Online> {
+    pub fn find(&self, user: UserId) -> Option<SessionEntry> {
         self.shard(user).read().get(&user).cloned()
     }
 
@@ -104,7 +104,7 @@ impl Registry {
     }
 
     /// Enters a session; by main.
-    pub fn enter(&self, user: UserId, online: Online) {
+    pub fn enter(&self, user: UserId, online: SessionEntry) {
         let named = Named(Arc::clone(&online.sender));
         self.shard(user).write().insert(user, online);
         // Of two who are online under one name, the later has it.
@@ -134,7 +134,7 @@ impl Registry {
 
     /// Every entry, by user. For when the numbers do not agree.
     pub fn all(&self) -> Vec<(UserId, ChannelId, SessionNo)> {
-        let of = |shard: &Shared<IdMap<UserId, Online>>| -> Vec<_> {
+        let of = |shard: &Shared<IdMap<UserId, SessionEntry>>| -> Vec<_> {
             shard.read().iter().map(|(user, online)| (*user, online.channel, online.session)).collect()
         };
         self.users.iter().flat_map(of).collect()
@@ -169,7 +169,7 @@ impl Registry {
         }
     }
 
-    fn shard(&self, user: UserId) -> &Shared<IdMap<UserId, Online>> {
+    fn shard(&self, user: UserId) -> &Shared<IdMap<UserId, SessionEntry>> {
         &self.users[user.0 as usize & (SHARDS - 1)]
     }
 }
@@ -180,8 +180,8 @@ mod tests {
 
     const CHANNEL: ChannelId = ChannelId { slot: 1, generation: 1 };
 
-    fn online(session: u32) -> Online {
-        Online {
+    fn online(session: u32) -> SessionEntry {
+        SessionEntry {
             channel: CHANNEL,
             session: SessionNo(session),
             worker: 0,

@@ -22,10 +22,10 @@ use crate::clock::Clock;
 use crate::config::{Config, Duplicate, Keepalive};
 use crate::escape::shown_path;
 use crate::logs::{self, Logs};
-use crate::main_loop::latency::{Bark, Watchdog};
-use crate::main_loop::state::{BATCH_US, Drain, Policy, Surroundings, rest_after};
-use crate::message::command::{Mail, Outlet};
-use crate::message::event::Entry;
+use crate::main_loop::latency::{Alert, Watchdog};
+use crate::main_loop::state::{BATCH_US, Handles, MainLoop, Policy, rest_after};
+use crate::message::command::{WorkerCommand, WorkerSender};
+use crate::message::event::Event;
 use crate::metrics::Metrics;
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::BATCH_MAX;
@@ -33,7 +33,7 @@ use crate::offline_queue::queue::OfflineQueue;
 use crate::registry::Registry;
 use crate::store::sqlite::{Checkpointer, History, OpenError, Place, SqliteLookup, SqliteStore};
 use crate::sync::Arc;
-use crate::worker::listener::{ListenError, Patience, listen};
+use crate::worker::listener::{ListenError, TcpTimeouts, listen};
 use crate::worker::run::{Desk, Speaks, Worker};
 use crate::worker::{Addresses, Limits, Mailboxes, Shared, Waiting};
 use data_dir::{DataDirectory, DirectoryError};
@@ -177,7 +177,7 @@ struct Parts {
     table: Arc<ChannelTable>,
     registry: Arc<Registry>,
     queue: Arc<OfflineQueue<TcpStream>>,
-    outlet: Arc<dyn Outlet>,
+    outlet: Arc<dyn WorkerSender>,
     auth: Arc<Auth>,
     jobs: Jobs,
     attempts: Arc<Attempts>,
@@ -198,7 +198,7 @@ impl Parts {
             .collect::<io::Result<Vec<_>>>()
             .map_err(starting("create a poller"))?;
         let mailboxes = desks.iter().map(|desk| Arc::clone(&desk.mailbox)).collect();
-        let outlet: Arc<dyn Outlet> = Arc::new(Mailboxes::new(Arc::clone(&table), mailboxes));
+        let outlet: Arc<dyn WorkerSender> = Arc::new(Mailboxes::new(Arc::clone(&table), mailboxes));
         let (auth, jobs) = Auth::new()
             .map_err(|error| ServerError::Start { what: "read random bytes", source: error.into() })?;
         let metrics = Arc::<Metrics>::default();
@@ -231,7 +231,7 @@ impl Parts {
         )
     }
 
-    fn drain(&self, config: &Config, store: SqliteStore) -> Drain<SqliteStore, TcpStream> {
+    fn drain(&self, config: &Config, store: SqliteStore) -> MainLoop<SqliteStore, TcpStream> {
         let policy = Policy {
             grace_us: config.grace.as_micros() as u64,
             stop_drain_us: config.stop_drain.as_micros() as u64,
@@ -247,10 +247,10 @@ impl Parts {
             groups_max: config.groups_max,
             reject_duplicates: config.duplicate == Duplicate::Reject,
         };
-        Drain::new(
+        MainLoop::new(
             store,
             policy,
-            Surroundings {
+            Handles {
                 table: Arc::clone(&self.table),
                 registry: Arc::clone(&self.registry),
                 queue: Arc::clone(&self.queue),
@@ -370,11 +370,11 @@ impl Parts {
                     tracing::error!(
                         "{found} while the server runs; nothing can be stored, so the server stops"
                     );
-                    queue.push(Entry::DatabaseLost);
+                    queue.push(Event::DatabaseLost);
                 }
                 let (depth, oldest_us) = queue.departures();
                 match dog.look(oldest_us, clock.now().mono_us) {
-                    Some(Bark::Behind(age_us)) => {
+                    Some(Alert::Behind(age_us)) => {
                         let age_ms = age_us / 1000;
                         tracing::warn!(
                             depth,
@@ -382,7 +382,7 @@ impl Parts {
                             "the offline queue is behind: is the disk slow or the database locked?"
                         );
                     }
-                    Some(Bark::CaughtUp) => tracing::info!("the offline queue has caught up"),
+                    Some(Alert::CaughtUp) => tracing::info!("the offline queue has caught up"),
                     None => {}
                 }
             }
@@ -392,14 +392,14 @@ impl Parts {
 
     fn end_workers(&self) {
         for worker in 0..self.desks.len() {
-            self.outlet.post(worker, &mut vec![Mail::Exit], &mut Vec::new());
+            self.outlet.post(worker, &mut vec![WorkerCommand::Exit], &mut Vec::new());
         }
     }
 }
 
 /// Main's loop: wait, drain a batch that is bounded in entries and in time, commit. Rests between batches of many ends.
 fn drain_until_stopped(
-    drain: &mut Drain<SqliteStore, TcpStream>,
+    drain: &mut MainLoop<SqliteStore, TcpStream>,
     parts: &Parts,
     mut manager: ServiceManager,
 ) {
@@ -458,7 +458,7 @@ impl Listeners {
         let mut all = Listeners { json: Vec::new(), line: None, by_address: Vec::new() };
         let Keepalive { idle, interval, probes } = config.keepalive;
         let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
-        let patience = Patience { keepalive, user_timeout: config.user_timeout };
+        let patience = TcpTimeouts { keepalive, user_timeout: config.user_timeout };
         for address in &config.listen {
             let bound = all.add(Speaks::Json, *address, config.workers, &patience)?;
             all.json.push(bound);
@@ -475,7 +475,7 @@ impl Listeners {
         speaks: Speaks,
         address: SocketAddr,
         workers: usize,
-        patience: &Patience,
+        patience: &TcpTimeouts,
     ) -> Result<SocketAddr, ServerError> {
         let listeners = listen(address, workers, patience)?;
         let bound = listeners.first().and_then(|listener| listener.local_addr().ok());

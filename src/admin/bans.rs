@@ -5,10 +5,10 @@
 use super::ban_protocol::{BanLength, BanList, BanRow, BanTarget, Unban, Unbanned, name_of};
 use super::refusal::{ANSWER_MAX, Refusal, silent};
 use crate::ids::UserId;
-use crate::message::disconnect::Parting;
-use crate::message::event::{BanAsk, BanFault, BanName, ControlAsk, Entry};
+use crate::message::disconnect::CloseInfo;
+use crate::message::event::{BanFault, BanName, BanRequest, ControlAsk, Event};
 use crate::offline_queue::OfflineQueue;
-use crate::store::{Ban, Banned};
+use crate::store::{Ban, BanSubject};
 use crate::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::HashSet;
@@ -34,8 +34,8 @@ impl BansUnderWay {
     }
 
     /// What those hear who are sent away for it.
-    pub(super) fn parting(&self) -> Parting {
-        Parting::banned(self.length.ms(), self.reason.as_deref())
+    pub(super) fn parting(&self) -> CloseInfo {
+        CloseInfo::banned(self.length.ms(), self.reason.as_deref())
     }
 }
 
@@ -45,7 +45,7 @@ impl BansUnderWay {
     pub(super) fn ask_main<S>(&mut self, queue: &OfflineQueue<S>, names: &[BanName]) {
         for names in names.chunks(BANS_PER_ASK) {
             self.asked += 1;
-            queue.push(Entry::Control(ControlAsk::Ban(BanAsk {
+            queue.push(Event::Control(ControlAsk::Ban(BanRequest {
                 names: names.to_vec(),
                 length_ms: self.length.ms(),
                 reason: self.reason.clone(),
@@ -70,7 +70,7 @@ impl BansUnderWay {
 /// Asks main for all bans.
 pub(super) fn list<S>(queue: &OfflineQueue<S>) -> Result<BanList, Refusal> {
     let (reply, answer) = crossbeam_channel::bounded(1);
-    queue.push(Entry::Control(ControlAsk::Bans(reply)));
+    queue.push(Event::Control(ControlAsk::Bans(reply)));
     let bans = answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))?;
     Ok(BanList { bans: rows(bans) })
 }
@@ -79,7 +79,7 @@ pub(super) fn list<S>(queue: &OfflineQueue<S>) -> Result<BanList, Refusal> {
 pub(super) fn lift<S>(queue: &OfflineQueue<S>, unban: &Unban) -> Result<Unbanned, Refusal> {
     let (reply, answer) = crossbeam_channel::bounded(1);
     let names = unban.targets.iter().filter_map(|target| name_of(&target.0)).collect();
-    queue.push(Entry::Control(ControlAsk::Unban { names, reply }));
+    queue.push(Event::Control(ControlAsk::Unban { names, reply }));
     let bans = answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))??;
     Ok(Unbanned { unbanned: rows(bans) })
 }
@@ -87,14 +87,14 @@ pub(super) fn lift<S>(queue: &OfflineQueue<S>, unban: &Unban) -> Result<Unbanned
 /// Users by number, then addresses.
 fn rows(mut bans: Vec<Ban>) -> Vec<BanRow> {
     bans.sort_by_cached_key(|ban| match ban.banned {
-        Banned::User(UserId(user)) => (0, user, String::new()),
-        Banned::Block(block) => (1, 0, block.to_string()),
+        BanSubject::User(UserId(user)) => (0, user, String::new()),
+        BanSubject::Block(block) => (1, 0, block.to_string()),
     });
     bans.iter()
         .map(|ban| BanRow {
-            user: if let Banned::User(user) = ban.banned { Some(user.0) } else { None },
+            user: if let BanSubject::User(user) = ban.banned { Some(user.0) } else { None },
             name: ban.name.as_deref().map(Into::into),
-            address: if let Banned::Block(block) = ban.banned { Some(block.to_string()) } else { None },
+            address: if let BanSubject::Block(block) = ban.banned { Some(block.to_string()) } else { None },
             until_ms: ban.until_ms,
             reason: ban.reason.as_deref().map(Into::into),
         })
@@ -131,12 +131,12 @@ mod tests {
     #[test]
     fn rows_come_in_one_order() {
         let ban = |banned| Ban { banned, name: None, until_ms: 1, reason: None };
-        let block = |text: &str| ban(Banned::Block(text.parse().unwrap()));
+        let block = |text: &str| ban(BanSubject::Block(text.parse().unwrap()));
         let bans = vec![
             block("10.0.0.9"),
-            ban(Banned::User(UserId(20))),
+            ban(BanSubject::User(UserId(20))),
             block("10.0.0.0/8"),
-            ban(Banned::User(UserId(3))),
+            ban(BanSubject::User(UserId(3))),
         ];
         let order: Vec<_> = rows(bans).into_iter().map(|row| (row.user, row.address)).collect();
         let address = |text: &str| (None, Some(text.to_owned()));
@@ -192,6 +192,6 @@ mod tests {
         let again = desk.connect();
         desk.log_in(alice, again);
         desk.finish_all();
-        assert_eq!(desk.commons.table.stage(again), Stage::Open, "she is kept out from now on");
+        assert_eq!(desk.commons.table.stage(again), Stage::Connected, "she is kept out from now on");
     }
 }

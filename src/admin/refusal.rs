@@ -3,7 +3,7 @@
 use super::history_pool::ArchiveError;
 use super::protocol::MAX_ASK_BYTES;
 use super::target::Target;
-use crate::message::event::{BanFault, GhostFault};
+use crate::message::event::{BanFault, StaleOnlineFault};
 use std::time::Duration;
 
 /// How long the workers and main may take to answer.
@@ -27,7 +27,7 @@ pub(super) enum Refusal {
     #[error("bans: {0}")]
     Bans(#[from] BanFault),
     #[error("{target} has no channel, but {fault}; mend that and kick again")]
-    Ghost { target: Target, fault: GhostFault },
+    StaleOnline { target: Target, fault: StaleOnlineFault },
     #[error("an ask may have {MAX_ASK_BYTES} bytes at most")]
     TooLong,
 }

@@ -20,17 +20,17 @@ use crate::clock::Clock;
 use crate::ids::UserId;
 use crate::ip_block::AddrBlock;
 use crate::logs::Logs;
-use crate::message::command::{ChannelReport, Mail, Outlet};
-use crate::message::disconnect::{Milestone, Parting, Receipt};
+use crate::message::command::{ChannelReport, WorkerCommand, WorkerSender};
+use crate::message::disconnect::{CloseInfo, CloseStage, CloseWatcher};
 use crate::message::event::{
-    BanName, ControlAsk, DrainAsk, Entry, Ghost, GhostFault, GhostName, QueueReport,
+    BanName, ControlAsk, DrainAsk, Event, QueueReport, StaleOnline, StaleOnlineFault, StaleOnlineName,
 };
 use crate::metrics::Metrics;
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
 use crate::protocol::name::composed;
 use crate::registry::Registry;
-use crate::store::{Ban, Banned};
+use crate::store::{Ban, BanSubject};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -54,7 +54,7 @@ pub struct ControlServer<S> {
     /// Main's queue.
     pub queue: Arc<OfflineQueue<S>>,
     /// The workers.
-    pub outlet: Arc<dyn Outlet>,
+    pub outlet: Arc<dyn WorkerSender>,
     /// Sends channels away.
     pub kicker: Kicker<S>,
     /// Counters.
@@ -225,7 +225,7 @@ impl<S: Send + 'static> ControlServer<S> {
 
     fn queue_report(&self) -> Result<QueueReport, Refusal> {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        self.queue.push(Entry::Control(ControlAsk::Queue(reply)));
+        self.queue.push(Event::Control(ControlAsk::Queue(reply)));
         answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))
     }
 
@@ -259,7 +259,7 @@ impl<S: Send + 'static> ControlServer<S> {
     fn drain(&self, drain: Drain, told: Receiver<()>) -> Result<Draining, Refusal> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         let ask = DrainAsk { limit: drain.for_ms.length(), rate: drain.rate, reply, told };
-        self.queue.push(Entry::Control(ControlAsk::Drain(ask)));
+        self.queue.push(Event::Control(ControlAsk::Drain(ask)));
         let begun = answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))?;
         let channels = begun.ok_or(Refusal::Stopping)? as u64;
         Ok(Draining { channels })
@@ -270,7 +270,7 @@ impl<S: Send + 'static> ControlServer<S> {
         let workers = self.outlet.workers();
         let (reply, answers) = crossbeam_channel::bounded(workers);
         for worker in 0..workers {
-            self.outlet.post(worker, &mut vec![Mail::Report(reply.clone())], &mut Vec::new());
+            self.outlet.post(worker, &mut vec![WorkerCommand::Report(reply.clone())], &mut Vec::new());
         }
         let deadline = Instant::now() + ANSWER_MAX;
         let mut all = Vec::new();
@@ -316,7 +316,7 @@ impl<S: Send + 'static> ControlServer<S> {
         let Tally { mut kicked, waited, fault, .. } = tally;
         self.metrics.kicks.add(waited.len() as u64);
         if let Some((target, fault)) = fault {
-            return Err(Refusal::Ghost { target, fault });
+            return Err(Refusal::StaleOnline { target, fault });
         }
         if kick.wait {
             let stages = await_stages(&waited, &milestones)?;
@@ -349,7 +349,7 @@ impl<S: Send + 'static> ControlServer<S> {
     /// A ban holds now. Its user may have come online just before it; and it counts also where nobody is here.
     fn enforce(&self, ban: &Ban, tally: &mut Tally, reports: Option<&Receipts>) {
         match ban.banned {
-            Banned::User(user) => {
+            BanSubject::User(user) => {
                 if let Some(hit) = self.session_of(user) {
                     self.send_away(hit, tally, reports);
                 }
@@ -358,19 +358,19 @@ impl<S: Send + 'static> ControlServer<S> {
                     tally.kicked.push(KickedRow::new(None, Some(user.0), name));
                 }
             }
-            Banned::Block(block) if tally.missed.contains(&block) => {
+            BanSubject::Block(block) if tally.missed.contains(&block) => {
                 let address = Some(block.to_string());
                 tally.kicked.push(KickedRow { address, ..KickedRow::new(None, None, None) });
             }
-            Banned::Block(_) => {}
+            BanSubject::Block(_) => {}
         }
     }
 
     fn send_away(&self, hit: Hit, tally: &mut Tally, reports: Option<&Receipts>) {
         let began_us = self.clock.now().mono_us;
         let channel = Some(hit.channel);
-        let receipt = reports.map(|to| Arc::new(Receipt { channel, began_us, to: to.clone() }));
-        let parting = Parting { receipt, ..tally.parting.clone() };
+        let receipt = reports.map(|to| Arc::new(CloseWatcher { channel, began_us, to: to.clone() }));
+        let parting = CloseInfo { receipt, ..tally.parting.clone() };
         let hit_it = match hit.session {
             Some(session) => self.kicker.kick_session(hit.channel, session, parting),
             None => self.kicker.kick_saying(hit.channel, parting),
@@ -402,7 +402,7 @@ impl<S: Send + 'static> ControlServer<S> {
                 let channel = ChannelId { slot: *slot, generation: *generation };
                 match self.table.stage(channel) {
                     Stage::Free | Stage::Offline => Vec::new(),
-                    Stage::Open | Stage::Live(_) => {
+                    Stage::Connected | Stage::LoggedIn(_) => {
                         vec![Hit { channel, session: None, user: self.user_on(channel) }]
                     }
                 }
@@ -429,16 +429,16 @@ impl<S: Send + 'static> ControlServer<S> {
     }
 
     /// A user who is marked online without a live channel is set offline, and that counts.
-    fn ghost(&self, target: &Target) -> Result<Result<Option<KickedRow>, GhostFault>, Refusal> {
+    fn ghost(&self, target: &Target) -> Result<Result<Option<KickedRow>, StaleOnlineFault>, Refusal> {
         let who = match target {
-            Target::User(user) => GhostName::Id(*user),
-            Target::Name(name) => GhostName::Name(name.clone()),
+            Target::User(user) => StaleOnlineName::Id(*user),
+            Target::Name(name) => StaleOnlineName::Name(name.clone()),
             _ => return Ok(Ok(None)),
         };
         let (reply, answer) = crossbeam_channel::bounded(1);
-        self.queue.push(Entry::Control(ControlAsk::Ghost { who, reply }));
+        self.queue.push(Event::Control(ControlAsk::StaleOnline { who, reply }));
         let ghost = answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))?;
-        let row = |ghost: Ghost| KickedRow {
+        let row = |ghost: StaleOnline| KickedRow {
             offline_us: Some(ghost.offline_us),
             ..KickedRow::new(None, Some(ghost.user.0), Some(ghost.name))
         };
@@ -447,27 +447,27 @@ impl<S: Send + 'static> ControlServer<S> {
 }
 
 /// Where the stages of channels' ends are reported.
-type Receipts = Sender<(Option<ChannelId>, Milestone)>;
+type Receipts = Sender<(Option<ChannelId>, CloseStage)>;
 
 /// What a kick has done so far.
 struct Tally {
     /// What everybody hears.
-    parting: Parting,
+    parting: CloseInfo,
     kicked: Vec<KickedRow>,
     /// The channels among them.
     waited: Vec<ChannelId>,
     /// Addresses from which nobody is here.
     missed: Vec<AddrBlock>,
     /// The first target whose state could not be put right. The others are sent away all the same.
-    fault: Option<(Target, GhostFault)>,
+    fault: Option<(Target, StaleOnlineFault)>,
 }
 
 /// What those hear whom a kick sends away.
-fn parting(kick: &Kick, bans: Option<&BansUnderWay>) -> Parting {
+fn parting(kick: &Kick, bans: Option<&BansUnderWay>) -> CloseInfo {
     match (bans, &kick.reason) {
         (Some(bans), _) => bans.parting(),
-        (None, Some(reason)) => Parting::new(Reason::Kicked).saying(reason.as_str()),
-        (None, None) => Parting::new(Reason::Kicked),
+        (None, Some(reason)) => CloseInfo::new(Reason::Kicked).saying(reason.as_str()),
+        (None, None) => CloseInfo::new(Reason::Kicked),
     }
 }
 
@@ -495,7 +495,7 @@ impl Stages {
 /// Waits until the end of every channel is committed, and told and shut down where the client can be reached.
 fn await_stages(
     channels: &[ChannelId],
-    milestones: &Receiver<(Option<ChannelId>, Milestone)>,
+    milestones: &Receiver<(Option<ChannelId>, CloseStage)>,
 ) -> Result<HashMap<String, Stages>, Refusal> {
     let deadline = Instant::now() + ANSWER_MAX;
     let mut stages: HashMap<ChannelId, Stages> =
@@ -508,10 +508,10 @@ fn await_stages(
         let (from, milestone) = milestones.recv_deadline(deadline).map_err(|_| unconfirmed())?;
         let Some(entry) = from.and_then(|channel| stages.get_mut(&channel)) else { continue };
         match milestone {
-            Milestone::Told(us) => entry.told = Some(us),
-            Milestone::ShutDown(us) => entry.shut_down = Some(us),
-            Milestone::Offline(us) => entry.offline = Some(us),
-            Milestone::Blocked | Milestone::Lost | Milestone::Closed => entry.untold = true,
+            CloseStage::Told(us) => entry.told = Some(us),
+            CloseStage::ShutDown(us) => entry.shut_down = Some(us),
+            CloseStage::Offline(us) => entry.offline = Some(us),
+            CloseStage::Blocked | CloseStage::Lost | CloseStage::Closed => entry.untold = true,
         }
     }
     Ok(stages.into_iter().map(|(channel, stages)| (channel.to_string(), stages)).collect())

@@ -12,10 +12,10 @@ use crate::clock::Clock;
 use crate::hashing::IdMap;
 use crate::ids::UserId;
 use crate::ip_block::IpBlock;
-use crate::message::command::{Mail, Outlet};
+use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::message::reply::Answer;
-use crate::message::reply_to::{Asker, Settles};
-use crate::message::request::{Ask, Login, Verified, Who};
+use crate::message::reply_to::{Completes, ReplyTo};
+use crate::message::request::{Ask, HashTag, Login, Who};
 use crate::offline_queue::queue::OfflineQueue;
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
@@ -83,7 +83,7 @@ impl Task {
 #[derive(Debug)]
 pub struct Job {
     /// Who.
-    pub asker: Asker,
+    pub asker: ReplyTo,
     /// What.
     pub task: Task,
 }
@@ -124,7 +124,7 @@ pub struct Auth {
 /// What who and password hash to, under a key that nobody knows. Larger than its map's key, which finds; the rest tells
 /// whether that is it.
 #[derive(Clone, Copy)]
-struct Recall {
+struct CacheKey {
     key: u64,
     rest: u32,
 }
@@ -134,7 +134,7 @@ struct Recalled {
     /// When it is forgotten, in whole seconds.
     until_s: u32,
     user: UserId,
-    verified: Verified,
+    verified: HashTag,
 }
 
 const _: () = assert!(size_of::<(u64, Recalled)>() <= 32);
@@ -201,7 +201,7 @@ impl Auth {
     }
 
     /// Remembers a password that was verified just now.
-    pub(crate) fn remember(&self, who: &Who, password: &str, user: UserId, verified: Verified, now_us: u64) {
+    pub(crate) fn remember(&self, who: &Who, password: &str, user: UserId, verified: HashTag, now_us: u64) {
         let name = self.name_of(who, password);
         let mut recalled = self.recalled.lock();
         if recalled.len() >= RECALL_MAX {
@@ -215,7 +215,7 @@ impl Auth {
     }
 
     /// A keyed hash of who and password: what is remembered reveals neither.
-    fn name_of(&self, who: &Who, password: &str) -> Recall {
+    fn name_of(&self, who: &Who, password: &str) -> CacheKey {
         let mut mac = Blake2sMac256::new(&self.key.into());
         match who {
             Who::Id(user) => {
@@ -232,7 +232,7 @@ impl Auth {
         let hash: [u8; 32] = mac.finalize().into_bytes().into();
         let key = u64::from_le_bytes(std::array::from_fn(|at| hash[at]));
         let rest = u32::from_le_bytes(std::array::from_fn(|at| hash[size_of::<u64>() + at]));
-        Recall { key, rest }
+        CacheKey { key, rest }
     }
 }
 
@@ -249,7 +249,7 @@ pub struct Verifier<S> {
     /// Main's queue, for what was verified.
     pub queue: Arc<OfflineQueue<S>>,
     /// The workers, for what was not.
-    pub outlet: Arc<dyn Outlet>,
+    pub outlet: Arc<dyn WorkerSender>,
     /// Which channels have left, and whose the others are.
     pub table: Arc<ChannelTable>,
     /// Hashes.
@@ -293,7 +293,7 @@ impl<S> Verifier<S> {
 
     fn verify(
         &mut self,
-        asker: &Asker,
+        asker: &ReplyTo,
         peer: SocketAddr,
         (who, caps, lines): (&Who, Caps, bool),
         password: &str,
@@ -334,14 +334,14 @@ impl<S> Verifier<S> {
             return Err((Errno::Refused, Errno::Refused.text()));
         };
         let renewed = self.hasher.is_weaker(stored).then(|| self.hasher.hash(password.as_bytes())).flatten();
-        let current = Verified::of(renewed.as_deref().unwrap_or(stored));
+        let current = HashTag::of(renewed.as_deref().unwrap_or(stored));
         self.auth.remember(who, password, *id, current, now_us);
         Ok(Ask::Login(Box::new(Login {
             asker: asker.clone(),
             peer,
             user: *id,
             token: None,
-            verified: Some(Verified::of(stored)),
+            verified: Some(HashTag::of(stored)),
             renewed: renewed.map(Into::into),
             again: Some((who.clone(), password.into())),
             caps,
@@ -352,7 +352,7 @@ impl<S> Verifier<S> {
 
     fn register(
         &mut self,
-        asker: &Asker,
+        asker: &ReplyTo,
         peer: SocketAddr,
         name: Box<str>,
         password: &str,
@@ -368,9 +368,10 @@ impl<S> Verifier<S> {
         Ok(Ask::Register { asker: asker.clone(), peer, name, password: hash.into() })
     }
 
-    fn refuse(&self, asker: &Asker, msgid: i64, errno: Errno, text: &'static str) {
+    fn refuse(&self, asker: &ReplyTo, msgid: i64, errno: Errno, text: &'static str) {
         let answer = Answer::Refused { msgid, errno, text: text.into(), seq: asker.seq.clone() };
-        let letter = Mail::Answer { channel: asker.channel, settles: Settles::Login, answer: Some(answer) };
+        let letter =
+            WorkerCommand::Answer { channel: asker.channel, settles: Completes::Login, answer: Some(answer) };
         self.outlet.post(self.table.worker(asker.channel), &mut vec![letter], &mut Vec::new());
     }
 }
@@ -405,7 +406,7 @@ mod tests {
         let (auth, _jobs) = Auth::new().unwrap();
         let channel = ChannelId { slot: 0, generation: 1 };
         let job = |password: &str| Job {
-            asker: Asker { channel, re: 1, seq: None },
+            asker: ReplyTo { channel, re: 1, seq: None },
             task: Task::Login {
                 peer: ([127, 0, 0, 1], 1).into(),
                 who: Who::Id(UserId(1)),
@@ -414,7 +415,7 @@ mod tests {
                 lines: false,
             },
         };
-        auth.remember(&Who::Id(UserId(1)), "secret", UserId(1), Verified::of("hash"), 0);
+        auth.remember(&Who::Id(UserId(1)), "secret", UserId(1), HashTag::of("hash"), 0);
         assert!(auth.recall(&job("secret"), 1).is_some());
         assert!(auth.recall(&job("guess"), 1).is_none());
         assert!(auth.recall(&job("secret"), RECALL_US).is_none(), "it expires");
@@ -455,14 +456,14 @@ mod tests {
 
     fn errno(verifier: &mut Verifier<Fd>, who: &Who, password: &str) -> Option<Errno> {
         let channel = ChannelId { slot: 0, generation: 1 };
-        let asker = Asker { channel, re: 1, seq: None };
+        let asker = ReplyTo { channel, re: 1, seq: None };
         let peer = FAR.parse().unwrap();
         let answer = verifier.verify(&asker, peer, (who, Caps::default(), false), password);
         answer.err().map(|refusal| refusal.0)
     }
 
     fn job(channel: ChannelId, task: Task) -> Job {
-        Job { asker: Asker { channel, re: 1, seq: None }, task }
+        Job { asker: ReplyTo { channel, re: 1, seq: None }, task }
     }
 
     fn login_of(channel: ChannelId, user: UserId) -> Job {
@@ -553,7 +554,7 @@ mod tests {
         let registrations = AddressLimit { at_most: 2, spares_loopback: true };
         let (mut verifier, _) = verifier(AttemptLimits { registrations, ..LIMITS });
         let peer: SocketAddr = FAR.parse().unwrap();
-        let asker = Asker { channel: ChannelId { slot: 0, generation: 1 }, re: 4, seq: None };
+        let asker = ReplyTo { channel: ChannelId { slot: 0, generation: 1 }, re: 4, seq: None };
         let mut errno = |name: &str| {
             let before_kib = verifier.hasher.worked_kib();
             let errno = match verifier.register(&asker, peer, name.into(), "secret") {

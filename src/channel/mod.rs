@@ -7,5 +7,5 @@ pub mod table;
 
 pub use id::{ChannelId, SessionNo};
 pub use reason::{Advice, Initiator, Reason};
-pub use state::{Left, Stage};
+pub use state::{Closed, Stage};
 pub use table::ChannelTable;

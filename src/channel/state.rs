@@ -32,23 +32,23 @@ pub enum Stage {
     /// True exactly when no connection has this slot.
     Free,
     /// True exactly while a connection has nobody logged in.
-    Open,
+    Connected,
     /// True exactly while somebody is logged in.
-    Live(SessionNo),
+    LoggedIn(SessionNo),
     /// True exactly from the step until the fd is closed.
     Offline,
 }
 
-/// What [`Gate::leave`] ended.
+/// What [`ChannelState::leave`] ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Left {
+pub struct Closed {
     /// The session that ended with the channel.
     pub session: Option<SessionNo>,
 }
 
 /// One channel's state word.
 #[derive(Debug)]
-pub struct Gate(AtomicU64);
+pub struct ChannelState(AtomicU64);
 
 #[derive(Clone, Copy)]
 struct Word {
@@ -67,13 +67,13 @@ impl Word {
     }
 }
 
-impl Default for Gate {
+impl Default for ChannelState {
     fn default() -> Self {
-        Gate(AtomicU64::new(Word { generation: 0, session: 0, stage: FREE }.pack()))
+        ChannelState(AtomicU64::new(Word { generation: 0, session: 0, stage: FREE }.pack()))
     }
 }
 
-impl Gate {
+impl ChannelState {
     /// Free to open: a connection takes the slot. Only by the worker that drew `id` from the pool.
     pub fn open(&self, id: ChannelId) {
         let word = Word { generation: id.generation, session: 0, stage: OPEN };
@@ -100,12 +100,12 @@ impl Gate {
     }
 
     /// Open or live to offline: the one step. `Some` for exactly one caller in the life of a channel.
-    pub fn leave(&self, id: ChannelId) -> Option<Left> {
+    pub fn leave(&self, id: ChannelId) -> Option<Closed> {
         self.step(|word| {
             let fits = word.generation == id.generation && matches!(word.stage, OPEN | LIVE);
             fits.then_some(Word { stage: OFFLINE, ..word })
         })
-        .map(|before| Left { session: (before.stage == LIVE).then_some(SessionNo(before.session)) })
+        .map(|before| Closed { session: (before.stage == LIVE).then_some(SessionNo(before.session)) })
     }
 
     /// The same step, only if that session still goes on: a channel that has logged out meanwhile stays.
@@ -142,8 +142,8 @@ impl Gate {
             return Stage::Free;
         }
         match word.stage {
-            OPEN => Stage::Open,
-            LIVE => Stage::Live(SessionNo(word.session)),
+            OPEN => Stage::Connected,
+            LIVE => Stage::LoggedIn(SessionNo(word.session)),
             OFFLINE => Stage::Offline,
             _ => Stage::Free,
         }
@@ -151,7 +151,7 @@ impl Gate {
 
     /// True exactly while that session goes on.
     pub fn is_live(&self, id: ChannelId, session: SessionNo) -> bool {
-        self.stage(id) == Stage::Live(session)
+        self.stage(id) == Stage::LoggedIn(session)
     }
 
     /// The channel that has the slot now, unless it is free.
@@ -179,8 +179,8 @@ mod tests {
 
     const ID: ChannelId = ChannelId { slot: 4, generation: 9 };
 
-    fn opened() -> Gate {
-        let gate = Gate::default();
+    fn opened() -> ChannelState {
+        let gate = ChannelState::default();
         gate.open(ID);
         gate
     }
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_channel_leaves_once() {
         let gate = opened();
-        assert_eq!(gate.leave(ID), Some(Left { session: None }));
+        assert_eq!(gate.leave(ID), Some(Closed { session: None }));
         assert_eq!(gate.leave(ID), None);
         assert_eq!(gate.stage(ID), Stage::Offline);
     }
@@ -197,7 +197,7 @@ mod tests {
     fn leaving_says_which_session_it_ended() {
         let gate = opened();
         let session = gate.begin_session(ID).unwrap();
-        assert_eq!(gate.leave(ID), Some(Left { session: Some(session) }));
+        assert_eq!(gate.leave(ID), Some(Closed { session: Some(session) }));
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(gate.leave(ID), None);
         assert_eq!(gate.begin_session(ID), None);
         assert_eq!(gate.stage(ID), Stage::Free);
-        assert_eq!(gate.stage(next), Stage::Open);
+        assert_eq!(gate.stage(next), Stage::Connected);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Any thread may read a slot. The accepting worker opens it, main frees it; see each field for who writes it.
 
 use super::id::{ChannelId, SessionNo};
-use super::state::{Gate, Left, Stage};
+use super::state::{ChannelState, Closed, Stage};
 use crate::ids::{Mid, UserId};
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Lock, Ordering};
 
@@ -14,7 +14,7 @@ const NOTHING: i64 = i64::MIN;
 
 #[derive(Debug, Default)]
 struct Slot {
-    gate: Gate,
+    gate: ChannelState,
     /// The owning worker; written before the gate opens.
     worker: AtomicU32,
     /// Who is logged in; written by main around a session.
@@ -121,19 +121,19 @@ impl ChannelTable {
     }
 
     /// Takes the one step from live to offline. `Some` for exactly one caller.
-    pub fn leave(&self, id: ChannelId) -> Option<Left> {
+    pub fn leave(&self, id: ChannelId) -> Option<Closed> {
         let left = self.slot(id)?.gate.leave(id)?;
         self.present.fetch_sub(1, Ordering::Relaxed);
         Some(left)
     }
 
     /// Takes the same step, only if that session still goes on.
-    pub fn leave_session(&self, id: ChannelId, session: SessionNo) -> Option<Left> {
+    pub fn leave_session(&self, id: ChannelId, session: SessionNo) -> Option<Closed> {
         if !self.slot(id)?.gate.leave_session(id, session) {
             return None;
         }
         self.present.fetch_sub(1, Ordering::Relaxed);
-        Some(Left { session: Some(session) })
+        Some(Closed { session: Some(session) })
     }
 
     /// Takes the same step, only while nobody is logged in. True for exactly one caller.

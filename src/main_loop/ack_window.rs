@@ -4,15 +4,15 @@
 //! What does not fit into the window waits in the box. A chat with `seq` is in the box before it is sent: a crash
 //! between its confirmation and the answer to its sender must not have it delivered again under another number.
 
-use super::session_map::EndKey;
-use super::state::{Drain, RETRY_US};
-use super::transaction::{Effect, Keeping, Owed};
-use super::users::Person;
+use super::session_map::SessionKey;
+use super::state::{MainLoop, RETRY_US};
+use super::transaction::{AfterCommit, BoxWrite, PendingWrite};
+use super::users::UserState;
 use crate::ids::{Mid, UserId};
-use crate::message::chat::{Body, Chat, Custody, Told};
-use crate::message::command::Mail;
+use crate::message::chat::{Body, Chat, OnFailure, OtherCopy};
+use crate::message::command::WorkerCommand;
 use crate::protocol::errno::Errno;
-use crate::store::{BoxUsage, Kept, Storage};
+use crate::store::{BoxUsage, Storage, StoredMessage};
 use std::collections::VecDeque;
 
 /// Bytes of bodies that are under way to one client at most. One message always fits.
@@ -22,8 +22,8 @@ pub const UNDER_WAY_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Unconfirmed {
     /// Whose session's it is.
-    pub(crate) key: EndKey,
-    under_way: VecDeque<Flight>,
+    pub(crate) key: SessionKey,
+    under_way: VecDeque<InFlight>,
     /// Bytes of their bodies.
     bytes: usize,
     /// The newest that was sent.
@@ -35,7 +35,7 @@ pub(crate) struct Unconfirmed {
 }
 
 #[derive(Debug)]
-struct Flight {
+struct InFlight {
     mid: Mid,
     bytes: usize,
     /// None where it lies in the box.
@@ -54,7 +54,7 @@ struct Confirmation {
 }
 
 impl Unconfirmed {
-    pub(crate) fn new(key: EndKey) -> Self {
+    pub(crate) fn new(key: SessionKey) -> Self {
         Unconfirmed {
             key,
             under_way: VecDeque::new(),
@@ -76,12 +76,12 @@ impl Unconfirmed {
         debug_assert!(mid > self.sent, "numbers rise");
         self.sent = mid;
         self.bytes += bytes;
-        self.under_way.push_back(Flight { mid, bytes, body });
+        self.under_way.push_back(InFlight { mid, bytes, body });
     }
 
     /// Messages from the box that are sent.
-    pub(crate) fn send_kept(&mut self, kept: &[Kept]) {
-        for Kept { mid, body, .. } in kept {
+    pub(crate) fn send_kept(&mut self, kept: &[StoredMessage]) {
+        for StoredMessage { mid, body, .. } in kept {
             self.send(*mid, body.len(), None);
         }
     }
@@ -124,9 +124,9 @@ impl Unconfirmed {
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// A session begins whose client confirms; it gets the oldest messages of the box with the login answer.
-    pub(crate) fn begin_confirming(&mut self, user: UserId, key: EndKey, offline: &[Kept]) {
+    pub(crate) fn begin_confirming(&mut self, user: UserId, key: SessionKey, offline: &[StoredMessage]) {
         let mut unconfirmed = Unconfirmed::new(key);
         unconfirmed.send_kept(offline);
         let upto = unconfirmed.sent;
@@ -167,12 +167,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let person = self.people.find(user)?;
         person.unconfirmed.as_mut()?.send(mid, chat.body.size(), Some(chat.body.clone()));
         person.session.as_mut()?.addressed = Some(batch);
-        self.batch.then(Effect::Post { worker, letter: numbered(user, key, chat, mid) });
+        self.batch.then(AfterCommit::Post { worker, letter: numbered(user, key, chat, mid) });
         None
     }
 
     /// A chat with `seq` goes into the box, and to its receiver when it is there.
-    fn keep_and_send(&mut self, user: UserId, chat: Chat, key: EndKey, worker: usize) {
+    fn keep_and_send(&mut self, user: UserId, chat: Chat, key: SessionKey, worker: usize) {
         let copy = chat.clone();
         let Ok(mid) = self.keep_as(user, chat, true) else { return };
         let batch = self.batch.number();
@@ -183,11 +183,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             session.addressed = Some(batch);
         }
         let letter = numbered(user, key, copy, mid);
-        self.batch.then(Effect::Deliver { worker, letter, user, key, mid });
+        self.batch.then(AfterCommit::Deliver { worker, letter, user, key, mid });
     }
 
     /// The batch that was to put a message into the box has failed: it was never sent.
-    pub(crate) fn unsend(&mut self, user: UserId, key: EndKey, mid: Mid) {
+    pub(crate) fn unsend(&mut self, user: UserId, key: SessionKey, mid: Mid) {
         let unconfirmed = self.people.find(user).and_then(|person| person.unconfirmed.as_mut());
         if let Some(unconfirmed) = unconfirmed.filter(|unconfirmed| unconfirmed.key == key) {
             unconfirmed.unsend(mid);
@@ -195,7 +195,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// The client has confirmed messages: those in the box are gone from it, and more may follow.
-    pub(crate) fn confirmed(&mut self, user: UserId, key: EndKey) {
+    pub(crate) fn confirmed(&mut self, user: UserId, key: SessionKey) {
         let Some(upto) = self.around.table.take_confirmed(key.0) else { return };
         let window = self.policy.ack_window;
         let Some(person) = self.people.find(user) else { return };
@@ -216,26 +216,26 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.refills.push(user);
         }
         if let Some(upto) = confirmation.stored {
-            self.batch.owe(Owed::DropKept { user, upto });
+            self.batch.owe(PendingWrite::DropKept { user, upto });
         }
     }
 
     /// A session is over: what its client has not confirmed is in the box from now on. Answers how many were confirmed
     /// and how many were not; none for a client that does not confirm.
-    pub(crate) fn keep_unconfirmed(&mut self, user: UserId, key: EndKey) -> Option<(u64, u64)> {
+    pub(crate) fn keep_unconfirmed(&mut self, user: UserId, key: SessionKey) -> Option<(u64, u64)> {
         let at_ms = self.trusted_ms();
         let person = self.people.find(user)?;
         let unconfirmed = person.unconfirmed.take_if(|unconfirmed| unconfirmed.key == key)?;
         let account = (unconfirmed.confirmed, unconfirmed.under_way.len() as u64);
-        for Flight { mid, bytes, body } in unconfirmed.under_way {
+        for InFlight { mid, bytes, body } in unconfirmed.under_way {
             let Some(body) = body else { continue };
-            if let Some(usage) = self.people.find(user).and_then(Person::usage_mut) {
+            if let Some(usage) = self.people.find(user).and_then(UserState::usage_mut) {
                 usage.count += 1;
                 usage.bytes += bytes as u64;
             }
             let keeping =
-                Keeping { user, mid, at_ms, body, sent: true, ticket: None, accepted: None, reaches: None };
-            self.batch.owe(Owed::Keep(Box::new(keeping)));
+                BoxWrite { user, mid, at_ms, body, sent: true, ticket: None, accepted: None, reaches: None };
+            self.batch.owe(PendingWrite::Keep(Box::new(keeping)));
         }
         Some(account)
     }
@@ -243,7 +243,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// A login that could not be committed never was: what was on its way to its client waits with the rest.
     pub(crate) fn hold_unconfirmed(&mut self, user: UserId) {
         let Some(person) = self.people.find(user) else { return };
-        for Flight { body, .. } in person.unconfirmed.take().into_iter().flat_map(|sent| sent.under_way) {
+        for InFlight { body, .. } in person.unconfirmed.take().into_iter().flat_map(|sent| sent.under_way) {
             // Without a body it lies in the box, or its batch has failed with the login's.
             if let Some(body) = body {
                 person.hold(Chat::accepted(body, None));
@@ -277,12 +277,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         // They go out behind the commit of their mark: a crash in between would have them come again without it.
         self.batch.attempt(|store| store.mark_sent(user, upto));
         let letters = kept.into_iter().map(|kept| letter(user, key, numbered_kept(kept))).collect();
-        self.batch.then(Effect::Refill { worker, letters, user, key, sent });
+        self.batch.then(AfterCommit::Refill { worker, letters, user, key, sent });
         Some(())
     }
 
     /// The batch that was to mark messages of the box as sent has failed: they never were, and are looked for again.
-    pub(crate) fn unsend_kept(&mut self, user: UserId, key: EndKey, sent: Mid) {
+    pub(crate) fn unsend_kept(&mut self, user: UserId, key: SessionKey, sent: Mid) {
         let Some(person) = self.people.find(user) else { return };
         let Some(unconfirmed) = person.unconfirmed.as_mut().filter(|unconfirmed| unconfirmed.key == key)
         else {
@@ -298,17 +298,17 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 }
 
 /// A message of the box as a client that confirms gets it.
-pub(crate) fn numbered_kept(Kept { mid, body, sent }: Kept) -> Chat {
-    Chat::copied(Body::Object(body.into()), None, Custody::Unconfirmed { mid, again: sent })
+pub(crate) fn numbered_kept(StoredMessage { mid, body, sent }: StoredMessage) -> Chat {
+    Chat::copied(Body::Object(body.into()), None, OtherCopy::Unconfirmed { mid, again: sent })
 }
 
-fn numbered(user: UserId, key: EndKey, chat: Chat, mid: Mid) -> Mail {
-    let custody = Custody::Unconfirmed { mid, again: false };
-    letter(user, key, Chat { custody, ticket: None, told: Told::Nobody, ..chat })
+fn numbered(user: UserId, key: SessionKey, chat: Chat, mid: Mid) -> WorkerCommand {
+    let custody = OtherCopy::Unconfirmed { mid, again: false };
+    letter(user, key, Chat { custody, ticket: None, told: OnFailure::Nobody, ..chat })
 }
 
-fn letter(user: UserId, (to, session): EndKey, chat: Chat) -> Mail {
-    Mail::Chat { to, session, user, chat, origin: None }
+fn letter(user: UserId, (to, session): SessionKey, chat: Chat) -> WorkerCommand {
+    WorkerCommand::Chat { to, session, user, chat, origin: None }
 }
 
 #[cfg(test)]

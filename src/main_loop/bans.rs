@@ -3,16 +3,16 @@
 //! On main, which has all bans in memory; the store has them for the next start. Other processes that change the
 //! table meanwhile are not heard.
 
-use super::state::Drain;
-use super::transaction::{Effect, Owed};
+use super::state::MainLoop;
+use super::transaction::{AfterCommit, PendingWrite};
 use crate::ids::UserId;
 use crate::ip_block::AddrBlock;
-use crate::message::command::Mail;
-use crate::message::event::{BANS_MAX, BanAsk, BanFault, BanName};
+use crate::message::command::WorkerCommand;
+use crate::message::event::{BANS_MAX, BanFault, BanName, BanRequest};
 use crate::message::reply::Answer;
-use crate::message::reply_to::{Asker, Settles};
+use crate::message::reply_to::{Completes, ReplyTo};
 use crate::message::request::Login;
-use crate::store::{Ban, Banned, Storage};
+use crate::store::{Ban, BanSubject, Storage};
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 /// All bans.
 #[derive(Debug, Default)]
 pub(crate) struct Bans {
-    known: HashMap<Banned, Ban>,
+    known: HashMap<BanSubject, Ban>,
 }
 
 impl Bans {
@@ -30,8 +30,8 @@ impl Bans {
         if self.known.is_empty() {
             return None;
         }
-        let blocks = AddrBlock::all_around(peer).map(Banned::Block);
-        user.map(Banned::User)
+        let blocks = AddrBlock::all_around(peer).map(BanSubject::Block);
+        user.map(BanSubject::User)
             .into_iter()
             .chain(blocks)
             .filter_map(|banned| self.known.get(&banned))
@@ -51,9 +51,9 @@ impl Bans {
     /// Takes out all that are meant and not over.
     fn take(&mut self, name: &BanName, now_ms: i64) -> Vec<Ban> {
         let means = |ban: &Ban| match (name, &ban.banned) {
-            (BanName::Id(user), Banned::User(banned)) => user == banned,
-            (BanName::Name(name), Banned::User(_)) => ban.name.as_deref() == Some(name),
-            (BanName::Block(block), Banned::Block(banned)) => block == banned,
+            (BanName::Id(user), BanSubject::User(banned)) => user == banned,
+            (BanName::Name(name), BanSubject::User(_)) => ban.name.as_deref() == Some(name),
+            (BanName::Block(block), BanSubject::Block(banned)) => block == banned,
             (BanName::All, _) => true,
             _ => false,
         };
@@ -73,7 +73,7 @@ impl Bans {
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Takes the bans of the last run, before anybody logs in.
     #[must_use]
     pub fn with_bans(mut self, bans: Vec<Ban>) -> Self {
@@ -90,7 +90,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Bans whoever is meant. It holds for every login behind it in the queue.
-    pub(crate) fn ban(&mut self, ask: BanAsk) {
+    pub(crate) fn ban(&mut self, ask: BanRequest) {
         let mut bans = Vec::new();
         let until_ms = self.trusted_ms().saturating_add_unsigned(ask.length_ms);
         // After a crash, a clock that is wrong must not prolong it.
@@ -104,14 +104,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 return;
             }
             self.around.metrics.bans.add(1);
-            self.batch.owe(Owed::Ban(ban.clone()));
-            if let Banned::User(user) = ban.banned {
-                self.batch.owe(Owed::DropTokens { user });
+            self.batch.owe(PendingWrite::Ban(ban.clone()));
+            if let BanSubject::User(user) = ban.banned {
+                self.batch.owe(PendingWrite::DropTokens { user });
             }
             bans.push(ban);
         }
         let bans = self.as_shown(bans);
-        self.batch.then(Effect::Bans { reply: ask.reply, bans });
+        self.batch.then(AfterCommit::Bans { reply: ask.reply, bans });
     }
 
     /// Lifts bans.
@@ -121,10 +121,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             bans.extend(self.bans.take(name, self.trusted_ms()));
         }
         for ban in &bans {
-            self.batch.owe(Owed::Unban(ban.banned));
+            self.batch.owe(PendingWrite::Unban(ban.banned));
         }
         let bans = self.as_shown(bans);
-        self.batch.then(Effect::Bans { reply, bans });
+        self.batch.then(AfterCommit::Bans { reply, bans });
     }
 
     /// All bans, in no order.
@@ -165,7 +165,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// True exactly when a ban of the address keeps a new user out; then that is answered, by msgid 2 to a guest and by
     /// msgid 5 to whoever registers.
-    pub(crate) fn keeps_newcomer_out(&mut self, asker: &Asker, peer: SocketAddr, msgid: i64) -> bool {
+    pub(crate) fn keeps_newcomer_out(&mut self, asker: &ReplyTo, peer: SocketAddr, msgid: i64) -> bool {
         let Some(ban) = self.bans.find(None, peer.ip(), self.trusted_ms()).cloned() else { return false };
         self.around.metrics.registrations_refused.add(1);
         if self.around.attempts.may_log(self.now.mono_us) {
@@ -175,21 +175,24 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         true
     }
 
-    fn answer_banned(&mut self, asker: &Asker, msgid: i64, ban: Ban) {
+    fn answer_banned(&mut self, asker: &ReplyTo, msgid: i64, ban: Ban) {
         let retry_after_ms = ban.until_ms.abs_diff(self.trusted_ms());
         let answer = Answer::Banned { msgid, retry_after_ms, reason: ban.reason, seq: asker.seq.clone() };
         let channel = asker.channel;
-        self.post(channel, Mail::Answer { channel, settles: Settles::Login, answer: Some(answer) });
+        self.post(
+            channel,
+            WorkerCommand::Answer { channel, settles: Completes::Login, answer: Some(answer) },
+        );
     }
 
-    fn find_banned(&mut self, name: BanName) -> Option<(Banned, Option<Arc<str>>)> {
+    fn find_banned(&mut self, name: BanName) -> Option<(BanSubject, Option<Arc<str>>)> {
         let row = match name {
-            BanName::Block(block) => return Some((Banned::Block(block), None)),
+            BanName::Block(block) => return Some((BanSubject::Block(block), None)),
             BanName::All => None,
             BanName::Id(user) => self.batch.attempt(|store| store.user(user))?,
             BanName::Name(name) => self.batch.attempt(|store| store.user_called(&name))?,
         }?;
-        Some((Banned::User(row.id), Some(row.name.into())))
+        Some((BanSubject::User(row.id), Some(row.name.into())))
     }
 }
 
@@ -199,7 +202,7 @@ mod tests {
 
     const HOUR_MS: i64 = 3_600_000;
 
-    fn ban(banned: Banned, until_ms: i64) -> Ban {
+    fn ban(banned: BanSubject, until_ms: i64) -> Ban {
         Ban { banned, name: None, until_ms, reason: None }
     }
 
@@ -207,14 +210,14 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn block(text: &str) -> Banned {
-        Banned::Block(text.parse().unwrap())
+    fn block(text: &str) -> BanSubject {
+        BanSubject::Block(text.parse().unwrap())
     }
 
     #[test]
     fn a_user_is_kept_out_from_anywhere_and_an_address_for_anybody_until_it_is_over() {
         let mut bans = Bans::default();
-        bans.put(ban(Banned::User(UserId(1)), HOUR_MS)).unwrap();
+        bans.put(ban(BanSubject::User(UserId(1)), HOUR_MS)).unwrap();
         bans.put(ban(block("10.0.0.0/8"), 2 * HOUR_MS)).unwrap();
         let until = |user, peer: &str, now_ms| bans.find(user, ip(peer), now_ms).map(|ban| ban.until_ms);
         let (one, two) = (Some(UserId(1)), Some(UserId(2)));
@@ -251,15 +254,15 @@ mod tests {
     #[test]
     fn the_latest_word_on_the_same_user_counts() {
         let mut bans = Bans::default();
-        bans.put(ban(Banned::User(UserId(1)), HOUR_MS)).unwrap();
-        bans.put(ban(Banned::User(UserId(1)), 5)).unwrap();
-        assert_eq!(bans.list(0), [ban(Banned::User(UserId(1)), 5)]);
+        bans.put(ban(BanSubject::User(UserId(1)), HOUR_MS)).unwrap();
+        bans.put(ban(BanSubject::User(UserId(1)), 5)).unwrap();
+        assert_eq!(bans.list(0), [ban(BanSubject::User(UserId(1)), 5)]);
     }
 
     #[test]
     fn only_what_is_meant_is_lifted() {
         let mut bans = Bans::default();
-        let named = Ban { name: Some("ann".into()), ..ban(Banned::User(UserId(1)), HOUR_MS) };
+        let named = Ban { name: Some("ann".into()), ..ban(BanSubject::User(UserId(1)), HOUR_MS) };
         for ban in [named.clone(), ban(block("10.0.0.0/8"), HOUR_MS), ban(block("10.0.0.0/9"), HOUR_MS)] {
             bans.put(ban).unwrap();
         }
@@ -276,10 +279,10 @@ mod tests {
     fn what_is_over_is_forgotten_and_makes_room() {
         let mut bans = Bans::default();
         for user in 0..BANS_MAX as i64 {
-            bans.put(ban(Banned::User(UserId(user)), 1 + user % 2)).unwrap();
+            bans.put(ban(BanSubject::User(UserId(user)), 1 + user % 2)).unwrap();
         }
         assert_eq!(bans.put(ban(block("10.0.0.0/8"), 9)), Err(BanFault::TooMany));
-        assert_eq!(bans.put(ban(Banned::User(UserId(1)), 9)), Ok(()), "not one more");
+        assert_eq!(bans.put(ban(BanSubject::User(UserId(1)), 9)), Ok(()), "not one more");
         assert!(!bans.expire(0));
         assert!(bans.expire(1));
         assert_eq!(bans.put(ban(block("10.0.0.0/8"), 9)), Ok(()));

@@ -2,11 +2,11 @@
 //!
 //! Plain data, owned by main. The store has the same, for the next run of the server.
 
-use super::state::Drain;
+use super::state::MainLoop;
 use crate::hashing::{IdMap, id_hash};
 use crate::ids::UserId;
-use crate::message::delivery::{Accepted, Ticket};
-use crate::store::{Acceptance, Storage, Stored, WINDOW_US};
+use crate::message::delivery::{Accepted, DeliveryTracker};
+use crate::store::{DedupRecord, Storage, Stored, WINDOW_US};
 use crate::sync::Arc;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
@@ -49,20 +49,20 @@ struct Remembered {
     /// When it is forgotten.
     until_us: u64,
     /// None when its answer is known to be that every copy was safe.
-    ticket: Option<Arc<Ticket>>,
+    ticket: Option<Arc<DeliveryTracker>>,
 }
 
 impl Repetitions {
     /// The ticket of the same message, if it is remembered.
-    pub(crate) fn find(&mut self, chat: Acceptance, now_us: u64) -> Option<Arc<Ticket>> {
+    pub(crate) fn find(&mut self, chat: DedupRecord, now_us: u64) -> Option<Arc<DeliveryTracker>> {
         let recent = self.senders.get_mut(&chat.sender)?;
         recent.expire(now_us);
         let known = recent.find(chat.fingerprint)?;
-        Some(known.ticket.clone().unwrap_or_else(Ticket::of_old))
+        Some(known.ticket.clone().unwrap_or_else(DeliveryTracker::of_old))
     }
 
     /// Remembers a chat that was asked for just now.
-    pub(crate) fn remember(&mut self, chat: Acceptance, ticket: &Arc<Ticket>, now_us: u64) {
+    pub(crate) fn remember(&mut self, chat: DedupRecord, ticket: &Arc<DeliveryTracker>, now_us: u64) {
         if self.senders.len() > self.tidy_at.max(WINDOW_SENDERS) {
             self.senders.retain(|_, recent| {
                 recent.expire(now_us);
@@ -78,13 +78,19 @@ impl Repetitions {
 
     /// Remembers a chat that an earlier run of the server accepted `age_us` ago, or began to hand out then, which its
     /// ticket says. Oldest first.
-    pub(crate) fn recall(&mut self, chat: Acceptance, ticket: Option<Arc<Ticket>>, age_us: u64, now_us: u64) {
+    pub(crate) fn recall(
+        &mut self,
+        chat: DedupRecord,
+        ticket: Option<Arc<DeliveryTracker>>,
+        age_us: u64,
+        now_us: u64,
+    ) {
         if let Some(left_us) = WINDOW_US.checked_sub(age_us) {
             self.insert(chat, ticket, now_us + left_us);
         }
     }
 
-    fn insert(&mut self, chat: Acceptance, ticket: Option<Arc<Ticket>>, until_us: u64) {
+    fn insert(&mut self, chat: DedupRecord, ticket: Option<Arc<DeliveryTracker>>, until_us: u64) {
         let recent = self.senders.entry(chat.sender).or_default();
         let fingerprint = chat.fingerprint;
         recent.forget(fingerprint);
@@ -96,18 +102,19 @@ impl Repetitions {
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Takes the chats with `seq` that the last run accepted, and those that it had not handed out to the end; both oldest
     /// first, each with its age in milliseconds.
     #[must_use]
     pub fn with_chats(
         mut self,
-        accepted: Vec<(Acceptance, u64)>,
-        unfinished: Vec<(Acceptance, u64)>,
+        accepted: Vec<(DedupRecord, u64)>,
+        unfinished: Vec<(DedupRecord, u64)>,
     ) -> Self {
         let accepted = accepted.into_iter().map(|(chat, age_ms)| (chat, None, age_ms));
-        let unfinished =
-            unfinished.into_iter().map(|(chat, age_ms)| (chat, Some(Ticket::of_unfinished()), age_ms));
+        let unfinished = unfinished
+            .into_iter()
+            .map(|(chat, age_ms)| (chat, Some(DeliveryTracker::of_unfinished()), age_ms));
         for (chat, ticket, age_ms) in accepted.chain(unfinished) {
             self.repetitions.recall(chat, ticket, age_ms.saturating_mul(1000), self.now.mono_us);
         }
@@ -204,18 +211,18 @@ mod tests {
     use super::*;
     use crate::channel::ChannelId;
 
-    use crate::message::reply_to::Asker;
+    use crate::message::reply_to::ReplyTo;
     use crate::protocol::errno::Errno;
 
-    fn chat(fingerprint: u128) -> Acceptance {
-        Acceptance { sender: UserId(1), fingerprint }
+    fn chat(fingerprint: u128) -> DedupRecord {
+        DedupRecord { sender: UserId(1), fingerprint }
     }
 
     #[test]
     fn only_the_latest_of_a_sender_are_remembered() {
         let mut window = Repetitions::default();
         for fingerprint in 0..=WINDOW_COUNT as u128 {
-            window.remember(chat(fingerprint), &Ticket::of_old(), 1);
+            window.remember(chat(fingerprint), &DeliveryTracker::of_old(), 1);
         }
         assert!(window.find(chat(0), 1).is_none());
         assert!(window.find(chat(1), 1).is_some());
@@ -223,10 +230,11 @@ mod tests {
 
     #[test]
     fn a_ticket_is_held_until_it_is_settled_and_longer_only_where_its_answer_says_more() {
-        let asker = || Asker { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
-        let tickets: Vec<_> = (0..3).map(|_| Ticket::new(asker(), None)).collect();
+        let asker =
+            || ReplyTo { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
+        let tickets: Vec<_> = (0..3).map(|_| DeliveryTracker::new(asker(), None)).collect();
         let mut window = Repetitions::default();
-        let mut held_after = |number: u128, ticket: &Arc<Ticket>| {
+        let mut held_after = |number: u128, ticket: &Arc<DeliveryTracker>| {
             window.remember(chat(number), ticket, 1);
             tickets.iter().map(|ticket| Arc::strong_count(ticket) > 1).collect::<Vec<_>>()
         };
@@ -234,7 +242,7 @@ mod tests {
         assert_eq!(held_after(1, &tickets[1]), [true, true, false]);
         assert_eq!(held_after(2, &tickets[2]), [true; 3], "nothing is settled");
         assert_eq!(tickets[0].safe(1).chain(tickets[1].full(UserId(9))).chain(tickets[2].safe(1)).count(), 3);
-        assert_eq!(held_after(3, &Ticket::of_old()), [false, true, false]);
+        assert_eq!(held_after(3, &DeliveryTracker::of_old()), [false, true, false]);
         for number in 0..=3 {
             assert!(window.find(chat(number), 1).is_some_and(|ticket| ticket.succeeded()), "{number}");
         }
@@ -245,21 +253,21 @@ mod tests {
 
     #[test]
     fn a_chat_that_failed_may_come_again_and_is_remembered_from_then_on() {
-        let asker = Asker { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
-        let (failed, again) = (Ticket::new(asker.clone(), None), Ticket::new(asker, None));
+        let asker = ReplyTo { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
+        let (failed, again) = (DeliveryTracker::new(asker.clone(), None), DeliveryTracker::new(asker, None));
         let mut window = Repetitions::default();
         window.remember(chat(1), &failed, 1);
         assert_eq!(failed.failed(1, Errno::NotStored).count(), 1);
-        window.remember(chat(2), &Ticket::of_old(), 1);
+        window.remember(chat(2), &DeliveryTracker::of_old(), 1);
         window.remember(chat(1), &again, 9);
         assert!(Arc::ptr_eq(&window.find(chat(1), 9).unwrap(), &again));
         let of_first = WINDOW_US + 1;
         assert!(window.find(chat(2), of_first).is_none() && window.find(chat(1), of_first).is_some());
         for number in 3..WINDOW_COUNT as u128 + 2 {
-            window.remember(chat(number), &Ticket::of_old(), 10);
+            window.remember(chat(number), &DeliveryTracker::of_old(), 10);
         }
         assert!(window.find(chat(1), 10).is_some());
-        window.remember(chat(2), &Ticket::of_old(), 10);
+        window.remember(chat(2), &DeliveryTracker::of_old(), 10);
         assert!(window.find(chat(1), 10).is_none());
         assert!(window.find(chat(3), 10).is_some());
     }
@@ -282,7 +290,7 @@ mod tests {
         let mut window = Repetitions::default();
         window.recall(chat(1), None, WINDOW_US - 5, 100);
         window.recall(chat(2), None, WINDOW_US + 1, 100);
-        window.remember(chat(3), &Ticket::of_old(), 100);
+        window.remember(chat(3), &DeliveryTracker::of_old(), 100);
         assert!(window.find(chat(1), 104).is_some());
         assert!(window.find(chat(1), 105).is_none());
         assert!(window.find(chat(2), 100).is_none());

@@ -3,27 +3,27 @@
 //! On main.
 
 use super::login::{HANDOVER_BYTES, HANDOVER_COUNT};
-use super::state::{Drain, through};
-use super::transaction::{Effect, Owed};
+use super::state::{MainLoop, through};
+use super::transaction::{AfterCommit, PendingWrite};
 use crate::channel::{ChannelId, SessionNo};
 use crate::ids::{GroupId, Mid, UserId};
-use crate::message::chat::{Body, Chat, Custody, Told};
-use crate::message::command::Mail;
-use crate::message::delivery::Ticket;
+use crate::message::chat::{Body, Chat, OnFailure, OtherCopy};
+use crate::message::command::WorkerCommand;
+use crate::message::delivery::DeliveryTracker;
 use crate::message::reply::Answer;
-use crate::message::reply_to::Asker;
-use crate::message::reply_to::Settles;
+use crate::message::reply_to::Completes;
+use crate::message::reply_to::ReplyTo;
 use crate::message::request::{Destination, Message};
 use crate::protocol::chat_object::read_delivered;
 use crate::protocol::errno::Errno;
 use crate::protocol::name::MAX_NAME_CHARS;
-use crate::store::Acceptance;
-use crate::store::{BoxCopy, BoxUsage, COPY_BYTES, Kept, Storage};
+use crate::store::DedupRecord;
+use crate::store::{BoxCopy, BoxUsage, COPY_BYTES, Storage, StoredMessage};
 use crate::sync::Arc;
 
 /// Where a chat has come to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Placed {
+pub(crate) enum Placement {
     /// Into the box, if the batch is committed.
     Kept,
     /// Nowhere, for the batch has failed already.
@@ -32,7 +32,7 @@ pub(crate) enum Placed {
     Elsewhere,
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// A chat to one user or to a group.
     pub(crate) fn chat(&mut self, message: &Message) {
         let ticket = match message.fingerprint {
@@ -50,22 +50,22 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// A ticket for a chat with `seq`; none for a repetition, which is answered with the first.
-    fn new_ticket(&mut self, message: &Message, fingerprint: u128) -> Option<Arc<Ticket>> {
+    fn new_ticket(&mut self, message: &Message, fingerprint: u128) -> Option<Arc<DeliveryTracker>> {
         let asker = message.asker.clone();
         let now_us = self.now.mono_us;
-        let acceptance = Acceptance { sender: message.from, fingerprint };
+        let acceptance = DedupRecord { sender: message.from, fingerprint };
         let known = self.repetitions.find(acceptance, now_us);
         if let Some(known) = &known {
             let late = known.join(asker).err();
             if late.is_none() || known.succeeded() {
                 self.let_go_on(&message.asker, false);
                 if let Some(asker) = late {
-                    self.batch.then(Effect::Safe { ticket: known.for_repetition(asker), copies: 1 });
+                    self.batch.then(AfterCommit::Safe { ticket: known.for_repetition(asker), copies: 1 });
                 }
                 return None;
             }
         }
-        let ticket = Ticket::new(message.asker.clone(), Some(acceptance));
+        let ticket = DeliveryTracker::new(message.asker.clone(), Some(acceptance));
         if known.is_some_and(|failed| failed.has_notes()) {
             ticket.expect_notes();
         }
@@ -73,7 +73,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         Some(ticket)
     }
 
-    fn chat_to_name(&mut self, name: &str, message: &Message, ticket: Option<Arc<Ticket>>) {
+    fn chat_to_name(&mut self, name: &str, message: &Message, ticket: Option<Arc<DeliveryTracker>>) {
         let online = self.around.registry.named(name);
         let found = match online {
             Some(user) => Some(Some(user)),
@@ -87,7 +87,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 let text: String =
                     "no such user: ".chars().chain(name.chars().take(MAX_NAME_CHARS)).collect();
                 let mut letter = through(&message.asker, Some(Errno::NoSuchUser));
-                if let Mail::Answer { answer: Some(Answer::Error { text: said, .. }), .. } = &mut letter {
+                if let WorkerCommand::Answer { answer: Some(Answer::Error { text: said, .. }), .. } =
+                    &mut letter
+                {
                     *said = text.into();
                 }
                 self.post(message.asker.channel, letter);
@@ -95,7 +97,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    fn chat_to_user(&mut self, user: UserId, message: &Message, ticket: Option<Arc<Ticket>>) {
+    fn chat_to_user(&mut self, user: UserId, message: &Message, ticket: Option<Arc<DeliveryTracker>>) {
         let asker = &message.asker;
         let fault = match self.person(user) {
             Err(_) => Some(Errno::NotStored),
@@ -105,7 +107,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if let Some(errno) = fault {
             return self.refuse_chat(asker, ticket, errno);
         }
-        let told = if ticket.is_some() { Told::ByTicket } else { Told::Sender(Box::new(asker.clone())) };
+        let told =
+            if ticket.is_some() { OnFailure::ByTicket } else { OnFailure::Sender(Box::new(asker.clone())) };
         let answered = ticket.clone();
         let placed = self.place(
             user,
@@ -113,18 +116,18 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 body: message.body.clone().addressed_to(user),
                 group: None,
                 ticket,
-                custody: Custody::Here,
+                custody: OtherCopy::Here,
                 told,
             },
         );
         match answered {
             // It is settled with this batch.
-            Some(ticket) if placed != Placed::Elsewhere => ticket.answer_lets_go_on(),
-            answered => self.let_go_on(asker, answered.is_none() && placed == Placed::Kept),
+            Some(ticket) if placed != Placement::Elsewhere => ticket.answer_lets_go_on(),
+            answered => self.let_go_on(asker, answered.is_none() && placed == Placement::Kept),
         }
     }
 
-    fn chat_to_group(&mut self, group: GroupId, message: &Message, ticket: Option<Arc<Ticket>>) {
+    fn chat_to_group(&mut self, group: GroupId, message: &Message, ticket: Option<Arc<DeliveryTracker>>) {
         let asker = &message.asker;
         let known = match self.members(group) {
             Ok(Some(known)) => known,
@@ -141,21 +144,21 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// A copy that nobody has to get.
-    pub(super) fn count_off(&mut self, ticket: Option<Arc<Ticket>>) -> Placed {
+    pub(super) fn count_off(&mut self, ticket: Option<Arc<DeliveryTracker>>) -> Placement {
         if let Some(ticket) = ticket {
             self.secure(&ticket, 1);
-            self.batch.then(Effect::CountOff { ticket, copies: 1 });
+            self.batch.then(AfterCommit::CountOff { ticket, copies: 1 });
         }
-        Placed::Elsewhere
+        Placement::Elsewhere
     }
 
     /// A copy is in the kernel. Its sender is answered when that is stored, or cannot be: it is handed over.
-    pub(crate) fn handed(&mut self, ticket: Arc<Ticket>) {
+    pub(crate) fn handed(&mut self, ticket: Arc<DeliveryTracker>) {
         self.count_off(Some(ticket));
     }
 
     /// Notes that so many more copies are safe, if the batch is committed; the last one stores that the chat was accepted.
-    pub(super) fn secure(&mut self, ticket: &Ticket, copies: usize) {
+    pub(super) fn secure(&mut self, ticket: &DeliveryTracker, copies: usize) {
         if let Some(accepted) = ticket.secure(copies) {
             let at_ms = self.trusted_ms();
             self.batch.attempt(|store| accepted.write(store, at_ms));
@@ -163,17 +166,17 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Brings a chat to where its receiver is: a channel, a settlement that is awaited, or the box.
-    pub(crate) fn place(&mut self, user: UserId, chat: Chat) -> Placed {
+    pub(crate) fn place(&mut self, user: UserId, chat: Chat) -> Placement {
         match self.forward(user, chat) {
             Some(chat) => self.keep(user, chat),
-            None => Placed::Elsewhere,
+            None => Placement::Elsewhere,
         }
     }
 
     /// The same for a chat that has waited. Its sender has gone on, so that its way into the box is not given up.
     pub(crate) fn place_held(&mut self, user: UserId, chat: Chat) {
         let Some(chat) = self.forward(user, chat) else { return };
-        let usage = if matches!(chat.told, Told::Nobody) { None } else { self.usage(user) };
+        let usage = if matches!(chat.told, OnFailure::Nobody) { None } else { self.usage(user) };
         if usage.is_some_and(|usage| self.with_one_more(usage, &chat.body.object()) == Err(Errno::BoxFull)) {
             return self.fail(user, chat, Errno::BoxFull);
         }
@@ -187,7 +190,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let outlet = Arc::clone(&self.around.outlet);
         let person = self.people.find(user)?;
         if person.holds_messages() {
-            if person.holds_too_many() && !matches!(chat.told, Told::Nobody) {
+            if person.holds_too_many() && !matches!(chat.told, OnFailure::Nobody) {
                 self.fail(user, chat, Errno::Busy);
             } else {
                 person.hold(chat);
@@ -208,26 +211,26 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         session.addressed = Some(batch);
         // Should the session be over by then, or its login not be committed, the letter comes back.
-        let letter = Mail::Chat { to: channel, session: number, user, chat, origin: None };
-        self.batch.then(Effect::Post { worker, letter });
+        let letter = WorkerCommand::Chat { to: channel, session: number, user, chat, origin: None };
+        self.batch.then(AfterCommit::Post { worker, letter });
         None
     }
 
     /// Puts a chat into a box, if there is room.
-    fn keep(&mut self, user: UserId, chat: Chat) -> Placed {
-        self.keep_as(user, chat, false).map_or_else(|placed| placed, |_| Placed::Kept)
+    fn keep(&mut self, user: UserId, chat: Chat) -> Placement {
+        self.keep_as(user, chat, false).map_or_else(|placed| placed, |_| Placement::Kept)
     }
 
     /// The same, and whether it is sent to a client that confirms as soon as it is there. Answers its number, or where
     /// it has come to instead.
-    pub(crate) fn keep_as(&mut self, user: UserId, chat: Chat, sent: bool) -> Result<Mid, Placed> {
+    pub(crate) fn keep_as(&mut self, user: UserId, chat: Chat, sent: bool) -> Result<Mid, Placement> {
         let Some(usage) = self.usage(user) else { return Err(self.not_stored(user, chat)) };
         let object = chat.body.object();
         let usage = match self.with_one_more(usage, &object) {
             Err(Errno::NotStored) => return Err(self.not_stored(user, chat)),
             Err(errno) => {
                 self.fail(user, chat, errno);
-                return Err(Placed::Elsewhere);
+                return Err(Placement::Elsewhere);
             }
             Ok(usage) => usage,
         };
@@ -247,7 +250,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.around.metrics.chats_kept.add(1);
         if let Some(ticket) = chat.ticket.filter(|_| !is_part) {
             self.secure(&ticket, 1);
-            self.batch.then(Effect::Safe { ticket, copies: 1 });
+            self.batch.then(AfterCommit::Safe { ticket, copies: 1 });
         }
         Ok(mid)
     }
@@ -265,38 +268,44 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if all + collected + bytes <= self.policy.box_total { Ok(more) } else { Err(Errno::BoxFull) }
     }
 
-    pub(crate) fn not_stored(&mut self, user: UserId, chat: Chat) -> Placed {
+    pub(crate) fn not_stored(&mut self, user: UserId, chat: Chat) -> Placement {
         if !self.fan_outs.tries_again() {
             self.fail(user, chat, Errno::NotStored);
         }
-        Placed::NotStored
+        Placement::NotStored
     }
 
     /// A chat that could not be placed: its sender is told.
     pub(crate) fn fail(&mut self, user: UserId, chat: Chat, errno: Errno) {
         match (chat.ticket, chat.told) {
-            (Some(ticket), Told::Group) if errno == Errno::BoxFull => {
+            (Some(ticket), OnFailure::Group) if errno == Errno::BoxFull => {
                 self.secure(&ticket, 1);
-                self.batch.then(Effect::Full { ticket, user });
+                self.batch.then(AfterCommit::Full { ticket, user });
             }
-            (Some(ticket), _) => self.batch.then(Effect::Failed { ticket, errno }),
-            (None, Told::Sender(asker)) => {
+            (Some(ticket), _) => self.batch.then(AfterCommit::Failed { ticket, errno }),
+            (None, OnFailure::Sender(asker)) => {
                 let answer = Some(error(&asker, errno));
-                let letter = Mail::Answer { channel: asker.channel, settles: Settles::Nothing, answer };
+                let letter =
+                    WorkerCommand::Answer { channel: asker.channel, settles: Completes::Nothing, answer };
                 self.post(asker.channel, letter);
             }
             // A sender without `seq` has asked to hear of no member in particular.
-            (None, Told::Group) => {}
-            (None, Told::ByTicket | Told::Nobody) => {
+            (None, OnFailure::Group) => {}
+            (None, OnFailure::ByTicket | OnFailure::Nobody) => {
                 tracing::error!(%user, "an accepted message could not be placed");
             }
         }
     }
 
-    pub(super) fn refuse_chat(&mut self, asker: &Asker, ticket: Option<Arc<Ticket>>, errno: Errno) {
+    pub(super) fn refuse_chat(
+        &mut self,
+        asker: &ReplyTo,
+        ticket: Option<Arc<DeliveryTracker>>,
+        errno: Errno,
+    ) {
         if let Some(ticket) = ticket {
             self.let_go_on(asker, false);
-            self.batch.then(Effect::Failed { ticket, errno });
+            self.batch.then(AfterCommit::Failed { ticket, errno });
         } else {
             self.refuse_request(asker, errno);
         }
@@ -304,7 +313,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// A channel has taken over messages of its user's box: they are gone from it, and more may follow.
     pub(crate) fn taken_over(&mut self, user: UserId, key: (ChannelId, SessionNo), upto: Mid) {
-        self.batch.owe(Owed::DropKept { user, upto });
+        self.batch.owe(PendingWrite::DropKept { user, upto });
         let Some(person) = self.people.find(user) else { return };
         person.forget_usage();
         if let Some(session) = &person.session
@@ -349,13 +358,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let lines = session.lines;
         let kept = self.batch.attempt(|store| store.kept(user, sent, HANDOVER_COUNT, HANDOVER_BYTES))?;
         let last = kept.last().map(|kept| kept.mid);
-        let mut letters: Vec<Mail> = self
+        let mut letters: Vec<WorkerCommand> = self
             .chats_of(kept, lines)
             .into_iter()
-            .map(|chat| Mail::Chat { to: channel, session: number, user, chat, origin: None })
+            .map(|chat| WorkerCommand::Chat { to: channel, session: number, user, chat, origin: None })
             .collect();
         if last.is_none() {
-            letters.push(Mail::Open { channel, session: number });
+            letters.push(WorkerCommand::Open { channel, session: number });
         }
         if let Some(session) = self.people.find(user).and_then(|person| person.session.as_mut()) {
             session.backlog = last.map(Box::new);
@@ -365,7 +374,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Letters that hang on no batch.
-    pub(crate) fn post_now(&mut self, worker: usize, letters: &mut Vec<Mail>) {
+    pub(crate) fn post_now(&mut self, worker: usize, letters: &mut Vec<WorkerCommand>) {
         let mut refused = Vec::new();
         self.around.outlet.post(worker, letters, &mut refused);
         for letter in refused {
@@ -374,13 +383,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Chats that lie in a box, with the names of their groups for a client that speaks lines.
-    pub(crate) fn chats_of(&mut self, kept: Vec<Kept>, lines: bool) -> Vec<Chat> {
+    pub(crate) fn chats_of(&mut self, kept: Vec<StoredMessage>, lines: bool) -> Vec<Chat> {
         kept.into_iter()
             .map(|kept| {
                 let group = lines.then(|| read_delivered(&kept.body)?.groupid).flatten();
                 let known = group.and_then(|group| self.members(group).ok().flatten());
                 let group = known.map(|known| Arc::clone(&known.name));
-                Chat::copied(Body::Object(kept.body.into()), group, Custody::Box(kept.mid))
+                Chat::copied(Body::Object(kept.body.into()), group, OtherCopy::Box(kept.mid))
             })
             .collect()
     }
@@ -411,31 +420,32 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// The request is through main; those behind it may take the direct way again. A sender without `seq` hears
     /// nothing of a success, but of a commit that fails.
-    pub(super) fn let_go_on(&mut self, asker: &Asker, rests_on_commit: bool) {
+    pub(super) fn let_go_on(&mut self, asker: &ReplyTo, rests_on_commit: bool) {
         if rests_on_commit {
-            self.batch.then(Effect::GoOn { asker: asker.clone() });
+            self.batch.then(AfterCommit::GoOn { asker: asker.clone() });
         } else {
             self.post(asker.channel, through(asker, None));
         }
     }
 
     /// A request without a ticket has failed.
-    pub(crate) fn refuse_request(&mut self, asker: &Asker, errno: Errno) {
+    pub(crate) fn refuse_request(&mut self, asker: &ReplyTo, errno: Errno) {
         self.post(asker.channel, through(asker, Some(errno)));
     }
 
     /// A request without a ticket has succeeded, if its batch is committed.
-    pub(crate) fn grant(&mut self, asker: &Asker, id: Option<GroupId>) {
+    pub(crate) fn grant(&mut self, asker: &ReplyTo, id: Option<GroupId>) {
         let worker = self.around.table.worker(asker.channel);
-        let (channel, settles) = (asker.channel, Settles::Request);
+        let (channel, settles) = (asker.channel, Completes::Request);
         let done = |seq| Answer::Done { re: asker.re, seq, id, full: Vec::new() };
         let answer = asker.seq.clone().map(done);
-        let letter = Mail::Answer { channel, settles, answer };
-        let otherwise = Mail::Answer { channel, settles, answer: Some(error(asker, Errno::NotStored)) };
-        self.batch.then(Effect::Commit { worker, letter, otherwise: Box::new(otherwise) });
+        let letter = WorkerCommand::Answer { channel, settles, answer };
+        let otherwise =
+            WorkerCommand::Answer { channel, settles, answer: Some(error(asker, Errno::NotStored)) };
+        self.batch.then(AfterCommit::Commit { worker, letter, otherwise: Box::new(otherwise) });
     }
 }
 
-fn error(asker: &Asker, errno: Errno) -> Answer {
+fn error(asker: &ReplyTo, errno: Errno) -> Answer {
     Answer::Error { errno, text: errno.text().into(), re: Some(asker.re), seq: asker.seq.clone() }
 }

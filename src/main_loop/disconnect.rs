@@ -1,16 +1,16 @@
 //! Main's side of an end: departure, settlement, the grace, the close, and what the history says of it.
 
-use super::session_map::EndKey;
-use super::state::Drain;
-use super::transaction::{Effect, Keeping, Owed};
+use super::session_map::SessionKey;
+use super::state::MainLoop;
+use super::transaction::{AfterCommit, BoxWrite, PendingWrite};
 use crate::channel::{ChannelId, Reason, SessionNo};
 use crate::ids::{Epoch, UserId};
-use crate::message::chat::{Body, Chat, Custody};
-use crate::message::command::Mail;
-use crate::message::disconnect::{Departure, Milestone, Receipt, Settlement, Torn};
+use crate::message::chat::{Body, Chat, OtherCopy};
+use crate::message::command::WorkerCommand;
+use crate::message::disconnect::{CloseStage, CloseWatcher, DeliveryReport, Departure, PartialWrite};
 use crate::shrink::Shrink;
 use crate::store::TOKEN_LIFE_MS;
-use crate::store::{Completion, DepartureRow, Storage};
+use crate::store::{DepartureRow, DepartureUpdate, Storage};
 use crate::sync::Arc;
 
 /// Lingering channels that one turn closes early at most.
@@ -18,7 +18,7 @@ const EARLY_CLOSES_MAX: usize = 4096;
 
 /// A channel that has left and still has its fd.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct LingeringChannel {
     pub(super) channel: ChannelId,
     pub(super) session: Option<SessionNo>,
     pub(super) noticed_us: u64,
@@ -28,12 +28,12 @@ pub(super) struct Seat {
     pub(super) due: bool,
     /// True exactly when the worker has been asked for the socket.
     pub(super) closing: bool,
-    pub(super) receipt: Option<Arc<Receipt>>,
+    pub(super) receipt: Option<Arc<CloseWatcher>>,
 }
 
 /// What becomes known of a session's end bit by bit.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct OpenDeparture {
     user: UserId,
     epoch: Epoch,
     noticed_us: u64,
@@ -41,14 +41,14 @@ pub(super) struct Ending {
     settled: bool,
     /// True exactly when the row says all that is known before the fd is closed.
     completed: bool,
-    receipt: Option<Arc<Receipt>>,
-    completion: Completion,
+    receipt: Option<Arc<CloseWatcher>>,
+    completion: DepartureUpdate,
 }
 
 // After a storm there is room for one in each slot up to the highest that has left.
-const _: () = assert!(size_of::<Seat>() <= 40 && size_of::<Ending>() <= 96);
+const _: () = assert!(size_of::<LingeringChannel>() <= 40 && size_of::<OpenDeparture>() <= 96);
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// The first report: routing has stopped, now the user goes offline.
     pub(super) fn depart(&mut self, departure: &Departure) {
         let Departure { channel, session, stays, noticed_us, parting, .. } = departure;
@@ -64,7 +64,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 self.seats.resize_with(slot + 1, || None);
             }
             self.seated += 1;
-            self.seats[slot] = Some(Seat {
+            self.seats[slot] = Some(LingeringChannel {
                 channel: *channel,
                 session: *session,
                 noticed_us: *noticed_us,
@@ -83,7 +83,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             tracing::info!(%channel, reason, errno, "left; the login was not committed");
         }
         if let Some(receipt) = &parting.receipt {
-            receipt.report(self.now.mono_us, Milestone::Offline);
+            receipt.report(self.now.mono_us, CloseStage::Offline);
         }
     }
 
@@ -110,7 +110,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.around.metrics.sessions_ended.add(1);
         self.endings.insert(
             key,
-            Ending {
+            OpenDeparture {
                 user,
                 epoch: session.epoch,
                 noticed_us,
@@ -118,7 +118,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 settled: false,
                 completed: false,
                 receipt: parting.receipt.clone(),
-                completion: Completion::default(),
+                completion: DepartureUpdate::default(),
             },
         );
         self.committing.push(key);
@@ -136,20 +136,20 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         };
         let expires_ms = trusted_ms.saturating_add(TOKEN_LIFE_MS);
         // One transaction, but each by itself: what the database refuses of it must not keep the user online.
-        self.batch.owe(Owed::Offline { user, epoch: session.epoch });
-        self.batch.owe(Owed::Departure { key, row });
+        self.batch.owe(PendingWrite::Offline { user, epoch: session.epoch });
+        self.batch.owe(PendingWrite::Departure { key, row });
         if parting.reason == Reason::Banned {
-            self.batch.owe(Owed::DropTokens { user });
+            self.batch.owe(PendingWrite::DropTokens { user });
         } else if session.resumes {
-            self.batch.owe(Owed::EndTokens { user, upto: session.epoch, expires_ms });
+            self.batch.owe(PendingWrite::EndTokens { user, upto: session.epoch, expires_ms });
         }
         // Whoever asked whether this client is still there knows now.
         self.probed(user);
     }
 
     /// The second report: what was under way to that session is known, so what has waited may follow it.
-    pub(super) fn settle(&mut self, settlement: Settlement) {
-        let Settlement { channel, session, unsent, delivered } = settlement;
+    pub(super) fn settle(&mut self, settlement: DeliveryReport) {
+        let DeliveryReport { channel, session, unsent, delivered } = settlement;
         let slot = channel.slot as usize;
         if let Some(Some(seat)) = self.seats.get_mut(slot)
             && seat.channel == channel
@@ -182,7 +182,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// What became of the messages to a client that confirms.
-    fn account(&mut self, key: EndKey, confirmed: u64, unconfirmed: u64) {
+    fn account(&mut self, key: SessionKey, confirmed: u64, unconfirmed: u64) {
         self.around.metrics.chats_saved.add(unconfirmed);
         if let Some(ending) = self.endings.get_mut(key) {
             ending.completion.delivered = confirmed as i64;
@@ -241,11 +241,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let begun = (!person.has_numbers()).then(|| person.go_on_in_next_epoch(unix_ms));
         let mid = person.number();
         if let Some(epoch) = begun {
-            self.batch.owe(Owed::Epoch { user, epoch });
+            self.batch.owe(PendingWrite::Epoch { user, epoch });
         }
         let accepted = chat.ticket.as_ref().and_then(|ticket| ticket.secure(1));
         let reaches = chat.ticket.as_ref().and_then(|ticket| ticket.note_reached());
-        self.batch.owe(Owed::Keep(Box::new(Keeping {
+        self.batch.owe(PendingWrite::Keep(Box::new(BoxWrite {
             user,
             mid,
             at_ms,
@@ -258,15 +258,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// A letter came back because its session has ended: its departure is on its way through the queue.
-    pub(crate) fn came_back(&mut self, letter: Mail) {
-        let Mail::Chat { to, session, user, chat, .. } = letter else { return };
+    pub(crate) fn came_back(&mut self, letter: WorkerCommand) {
+        let WorkerCommand::Chat { to, session, user, chat, .. } = letter else { return };
         let Some(person) = self.people.find(user) else { return };
         if let Some(present) = &mut person.session
             && (present.channel, present.number) == (to, session)
         {
             present.gone = true;
         }
-        if chat.custody == Custody::Here {
+        if chat.custody == OtherCopy::Here {
             person.hold(chat);
         }
         if !person.holds_messages() {
@@ -284,7 +284,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 ending.completion.offline_us = Some(offline_us as i64);
                 self.stages.committed.note(offline_us);
                 if let Some(receipt) = &ending.receipt {
-                    receipt.report(now_us, Milestone::Offline);
+                    receipt.report(now_us, CloseStage::Offline);
                 }
                 let (user, epoch) = (ending.user, ending.epoch);
                 self.hold_back(user, epoch);
@@ -295,9 +295,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// The batch has failed: no login of it ever was. Called before one is undone, which may have messages saved, for then
     /// the next transaction holds what is owed.
-    pub(super) fn forget_ends(&mut self, effects: &[Effect]) {
+    pub(super) fn forget_ends(&mut self, effects: &[AfterCommit]) {
         for effect in effects {
-            if let Effect::LoggedIn { key, .. } = effect {
+            if let AfterCommit::LoggedIn { key, .. } = effect {
                 self.forget_end(*key);
             }
         }
@@ -305,12 +305,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// A login was not committed, and its session has ended in the same batch: history and friends never hear of it.
     /// The rest of its end goes on.
-    fn forget_end(&mut self, key: EndKey) {
+    fn forget_end(&mut self, key: SessionKey) {
         let now_us = self.now.mono_us;
         let Some(ending) = self.endings.get_mut(key) else { return };
         ending.completion.offline_us = Some(now_us.saturating_sub(ending.noticed_us) as i64);
         if let Some(receipt) = &ending.receipt {
-            receipt.report(now_us, Milestone::Offline);
+            receipt.report(now_us, CloseStage::Offline);
         }
         self.committing.retain(|committing| *committing != key);
         self.batch.forget_departure(key);
@@ -356,26 +356,26 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn ask_for_socket(&mut self, channel: ChannelId) {
         let Some(Some(seat)) = self.seats.get_mut(channel.slot as usize) else { return };
         if !std::mem::replace(&mut seat.closing, true) {
-            self.post(channel, Mail::Close { channel });
+            self.post(channel, WorkerCommand::Close { channel });
         }
     }
 
     /// The fd is closed: the name is free. What went out in part only will never be whole.
-    pub(super) fn closed(&mut self, channel: ChannelId, torn: Option<Torn>) {
+    pub(super) fn closed(&mut self, channel: ChannelId, torn: Option<PartialWrite>) {
         if !self.has_seat(channel) {
             tracing::error!(%channel, "a socket came back that nobody asked for");
             return;
         }
         self.around.metrics.closed.add(1);
         self.around.table.free(channel);
-        if let Some(Torn { session, chats }) = torn {
+        if let Some(PartialWrite { session, chats }) = torn {
             self.lose((channel, session), chats);
         }
         self.unseat(channel);
     }
 
     /// Chats that counted as delivered, because their rest was to go out first, have never gone out whole.
-    fn lose(&mut self, key: EndKey, chats: u64) {
+    fn lose(&mut self, key: SessionKey, chats: u64) {
         self.around.metrics.chats_lost.add(chats);
         if let Some(ending) = self.endings.get_mut(key) {
             ending.completion.delivered -= chats as i64;
@@ -395,7 +395,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.seated -= 1;
         self.stages.closed.note(self.now.mono_us.saturating_sub(seat.noticed_us));
         if let Some(receipt) = &seat.receipt {
-            receipt.report(self.now.mono_us, |_| Milestone::Closed);
+            receipt.report(self.now.mono_us, |_| CloseStage::Closed);
         }
         if let Some(key) = seat.session.map(|number| (channel, number))
             && let Some(ending) = self.endings.get_mut(key)
@@ -406,7 +406,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Completes the history: once when the end is settled and committed, once more when the fd is closed.
-    fn complete(&mut self, key: EndKey) {
+    fn complete(&mut self, key: SessionKey) {
         let Some(ending) = self.endings.get_mut(key) else { return };
         let last = ending.stays || ending.completion.closed_us.is_some();
         if !ending.settled || ending.completion.offline_us.is_none() || ending.completed && !last {
@@ -417,11 +417,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if last {
             self.endings.remove(key);
         }
-        self.batch.owe_later(Owed::Completion { key, completion, last }, self.now.mono_us);
+        self.batch.owe_later(PendingWrite::DepartureUpdate { key, completion, last }, self.now.mono_us);
     }
 
     /// Asks a worker to settle a session that main itself has ended, on a channel that stays.
     pub(crate) fn settle_later(&mut self, channel: ChannelId, session: SessionNo) {
-        self.post(channel, Mail::Settle { channel, session });
+        self.post(channel, WorkerCommand::Settle { channel, session });
     }
 }

@@ -8,15 +8,15 @@
 //!
 //! On main.
 
-use super::delivery::Placed;
-use super::friends_groups::KnownGroup;
-use super::state::{Drain, RETRY_US};
-use super::transaction::Effect;
+use super::delivery::Placement;
+use super::friends_groups::CachedGroup;
+use super::state::{MainLoop, RETRY_US};
+use super::transaction::AfterCommit;
 use crate::hashing::IdMap;
 use crate::ids::UserId;
-use crate::message::chat::{Body, Chat, Custody, Told};
-use crate::message::delivery::Ticket;
-use crate::message::reply_to::Asker;
+use crate::message::chat::{Body, Chat, OnFailure, OtherCopy};
+use crate::message::delivery::DeliveryTracker;
+use crate::message::reply_to::ReplyTo;
 use crate::message::request::{Ask, Message};
 use crate::protocol::errno::Errno;
 use crate::store::{BoxCopy, COPY_BYTES, Storage};
@@ -46,11 +46,11 @@ const FULL_US: u64 = 2_000;
 /// A chat on its way to the members of a group.
 #[derive(Debug)]
 pub(crate) struct FanOut {
-    asker: Asker,
+    asker: ReplyTo,
     from: UserId,
     body: Body,
-    group: Arc<KnownGroup>,
-    ticket: Option<Arc<Ticket>>,
+    group: Arc<CachedGroup>,
+    ticket: Option<Arc<DeliveryTracker>>,
     /// Members whom an earlier attempt has reached already, by number.
     reached: Vec<UserId>,
     /// The place of the next member.
@@ -162,7 +162,7 @@ impl FanOuts {
 }
 
 impl FanOut {
-    fn new(message: &Message, group: Arc<KnownGroup>, ticket: Option<Arc<Ticket>>) -> Self {
+    fn new(message: &Message, group: Arc<CachedGroup>, ticket: Option<Arc<DeliveryTracker>>) -> Self {
         FanOut {
             asker: message.asker.clone(),
             from: message.from,
@@ -208,9 +208,14 @@ impl FanOut {
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// A chat to a group whose sender is a member of it.
-    pub(super) fn fan_out(&mut self, message: &Message, group: Arc<KnownGroup>, ticket: Option<Arc<Ticket>>) {
+    pub(super) fn fan_out(
+        &mut self,
+        message: &Message,
+        group: Arc<CachedGroup>,
+        ticket: Option<Arc<DeliveryTracker>>,
+    ) {
         if self.fan_outs.is_full() {
             return self.refuse_chat(&message.asker, ticket, Errno::Busy);
         }
@@ -259,7 +264,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(line) = self.fan_outs.lines.get_mut(&user) else { return Some(ask) };
         if let Ask::Chat(message) = &ask {
             if is_full {
-                let ticket = message.fingerprint.map(|_| Ticket::new(message.asker.clone(), None));
+                let ticket = message.fingerprint.map(|_| DeliveryTracker::new(message.asker.clone(), None));
                 self.refuse_chat(&message.asker, ticket, Errno::Busy);
                 return None;
             }
@@ -321,20 +326,20 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             });
             let collected = self.fan_outs.bytes_collected();
             let found = self.person(member).map(|found| found.is_some());
-            let told = Told::Group;
+            let told = OnFailure::Group;
             let (body, name) = (chat.body.clone(), Arc::clone(&chat.group.name));
-            let (ticket, custody) = (chat.ticket.clone(), Custody::Here);
+            let (ticket, custody) = (chat.ticket.clone(), OtherCopy::Here);
             let copy = Chat { body, group: Some(name), ticket, custody, told };
             let placed = match found {
                 Ok(true) => self.place(member, copy),
                 Ok(false) => self.count_off(copy.ticket),
                 Err(_) => self.not_stored(member, copy),
             };
-            if placed == Placed::NotStored && chat.begun {
+            if placed == Placement::NotStored && chat.begun {
                 chat.again.push(member);
                 break;
             }
-            chat.rests_on_commit |= placed != Placed::Elsewhere;
+            chat.rests_on_commit |= placed != Placement::Elsewhere;
             let is_handed = self.fan_outs.bytes_collected() == collected;
             let cost =
                 if is_known { 1 } else { COLD_COST } + if is_handed { body_bytes / BYTES_HANDED } else { 0 };
@@ -364,9 +369,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.secure(ticket, count);
         let ticket = Arc::clone(ticket);
         self.batch.then(if chat.begun {
-            Effect::SafeOrAgain { ticket, copies: count }
+            AfterCommit::SafeOrAgain { ticket, copies: count }
         } else {
-            Effect::Safe { ticket, copies: count }
+            AfterCommit::Safe { ticket, copies: count }
         });
     }
 
@@ -419,8 +424,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             // The copies of the first part have failed by themselves.
             Some(ticket) if has_failed => {
                 self.let_go_on(&asker, false);
-                self.batch.then(Effect::CountOff { ticket: Arc::clone(&ticket), copies: rest });
-                self.batch.then(Effect::Failed { ticket, errno: Errno::NotStored });
+                self.batch.then(AfterCommit::CountOff { ticket: Arc::clone(&ticket), copies: rest });
+                self.batch.then(AfterCommit::Failed { ticket, errno: Errno::NotStored });
             }
             None if has_failed => self.refuse_request(&asker, Errno::NotStored),
             ticket => {

@@ -2,21 +2,21 @@
 //!
 //! On main.
 
-use super::state::{BatchFailed, Drain};
-use super::transaction::Effect;
+use super::state::{BatchFailed, MainLoop};
+use super::transaction::AfterCommit;
 use crate::hashing::IdMap;
 use crate::ids::{GroupId, UserId};
-use crate::message::command::Mail;
+use crate::message::command::WorkerCommand;
 use crate::message::reply::Answer;
-use crate::message::reply_to::Asker;
-use crate::message::reply_to::Settles;
+use crate::message::reply_to::Completes;
+use crate::message::reply_to::ReplyTo;
 use crate::protocol::errno::Errno;
 use crate::store::Storage;
 use crate::sync::Arc;
 
 /// A group, as main remembers it.
 #[derive(Debug)]
-pub(crate) struct KnownGroup {
+pub(crate) struct CachedGroup {
     pub(crate) name: Arc<str>,
     /// In order.
     pub(crate) members: Box<[UserId]>,
@@ -32,19 +32,19 @@ const _: () = assert!(MEMBERS_MAX <= REMEMBERED_MEMBERS_MAX);
 
 /// The groups that main remembers.
 #[derive(Debug, Default)]
-pub(crate) struct KnownGroups {
-    by_id: IdMap<GroupId, Arc<KnownGroup>>,
+pub(crate) struct GroupCache {
+    by_id: IdMap<GroupId, Arc<CachedGroup>>,
     /// Members of all of them.
     members: usize,
 }
 
-impl KnownGroups {
-    fn find(&self, group: GroupId) -> Option<Arc<KnownGroup>> {
+impl GroupCache {
+    fn find(&self, group: GroupId) -> Option<Arc<CachedGroup>> {
         self.by_id.get(&group).cloned()
     }
 
     /// Remembers a group. When there are too many, all others are forgotten.
-    fn remember(&mut self, group: GroupId, known: Arc<KnownGroup>) {
+    fn remember(&mut self, group: GroupId, known: Arc<CachedGroup>) {
         self.members -= self.by_id.remove(&group).map_or(0, |known| known.members.len());
         if self.by_id.len() >= GROUPS_MAX || self.members + known.members.len() > REMEMBERED_MEMBERS_MAX {
             self.forget_all();
@@ -55,22 +55,22 @@ impl KnownGroups {
 
     /// Forgets all, after a batch that failed: they may rest on it.
     pub(crate) fn forget_all(&mut self) {
-        *self = KnownGroups::default();
+        *self = GroupCache::default();
     }
 }
 
-impl KnownGroup {
+impl CachedGroup {
     /// The same group with one more member.
     fn with(&self, user: UserId) -> Self {
         let mut members = self.members.to_vec();
         let place = members.partition_point(|member| *member < user);
         members.insert(place, user);
-        KnownGroup { name: Arc::clone(&self.name), members: members.into() }
+        CachedGroup { name: Arc::clone(&self.name), members: members.into() }
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
-    pub(crate) fn add_friend(&mut self, asker: &Asker, user: UserId, friend: UserId) {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
+    pub(crate) fn add_friend(&mut self, asker: &ReplyTo, user: UserId, friend: UserId) {
         match self.person(friend) {
             Err(_) => return self.refuse_request(asker, Errno::NotStored),
             Ok(None) => return self.refuse_request(asker, Errno::NoSuchUser),
@@ -92,7 +92,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 }
                 if self.presence.is_watching(user) {
                     let online = self.people.is_online(friend);
-                    self.batch.then(Effect::Befriended { user, friend, online });
+                    self.batch.then(AfterCommit::Befriended { user, friend, online });
                 }
                 self.grant(asker, None);
             }
@@ -100,7 +100,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    pub(crate) fn create_group(&mut self, asker: &Asker, user: UserId, name: &str, desc: &str) {
+    pub(crate) fn create_group(&mut self, asker: &ReplyTo, user: UserId, name: &str, desc: &str) {
         match self.has_room_for_group(user, None) {
             None => return self.refuse_request(asker, Errno::NotStored),
             Some(false) => return self.refuse_one_more_group(asker),
@@ -115,7 +115,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    pub(crate) fn join_group(&mut self, asker: &Asker, user: UserId, group: GroupId) {
+    pub(crate) fn join_group(&mut self, asker: &ReplyTo, user: UserId, group: GroupId) {
         let known = match self.members(group) {
             Ok(Some(known)) => known,
             Ok(None) => return self.refuse_request(asker, Errno::NoSuchGroup),
@@ -165,20 +165,20 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         Some(next.first().is_some_and(|next| next.id == group))
     }
 
-    fn refuse_one_more_group(&mut self, asker: &Asker) {
+    fn refuse_one_more_group(&mut self, asker: &ReplyTo) {
         let max = self.policy.groups_max;
         self.refuse_one_more(asker, format!("you are in {max} groups, which is the most here"));
     }
 
-    fn refuse_one_more(&mut self, asker: &Asker, text: String) {
-        let (channel, settles) = (asker.channel, Settles::Request);
+    fn refuse_one_more(&mut self, asker: &ReplyTo, text: String) {
+        let (channel, settles) = (asker.channel, Completes::Request);
         let (re, seq) = (Some(asker.re), asker.seq.clone());
         let answer = Some(Answer::Error { errno: Errno::BoxFull, text: text.into(), re, seq });
-        self.post(channel, Mail::Answer { channel, settles, answer });
+        self.post(channel, WorkerCommand::Answer { channel, settles, answer });
     }
 
     /// A group's name and members; `Ok(None)` when there is no such group.
-    pub(crate) fn members(&mut self, group: GroupId) -> Result<Option<Arc<KnownGroup>>, BatchFailed> {
+    pub(crate) fn members(&mut self, group: GroupId) -> Result<Option<Arc<CachedGroup>>, BatchFailed> {
         if let Some(known) = self.groups.find(group) {
             return Ok(Some(known));
         }
@@ -186,7 +186,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return Ok(None);
         };
         let members = self.batch.attempt(|store| store.member_ids(group)).ok_or(BatchFailed)?;
-        let known = Arc::new(KnownGroup { name: row.name.into(), members: members.into() });
+        let known = Arc::new(CachedGroup { name: row.name.into(), members: members.into() });
         self.groups.remember(group, Arc::clone(&known));
         Ok(Some(known))
     }
@@ -196,13 +196,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 mod tests {
     use super::*;
 
-    fn group(members: usize) -> Arc<KnownGroup> {
-        Arc::new(KnownGroup { name: "g".into(), members: (0..members as i64).map(UserId).collect() })
+    fn group(members: usize) -> Arc<CachedGroup> {
+        Arc::new(CachedGroup { name: "g".into(), members: (0..members as i64).map(UserId).collect() })
     }
 
     #[test]
     fn what_is_remembered_of_groups_is_bounded_in_groups_and_in_members() {
-        let mut groups = KnownGroups::default();
+        let mut groups = GroupCache::default();
         for id in 0..3 * GROUPS_MAX as i64 {
             groups.remember(GroupId(id), group(1));
             assert!(groups.by_id.len() <= GROUPS_MAX);
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_new_member_has_a_place_in_the_order() {
-        let members = |known: &KnownGroup| known.members.iter().map(|member| member.0).collect::<Vec<_>>();
+        let members = |known: &CachedGroup| known.members.iter().map(|member| member.0).collect::<Vec<_>>();
         assert_eq!(members(&group(2).with(UserId(9)).with(UserId(4))), [0, 1, 4, 9]);
     }
 }

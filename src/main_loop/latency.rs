@@ -92,7 +92,7 @@ pub struct Watchdog {
 
 /// What a watchdog has to say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Bark {
+pub enum Alert {
     /// The oldest departure has waited that long, in microseconds.
     Behind(u64),
     /// Nothing is too old any more.
@@ -101,13 +101,13 @@ pub enum Bark {
 
 impl Watchdog {
     /// Looks at when the oldest departure in the queue was noticed.
-    pub fn look(&mut self, oldest_us: Option<u64>, now_us: u64) -> Option<Bark> {
+    pub fn look(&mut self, oldest_us: Option<u64>, now_us: u64) -> Option<Alert> {
         let age_us = oldest_us.map_or(0, |then_us| now_us.saturating_sub(then_us));
         let behind = age_us > TOO_OLD_US;
         if behind == std::mem::replace(&mut self.barking, behind) {
             return None;
         }
-        Some(if behind { Bark::Behind(age_us) } else { Bark::CaughtUp })
+        Some(if behind { Alert::Behind(age_us) } else { Alert::CaughtUp })
     }
 }
 
@@ -119,9 +119,9 @@ mod tests {
     fn the_watchdog_barks_once_for_each_time_that_main_falls_behind() {
         let mut dog = Watchdog::default();
         assert_eq!(dog.look(Some(5), TOO_OLD_US), None);
-        assert_eq!(dog.look(Some(5), TOO_OLD_US + 6), Some(Bark::Behind(TOO_OLD_US + 1)));
+        assert_eq!(dog.look(Some(5), TOO_OLD_US + 6), Some(Alert::Behind(TOO_OLD_US + 1)));
         assert_eq!(dog.look(Some(5), TOO_OLD_US + 7), None);
-        assert_eq!(dog.look(None, TOO_OLD_US + 8), Some(Bark::CaughtUp));
+        assert_eq!(dog.look(None, TOO_OLD_US + 8), Some(Alert::CaughtUp));
         assert_eq!(dog.look(None, TOO_OLD_US + 9), None);
     }
 

@@ -4,7 +4,7 @@
 //! two looks at the store, so that somebody with thousands of friends keeps nobody waiting. What is remembered spares the
 //! store the same look when many members of a group log in, or one user again and again.
 
-use super::state::Drain;
+use super::state::MainLoop;
 use super::transaction::Batch;
 use crate::hashing::IdMap;
 use crate::ids::{GroupId, UserId};
@@ -254,7 +254,7 @@ impl Lists {
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Reads what a login answer lists of a user, a bounded number of rows a call. True exactly when nothing is left to
     /// read, or the batch has failed, and the login with it.
     pub(crate) fn read_lists(&mut self, user: UserId) -> bool {

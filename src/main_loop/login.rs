@@ -3,9 +3,9 @@
 //! On main.
 
 use super::ack_window::numbered_kept;
-use super::session_map::EndKey;
-use super::state::{Drain, refusal};
-use super::transaction::Effect;
+use super::session_map::SessionKey;
+use super::state::{MainLoop, refusal};
+use super::transaction::AfterCommit;
 use super::users::Session;
 use crate::auth::login_limiter::{Account, Failure, TOO_MANY_REGISTRATIONS, Tried};
 use crate::auth::pool::{Job, Task};
@@ -13,19 +13,19 @@ use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ids::{Mid, UserId};
 use crate::ip_block::IpBlock;
 use crate::message::chat::Sender;
-use crate::message::command::Mail;
-use crate::message::disconnect::{Departure, Parting};
+use crate::message::command::WorkerCommand;
+use crate::message::disconnect::{CloseInfo, Departure};
 use crate::message::reply::{Answer, LoggedIn};
-use crate::message::reply_to::Asker;
-use crate::message::reply_to::Settles;
+use crate::message::reply_to::Completes;
+use crate::message::reply_to::ReplyTo;
 use crate::message::request::{Ask, Login};
-use crate::message::request::{Verified, Who};
+use crate::message::request::{HashTag, Who};
 use crate::protocol::errno::Errno;
 use crate::protocol::name::of_new_user;
 use crate::protocol::request::Caps;
-use crate::registry::Online;
+use crate::registry::SessionEntry;
 use crate::store::TokenRow;
-use crate::store::{Kept, Storage, UserRow};
+use crate::store::{Storage, StoredMessage, UserRow};
 use crate::sync::Arc;
 use std::net::SocketAddr;
 
@@ -34,7 +34,7 @@ pub(crate) const HANDOVER_BYTES: usize = 256 * 1024;
 /// The same in messages.
 pub(crate) const HANDOVER_COUNT: usize = 4096;
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// A login by password, which is verified, or by token: now, or when the session before it has settled, or not at all.
     pub(crate) fn log_in(&mut self, login: Login) {
         self.log_in_knowing(login, None);
@@ -111,7 +111,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// A line without a password: a guest, unless the name is registered.
-    pub(crate) fn log_in_guest(&mut self, asker: Asker, peer: SocketAddr, name: &str) {
+    pub(crate) fn log_in_guest(&mut self, asker: ReplyTo, peer: SocketAddr, name: &str) {
         if self.around.table.has_left(asker.channel) {
             return;
         }
@@ -145,7 +145,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// A guest is a new user, with the limits of one; else that is answered.
-    fn add_guest(&mut self, asker: &Asker, peer: SocketAddr, name: &str) -> Option<UserId> {
+    fn add_guest(&mut self, asker: &ReplyTo, peer: SocketAddr, name: &str) -> Option<UserId> {
         let name = of_new_user(name).map_err(|rule| self.refuse_saying(asker, 2, rule)).ok()?;
         if self.keeps_newcomer_out(asker, peer, 2) {
             return None;
@@ -174,13 +174,14 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 session.gone = true;
             }
             self.recall_letters(user);
-            self.batch.then(Effect::Replace { key: (other, number) });
+            self.batch.then(AfterCommit::Replace { key: (other, number) });
             return;
         }
         // The client may be gone without the worker having read so: then its place is free.
         let Some(person) = self.people.find(user) else { return };
         if person.wait_for_look(login) {
-            self.batch.then(Effect::Post { worker, letter: Mail::Probe { channel: other, user } });
+            self.batch
+                .then(AfterCommit::Post { worker, letter: WorkerCommand::Probe { channel: other, user } });
         }
     }
 
@@ -225,7 +226,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn log_in_here(&mut self, mut login: Login, row: Option<UserRow>) {
         let channel = login.asker.channel;
         let Some(row) = row.or_else(|| self.check_again(&login)) else { return };
-        if let Stage::Live(number) = self.around.table.stage(channel) {
+        if let Stage::LoggedIn(number) = self.around.table.stage(channel) {
             if let Some(user) = self.sessions.get((channel, number)).copied() {
                 let Some(proven) = self.prove(login, user) else { return };
                 login = proven;
@@ -255,13 +256,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             // It says what the row says already, but it has to be written.
             self.batch.attempt(|store| store.set_online(user, epoch));
         }
-        self.batch.then(Effect::Proven { login: Box::new(login) });
+        self.batch.then(AfterCommit::Proven { login: Box::new(login) });
         None
     }
 
     fn end_previous(&mut self, channel: ChannelId, number: SessionNo) {
         let Some(user) = self.sessions.get((channel, number)).copied() else { return };
-        let parting = Parting::new(Reason::ClientQuit);
+        let parting = CloseInfo::new(Reason::ClientQuit);
         self.around.metrics.left.add(parting.reason, 1);
         self.end_session(
             user,
@@ -289,7 +290,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.refuse_wrong(login);
             return None;
         };
-        if row.password.as_deref().map(Verified::of) == login.verified {
+        if row.password.as_deref().map(HashTag::of) == login.verified {
             return Some(row);
         }
         let Some((who, password)) = login.again.as_ref().filter(|_| row.password.is_some()) else {
@@ -328,7 +329,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         });
         let key = (channel, number);
         self.sessions.insert(key, user);
-        let online = Online {
+        let online = SessionEntry {
             channel,
             session: number,
             worker: worker as u16,
@@ -376,7 +377,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.around.metrics.logins.add(1);
         tracing::info!(channel = %channel, user = %user, name = &*logged_in.sender.name, peer = %login.peer, "online");
         let letter = greeting(channel, logged_in);
-        self.batch.then(Effect::LoggedIn {
+        self.batch.then(AfterCommit::LoggedIn {
             worker,
             letter: Box::new(letter),
             user,
@@ -386,7 +387,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// The oldest messages of a box, and whether there are more.
-    fn open_box(&mut self, user: UserId) -> (Vec<Kept>, bool) {
+    fn open_box(&mut self, user: UserId) -> (Vec<StoredMessage>, bool) {
         let Some(usage) = self.usage(user) else { return (Vec::new(), false) };
         if usage.count == 0 {
             return (Vec::new(), false);
@@ -413,7 +414,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn greet_without_session(&mut self, login: &Login) {
         let Some(row) = self.check_again(login) else { return };
         let (user, channel) = (login.user, login.asker.channel);
-        if let Stage::Live(number) = self.around.table.stage(channel)
+        if let Stage::LoggedIn(number) = self.around.table.stage(channel)
             && self.around.table.end_session(channel, number)
         {
             self.end_previous(channel, number);
@@ -438,7 +439,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// The login's batch failed: the session never was. Its end, if it had one, is forgotten already.
-    pub(crate) fn undo_login(&mut self, user: UserId, key: EndKey) {
+    pub(crate) fn undo_login(&mut self, user: UserId, key: SessionKey) {
         self.sessions.remove(key);
         self.around.registry.remove(user, key.0, key.1);
         self.presence.end_session(user, key);
@@ -456,7 +457,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Registers a name.
-    pub(crate) fn register(&mut self, asker: &Asker, peer: SocketAddr, name: &str, password: &str) {
+    pub(crate) fn register(&mut self, asker: &ReplyTo, peer: SocketAddr, name: &str, password: &str) {
         if self.around.table.has_left(asker.channel) || self.keeps_newcomer_out(asker, peer, 5) {
             return;
         }
@@ -470,7 +471,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.around.metrics.registrations.add(1);
         let answer = Answer::Registered { id, seq: asker.seq.clone() };
         let worker = self.around.table.worker(asker.channel);
-        self.batch.then(Effect::Commit {
+        self.batch.then(AfterCommit::Commit {
             worker,
             letter: login_letter(asker.channel, answer),
             otherwise: Box::new(refusal(asker, Errno::NotStored)),
@@ -478,7 +479,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// There have been too many new users. A ban is told first, for it ends the channel.
-    pub(crate) fn refuse_newcomer(&mut self, asker: &Asker, peer: SocketAddr, msgid: i64) {
+    pub(crate) fn refuse_newcomer(&mut self, asker: &ReplyTo, peer: SocketAddr, msgid: i64) {
         if self.keeps_newcomer_out(asker, peer, msgid) {
             return;
         }
@@ -501,7 +502,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// A login or registration is refused for a reason of its own; `msgid` is that of the answer.
-    fn refuse_saying(&mut self, asker: &Asker, msgid: i64, text: &str) {
+    fn refuse_saying(&mut self, asker: &ReplyTo, msgid: i64, text: &str) {
         let answer = Answer::Refused {
             msgid,
             errno: Errno::Refused,
@@ -511,15 +512,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.post(asker.channel, login_letter(asker.channel, answer));
     }
 
-    fn refuse(&mut self, asker: &Asker, errno: Errno) {
+    fn refuse(&mut self, asker: &ReplyTo, errno: Errno) {
         self.post(asker.channel, refusal(asker, errno));
     }
 }
 
-fn greeting(channel: ChannelId, logged_in: LoggedIn) -> Mail {
+fn greeting(channel: ChannelId, logged_in: LoggedIn) -> WorkerCommand {
     login_letter(channel, Answer::LoggedIn(Box::new(logged_in)))
 }
 
-fn login_letter(channel: ChannelId, answer: Answer) -> Mail {
-    Mail::Answer { channel, settles: Settles::Login, answer: Some(answer) }
+fn login_letter(channel: ChannelId, answer: Answer) -> WorkerCommand {
+    WorkerCommand::Answer { channel, settles: Completes::Login, answer: Some(answer) }
 }

@@ -15,24 +15,24 @@ const TRIES_MIN: u32 = 10;
 
 /// How long the write at the head of the trouble has been refused.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct RetryBudget {
     /// Which it is, counted from the oldest owed one: none before it is taken away until a commit, and that begins anew.
     place: usize,
     since_us: u64,
     tries: u32,
 }
 
-impl Patience {
+impl RetryBudget {
     /// The write at that place was refused once more. True exactly when that was often and long enough.
     pub(super) fn ends(&mut self, place: usize, now_us: u64) -> bool {
         if self.tries == 0 || self.place != place {
-            *self = Patience { place, since_us: now_us, tries: 0 };
+            *self = RetryBudget { place, since_us: now_us, tries: 0 };
         }
         self.tries += 1;
         let ends = self.tries >= TRIES_MIN && now_us >= self.since_us + PATIENCE_US;
         if ends {
             // The next one has its own patience.
-            *self = Patience::default();
+            *self = RetryBudget::default();
         }
         ends
     }

@@ -5,10 +5,10 @@
 //! is queued for anybody: what changes twice before it is told is told once, and what changes back is not told at all.
 //! Nobody is known here who has no watcher online.
 
-use super::session_map::EndKey;
+use super::session_map::SessionKey;
 use crate::hashing::IdMap;
 use crate::ids::{Epoch, UserId};
-use crate::message::presence::{Bulletin, Event, Notice};
+use crate::message::presence::{Notice, PresenceBatch, PresenceEvent};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -43,7 +43,7 @@ struct Watched {
 
 #[derive(Debug)]
 struct Watcher {
-    key: EndKey,
+    key: SessionKey,
     worker: usize,
     friends: Vec<UserId>,
 }
@@ -67,7 +67,7 @@ const FIRST: UserId = UserId(i64::MIN);
 
 impl Presence {
     /// A session begins that wants to be told of friends.
-    pub(crate) fn begin(&mut self, watcher: UserId, key: EndKey, worker: usize) {
+    pub(crate) fn begin(&mut self, watcher: UserId, key: SessionKey, worker: usize) {
         self.end(watcher);
         self.watchers.insert(watcher, Watcher { key, worker, friends: Vec::new() });
     }
@@ -125,7 +125,7 @@ impl Presence {
     }
 
     /// A watcher's session is over, if it is that one.
-    pub(crate) fn end_session(&mut self, watcher: UserId, key: EndKey) {
+    pub(crate) fn end_session(&mut self, watcher: UserId, key: SessionKey) {
         if self.watchers.get(&watcher).is_some_and(|watcher| watcher.key == key) {
             self.end(watcher);
         }
@@ -184,7 +184,7 @@ impl Presence {
 
     /// Bulletins for the workers, as many events as one turn may bring. None while a worker has one to take: what
     /// changes meanwhile is told in the next.
-    pub(crate) fn bulletins(&mut self) -> BTreeMap<usize, Bulletin> {
+    pub(crate) fn bulletins(&mut self) -> BTreeMap<usize, PresenceBatch> {
         let mut bulletins = BTreeMap::new();
         if self.is_busy() {
             return bulletins;
@@ -207,8 +207,10 @@ impl Presence {
                 if std::mem::replace(told, online) == online {
                     continue;
                 }
-                let event = Event { user, name: Arc::clone(&watched.name), online, epoch: watched.epoch };
-                let bulletin = bulletins.entry(*worker).or_insert_with(|| Bulletin::new(&self.under_way));
+                let event =
+                    PresenceEvent { user, name: Arc::clone(&watched.name), online, epoch: watched.epoch };
+                let bulletin =
+                    bulletins.entry(*worker).or_insert_with(|| PresenceBatch::new(&self.under_way));
                 bulletin.notices.push(Notice { to: key.0, session: key.1, event });
             }
         }
@@ -236,8 +238,8 @@ impl Presence {
 
     /// A bulletin out of nothing, for tests of what becomes of one.
     #[cfg(test)]
-    pub(crate) fn bulletin(&self, notices: Vec<Notice>) -> Bulletin {
-        let mut bulletin = Bulletin::new(&self.under_way);
+    pub(crate) fn bulletin(&self, notices: Vec<Notice>) -> PresenceBatch {
+        let mut bulletin = PresenceBatch::new(&self.under_way);
         bulletin.notices = notices;
         bulletin
     }
@@ -272,7 +274,7 @@ mod tests {
 
     const FRIEND: UserId = UserId(0);
 
-    fn key(slot: u32) -> EndKey {
+    fn key(slot: u32) -> SessionKey {
         (ChannelId { slot, generation: 1 }, SessionNo(1))
     }
 

@@ -37,7 +37,7 @@ mod tests;
 mod users;
 
 use crate::clock::Now;
-use crate::main_loop::state::Drain;
+use crate::main_loop::state::MainLoop;
 use crate::store::Storage;
 use channels::ChannelWalk;
 use difference::Difference;
@@ -81,7 +81,7 @@ impl Reconciler {
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Takes the next step, if it is due and all is committed.
     pub(super) fn reconcile(&mut self) {
         if self.now.mono_us < self.reconciler.next_us || self.batch.is_under_way() {

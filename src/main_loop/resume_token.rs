@@ -5,13 +5,13 @@
 //! goes on and [`TOKEN_LIFE_MS`](crate::store::TOKEN_LIFE_MS) longer. It is used up in the same transaction that begins the next session, so a
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
-use super::state::{Drain, refusal};
-use super::transaction::Effect;
+use super::state::{MainLoop, refusal};
+use super::transaction::AfterCommit;
 use crate::auth::login_limiter::{Failure, Tried};
 use crate::ids::{Epoch, UserId};
 use crate::message::reply::Token;
-use crate::message::reply_to::Asker;
-use crate::message::request::{Login, Presented, Resume, Verified};
+use crate::message::reply_to::ReplyTo;
+use crate::message::request::{HashTag, Login, Presented, Resume};
 use crate::protocol::errno::Errno;
 use crate::store::{PasswordMark, Storage, TokenHash, TokenRow, UserRow};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 /// Tokens of one user at once, each of another session; the newest stay.
 pub const TOKENS_MAX: usize = 8;
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// A login by token.
     pub(crate) fn resume(&mut self, resume: Resume) {
         let Resume { asker, peer, token, caps } = resume;
@@ -59,7 +59,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             && let Some(password) = row.password.as_deref()
             && !token.has_expired(self.trusted_ms())
         {
-            let verified = Some(Verified::of(password));
+            let verified = Some(HashTag::of(password));
             // The mark of a password costs more than all the rest, and most are looked at twice: a token that went with
             // this very password still does.
             if login.verified == verified || token.mark == PasswordMark::of(password) {
@@ -102,13 +102,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// A token that was used up in this batch may be good again if the batch fails, so then nothing is said of it. `read`
     /// where the store could be read: else nobody knows whether it is good.
-    fn refuse_token(&mut self, asker: &Asker, peer: SocketAddr, read: bool) {
+    fn refuse_token(&mut self, asker: &ReplyTo, peer: SocketAddr, read: bool) {
         if read {
             let failure = Failure { channel: asker.channel, peer, tried: Tried::Token };
             self.around.attempts.fail(&failure, self.now.mono_us);
         }
         let worker = self.around.table.worker(asker.channel);
-        self.batch.then(Effect::Commit {
+        self.batch.then(AfterCommit::Commit {
             worker,
             letter: refusal(asker, Errno::Refused),
             otherwise: Box::new(refusal(asker, Errno::NotStored)),

@@ -5,7 +5,7 @@
 //! walk costs one seek for each user with a box, and nobody waits for it. So a message may lie a few minutes longer
 //! than its age, and is handed over to who logs in meanwhile.
 
-use super::state::Drain;
+use super::state::MainLoop;
 use crate::ids::UserId;
 use crate::store::Storage;
 
@@ -21,9 +21,9 @@ const EXPIRE_MESSAGES: u64 = 256;
 pub(super) struct Expiry {
     /// When main looks next.
     at_us: u64,
-    history: Look,
-    boxes: Look,
-    tokens: Look,
+    history: ScanState,
+    boxes: ScanState,
+    tokens: ScanState,
     /// The user with whom the walk goes on; none before it begins.
     next: Option<UserId>,
     /// Messages that the batch under way removes.
@@ -31,7 +31,7 @@ pub(super) struct Expiry {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Look {
+enum ScanState {
     /// True exactly when all was looked at since the latest look began.
     Done,
     /// True exactly when the next look goes on with it.
@@ -42,9 +42,9 @@ impl Default for Expiry {
     fn default() -> Self {
         Expiry {
             at_us: EXPIRY_US,
-            history: Look::UnderWay,
-            boxes: Look::UnderWay,
-            tokens: Look::UnderWay,
+            history: ScanState::UnderWay,
+            boxes: ScanState::UnderWay,
+            tokens: ScanState::UnderWay,
             next: None,
             removing: 0,
         }
@@ -58,26 +58,26 @@ impl Expiry {
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Looks, if it is time.
     pub(super) fn expire(&mut self) {
         if self.now.mono_us < self.expiry.at_us {
             return;
         }
-        if self.expiry.history == Look::UnderWay {
+        if self.expiry.history == ScanState::UnderWay {
             self.expire_history();
         }
-        if self.expiry.boxes == Look::UnderWay {
+        if self.expiry.boxes == ScanState::UnderWay {
             self.expire_boxes();
         }
-        if self.expiry.tokens == Look::UnderWay {
+        if self.expiry.tokens == ScanState::UnderWay {
             self.expire_tokens();
         }
         self.expire_bans();
         let Expiry { history, boxes, tokens, at_us, .. } = &mut self.expiry;
-        let is_done = [*history, *boxes, *tokens] == [Look::Done; 3];
+        let is_done = [*history, *boxes, *tokens] == [ScanState::Done; 3];
         if is_done {
-            (*history, *boxes, *tokens) = (Look::UnderWay, Look::UnderWay, Look::UnderWay);
+            (*history, *boxes, *tokens) = (ScanState::UnderWay, ScanState::UnderWay, ScanState::UnderWay);
         }
         *at_us = self.now.mono_us + if is_done { EXPIRY_US } else { EXPIRY_AGAIN_US };
         if is_done {
@@ -99,13 +99,13 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let removed = self.batch.attempt(|store| store.expire_departures(before_ms, rows));
         // Those who come back in a crowd leave in one: then a batch a minute would not keep up.
         let is_done = removed.unwrap_or(0) == 0;
-        self.expiry.history = if is_done { Look::Done } else { Look::UnderWay };
+        self.expiry.history = if is_done { ScanState::Done } else { ScanState::UnderWay };
     }
 
     fn expire_tokens(&mut self) {
         let now_ms = self.trusted_ms();
         let removed = self.batch.attempt(|store| store.expire_tokens(now_ms));
-        self.expiry.tokens = if removed.unwrap_or(0) == 0 { Look::Done } else { Look::UnderWay };
+        self.expiry.tokens = if removed.unwrap_or(0) == 0 { ScanState::Done } else { ScanState::UnderWay };
     }
 
     fn expire_boxes(&mut self) {
@@ -123,6 +123,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         self.expiry.removing += expired.messages;
         self.expiry.next = expired.next;
-        self.expiry.boxes = if expired.next.is_none() { Look::Done } else { Look::UnderWay };
+        self.expiry.boxes = if expired.next.is_none() { ScanState::Done } else { ScanState::UnderWay };
     }
 }

@@ -9,12 +9,12 @@ use std::num::NonZeroU32;
 
 /// A map by session. A list by slot needs no hash, and a storm of ends goes through it in the order of its memory.
 #[derive(Debug)]
-pub(crate) struct BySession<T> {
+pub(crate) struct SessionMap<T> {
     /// By slot.
     first: Vec<Option<Place<T>>>,
     /// Those whose slot has another one: an older session of the channel, or of the slot's last one, whose end is not
     /// over.
-    others: IdMap<EndKey, T>,
+    others: IdMap<SessionKey, T>,
     /// How many `first` has.
     placed: usize,
 }
@@ -30,15 +30,15 @@ struct Place<T> {
 // Main knows whose each session is: one for each client.
 const _: () = assert!(size_of::<Option<Place<UserId>>>() <= 16);
 
-impl<T> BySession<T> {
+impl<T> SessionMap<T> {
     /// None yet; there will be so many channels at most.
     pub(crate) fn new(capacity: usize) -> Self {
         // What is not used is not resident, and a list that grows leaves holes behind.
-        BySession { first: Vec::with_capacity(capacity), others: IdMap::default(), placed: 0 }
+        SessionMap { first: Vec::with_capacity(capacity), others: IdMap::default(), placed: 0 }
     }
 
     /// What is known of that session.
-    pub(crate) fn get(&self, key: EndKey) -> Option<&T> {
+    pub(crate) fn get(&self, key: SessionKey) -> Option<&T> {
         match self.place(key) {
             Some(place) => Some(&place.value),
             None => self.others.get(&key),
@@ -46,7 +46,7 @@ impl<T> BySession<T> {
     }
 
     /// The same, to change it.
-    pub(crate) fn get_mut(&mut self, key: EndKey) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, key: SessionKey) -> Option<&mut T> {
         if self.place(key).is_none() {
             return self.others.get_mut(&key);
         }
@@ -54,7 +54,7 @@ impl<T> BySession<T> {
     }
 
     /// Enters a session; answers what was known of it.
-    pub(crate) fn insert(&mut self, key: EndKey, value: T) -> Option<T> {
+    pub(crate) fn insert(&mut self, key: SessionKey, value: T) -> Option<T> {
         let before = self.remove(key);
         let (channel, session) = key;
         let slot = channel.slot as usize;
@@ -74,7 +74,7 @@ impl<T> BySession<T> {
     }
 
     /// Takes a session out; answers what was known of it.
-    pub(crate) fn remove(&mut self, key: EndKey) -> Option<T> {
+    pub(crate) fn remove(&mut self, key: SessionKey) -> Option<T> {
         if self.place(key).is_none() {
             return self.others.remove(&key);
         }
@@ -93,7 +93,7 @@ impl<T> BySession<T> {
     }
 
     /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (EndKey, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionKey, &T)> {
         let first = self.first.iter().enumerate().filter_map(|(slot, place)| {
             let Place { generation, session, value } = place.as_ref()?;
             Some(((ChannelId { slot: slot as u32, generation: generation.get() }, *session), value))
@@ -101,26 +101,26 @@ impl<T> BySession<T> {
         first.chain(self.others.iter().map(|(key, value)| (*key, value)))
     }
 
-    fn place(&self, (channel, session): EndKey) -> Option<&Place<T>> {
+    fn place(&self, (channel, session): SessionKey) -> Option<&Place<T>> {
         let place = self.first.get(channel.slot as usize)?.as_ref()?;
         ((place.generation.get(), place.session) == (channel.generation, session)).then_some(place)
     }
 }
 
 /// Names the end of one session.
-pub(crate) type EndKey = (ChannelId, SessionNo);
+pub(crate) type SessionKey = (ChannelId, SessionNo);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(slot: u32, generation: u32, session: u32) -> EndKey {
+    fn key(slot: u32, generation: u32, session: u32) -> SessionKey {
         (ChannelId { slot, generation }, SessionNo(session))
     }
 
     #[test]
     fn each_session_of_a_channel_is_found_by_its_own_name_alone() {
-        let mut sessions = BySession::new(4);
+        let mut sessions = SessionMap::new(4);
         let keys = [key(3, 1, 1), key(3, 1, 2), key(3, 2, 1), key(0, 1, 1)];
         for (at, key) in keys.into_iter().enumerate() {
             assert_eq!(sessions.insert(key, UserId(at as i64)), None);
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_session_that_is_taken_out_leaves_the_others_of_its_channel() {
-        let mut sessions = BySession::new(4);
+        let mut sessions = SessionMap::new(4);
         let (old, new) = (key(3, 1, 1), key(3, 1, 2));
         sessions.insert(old, UserId(1));
         sessions.insert(new, UserId(2));
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_session_can_be_changed_wherever_it_lies() {
-        let mut sessions = BySession::new(4);
+        let mut sessions = SessionMap::new(4);
         let (placed, beside) = (key(3, 1, 1), key(3, 1, 2));
         for key in [placed, beside] {
             sessions.insert(key, 1);

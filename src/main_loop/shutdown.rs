@@ -8,10 +8,10 @@
 //! ```
 //! Each phase ends early when nobody is left in it. A stop begins at `hurry`.
 
-use super::state::Drain;
+use super::state::MainLoop;
 use crate::channel::{ChannelId, ChannelTable, Reason, Stage};
-use crate::message::command::Mail;
-use crate::message::disconnect::Parting;
+use crate::message::command::WorkerCommand;
+use crate::message::disconnect::CloseInfo;
 use crate::message::event::DrainAsk;
 use crate::store::Storage;
 use crossbeam_channel::{Receiver, TryRecvError};
@@ -33,7 +33,7 @@ const _: () = assert!(MAX_STOP_DRAIN.as_micros() as u64 <= GIVE_UP_US);
 
 /// How far the sending away is. Times are on the monotonic clock, in microseconds.
 #[derive(Debug)]
-pub(super) struct Stop {
+pub(super) struct Shutdown {
     reason: Reason,
     /// Channels that leave in a second; none where everyone leaves at once.
     pace: Option<NonZeroU32>,
@@ -57,10 +57,10 @@ pub(super) struct Stop {
     asker: Option<Receiver<()>>,
 }
 
-impl Stop {
+impl Shutdown {
     /// A stop that is due at once.
     fn at_once(now_us: u64, arrive_us: u64, workers: usize) -> Self {
-        Stop {
+        Shutdown {
             reason: Reason::ServerShutdown,
             pace: None,
             began_us: now_us,
@@ -81,14 +81,14 @@ impl Stop {
         let DrainAsk { limit, rate, told, .. } = ask;
         let limit_us = limit.as_micros() as u64;
         let needed_ms = channels as u64 * 1000 / u64::from(rate.get());
-        Stop {
+        Shutdown {
             reason: Reason::ServerDrain,
             pace: Some(rate),
             hurry_us: now_us + limit_us.saturating_sub(arrive_us),
             close_us: now_us + limit_us,
             comeback_ms: needed_ms.min(limit_us / 1000).max(COMEBACK_MIN_MS),
             asker: Some(told),
-            ..Stop::at_once(now_us, arrive_us, workers)
+            ..Shutdown::at_once(now_us, arrive_us, workers)
         }
     }
 
@@ -110,19 +110,19 @@ impl Stop {
 
     /// What a channel is told while `left` are there. Those of a drain come back when it is over, spread out, so that
     /// the next start is not met by everyone at once.
-    fn parting(&self, channel: ChannelId, left: usize, now_us: u64) -> Parting {
+    fn parting(&self, channel: ChannelId, left: usize, now_us: u64) -> CloseInfo {
         let retry_after_ms = self.pace.map(|pace| {
             let needed_ms = left as u64 * 1000 / u64::from(pace.get());
             let rest_ms = needed_ms.min(self.hurry_us.saturating_sub(now_us) / 1000);
             rest_ms + scatter(channel, now_us) % (self.comeback_ms + 1)
         });
-        Parting { retry_after_ms, ..Parting::new(self.reason) }
+        CloseInfo { retry_after_ms, ..CloseInfo::new(self.reason) }
     }
 
     fn next(&mut self, table: &ChannelTable) -> Option<ChannelId> {
         if self.ahead.is_empty() && table.present() > 0 {
             // Whoever was accepted since the look before is found now.
-            let present = |id: &ChannelId| matches!(table.stage(*id), Stage::Open | Stage::Live(_));
+            let present = |id: &ChannelId| matches!(table.stage(*id), Stage::Connected | Stage::LoggedIn(_));
             self.ahead.extend(table.occupants().filter(present));
         }
         self.ahead.pop_front()
@@ -134,7 +134,7 @@ impl Stop {
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// True exactly when an orderly stop or a drain is over.
     pub fn is_finished(&self) -> bool {
         let Some(stop) = &self.stop else { return false };
@@ -165,7 +165,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         tracing::info!(channels = self.around.table.present(), "stopping: everyone is sent away");
         match &mut self.stop {
             Some(stop) => stop.hasten(now_us, arrive_us),
-            None => self.begin_stop(Stop::at_once(now_us, arrive_us, self.around.outlet.workers())),
+            None => self.begin_stop(Shutdown::at_once(now_us, arrive_us, self.around.outlet.workers())),
         }
     }
 
@@ -184,15 +184,21 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         if begins {
             tracing::info!(channels, rate = ask.rate, limit = ?ask.limit, "draining");
             let workers = self.around.outlet.workers();
-            self.begin_stop(Stop::paced(self.now.mono_us, self.policy.stop_drain_us, workers, channels, ask));
+            self.begin_stop(Shutdown::paced(
+                self.now.mono_us,
+                self.policy.stop_drain_us,
+                workers,
+                channels,
+                ask,
+            ));
         }
     }
 
-    fn begin_stop(&mut self, stop: Stop) {
+    fn begin_stop(&mut self, stop: Shutdown) {
         self.stop = Some(stop);
         self.mark_time();
         for worker in 0..self.around.outlet.workers() {
-            self.around.outlet.post(worker, &mut vec![Mail::CloseListeners], &mut Vec::new());
+            self.around.outlet.post(worker, &mut vec![WorkerCommand::CloseListeners], &mut Vec::new());
         }
     }
 
@@ -260,12 +266,12 @@ mod tests {
     const SECOND_US: u64 = 1_000_000;
     const ARRIVE_US: u64 = 2 * SECOND_US;
 
-    fn paced(channels: usize, limit_s: u64, rate: u32) -> Stop {
+    fn paced(channels: usize, limit_s: u64, rate: u32) -> Shutdown {
         let (reply, _) = crossbeam_channel::bounded(1);
         let (_, told) = crossbeam_channel::bounded(0);
         let rate = NonZeroU32::new(rate).unwrap();
         let ask = DrainAsk { limit: Duration::from_secs(limit_s), rate, reply, told };
-        Stop::paced(0, ARRIVE_US, 1, channels, ask)
+        Shutdown::paced(0, ARRIVE_US, 1, channels, ask)
     }
 
     fn channel(slot: u32) -> ChannelId {

@@ -9,30 +9,32 @@
 
 use super::bans::Bans;
 use super::dedup::Repetitions;
-use super::disconnect::{Ending, Seat};
+use super::disconnect::{LingeringChannel, OpenDeparture};
 use super::fan_out::FanOuts;
-use super::friends_groups::KnownGroups;
+use super::friends_groups::GroupCache;
 use super::latency::Stages;
 use super::lists::Lists;
 use super::presence::Presence;
 use super::reconcile::Reconciler;
 use super::retention::Expiry;
-use super::session_map::BySession;
-use super::session_map::EndKey;
-use super::shutdown::{LOOK_US, Stop};
-use super::transaction::{Batch, Effect};
-use super::users::{People, Person};
+use super::session_map::SessionKey;
+use super::session_map::SessionMap;
+use super::shutdown::{LOOK_US, Shutdown};
+use super::transaction::{AfterCommit, Batch};
+use super::users::{UserState, UserTable};
 use crate::auth::login_limiter::Attempts;
 use crate::auth::pool::Auth;
 use crate::channel::{ChannelId, ChannelTable, Reason};
 use crate::clock::{Now, TrustedClock};
 use crate::ids::UserId;
-use crate::message::command::{Mail, Outlet};
-use crate::message::delivery::Owed as OwedAnswer;
-use crate::message::disconnect::Parting;
-use crate::message::event::{BanFault, ControlAsk, Entry, Ghost, GhostFault, GhostName, QueueReport};
+use crate::message::command::{WorkerCommand, WorkerSender};
+use crate::message::delivery::PendingReply;
+use crate::message::disconnect::CloseInfo;
+use crate::message::event::{
+    BanFault, ControlAsk, Event, QueueReport, StaleOnline, StaleOnlineFault, StaleOnlineName,
+};
 use crate::message::reply::Answer;
-use crate::message::reply_to::{Asker, Settles};
+use crate::message::reply_to::{Completes, ReplyTo};
 use crate::message::request::Ask;
 use crate::metrics::Metrics;
 use crate::offline_queue::closer::Kicker;
@@ -58,7 +60,7 @@ pub(crate) const RETRY_US: u64 = 100_000;
 const EARLY_CLOSE_PERCENT: usize = 90;
 
 /// How long main rests after a turn in which it has taken so many entries, of which some may be pressing
-/// ([`Entry::is_pressing`]).
+/// ([`Event::is_pressing`]).
 pub fn rest_after(taken: usize, presses: bool) -> Duration {
     if taken >= MANY_ENDS && !presses { REST } else { Duration::ZERO }
 }
@@ -95,7 +97,7 @@ pub struct Policy {
 }
 
 /// What main shares with the rest of the server.
-pub struct Surroundings<S> {
+pub struct Handles<S> {
     /// Every channel's gate.
     pub table: Arc<ChannelTable>,
     /// Who is online, for others to read.
@@ -103,7 +105,7 @@ pub struct Surroundings<S> {
     /// Main's own queue.
     pub queue: Arc<OfflineQueue<S>>,
     /// The workers.
-    pub outlet: Arc<dyn Outlet>,
+    pub outlet: Arc<dyn WorkerSender>,
     /// Where passwords go.
     pub auth: Arc<Auth>,
     /// Failed logins, and who registers.
@@ -115,33 +117,33 @@ pub struct Surroundings<S> {
 }
 
 /// Main's state. `St` keeps, `S` is a client's socket.
-pub struct Drain<St, S> {
-    pub(crate) around: Surroundings<S>,
+pub struct MainLoop<St, S> {
+    pub(crate) around: Handles<S>,
     pub(crate) policy: Policy,
     pub(crate) batch: Batch<St>,
-    pub(crate) people: People,
+    pub(crate) people: UserTable,
     pub(crate) presence: Presence,
     pub(crate) bans: Bans,
-    pub(crate) groups: KnownGroups,
+    pub(crate) groups: GroupCache,
     pub(crate) lists: Lists,
     pub(crate) repetitions: Repetitions,
     pub(crate) fan_outs: FanOuts,
     pub(crate) now: Now,
     pub(crate) trusted: TrustedClock,
     /// Channels that have left and still have their fd, by slot.
-    pub(super) seats: Vec<Option<Seat>>,
+    pub(super) seats: Vec<Option<LingeringChannel>>,
     /// When their grace is over, in order.
     pub(super) lingering: VecDeque<(u64, ChannelId)>,
     /// Whose session is on which channel.
-    pub(crate) sessions: BySession<UserId>,
+    pub(crate) sessions: SessionMap<UserId>,
     /// Ends of which not all is known yet.
-    pub(super) endings: BySession<Ending>,
+    pub(super) endings: SessionMap<OpenDeparture>,
     /// Channels whose grace is over and that still have their fd.
     pub(super) closing: usize,
     /// Channels that have left and still have their fd.
     pub(super) seated: usize,
     /// Ends that the batch under way commits.
-    pub(super) committing: Vec<EndKey>,
+    pub(super) committing: Vec<SessionKey>,
     /// Sessions that have taken over all they were sent of their box.
     pub(crate) refills: Vec<UserId>,
     /// Until then nobody is sent more of a box, because a commit has failed (monotonic, in microseconds).
@@ -154,24 +156,24 @@ pub struct Drain<St, S> {
     pub(super) short: Vec<usize>,
     pub(super) expiry: Expiry,
     pub(crate) expire_accepted_at_us: u64,
-    pub(super) stop: Option<Stop>,
+    pub(super) stop: Option<Shutdown>,
     /// True exactly when the database is lost: nothing can be written any more, so nothing waits for it.
     pub(super) lost: bool,
     pub(super) reconciler: Reconciler,
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Main's state at the start.
-    pub fn new(store: St, policy: Policy, around: Surroundings<S>) -> Self {
+    pub fn new(store: St, policy: Policy, around: Handles<S>) -> Self {
         let capacity = around.table.capacity();
-        Drain {
+        MainLoop {
             around,
             policy,
             batch: Batch::new(store, capacity),
-            people: People::default(),
+            people: UserTable::default(),
             presence: Presence::default(),
             bans: Bans::default(),
-            groups: KnownGroups::default(),
+            groups: GroupCache::default(),
             lists: Lists::default(),
             repetitions: Repetitions::default(),
             fan_outs: FanOuts::default(),
@@ -179,8 +181,8 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             trusted: TrustedClock::default(),
             seats: Vec::new(),
             lingering: VecDeque::new(),
-            sessions: BySession::new(capacity),
-            endings: BySession::new(capacity),
+            sessions: SessionMap::new(capacity),
+            endings: SessionMap::new(capacity),
             closing: 0,
             seated: 0,
             committing: Vec::new(),
@@ -222,29 +224,29 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// Takes one entry.
-    pub fn take(&mut self, entry: Entry<S>, now: Now) {
+    pub fn take(&mut self, entry: Event<S>, now: Now) {
         self.now = now;
         match entry {
-            Entry::Departure(departure) => self.depart(&departure),
-            Entry::Settlement(settlement) => self.settle(settlement),
-            Entry::HandBack { channel, socket, torn } => {
+            Event::Departure(departure) => self.depart(&departure),
+            Event::DeliveryReport(settlement) => self.settle(settlement),
+            Event::HandBack { channel, socket, torn } => {
                 // The only place where a client's fd is closed.
                 drop(socket);
                 self.closed(channel, torn);
             }
-            Entry::Ask(ask) => self.answer(ask),
-            Entry::TakenOver { user, channel, session, upto } => {
+            Event::Ask(ask) => self.answer(ask),
+            Event::TakenOver { user, channel, session, upto } => {
                 self.taken_over(user, (channel, session), upto);
             }
-            Entry::Confirmed { user, channel, session } => self.confirmed(user, (channel, session)),
-            Entry::Handed { ticket } => self.handed(ticket),
-            Entry::Probed { channel, user } => self.looked_at(user, channel),
-            Entry::Audited { worker, held } => self.audited(worker, &held),
-            Entry::Short { worker } => self.short.push(worker),
-            Entry::Control(ask) => self.control(ask),
-            Entry::Stop => self.stop_by_signal(),
-            Entry::DatabaseLost => self.stop_without_database(),
-            Entry::Quiet => self.stopped_listening(),
+            Event::Confirmed { user, channel, session } => self.confirmed(user, (channel, session)),
+            Event::Handed { ticket } => self.handed(ticket),
+            Event::Probed { channel, user } => self.looked_at(user, channel),
+            Event::Audited { worker, held } => self.audited(worker, &held),
+            Event::Short { worker } => self.short.push(worker),
+            Event::Control(ask) => self.control(ask),
+            Event::Stop => self.stop_by_signal(),
+            Event::DatabaseLost => self.stop_without_database(),
+            Event::Quiet => self.stopped_listening(),
         }
     }
 
@@ -369,12 +371,12 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Ask::AddFriend { asker, user, friend } => self.add_friend(&asker, user, friend),
             Ask::CreateGroup { asker, user, name, desc } => self.create_group(&asker, user, &name, &desc),
             Ask::JoinGroup { asker, user, group } => self.join_group(&asker, user, group),
-            Ask::Nothing { asker } => self.grant(&asker, None),
+            Ask::Fence { asker } => self.grant(&asker, None),
         }
     }
 
     /// A user by number, with the row read if need be. `Ok(None)` for nobody, `Err` when the batch has failed.
-    pub(crate) fn person(&mut self, user: UserId) -> Result<Option<&mut Person>, BatchFailed> {
+    pub(crate) fn person(&mut self, user: UserId) -> Result<Option<&mut UserState>, BatchFailed> {
         if self.people.find(user).is_none() {
             let row = self.batch.attempt(|store| store.user(user)).ok_or(BatchFailed)?;
             match row {
@@ -386,70 +388,70 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// A letter, whatever becomes of the batch.
-    pub(crate) fn post(&mut self, channel: ChannelId, letter: Mail) {
+    pub(crate) fn post(&mut self, channel: ChannelId, letter: WorkerCommand) {
         let worker = self.around.table.worker(channel);
-        self.batch.then(Effect::Post { worker, letter });
+        self.batch.then(AfterCommit::Post { worker, letter });
     }
 
     /// Carries out what hangs on a batch. Letters that bring messages go before those that let senders go on,
     /// to every worker: a sender that goes on may write to the receiver's worker directly. Sockets are asked for
     /// last, when everything for them is on its way.
-    fn carry_out(&mut self, mut effects: Vec<Effect>, failure: Option<&StorageError>) {
+    fn carry_out(&mut self, mut effects: Vec<AfterCommit>, failure: Option<&StorageError>) {
         let committed = failure.is_none();
         let workers = self.around.outlet.workers();
-        let mut first: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut second: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut third: Vec<Vec<Mail>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut put = |worker: usize, letter: Mail| {
+        let mut first: Vec<Vec<WorkerCommand>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut second: Vec<Vec<WorkerCommand>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut third: Vec<Vec<WorkerCommand>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut put = |worker: usize, letter: WorkerCommand| {
             let pile = match &letter {
-                Mail::Answer { settles: Settles::Login, .. } => &mut first,
-                Mail::Answer { .. } => &mut second,
-                Mail::Close { .. } => &mut third,
+                WorkerCommand::Answer { settles: Completes::Login, .. } => &mut first,
+                WorkerCommand::Answer { .. } => &mut second,
+                WorkerCommand::Close { .. } => &mut third,
                 _ => &mut first,
             };
             if let Some(pile) = pile.get_mut(worker) {
                 pile.push(letter);
             }
         };
-        let mut answers: Vec<OwedAnswer> = Vec::new();
-        let mut replaced: Vec<EndKey> = Vec::new();
+        let mut answers: Vec<PendingReply> = Vec::new();
+        let mut replaced: Vec<SessionKey> = Vec::new();
         for effect in effects.drain(..) {
             match effect {
-                Effect::Replace { key } => replaced.push(key),
-                Effect::Post { worker, letter } => put(worker, letter),
-                Effect::Commit { worker, letter, otherwise } => {
+                AfterCommit::Replace { key } => replaced.push(key),
+                AfterCommit::Post { worker, letter } => put(worker, letter),
+                AfterCommit::Commit { worker, letter, otherwise } => {
                     put(worker, if committed { letter } else { *otherwise });
                 }
-                Effect::Deliver { worker, letter, .. } if committed => put(worker, letter),
-                Effect::Deliver { user, key, mid, .. } => self.unsend(user, key, mid),
-                Effect::Refill { worker, letters, user, .. } if committed => {
+                AfterCommit::Deliver { worker, letter, .. } if committed => put(worker, letter),
+                AfterCommit::Deliver { user, key, mid, .. } => self.unsend(user, key, mid),
+                AfterCommit::Refill { worker, letters, user, .. } if committed => {
                     for letter in letters {
                         put(worker, letter);
                     }
                     self.refills.push(user);
                 }
-                Effect::Refill { user, key, sent, .. } => self.unsend_kept(user, key, sent),
-                Effect::GoOn { asker } => {
+                AfterCommit::Refill { user, key, sent, .. } => self.unsend_kept(user, key, sent),
+                AfterCommit::GoOn { asker } => {
                     let worker = self.around.table.worker(asker.channel);
                     put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));
                 }
-                Effect::LoggedIn { worker, letter, user, .. } if committed => {
+                AfterCommit::LoggedIn { worker, letter, user, .. } if committed => {
                     self.show_online(user);
                     put(worker, *letter);
                     if self.has_had_none_of_its_box(user) {
                         self.refills.push(user);
                     }
                 }
-                Effect::LoggedIn { worker, user, key, asker, .. } => {
+                AfterCommit::LoggedIn { worker, user, key, asker, .. } => {
                     self.undo_login(user, key);
                     put(worker, refusal(&asker, Errno::NotStored));
                 }
-                Effect::Befriended { user, friend, online } => {
+                AfterCommit::Befriended { user, friend, online } => {
                     if committed {
                         self.watch_added(user, friend, online);
                     }
                 }
-                Effect::Proven { mut login } => {
+                AfterCommit::Proven { mut login } => {
                     login.proven = true;
                     let asker = login.asker.clone();
                     let fault = if committed {
@@ -461,41 +463,45 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                         put(self.around.table.worker(asker.channel), refusal(&asker, errno));
                     }
                 }
-                Effect::CountOff { ticket, copies } => answers.extend(ticket.safe(copies)),
-                Effect::Safe { ticket, copies } | Effect::SafeOrAgain { ticket, copies } if committed => {
+                AfterCommit::CountOff { ticket, copies } => answers.extend(ticket.safe(copies)),
+                AfterCommit::Safe { ticket, copies } | AfterCommit::SafeOrAgain { ticket, copies }
+                    if committed =>
+                {
                     answers.extend(ticket.safe(copies));
                 }
-                Effect::Safe { ticket, copies } => answers.extend(ticket.failed(copies, Errno::NotStored)),
-                Effect::SafeOrAgain { .. } => {}
-                Effect::Failed { ticket, errno } => answers.extend(ticket.failed(1, errno)),
-                Effect::Full { ticket, user } => answers.extend(ticket.full(user)),
-                Effect::Ghost { reply, mut ghost, asked_us } => {
+                AfterCommit::Safe { ticket, copies } => {
+                    answers.extend(ticket.failed(copies, Errno::NotStored));
+                }
+                AfterCommit::SafeOrAgain { .. } => {}
+                AfterCommit::Failed { ticket, errno } => answers.extend(ticket.failed(1, errno)),
+                AfterCommit::Full { ticket, user } => answers.extend(ticket.full(user)),
+                AfterCommit::StaleOnline { reply, mut ghost, asked_us } => {
                     ghost.offline_us = self.now.mono_us.saturating_sub(asked_us);
                     // Whoever asked may have given up.
                     let _ = reply.send(match failure {
                         None => Ok(Some(ghost)),
-                        Some(error) => Err(GhostFault::NotStored(error.clone())),
+                        Some(error) => Err(StaleOnlineFault::NotStored(error.clone())),
                     });
                 }
-                Effect::Bans { reply, bans } => {
+                AfterCommit::Bans { reply, bans } => {
                     let _ = reply.send(if committed { Ok(bans) } else { Err(BanFault::NotStored) });
                 }
             }
         }
-        for OwedAnswer { asker, settles, outcome } in answers {
+        for PendingReply { asker, settles, outcome } in answers {
             let channel = asker.channel;
             let answer = Answer::of_chat(asker, outcome);
-            put(self.around.table.worker(channel), Mail::Answer { channel, settles, answer });
+            put(self.around.table.worker(channel), WorkerCommand::Answer { channel, settles, answer });
         }
         self.batch.reuse(effects);
         self.post_all([first, second, third].into_iter().flat_map(|pile| pile.into_iter().enumerate()));
         for (channel, session) in replaced {
-            self.around.kicker.kick_session(channel, session, Parting::new(Reason::Replaced));
+            self.around.kicker.kick_session(channel, session, CloseInfo::new(Reason::Replaced));
         }
     }
 
     /// Posts letters, each list to its worker, in order.
-    fn post_all(&mut self, lists: impl Iterator<Item = (usize, Vec<Mail>)>) {
+    fn post_all(&mut self, lists: impl Iterator<Item = (usize, Vec<WorkerCommand>)>) {
         let mut refused = Vec::new();
         for (worker, mut letters) in lists {
             self.around.outlet.post(worker, &mut letters, &mut refused);
@@ -514,15 +520,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 // Whoever asked may have given up.
                 let _ = reply.send(report);
             }
-            ControlAsk::Ghost { who, reply } => match self.find_ghost(&who) {
+            ControlAsk::StaleOnline { who, reply } => match self.find_ghost(&who) {
                 Ok(Some(UserRow { id: user, name, epoch, .. })) => {
                     // Should it fail, the batch has failed, and says so.
                     self.batch.attempt(|store| store.set_offline(user, epoch));
-                    let (ghost, asked_us) = (Ghost { user, name, offline_us: 0 }, self.now.mono_us);
-                    self.batch.then(Effect::Ghost { reply, ghost, asked_us });
+                    let (ghost, asked_us) = (StaleOnline { user, name, offline_us: 0 }, self.now.mono_us);
+                    self.batch.then(AfterCommit::StaleOnline { reply, ghost, asked_us });
                 }
                 Ok(None) => drop(reply.send(Ok(None))),
-                Err(error) => drop(reply.send(Err(GhostFault::Unread(error)))),
+                Err(error) => drop(reply.send(Err(StaleOnlineFault::Unread(error)))),
             },
             ControlAsk::Ban(ask) => self.ban(ask),
             ControlAsk::Bans(reply) => {
@@ -534,10 +540,10 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 
     /// A user who is marked online and has no session. Looked up without a transaction, for most are none, and that is
     /// known also while nothing can be written.
-    fn find_ghost(&mut self, who: &GhostName) -> Stored<Option<UserRow>> {
+    fn find_ghost(&mut self, who: &StaleOnlineName) -> Stored<Option<UserRow>> {
         let row = self.batch.look(|store| match who {
-            GhostName::Id(user) => store.user(*user),
-            GhostName::Name(name) => store.user_called(name),
+            StaleOnlineName::Id(user) => store.user(*user),
+            StaleOnlineName::Name(name) => store.user_called(name),
         })?;
         Ok(row.filter(|row| row.online && !self.people.is_online(row.id)))
     }
@@ -551,7 +557,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let has_names = self.around.table.taken() < self.around.table.capacity();
         if has_names {
             for worker in std::mem::take(&mut self.short) {
-                self.batch.then(Effect::Post { worker, letter: Mail::Accept });
+                self.batch.then(AfterCommit::Post { worker, letter: WorkerCommand::Accept });
             }
         }
     }
@@ -562,22 +568,22 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
 pub(crate) struct BatchFailed;
 
 /// A request is through main, with an error or without a word.
-pub(crate) fn through(asker: &Asker, errno: Option<Errno>) -> Mail {
+pub(crate) fn through(asker: &ReplyTo, errno: Option<Errno>) -> WorkerCommand {
     let answer = errno.map(|errno| Answer::Error {
         errno,
         text: errno.text().into(),
         re: Some(asker.re),
         seq: asker.seq.clone(),
     });
-    Mail::Answer { channel: asker.channel, settles: Settles::Request, answer }
+    WorkerCommand::Answer { channel: asker.channel, settles: Completes::Request, answer }
 }
 
 /// A login or registration that is refused.
-pub(crate) fn refusal(asker: &Asker, errno: Errno) -> Mail {
+pub(crate) fn refusal(asker: &ReplyTo, errno: Errno) -> WorkerCommand {
     let msgid = if asker.re == 4 { 5 } else { 2 };
-    Mail::Answer {
+    WorkerCommand::Answer {
         channel: asker.channel,
-        settles: Settles::Login,
+        settles: Completes::Login,
         answer: Some(Answer::Refused { msgid, errno, text: errno.text().into(), seq: asker.seq.clone() }),
     }
 }

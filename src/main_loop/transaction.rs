@@ -5,19 +5,19 @@
 //! asked (a login, a message to keep) fails with its batch, and whoever asked is told. `aside` says what happens to an
 //! owed write that can never succeed.
 
-use super::poison_write::Patience;
-use super::session_map::{BySession, EndKey};
+use super::poison_write::RetryBudget;
+use super::session_map::{SessionKey, SessionMap};
 use crate::ids::{Epoch, Mid, UserId};
-use crate::message::chat::{Body, Chat, Custody};
-use crate::message::command::Mail;
-use crate::message::delivery::{Accepted, Ticket};
-use crate::message::event::{BanFault, Ghost, GhostFault};
-use crate::message::reply_to::Asker;
+use crate::message::chat::{Body, Chat, OtherCopy};
+use crate::message::command::WorkerCommand;
+use crate::message::delivery::{Accepted, DeliveryTracker};
+use crate::message::event::{BanFault, StaleOnline, StaleOnlineFault};
+use crate::message::reply_to::ReplyTo;
 use crate::message::request::Login;
 use crate::protocol::errno::Errno;
 use crate::shrink::{KEPT, Shrink};
 use crate::store::{
-    Acceptance, Ban, Banned, Completion, DepartureId, DepartureRow, Storage, StorageError, Stored,
+    Ban, BanSubject, DedupRecord, DepartureId, DepartureRow, DepartureUpdate, Storage, StorageError, Stored,
 };
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
@@ -29,7 +29,7 @@ use std::num::NonZeroU64;
 pub(crate) const LATER_US: u64 = 20_000;
 
 // Each is copied when it is noted and when it is carried out: what is large and rare goes into boxes.
-const _: () = assert!(size_of::<Effect>() <= 192);
+const _: () = assert!(size_of::<AfterCommit>() <= 192);
 
 /// Owed writes of one transaction from which on it should end: some 10 ms.
 const WRITES_MAX: usize = 4_096;
@@ -38,32 +38,32 @@ const STORED_BYTES_MAX: usize = 1024 * 1024;
 
 /// A write that must happen, however often it takes.
 #[derive(Debug)]
-pub(crate) enum Owed {
+pub(crate) enum PendingWrite {
     /// The user is offline.
     Offline { user: UserId, epoch: Epoch },
     /// The history says so.
-    Departure { key: EndKey, row: DepartureRow },
+    Departure { key: SessionKey, row: DepartureRow },
     /// The session's token begins to run out.
     EndTokens { user: UserId, upto: Epoch, expires_ms: i64 },
     /// All tokens of a banned user end.
     DropTokens { user: UserId },
     /// What is known of it later; after the last completion its row is forgotten.
-    Completion { key: EndKey, completion: Completion, last: bool },
+    DepartureUpdate { key: SessionKey, completion: DepartureUpdate, last: bool },
     /// Somebody may not log in for a while.
     Ban(Ban),
     /// Somebody may log in again.
-    Unban(Banned),
+    Unban(BanSubject),
     /// A box's numbers begin a new epoch.
     Epoch { user: UserId, epoch: Epoch },
     /// An accepted message goes to the box.
-    Keep(Box<Keeping>),
+    Keep(Box<BoxWrite>),
     /// Messages of the box were taken over by the client's connection, or confirmed by the client.
     DropKept { user: UserId, upto: Mid },
 }
 
 /// An accepted message on its way to the box.
 #[derive(Debug)]
-pub(crate) struct Keeping {
+pub(crate) struct BoxWrite {
     pub(crate) user: UserId,
     pub(crate) mid: Mid,
     pub(crate) at_ms: i64,
@@ -71,48 +71,52 @@ pub(crate) struct Keeping {
     /// True exactly when it was sent to a client that has not confirmed it.
     pub(crate) sent: bool,
     /// Counted off when it is there.
-    pub(crate) ticket: Option<Arc<Ticket>>,
+    pub(crate) ticket: Option<Arc<DeliveryTracker>>,
     /// Stored with it: it is the last copy of this chat with `seq`.
     pub(crate) accepted: Option<Accepted>,
     /// Stored with it: it is a copy of this chat with `seq`, of which others are under way.
-    pub(crate) reaches: Option<Acceptance>,
+    pub(crate) reaches: Option<DedupRecord>,
 }
 
 /// What happens when the batch is over.
 #[derive(Debug)]
-pub(crate) enum Effect {
+pub(crate) enum AfterCommit {
     /// A letter, whatever becomes of the transaction.
-    Post { worker: usize, letter: Mail },
+    Post { worker: usize, letter: WorkerCommand },
     /// A letter if it is committed, another if not.
-    Commit { worker: usize, letter: Mail, otherwise: Box<Mail> },
+    Commit { worker: usize, letter: WorkerCommand, otherwise: Box<WorkerCommand> },
     /// A chat that was put into the box goes to the client that has to confirm it, if it is committed; else it was
     /// never sent.
-    Deliver { worker: usize, letter: Mail, user: UserId, key: EndKey, mid: Mid },
+    Deliver { worker: usize, letter: WorkerCommand, user: UserId, key: SessionKey, mid: Mid },
     /// Messages of the box go to the client that has to confirm them and then perhaps more, if their mark is committed;
     /// else none was sent since that one.
-    Refill { worker: usize, letters: Vec<Mail>, user: UserId, key: EndKey, sent: Mid },
+    Refill { worker: usize, letters: Vec<WorkerCommand>, user: UserId, key: SessionKey, sent: Mid },
     /// A request of a channel is through; an error besides if it is not committed.
-    GoOn { asker: Asker },
+    GoOn { asker: ReplyTo },
     /// A login's letter if it is committed; else the session never was.
-    LoggedIn { worker: usize, letter: Box<Mail>, user: UserId, key: EndKey, asker: Asker },
+    LoggedIn { worker: usize, letter: Box<WorkerCommand>, user: UserId, key: SessionKey, asker: ReplyTo },
     /// A friend was added, who was online then or not; the user's session watches from now on if it is committed.
     Befriended { user: UserId, friend: UserId, online: bool },
     /// A login goes on if it is committed: another session is ended for it only when the store takes commits.
     Proven { login: Box<Login> },
     /// Copies of a chat with `seq` are safe if they are committed.
-    Safe { ticket: Arc<Ticket>, copies: usize },
+    Safe { ticket: Arc<DeliveryTracker>, copies: usize },
     /// The same for copies that follow in another transaction if they are not.
-    SafeOrAgain { ticket: Arc<Ticket>, copies: usize },
+    SafeOrAgain { ticket: Arc<DeliveryTracker>, copies: usize },
     /// Copies of a chat with `seq` that nobody has to get are counted off, whatever becomes of the transaction.
-    CountOff { ticket: Arc<Ticket>, copies: usize },
+    CountOff { ticket: Arc<DeliveryTracker>, copies: usize },
     /// A chat with `seq` failed, whatever becomes of the transaction.
-    Failed { ticket: Arc<Ticket>, errno: Errno },
+    Failed { ticket: Arc<DeliveryTracker>, errno: Errno },
     /// A member's box was full, whatever becomes of the transaction.
-    Full { ticket: Arc<Ticket>, user: UserId },
+    Full { ticket: Arc<DeliveryTracker>, user: UserId },
     /// Sends a session away whose user logs in elsewhere, once all its letters are posted.
-    Replace { key: EndKey },
+    Replace { key: SessionKey },
     /// Somebody waits to hear that a ghost's is.
-    Ghost { reply: Sender<Result<Option<Ghost>, GhostFault>>, ghost: Ghost, asked_us: u64 },
+    StaleOnline {
+        reply: Sender<Result<Option<StaleOnline>, StaleOnlineFault>>,
+        ghost: StaleOnline,
+        asked_us: u64,
+    },
     /// Somebody waits to hear that bans are put or lifted.
     Bans { reply: Sender<Result<Vec<Ban>, BanFault>>, bans: Vec<Ban> },
 }
@@ -122,23 +126,23 @@ pub(crate) enum Effect {
 pub(crate) struct Batch<St> {
     store: St,
     /// Writes that no commit has covered yet, oldest first.
-    owed: VecDeque<Owed>,
+    owed: VecDeque<PendingWrite>,
     /// How many of them are in the transaction under way.
     written: usize,
     /// Bytes of messages that the batch under way stores.
     bytes: usize,
     /// Writes that nobody waits for, oldest first: owed as soon as something else is committed.
-    later: VecDeque<Owed>,
+    later: VecDeque<PendingWrite>,
     /// When they are owed at the latest, on the monotonic clock; meaningless while there are none.
     later_until_us: u64,
     /// Rows of the history that wait for their completion.
-    rows: BySession<DepartureId>,
-    effects: Vec<Effect>,
+    rows: SessionMap<DepartureId>,
+    effects: Vec<AfterCommit>,
     open: bool,
     failed: Option<StorageError>,
     /// The owed write for which it has failed, if it was one.
     failed_at: Option<usize>,
-    patience: Patience,
+    patience: RetryBudget,
     /// True exactly from a write that was refused to the next commit: each is carried out by itself then, so that it is
     /// known which one it was.
     singly: bool,
@@ -148,7 +152,7 @@ pub(crate) struct Batch<St> {
 
 /// How a batch ended.
 pub(crate) struct Outcome {
-    pub(crate) effects: Vec<Effect>,
+    pub(crate) effects: Vec<AfterCommit>,
     /// None when nothing had to be written.
     pub(crate) committed: Option<Result<(), StorageError>>,
     /// True exactly when a write was given up.
@@ -165,12 +169,12 @@ impl<St: Storage> Batch<St> {
             bytes: 0,
             later: VecDeque::new(),
             later_until_us: 0,
-            rows: BySession::new(capacity),
+            rows: SessionMap::new(capacity),
             effects: Vec::new(),
             open: false,
             failed: None,
             failed_at: None,
-            patience: Patience::default(),
+            patience: RetryBudget::default(),
             singly: false,
             number: NonZeroU64::MIN,
         }
@@ -198,16 +202,18 @@ impl<St: Storage> Batch<St> {
 
     /// Takes back the chats to a session that are not posted yet, oldest first. Those that somebody else has too are
     /// only not sent.
-    pub(crate) fn take_back(&mut self, key: EndKey) -> Vec<Chat> {
+    pub(crate) fn take_back(&mut self, key: SessionKey) -> Vec<Chat> {
         let mut taken = Vec::new();
         self.effects.retain_mut(|effect| match effect {
-            Effect::Post { letter: Mail::Chat { to, session, chat, .. }, .. } if (*to, *session) == key => {
-                if chat.custody == Custody::Here {
+            AfterCommit::Post { letter: WorkerCommand::Chat { to, session, chat, .. }, .. }
+                if (*to, *session) == key =>
+            {
+                if chat.custody == OtherCopy::Here {
                     taken.push(chat.clone());
                 }
                 false
             }
-            Effect::Deliver { key: other, .. } | Effect::Refill { key: other, .. } => *other != key,
+            AfterCommit::Deliver { key: other, .. } | AfterCommit::Refill { key: other, .. } => *other != key,
             _ => true,
         });
         taken
@@ -230,8 +236,8 @@ impl<St: Storage> Batch<St> {
     }
 
     /// Writes what must be written, now or in a later batch.
-    pub(crate) fn owe(&mut self, write: Owed) {
-        if let Owed::Keep(keeping) = &write {
+    pub(crate) fn owe(&mut self, write: PendingWrite) {
+        if let PendingWrite::Keep(keeping) = &write {
             self.bytes += keeping.body.size();
         }
         self.owed.push_back(write);
@@ -239,7 +245,7 @@ impl<St: Storage> Batch<St> {
     }
 
     /// Writes what must be written with the next commit, or after [`LATER_US`].
-    pub(crate) fn owe_later(&mut self, write: Owed, now_us: u64) {
+    pub(crate) fn owe_later(&mut self, write: PendingWrite, now_us: u64) {
         if self.later.is_empty() {
             self.later_until_us = now_us + LATER_US;
         }
@@ -254,26 +260,27 @@ impl<St: Storage> Batch<St> {
     /// A login was not committed, and its epoch with it. Messages that were given numbers of that epoch are still owed:
     /// the row follows with them, so that nothing else gets the same numbers.
     pub(crate) fn keep_epoch(&mut self, user: UserId, epoch: Epoch) {
-        let is_theirs = |write: &Owed| matches!(write, Owed::Keep(keeping) if keeping.user == user);
+        let is_theirs =
+            |write: &PendingWrite| matches!(write, PendingWrite::Keep(keeping) if keeping.user == user);
         if self.owed.iter().any(is_theirs) {
-            self.owed.push_back(Owed::Epoch { user, epoch });
+            self.owed.push_back(PendingWrite::Epoch { user, epoch });
         }
     }
 
     /// The end of a session that never was: its batch has failed, and with it the login.
-    pub(crate) fn forget_departure(&mut self, of: EndKey) {
+    pub(crate) fn forget_departure(&mut self, of: SessionKey) {
         debug_assert_eq!(self.written, 0, "only after a batch that failed");
-        self.owed.retain(|write| !matches!(write, Owed::Departure { key, .. } if *key == of));
+        self.owed.retain(|write| !matches!(write, PendingWrite::Departure { key, .. } if *key == of));
         self.rows.remove(of);
     }
 
     /// Says something when the batch is over.
-    pub(crate) fn then(&mut self, effect: Effect) {
+    pub(crate) fn then(&mut self, effect: AfterCommit) {
         self.effects.push(effect);
     }
 
     /// Takes the list of a batch's effects back for its room: they have been carried out.
-    pub(crate) fn reuse(&mut self, mut effects: Vec<Effect>) {
+    pub(crate) fn reuse(&mut self, mut effects: Vec<AfterCommit>) {
         effects.clear();
         if self.effects.is_empty() && effects.capacity() <= KEPT {
             self.effects = effects;
@@ -310,13 +317,14 @@ impl<St: Storage> Batch<St> {
         let mut set_aside = false;
         match &result {
             Ok(()) => {
-                self.patience = Patience::default();
+                self.patience = RetryBudget::default();
                 self.singly = false;
                 for write in self.owed.drain(..self.written) {
                     match write {
-                        Owed::Completion { key, last: true, .. } => drop(self.rows.remove(key)),
-                        Owed::Keep(keeping) => {
-                            effects.extend(keeping.ticket.map(|ticket| Effect::Safe { ticket, copies: 1 }));
+                        PendingWrite::DepartureUpdate { key, last: true, .. } => drop(self.rows.remove(key)),
+                        PendingWrite::Keep(keeping) => {
+                            effects
+                                .extend(keeping.ticket.map(|ticket| AfterCommit::Safe { ticket, copies: 1 }));
                         }
                         _ => {}
                     }
@@ -334,7 +342,7 @@ impl<St: Storage> Batch<St> {
     }
 
     /// Gives the write up that the batch has failed for, if it has been refused for long enough.
-    fn set_aside(&mut self, error: &StorageError, now_us: u64, effects: &mut Vec<Effect>) -> bool {
+    fn set_aside(&mut self, error: &StorageError, now_us: u64, effects: &mut Vec<AfterCommit>) -> bool {
         let Some((place, write)) = self.failed_at.take().and_then(|at| Some((at, self.owed.get(at)?))) else {
             return false;
         };
@@ -344,12 +352,13 @@ impl<St: Storage> Batch<St> {
         let Some(write) = self.owed.remove(place) else { return false };
         tracing::error!(%error, ?write, "a write was refused again and again, and is given up");
         match write {
-            Owed::Keep(keeping) => {
-                effects
-                    .extend(keeping.ticket.map(|ticket| Effect::Failed { ticket, errno: Errno::NotStored }));
+            PendingWrite::Keep(keeping) => {
+                effects.extend(
+                    keeping.ticket.map(|ticket| AfterCommit::Failed { ticket, errno: Errno::NotStored }),
+                );
             }
             // There is no row, or nothing to say of it any more.
-            Owed::Departure { key, .. } | Owed::Completion { key, last: true, .. } => {
+            PendingWrite::Departure { key, .. } | PendingWrite::DepartureUpdate { key, last: true, .. } => {
                 self.rows.remove(key);
             }
             _ => {}
@@ -407,22 +416,22 @@ impl<St: Storage> Batch<St> {
 /// Carries out the first of some writes, and those behind it that can be done with it; answers how many.
 fn carry_out<'a, St: Storage>(
     store: &mut St,
-    rows: &mut BySession<DepartureId>,
-    mut writes: impl Iterator<Item = &'a Owed> + Clone,
+    rows: &mut SessionMap<DepartureId>,
+    mut writes: impl Iterator<Item = &'a PendingWrite> + Clone,
 ) -> Stored<usize> {
     let all = writes.clone();
     let Some(write) = writes.next() else { return Ok(0) };
     match write {
-        Owed::Offline { user, epoch } => store.set_offline(*user, *epoch)?,
-        Owed::Departure { key, row } => drop(rows.insert(*key, store.add_departure(row)?)),
-        Owed::EndTokens { user, upto, expires_ms } => store.end_tokens(*user, *upto, *expires_ms)?,
-        Owed::DropTokens { user } => store.drop_tokens(*user)?,
-        Owed::Completion { .. } => return complete(store, rows, all),
-        Owed::Ban(ban) => store.put_ban(ban)?,
-        Owed::Unban(banned) => store.drop_ban(*banned)?,
-        Owed::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
-        Owed::Keep(keeping) => {
-            let Keeping { user, mid, at_ms, body, sent, accepted, reaches, .. } = &**keeping;
+        PendingWrite::Offline { user, epoch } => store.set_offline(*user, *epoch)?,
+        PendingWrite::Departure { key, row } => drop(rows.insert(*key, store.add_departure(row)?)),
+        PendingWrite::EndTokens { user, upto, expires_ms } => store.end_tokens(*user, *upto, *expires_ms)?,
+        PendingWrite::DropTokens { user } => store.drop_tokens(*user)?,
+        PendingWrite::DepartureUpdate { .. } => return complete(store, rows, all),
+        PendingWrite::Ban(ban) => store.put_ban(ban)?,
+        PendingWrite::Unban(banned) => store.drop_ban(*banned)?,
+        PendingWrite::Epoch { user, epoch } => store.set_epoch(*user, *epoch)?,
+        PendingWrite::Keep(keeping) => {
+            let BoxWrite { user, mid, at_ms, body, sent, accepted, reaches, .. } = &**keeping;
             store.keep(*user, *mid, *at_ms, &body.object(), *sent)?;
             if let Some(accepted) = accepted {
                 accepted.write(store, *at_ms)?;
@@ -431,7 +440,7 @@ fn carry_out<'a, St: Storage>(
                 store.note_reached(*chat, *at_ms, &[*user])?;
             }
         }
-        Owed::DropKept { user, upto } => {
+        PendingWrite::DropKept { user, upto } => {
             store.drop_kept(*user, *upto)?;
         }
     }
@@ -442,12 +451,12 @@ fn carry_out<'a, St: Storage>(
 /// do in a storm: all of them in one statement. Answers how many of the writes that were.
 fn complete<'a, St: Storage>(
     store: &mut St,
-    rows: &BySession<DepartureId>,
-    writes: impl Iterator<Item = &'a Owed>,
+    rows: &SessionMap<DepartureId>,
+    writes: impl Iterator<Item = &'a PendingWrite>,
 ) -> Stored<usize> {
     let (mut count, mut found) = (0, None);
     for write in writes {
-        let Owed::Completion { key, completion, .. } = write else { break };
+        let PendingWrite::DepartureUpdate { key, completion, .. } = write else { break };
         match (rows.get(*key), &mut found) {
             // The row was given up.
             (None, _) => {}
@@ -465,8 +474,8 @@ fn complete<'a, St: Storage>(
     Ok(count)
 }
 
-impl Owed {
+impl PendingWrite {
     pub(super) fn can_be_set_aside(&self) -> bool {
-        !matches!(self, Owed::Offline { .. } | Owed::Epoch { .. })
+        !matches!(self, PendingWrite::Offline { .. } | PendingWrite::Epoch { .. })
     }
 }

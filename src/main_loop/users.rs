@@ -25,7 +25,7 @@ const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A user, as main sees one.
 #[derive(Debug)]
-pub(crate) struct Person {
+pub(crate) struct UserState {
     /// Number and name, shared with all who have to know.
     pub(crate) sender: Arc<Sender>,
     /// The highest epoch given out. It rises durably before a message of it is ever sent, so message numbers rise across
@@ -33,7 +33,7 @@ pub(crate) struct Person {
     pub(crate) epoch: Epoch,
     pub(crate) session: Option<Session>,
     /// What waits for a settlement or a look; seldom anything.
-    waiting: Option<Box<Waiting>>,
+    waiting: Option<Box<Pending>>,
     /// What the session's client has to confirm, until the session has settled; none where the client does not.
     pub(crate) unconfirmed: Option<Box<Unconfirmed>>,
     usage: BoxUsage,
@@ -45,7 +45,7 @@ pub(crate) struct Person {
 
 /// What waits for one user, and for what.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Pending {
     /// The session whose departure is drained and whose settlement is not. Until it comes, messages are held and
     /// logins parked.
     leaving: Option<(ChannelId, SessionNo)>,
@@ -84,11 +84,11 @@ pub(crate) struct Session {
 }
 
 // There is one for each user who is online.
-const _: () = assert!(size_of::<Option<Session>>() <= 64 && size_of::<Person>() <= 120);
+const _: () = assert!(size_of::<Option<Session>>() <= 64 && size_of::<UserState>() <= 120);
 
-impl Person {
+impl UserState {
     fn new(row: &UserRow) -> Self {
-        Person {
+        UserState {
             sender: sender(row),
             epoch: row.epoch.believed(),
             session: None,
@@ -238,7 +238,7 @@ impl Person {
         self.take_waiting(|waiting| std::mem::take(&mut waiting.probing))
     }
 
-    fn take_waiting<R: Default>(&mut self, take: impl FnOnce(&mut Waiting) -> R) -> R {
+    fn take_waiting<R: Default>(&mut self, take: impl FnOnce(&mut Pending) -> R) -> R {
         let Some(waiting) = self.waiting.as_deref_mut() else { return R::default() };
         let taken = take(waiting);
         if waiting.is_empty() {
@@ -262,7 +262,7 @@ impl Person {
     }
 }
 
-impl Waiting {
+impl Pending {
     fn is_empty(&self) -> bool {
         self.leaving.is_none() && self.parked.is_empty() && self.probing.is_empty() && self.held.is_empty()
     }
@@ -270,21 +270,21 @@ impl Waiting {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(crate) struct People {
+pub(crate) struct UserTable {
     /// By number. Boxed, and without keys of its own, for a table has room for up to twice as many as it holds.
-    known: HashTable<Box<Person>>,
+    known: HashTable<Box<UserState>>,
     /// Users who were met in the batch under way: their rows may have been added in it.
     met: Vec<UserId>,
     online: usize,
 }
 
-impl People {
-    pub(crate) fn find(&mut self, user: UserId) -> Option<&mut Person> {
+impl UserTable {
+    pub(crate) fn find(&mut self, user: UserId) -> Option<&mut UserState> {
         self.known.find_mut(id_hash(user), |person| person.is(user)).map(|person| &mut **person)
     }
 
     /// The same, only to look.
-    pub(crate) fn look(&self, user: UserId) -> Option<&Person> {
+    pub(crate) fn look(&self, user: UserId) -> Option<&UserState> {
         self.known.find(id_hash(user), |person| person.is(user)).map(|person| &**person)
     }
 
@@ -299,13 +299,13 @@ impl People {
     }
 
     /// Remembers a user whose row was just read.
-    pub(crate) fn meet(&mut self, row: &UserRow) -> &mut Person {
+    pub(crate) fn meet(&mut self, row: &UserRow) -> &mut UserState {
         let met = &mut self.met;
         let place =
             self.known.entry(id_hash(row.id), |person| person.is(row.id), |person| id_hash(person.sender.id));
         let place = place.or_insert_with(|| {
             met.push(row.id);
-            Box::new(Person::new(row))
+            Box::new(UserState::new(row))
         });
         let person = place.into_mut();
         // Another process may have raised it, never lowered.
@@ -338,7 +338,7 @@ impl People {
     /// Forgets those of these users with whom nothing goes on: their rows may never have been.
     pub(crate) fn unmeet(&mut self, met: &[UserId]) {
         for user in met {
-            if self.look(*user).is_some_and(Person::is_idle) {
+            if self.look(*user).is_some_and(UserState::is_idle) {
                 let place = self.known.find_entry(id_hash(*user), |person| person.is(*user));
                 let _ = place.map(OccupiedEntry::remove);
             }
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn message_numbers_rise_within_an_epoch_and_across_epochs() {
-        let mut people = People::default();
+        let mut people = UserTable::default();
         let person = people.meet(&row(4));
         person.begin_epoch(0);
         let (first, second) = (person.number(), person.number());
@@ -387,11 +387,11 @@ mod tests {
     #[test]
     fn an_older_row_takes_no_number_again_while_the_clock_is_right() {
         let latest = {
-            let mut people = People::default();
+            let mut people = UserTable::default();
             let person = people.meet(&row(4));
             (person.begin_epoch(LATER_MS), person.number())
         };
-        let mut people = People::default();
+        let mut people = UserTable::default();
         let person = people.meet(&row(4));
         let epoch = person.begin_epoch(LATER_MS + 10);
         assert!(epoch > latest.0 && person.number() > latest.1);
@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_wrong_lets_numbers_rise_all_the_same() {
         for unix_ms in [i64::MIN, -1, 0, 1, i64::MAX] {
-            let mut people = People::default();
+            let mut people = UserTable::default();
             let person = people.meet(&row(4));
             assert_eq!(person.begin_epoch(unix_ms), Epoch(5), "{unix_ms}");
         }
@@ -409,7 +409,7 @@ mod tests {
     #[test]
     fn whatever_epoch_another_process_writes_numbers_rise_and_stay_positive_and_exact() {
         for wild in [i64::MIN, -1, 1 << 25, 1 << 38, (1 << 39) - (1 << 32) - 2, 1 << 39, 1 << 53, i64::MAX] {
-            let mut people = People::default();
+            let mut people = UserTable::default();
             let person = people.meet(&row(4));
             person.begin_epoch(LATER_MS);
             let before = person.number();
@@ -421,7 +421,7 @@ mod tests {
                 assert!(mid > latest && mid.0 < 1 << 53, "{wild}: {mid:?} after {latest:?}");
                 latest = mid;
             }
-            let mut people = People::default();
+            let mut people = UserTable::default();
             let person = people.meet(&row(wild));
             person.begin_epoch(LATER_MS + 10);
             assert!(person.number() > before, "{wild}, after a restart");
@@ -430,7 +430,7 @@ mod tests {
 
     #[test]
     fn when_all_epochs_are_used_up_the_clock_decides() {
-        let mut people = People::default();
+        let mut people = UserTable::default();
         let person = people.meet(&row(4));
         person.epoch = Epoch((1 << 39) - 1);
         assert_eq!(person.begin_epoch(LATER_MS), Epoch::lowest_at(LATER_MS));
@@ -438,7 +438,7 @@ mod tests {
 
     #[test]
     fn an_epoch_without_numbers_left_is_followed_by_the_next() {
-        let mut people = People::default();
+        let mut people = UserTable::default();
         let person = people.meet(&row(4));
         person.begin_epoch(0);
         person.next = NonZeroU32::new(EPOCH_MIDS - 1);
@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn a_row_of_a_later_epoch_ends_the_numbers_of_the_one_before() {
-        let mut people = People::default();
+        let mut people = UserTable::default();
         people.meet(&row(4)).begin_epoch(0);
         assert!(people.meet(&row(5)).has_numbers(), "it is our own");
         let person = people.meet(&row(9));
@@ -462,7 +462,7 @@ mod tests {
     #[test]
     fn a_settlement_is_awaited_until_it_comes() {
         let (own, other) = ((CHANNEL, SessionNo(1)), (CHANNEL, SessionNo(2)));
-        let mut people = People::default();
+        let mut people = UserTable::default();
         let person = people.meet(&row(0));
         person.await_settlement(own);
         assert!(!person.end_settlement(other) && person.holds_messages());
@@ -472,7 +472,7 @@ mod tests {
 
     #[test]
     fn each_user_is_known_once_and_found_by_number() {
-        let mut people = People::default();
+        let mut people = UserTable::default();
         for user in [1, 2, 1, 65, 2] {
             people.meet(&UserRow { id: UserId(user), ..row(0) });
         }
@@ -486,7 +486,7 @@ mod tests {
 
     #[test]
     fn only_users_with_whom_nothing_goes_on_are_forgotten() {
-        let mut people = People::default();
+        let mut people = UserTable::default();
         for id in 0..=IDLE_MAX as i64 + 1 {
             people.meet(&UserRow { id: UserId(id), ..row(0) });
         }

@@ -4,10 +4,10 @@
 //! is written. What follows from that is decided in [`super::presence`].
 
 use super::presence::Presence;
-use super::session_map::EndKey;
-use super::state::Drain;
+use super::session_map::SessionKey;
+use super::state::MainLoop;
 use crate::ids::{Epoch, UserId};
-use crate::message::command::Mail;
+use crate::message::command::WorkerCommand;
 use crate::message::reply::FriendNow;
 use crate::store::Storage;
 use crate::sync::Arc;
@@ -17,12 +17,12 @@ const GONE_MAX: usize = 8192;
 /// When main looks again at a user who is about to be back, in microseconds.
 const AGAIN_US: u64 = 100_000;
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// A session with the cap begins; its login answer says how its friends are.
     pub(crate) fn watch_friends(
         &mut self,
         watcher: UserId,
-        key: EndKey,
+        key: SessionKey,
         worker: usize,
         friends: &[FriendNow],
     ) {
@@ -76,7 +76,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             self.presence.decide(user, is_back.then_some(now_us + AGAIN_US));
         }
         for (worker, bulletin) in self.presence.bulletins() {
-            self.post_now(worker, &mut vec![Mail::Presence(bulletin)]);
+            self.post_now(worker, &mut vec![WorkerCommand::Presence(bulletin)]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A chat for one receiver: what is said, and what is owed for it.
 
-use super::delivery::Ticket;
-use super::reply_to::Asker;
+use super::delivery::DeliveryTracker;
+use super::reply_to::ReplyTo;
 use crate::clock::local_time;
 use crate::ids::{Mid, UserId};
 use crate::protocol::chat_object::{To, chat_object, number, read_delivered};
@@ -17,16 +17,16 @@ pub struct Chat {
     /// The group's name, where it was said to a group; for receivers who speak lines.
     pub group: Option<Arc<str>>,
     /// Counted off when this copy is safe.
-    pub ticket: Option<Arc<Ticket>>,
+    pub ticket: Option<Arc<DeliveryTracker>>,
     /// Who else has it.
-    pub custody: Custody,
+    pub custody: OtherCopy,
     /// Who hears of it should it not be possible to keep this copy.
-    pub told: Told,
+    pub told: OnFailure,
 }
 
 /// Where a chat is besides in this copy, and so what becomes of the copy when it cannot be handed over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Custody {
+pub enum OtherCopy {
     /// Nowhere: this copy is given back.
     Here,
     /// In the receiver's box under that number, until it is in the kernel.
@@ -72,9 +72,9 @@ const _: () = assert!(size_of::<Sender>() <= 24);
 
 /// Who hears of a copy that cannot be kept.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum OnFailure {
     /// The sender, by an error.
-    Sender(Box<Asker>),
+    Sender(Box<ReplyTo>),
     /// The sender, by the ticket's answer.
     ByTicket,
     /// The sender of a group chat, by the list of members whose boxes are full.
@@ -85,20 +85,20 @@ pub enum Told {
 
 impl Chat {
     /// A chat that was accepted before.
-    pub fn accepted(body: Body, ticket: Option<Arc<Ticket>>) -> Self {
-        Chat { body, group: None, ticket, custody: Custody::Here, told: Told::Nobody }
+    pub fn accepted(body: Body, ticket: Option<Arc<DeliveryTracker>>) -> Self {
+        Chat { body, group: None, ticket, custody: OtherCopy::Here, told: OnFailure::Nobody }
     }
 
     /// A chat that somebody else has too.
-    pub fn copied(body: Body, group: Option<Arc<str>>, custody: Custody) -> Self {
-        Chat { body, group, ticket: None, custody, told: Told::Nobody }
+    pub fn copied(body: Body, group: Option<Arc<str>>, custody: OtherCopy) -> Self {
+        Chat { body, group, ticket: None, custody, told: OnFailure::Nobody }
     }
 
     /// Appends the JSON object that a receiver gets, without a terminator: with its number where that is confirmed.
     pub fn write_object(&self, out: &mut Vec<u8>) {
         let begin = out.len();
         self.body.write_object(out);
-        if let Custody::Unconfirmed { mid, again } = self.custody {
+        if let OtherCopy::Unconfirmed { mid, again } = self.custody {
             number(out, begin, mid, again);
         }
     }

@@ -1,10 +1,10 @@
 //! What main, control and workers tell a worker, and the way there.
 
 use super::chat::Chat;
-use super::disconnect::Parting;
-use super::presence::Bulletin;
+use super::disconnect::CloseInfo;
+use super::presence::PresenceBatch;
 use super::reply::Answer;
-use super::reply_to::Settles;
+use super::reply_to::Completes;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ids::UserId;
 use crossbeam_channel::Sender;
@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 /// A message to a worker, about one of its channels or about itself.
 #[derive(Debug)]
-pub enum Mail {
+pub enum WorkerCommand {
     /// Write a chat to a channel. Refused on the way if that session has ended.
     Chat {
         /// The receiver's channel.
@@ -27,13 +27,13 @@ pub enum Mail {
         origin: Option<Origin>,
     },
     /// Friends of this worker's users have come or gone. Worth nothing to sessions that have ended.
-    Presence(Bulletin),
+    Presence(PresenceBatch),
     /// Something the channel asked for is done.
     Answer {
         /// Who asked.
         channel: ChannelId,
         /// What this settles.
-        settles: Settles,
+        settles: Completes,
         /// What to tell the client, if anything.
         answer: Option<Answer>,
     },
@@ -51,7 +51,7 @@ pub enum Mail {
         /// The session that ended with it.
         session: Option<SessionNo>,
         /// What to say.
-        parting: Parting,
+        parting: CloseInfo,
     },
     /// Main has ended a session whose channel stays: everything that others sent to that session lies before this.
     Settle {
@@ -126,10 +126,10 @@ pub struct ChannelReport {
 }
 
 /// The way to the workers. Never blocks.
-pub trait Outlet: Send + Sync {
+pub trait WorkerSender: Send + Sync {
     /// Puts mail for one worker into its mailbox and wakes it. Chats for sessions that have ended come back in
     /// `refused`.
-    fn post(&self, worker: usize, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>);
+    fn post(&self, worker: usize, mail: &mut Vec<WorkerCommand>, refused: &mut Vec<WorkerCommand>);
 
     /// True exactly when a worker has so much mail that new chats should be refused.
     fn is_full(&self, worker: usize) -> bool;

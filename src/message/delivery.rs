@@ -4,25 +4,25 @@
 //! whoever counts the last one off sends the answers. That it was accepted is stored with the last copy, in one
 //! transaction, so that a repetition is known after a restart too.
 
-use super::reply_to::Asker;
-use super::reply_to::Settles;
+use super::reply_to::Completes;
+use super::reply_to::ReplyTo;
 use crate::ids::UserId;
 use crate::protocol::errno::Errno;
-use crate::store::Acceptance;
+use crate::store::DedupRecord;
 use crate::sync::{Arc, Lock};
 
 /// That a chat with `seq` was accepted, as the transaction with its last copy stores it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accepted {
     /// Which chat.
-    pub chat: Acceptance,
+    pub chat: DedupRecord,
     /// True exactly when earlier transactions may have noted whom it has reached: those notes go.
     pub has_notes: bool,
 }
 
 /// A chat with `seq` under way.
 #[derive(Debug)]
-pub struct Ticket(Lock<State>);
+pub struct DeliveryTracker(Lock<State>);
 
 #[derive(Debug)]
 struct State {
@@ -31,36 +31,36 @@ struct State {
     /// Copies that are neither written to a transaction nor handed over yet.
     unsecured: usize,
     /// What is to be stored with the last copy.
-    acceptance: Option<Acceptance>,
+    acceptance: Option<DedupRecord>,
     /// True exactly when the store may have notes of whom it has reached.
     has_notes: bool,
     /// True exactly when nothing more will be counted: the answers are out or about to be.
     settled: bool,
     /// The sender, who is to be answered.
-    asker: Option<Asker>,
+    asker: Option<ReplyTo>,
     /// True exactly when the answer lets the sender's channel go on, too.
     lets_go_on: bool,
     /// Repetitions that came before it was settled.
-    repetitions: Vec<Asker>,
+    repetitions: Vec<ReplyTo>,
     full: Vec<UserId>,
     failed: Option<Errno>,
 }
 
 /// An answer that a ticket owes.
 #[derive(Debug)]
-pub struct Owed {
+pub struct PendingReply {
     /// Whom it goes to.
-    pub asker: Asker,
+    pub asker: ReplyTo,
     /// What it settles there.
-    pub settles: Settles,
+    pub settles: Completes,
     /// The receivers whose boxes were full, or why the chat failed.
     pub outcome: Result<Vec<UserId>, Errno>,
 }
 
-impl Ticket {
+impl DeliveryTracker {
     /// A ticket for one sender, with one copy to be counted off.
-    pub fn new(asker: Asker, acceptance: Option<Acceptance>) -> Arc<Self> {
-        Arc::new(Ticket(Lock::new(State {
+    pub fn new(asker: ReplyTo, acceptance: Option<DedupRecord>) -> Arc<Self> {
+        Arc::new(DeliveryTracker(Lock::new(State {
             left: 1,
             unsecured: 1,
             acceptance,
@@ -75,16 +75,16 @@ impl Ticket {
     }
 
     /// A ticket for a repetition that came when the first was settled: the answer is the same.
-    pub fn for_repetition(&self, asker: Asker) -> Arc<Self> {
+    pub fn for_repetition(&self, asker: ReplyTo) -> Arc<Self> {
         let full = self.0.lock().full.clone();
-        let ticket = Ticket::new(asker, None);
+        let ticket = DeliveryTracker::new(asker, None);
         ticket.0.lock().full = full;
         ticket
     }
 
     /// A ticket of an earlier run of the server: settled, and every copy was safe.
     pub fn of_old() -> Arc<Self> {
-        Arc::new(Ticket(Lock::new(State {
+        Arc::new(DeliveryTracker(Lock::new(State {
             left: 0,
             unsecured: 0,
             acceptance: None,
@@ -100,7 +100,7 @@ impl Ticket {
 
     /// A ticket of a chat that an earlier run of the server had not handed out to the end: a repetition does that.
     pub fn of_unfinished() -> Arc<Self> {
-        let ticket = Ticket::of_old();
+        let ticket = DeliveryTracker::of_old();
         let mut state = ticket.0.lock();
         (state.failed, state.has_notes) = (Some(Errno::NotStored), true);
         drop(state);
@@ -135,7 +135,7 @@ impl Ticket {
     /// The transaction under way stores copies. Answers under what it has to note whom they reach, so that a repetition
     /// of the chat, should it fail or the server be killed, passes them over; none where it is stored as accepted.
     #[must_use]
-    pub fn note_reached(&self) -> Option<Acceptance> {
+    pub fn note_reached(&self) -> Option<DedupRecord> {
         let mut state = self.0.lock();
         state.has_notes |= state.acceptance.is_some();
         state.acceptance
@@ -151,24 +151,24 @@ impl Ticket {
         self.0.lock().has_notes
     }
 
-    /// Takes back what [`Ticket::secure`] noted: the transaction has failed, and the copies follow in another one. Only
+    /// Takes back what [`DeliveryTracker::secure`] noted: the transaction has failed, and the copies follow in another one. Only
     /// while at least one more copy is still to be counted off.
     pub fn unsecure(&self, copies: usize) {
         self.0.lock().unsecured += copies;
     }
 
     /// Counts so many copies off as safe. The last one yields the answers.
-    pub fn safe(&self, copies: usize) -> impl Iterator<Item = Owed> + use<> {
+    pub fn safe(&self, copies: usize) -> impl Iterator<Item = PendingReply> + use<> {
         self.count_off(copies, |_| {}).answers()
     }
 
     /// Counts one copy off as refused by a full box.
-    pub fn full(&self, user: UserId) -> impl Iterator<Item = Owed> + use<> {
+    pub fn full(&self, user: UserId) -> impl Iterator<Item = PendingReply> + use<> {
         self.count_off(1, |state| state.full.push(user)).answers()
     }
 
     /// Counts so many copies off as failed.
-    pub fn failed(&self, copies: usize, errno: Errno) -> impl Iterator<Item = Owed> + use<> {
+    pub fn failed(&self, copies: usize, errno: Errno) -> impl Iterator<Item = PendingReply> + use<> {
         self.count_off(copies, |state| state.failed = Some(errno)).answers()
     }
 
@@ -176,7 +176,7 @@ impl Ticket {
     ///
     /// # Errors
     /// The asker, when the answers have gone out.
-    pub fn join(&self, asker: Asker) -> Result<(), Asker> {
+    pub fn join(&self, asker: ReplyTo) -> Result<(), ReplyTo> {
         let mut state = self.0.lock();
         if state.settled {
             return Err(asker);
@@ -210,7 +210,7 @@ impl Ticket {
             return Due::default();
         }
         state.settled = true;
-        let settles = if state.lets_go_on { Settles::RequestAndTicket } else { Settles::Ticket };
+        let settles = if state.lets_go_on { Completes::RequestAndChat } else { Completes::Chat };
         Due {
             first: state.asker.take().map(|asker| (asker, settles)),
             repetitions: std::mem::take(&mut state.repetitions),
@@ -223,17 +223,17 @@ impl Ticket {
 /// Who is to be answered, and what.
 #[derive(Default)]
 struct Due {
-    first: Option<(Asker, Settles)>,
-    repetitions: Vec<Asker>,
+    first: Option<(ReplyTo, Completes)>,
+    repetitions: Vec<ReplyTo>,
     full: Vec<UserId>,
     failed: Option<Errno>,
 }
 
 impl Due {
-    fn answers(self) -> impl Iterator<Item = Owed> {
+    fn answers(self) -> impl Iterator<Item = PendingReply> {
         let Due { first, repetitions, full, failed } = self;
-        let repetitions = repetitions.into_iter().map(|asker| (asker, Settles::Ticket));
-        first.into_iter().chain(repetitions).map(move |(asker, settles)| Owed {
+        let repetitions = repetitions.into_iter().map(|asker| (asker, Completes::Chat));
+        first.into_iter().chain(repetitions).map(move |(asker, settles)| PendingReply {
             asker,
             settles,
             outcome: failed.map_or_else(|| Ok(full.clone()), Err),
@@ -246,13 +246,13 @@ mod tests {
     use super::*;
     use crate::channel::ChannelId;
 
-    fn asker(slot: u32) -> Asker {
-        Asker { channel: ChannelId { slot, generation: 1 }, re: 6, seq: Some("1".into()) }
+    fn asker(slot: u32) -> ReplyTo {
+        ReplyTo { channel: ChannelId { slot, generation: 1 }, re: 6, seq: Some("1".into()) }
     }
 
     #[test]
     fn the_last_copy_brings_the_answer() {
-        let ticket = Ticket::new(asker(1), None);
+        let ticket = DeliveryTracker::new(asker(1), None);
         ticket.expect_more(1);
         assert_eq!(ticket.safe(1).count(), 0);
         assert!(!ticket.succeeded());
@@ -262,24 +262,24 @@ mod tests {
 
     #[test]
     fn a_repetition_is_answered_with_the_first() {
-        let ticket = Ticket::new(asker(1), None);
+        let ticket = DeliveryTracker::new(asker(1), None);
         assert_eq!(ticket.join(asker(2)), Ok(()));
         ticket.answer_lets_go_on();
         let owed: Vec<_> = ticket.safe(1).map(|owed| (owed.asker.channel.slot, owed.settles)).collect();
-        assert_eq!(owed, [(1, Settles::RequestAndTicket), (2, Settles::Ticket)]);
+        assert_eq!(owed, [(1, Completes::RequestAndChat), (2, Completes::Chat)]);
         assert_eq!(ticket.join(asker(3)), Err(asker(3)));
     }
 
     #[test]
     fn the_last_copy_brings_what_is_to_be_stored_unless_one_has_failed() {
-        let acceptance = Acceptance { sender: UserId(1), fingerprint: 7 };
-        let ticket = Ticket::new(asker(1), Some(acceptance));
+        let acceptance = DedupRecord { sender: UserId(1), fingerprint: 7 };
+        let ticket = DeliveryTracker::new(asker(1), Some(acceptance));
         ticket.expect_more(1);
         assert_eq!(ticket.secure(1), None);
         assert_eq!(ticket.note_reached(), Some(acceptance));
         assert_eq!(ticket.secure(1), Some(Accepted { chat: acceptance, has_notes: true }));
         assert_eq!(ticket.note_reached(), None);
-        let ticket = Ticket::new(asker(1), Some(acceptance));
+        let ticket = DeliveryTracker::new(asker(1), Some(acceptance));
         ticket.expect_more(1);
         assert_eq!(ticket.failed(1, Errno::NotStored).count(), 0);
         assert_eq!((ticket.secure(1), ticket.secure(1)), (None, None));
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_not_a_success() {
-        let ticket = Ticket::new(asker(1), None);
+        let ticket = DeliveryTracker::new(asker(1), None);
         let answers: Vec<_> = ticket.failed(1, Errno::NotStored).map(|owed| owed.outcome).collect();
         assert_eq!(answers, [Err(Errno::NotStored)]);
         assert!(!ticket.succeeded());

@@ -11,7 +11,7 @@ const RETRY_AFTER_MS: u64 = 3_000;
 
 /// Why somebody is sent away, and what is said to the client.
 #[derive(Clone, Debug)]
-pub struct Parting {
+pub struct CloseInfo {
     /// The word.
     pub reason: Reason,
     /// The sentence of the goodbye.
@@ -21,49 +21,49 @@ pub struct Parting {
     /// The system's error number, where there was one.
     pub errno: Option<i32>,
     /// Who waits for the stages of this end.
-    pub receipt: Option<Arc<Receipt>>,
+    pub receipt: Option<Arc<CloseWatcher>>,
 }
 
-impl Parting {
+impl CloseInfo {
     /// A parting with the reason's own sentence.
     pub fn new(reason: Reason) -> Self {
         let retry_after_ms = (reason.advice() == Advice::RetryAfter).then_some(RETRY_AFTER_MS);
-        Parting { reason, text: reason.sentence().into(), retry_after_ms, errno: None, receipt: None }
+        CloseInfo { reason, text: reason.sentence().into(), retry_after_ms, errno: None, receipt: None }
     }
 
     /// With a sentence of one's own.
     #[must_use]
     pub fn saying(self, text: &str) -> Self {
-        Parting { text: text.to_owned().into(), ..self }
+        CloseInfo { text: text.to_owned().into(), ..self }
     }
 
     /// The parting of somebody who is kept out for that long, with what the administrator said.
     pub fn banned(retry_after_ms: u64, said: Option<&str>) -> Self {
         let text = said.map_or(Cow::Borrowed(Reason::Banned.sentence()), |said| said.to_owned().into());
-        Parting { text, retry_after_ms: Some(retry_after_ms), ..Parting::new(Reason::Banned) }
+        CloseInfo { text, retry_after_ms: Some(retry_after_ms), ..CloseInfo::new(Reason::Banned) }
     }
 
     /// With the system's error number.
     #[must_use]
     pub fn with_errno(self, errno: Option<i32>) -> Self {
-        Parting { errno, ..self }
+        CloseInfo { errno, ..self }
     }
 }
 
 /// Where the stages of one end are reported.
 #[derive(Clone, Debug)]
-pub struct Receipt {
+pub struct CloseWatcher {
     /// The channel whose end it is; none for a user marked online without one.
     pub channel: Option<ChannelId>,
     /// When it began, on the monotonic clock.
     pub began_us: u64,
     /// Never blocks: the receiver is a control thread that asked for it, and unbounded by a handful of stages.
-    pub to: Sender<(Option<ChannelId>, Milestone)>,
+    pub to: Sender<(Option<ChannelId>, CloseStage)>,
 }
 
 /// A stage of an end, in microseconds since it began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Milestone {
+pub enum CloseStage {
     /// The goodbye is in the kernel.
     Told(u64),
     /// The server's side is ended.
@@ -78,9 +78,9 @@ pub enum Milestone {
     Closed,
 }
 
-impl Receipt {
+impl CloseWatcher {
     /// Reports a stage that was reached now.
-    pub fn report(&self, now_us: u64, stage: impl FnOnce(u64) -> Milestone) {
+    pub fn report(&self, now_us: u64, stage: impl FnOnce(u64) -> CloseStage) {
         // A control thread that gave up has dropped its end; nobody else cares.
         let _ = self.to.send((self.channel, stage(now_us.saturating_sub(self.began_us))));
     }
@@ -102,12 +102,12 @@ pub struct Departure {
     /// The same in Unix milliseconds.
     pub at_ms: i64,
     /// Why.
-    pub parting: Parting,
+    pub parting: CloseInfo,
 }
 
 /// The second report: the owning worker has emptied its mailbox since the step.
 #[derive(Debug)]
-pub struct Settlement {
+pub struct DeliveryReport {
     /// Whose.
     pub channel: ChannelId,
     /// Which session's; none where nobody was logged in.
@@ -121,7 +121,7 @@ pub struct Settlement {
 /// Chats of a session that went out in part only. They counted as delivered when the session ended, for their rest was
 /// to go out before anything else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Torn {
+pub struct PartialWrite {
     /// Which session's.
     pub session: SessionNo,
     /// How many: a login answer brings several.

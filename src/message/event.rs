@@ -1,7 +1,7 @@
 //! What main is told: the entries of the offline queue.
 
-use super::delivery::Ticket;
-use super::disconnect::{Departure, Settlement, Torn};
+use super::delivery::DeliveryTracker;
+use super::disconnect::{DeliveryReport, Departure, PartialWrite};
 use super::request::Ask;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ids::{Mid, UserId};
@@ -14,11 +14,11 @@ use std::time::Duration;
 
 /// What main is told.
 #[derive(Debug)]
-pub enum Entry<S> {
+pub enum Event<S> {
     /// A channel left, or a session ended.
     Departure(Departure),
     /// Its worker has settled with it.
-    Settlement(Settlement),
+    DeliveryReport(DeliveryReport),
     /// Its worker has deregistered the socket; main closes it.
     HandBack {
         /// Whose.
@@ -26,7 +26,7 @@ pub enum Entry<S> {
         /// The socket; dropping it closes the fd. None where the worker could never watch it.
         socket: Option<S>,
         /// What has not gone out whole.
-        torn: Option<Torn>,
+        torn: Option<PartialWrite>,
     },
     /// A client or an auth thread wants something.
     Ask(Ask),
@@ -53,7 +53,7 @@ pub enum Entry<S> {
     /// A copy of a chat with `seq` is in the kernel. There is one at most for each that main has sent out.
     Handed {
         /// Its sender's ticket.
-        ticket: Arc<Ticket>,
+        ticket: Arc<DeliveryTracker>,
     },
     /// The channel that stood in the way of a login has been looked at.
     Probed {
@@ -90,16 +90,16 @@ pub enum ControlAsk {
     /// How the queue stands.
     Queue(Sender<QueueReport>),
     /// Set a user offline who is marked online without a live channel; answers who, if so.
-    Ghost {
+    StaleOnline {
         /// By number or name.
-        who: GhostName,
+        who: StaleOnlineName,
         /// The answer.
-        reply: Sender<Result<Option<Ghost>, GhostFault>>,
+        reply: Sender<Result<Option<StaleOnline>, StaleOnlineFault>>,
     },
     /// Send everyone away at a pace, then end the server.
     Drain(DrainAsk),
     /// Keep somebody out.
-    Ban(BanAsk),
+    Ban(BanRequest),
     /// Who is kept out.
     Bans(Sender<Vec<Ban>>),
     /// Let somebody in again.
@@ -126,7 +126,7 @@ pub struct DrainAsk {
 
 /// How a ghost is named.
 #[derive(Debug)]
-pub enum GhostName {
+pub enum StaleOnlineName {
     /// By number.
     Id(UserId),
     /// By name.
@@ -135,7 +135,7 @@ pub enum GhostName {
 
 /// A user who was marked online without a live channel, and is offline now.
 #[derive(Debug)]
-pub struct Ghost {
+pub struct StaleOnline {
     /// Who.
     pub user: UserId,
     /// The name.
@@ -146,7 +146,7 @@ pub struct Ghost {
 
 /// Why a user may still be marked online without a live channel.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum GhostFault {
+pub enum StaleOnlineFault {
     /// Nobody knows: the row could not be read.
     #[error("could not be looked up: {0}")]
     Unread(StorageError),
@@ -166,13 +166,13 @@ pub struct QueueReport {
     pub stages: Vec<(&'static str, u64)>,
 }
 
-impl<S> Entry<S> {
+impl<S> Event<S> {
     /// True exactly when it may go ahead of ends. A session that ends on a channel that stays goes with the requests of
     /// that channel, which must not overtake it; a settlement never does, so that logins wait for it.
     pub fn is_urgent(&self) -> bool {
         match self {
-            Entry::Ask(_) | Entry::TakenOver { .. } | Entry::Confirmed { .. } | Entry::Handed { .. } => true,
-            Entry::Departure(departure) => departure.stays || departure.parting.receipt.is_some(),
+            Event::Ask(_) | Event::TakenOver { .. } | Event::Confirmed { .. } | Event::Handed { .. } => true,
+            Event::Departure(departure) => departure.stays || departure.parting.receipt.is_some(),
             _ => false,
         }
     }
@@ -180,8 +180,8 @@ impl<S> Entry<S> {
     /// True exactly when main may not leave it waiting while it rests: all but ends that nobody waits for.
     pub fn is_pressing(&self) -> bool {
         match self {
-            Entry::Departure(_) => self.is_urgent(),
-            Entry::Settlement(_) | Entry::HandBack { .. } => false,
+            Event::Departure(_) => self.is_urgent(),
+            Event::DeliveryReport(_) | Event::HandBack { .. } => false,
             _ => true,
         }
     }
@@ -205,7 +205,7 @@ pub enum BanName {
 
 /// What an administrator wants of main.
 #[derive(Debug)]
-pub struct BanAsk {
+pub struct BanRequest {
     /// Whom.
     pub names: Vec<BanName>,
     /// For how long, in milliseconds.

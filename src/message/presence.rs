@@ -12,12 +12,12 @@ pub struct Notice {
     /// The watcher's session. The notice is worth nothing to a later one.
     pub session: SessionNo,
     /// What there is to tell.
-    pub event: Event,
+    pub event: PresenceEvent,
 }
 
 /// That somebody came or went.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Event {
+pub struct PresenceEvent {
     /// Who.
     pub user: UserId,
     /// The user's name.
@@ -30,16 +30,16 @@ pub struct Event {
 
 /// What one turn of main tells the watchers of one worker.
 #[derive(Debug)]
-pub struct Bulletin {
+pub struct PresenceBatch {
     /// In the order of the friends.
     pub notices: Vec<Notice>,
     _under_way: UnderWay,
 }
 
-impl Bulletin {
+impl PresenceBatch {
     /// One that is counted until a worker has taken it.
     pub fn new(under_way: &Arc<AtomicUsize>) -> Self {
-        Bulletin { notices: Vec::new(), _under_way: UnderWay::new(under_way) }
+        PresenceBatch { notices: Vec::new(), _under_way: UnderWay::new(under_way) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a client is told, before it is put into the words of its protocol.
 
 use super::chat::{Chat, Sender};
-use super::reply_to::Asker;
+use super::reply_to::ReplyTo;
 use crate::channel::SessionNo;
 use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::errno::Errno;
@@ -72,8 +72,8 @@ pub enum Answer {
 impl Answer {
     /// The answer to a chat that is through, or failed; the outcome is the receivers whose boxes were full, or why. None where a client
     /// without `seq` hears nothing.
-    pub fn of_chat(asker: Asker, outcome: Result<Vec<UserId>, Errno>) -> Option<Answer> {
-        let Asker { re, seq, .. } = asker;
+    pub fn of_chat(asker: ReplyTo, outcome: Result<Vec<UserId>, Errno>) -> Option<Answer> {
+        let ReplyTo { re, seq, .. } = asker;
         match outcome {
             Err(errno) => Some(Answer::Error { errno, text: errno.text().into(), re: Some(re), seq }),
             Ok(full) => seq.map(|seq| Answer::Done { re, seq, id: None, full }),

@@ -5,7 +5,7 @@ use crate::sync::Arc;
 
 /// Who asked, and what the answer must repeat.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Asker {
+pub struct ReplyTo {
     /// The channel that asked.
     pub channel: ChannelId,
     /// The request's msgid.
@@ -16,15 +16,15 @@ pub struct Asker {
 
 /// What an answer settles with the channel that asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Settles {
+pub enum Completes {
     /// A login or registration: what was behind it may go on.
     Login,
     /// A request that went through main.
     Request,
     /// A ticket: the answer to a chat with `seq`, apart from its way through main.
-    Ticket,
+    Chat,
     /// Both at once.
-    RequestAndTicket,
+    RequestAndChat,
     /// Nothing: a late word.
     Nothing,
 }

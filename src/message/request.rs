@@ -1,7 +1,7 @@
 //! What workers and auth threads ask of main: each ask comes back to the channel exactly once.
 
 use super::chat::Body;
-use super::reply_to::Asker;
+use super::reply_to::ReplyTo;
 use crate::ids::{GroupId, UserId};
 use crate::protocol::request::Caps;
 use crate::store::{PasswordMark, TokenHash};
@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 #[derive(Debug)]
 pub struct Login {
     /// Who asked.
-    pub asker: Asker,
+    pub asker: ReplyTo,
     /// The other end's address, for the history and for bans.
     pub peer: SocketAddr,
     /// Who logs in.
@@ -21,7 +21,7 @@ pub struct Login {
     pub token: Option<Presented>,
     /// The hash that the password was verified against, or that the token goes with; none for a guest. Main compares it
     /// with the row's once more, for another process may have changed the password meanwhile.
-    pub verified: Option<Verified>,
+    pub verified: Option<HashTag>,
     /// A stronger hash of the same password, where the stored one is weaker than the server's setting.
     pub renewed: Option<Box<str>>,
     /// What to verify once more should the row's hash be another by now; none for a guest or a token.
@@ -39,7 +39,7 @@ pub struct Login {
 #[derive(Debug)]
 pub struct Resume {
     /// Who asked.
-    pub asker: Asker,
+    pub asker: ReplyTo,
     /// The other end's address, for the history and for bans.
     pub peer: SocketAddr,
     /// What the token that was presented hashes to.
@@ -58,7 +58,7 @@ pub enum Ask {
     /// Log in by a line without a password: as a guest, if the name is nobody's or a guest's.
     Guest {
         /// Who asked.
-        asker: Asker,
+        asker: ReplyTo,
         /// The other end's address, for the history and for bans.
         peer: SocketAddr,
         /// The name, already found acceptable.
@@ -67,7 +67,7 @@ pub enum Ask {
     /// Register a name with a password hash.
     Register {
         /// Who asked.
-        asker: Asker,
+        asker: ReplyTo,
         /// The other end's address, for bans.
         peer: SocketAddr,
         /// The name, already found acceptable.
@@ -78,7 +78,7 @@ pub enum Ask {
     /// Refuse a registration past a limit: main knows whether a ban is to be told instead.
     RefuseNewcomer {
         /// Who asked.
-        asker: Asker,
+        asker: ReplyTo,
         /// The other end's address, for bans.
         peer: SocketAddr,
     },
@@ -87,7 +87,7 @@ pub enum Ask {
     /// Add a friend.
     AddFriend {
         /// Who asked.
-        asker: Asker,
+        asker: ReplyTo,
         /// For whom.
         user: UserId,
         /// Whom.
@@ -96,7 +96,7 @@ pub enum Ask {
     /// Create a group.
     CreateGroup {
         /// Who asked.
-        asker: Asker,
+        asker: ReplyTo,
         /// Its creator.
         user: UserId,
         /// Its name.
@@ -107,16 +107,16 @@ pub enum Ask {
     /// Join a group.
     JoinGroup {
         /// Who asked.
-        asker: Asker,
+        asker: ReplyTo,
         /// Who joins.
         user: UserId,
         /// Which group.
         group: GroupId,
     },
     /// Nothing: an answer that only has to keep its place behind others.
-    Nothing {
+    Fence {
         /// Who asked.
-        asker: Asker,
+        asker: ReplyTo,
     },
 }
 
@@ -135,7 +135,7 @@ pub enum Destination {
 #[derive(Debug)]
 pub struct Message {
     /// Who asked.
-    pub asker: Asker,
+    pub asker: ReplyTo,
     /// The sender.
     pub from: UserId,
     /// The receiver or receivers.
@@ -148,7 +148,7 @@ pub struct Message {
 
 impl Ask {
     /// Who asked.
-    pub fn asker(&self) -> &Asker {
+    pub fn asker(&self) -> &ReplyTo {
         match self {
             Ask::Login(login) => &login.asker,
             Ask::Resume(resume) => &resume.asker,
@@ -159,7 +159,7 @@ impl Ask {
             | Ask::AddFriend { asker, .. }
             | Ask::CreateGroup { asker, .. }
             | Ask::JoinGroup { asker, .. }
-            | Ask::Nothing { asker } => asker,
+            | Ask::Fence { asker } => asker,
         }
     }
 }
@@ -176,14 +176,14 @@ pub enum Who {
 /// Tells a stored hash from any other, in far fewer bytes, in this run of the server. A quick hash will do: whoever could
 /// write one that collides could write any other just as well.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Verified(u64);
+pub struct HashTag(u64);
 
-impl Verified {
+impl HashTag {
     /// The mark of a stored hash.
     pub fn of(stored: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         hasher.write(stored.as_bytes());
-        Verified(hasher.finish())
+        HashTag(hasher.finish())
     }
 }
 

@@ -1,11 +1,11 @@
 //! Sending a channel away from any thread, without waiting for main.
 
 use super::queue::OfflineQueue;
-use crate::channel::{ChannelId, ChannelTable, Left, Reason, SessionNo};
+use crate::channel::{ChannelId, ChannelTable, Closed, Reason, SessionNo};
 use crate::clock::Clock;
-use crate::message::command::{Mail, Outlet};
-use crate::message::disconnect::{Departure, Parting};
-use crate::message::event::Entry;
+use crate::message::command::{WorkerCommand, WorkerSender};
+use crate::message::disconnect::{CloseInfo, Departure};
+use crate::message::event::Event;
 use crate::metrics::Metrics;
 use crate::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::sync::Arc;
 pub struct Kicker<S> {
     table: Arc<ChannelTable>,
     queue: Arc<OfflineQueue<S>>,
-    outlet: Arc<dyn Outlet>,
+    outlet: Arc<dyn WorkerSender>,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
@@ -35,7 +35,7 @@ impl<S> Kicker<S> {
     pub fn new(
         table: Arc<ChannelTable>,
         queue: Arc<OfflineQueue<S>>,
-        outlet: Arc<dyn Outlet>,
+        outlet: Arc<dyn WorkerSender>,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Self {
@@ -44,32 +44,32 @@ impl<S> Kicker<S> {
 
     /// Sends a channel away. True for exactly one caller in the life of a channel; a stale name hits nothing.
     pub fn kick(&self, channel: ChannelId, reason: Reason) -> bool {
-        self.kick_saying(channel, Parting::new(reason))
+        self.kick_saying(channel, CloseInfo::new(reason))
     }
 
     /// The same, with a sentence and perhaps somebody who waits for the stages.
-    pub fn kick_saying(&self, channel: ChannelId, parting: Parting) -> bool {
+    pub fn kick_saying(&self, channel: ChannelId, parting: CloseInfo) -> bool {
         self.table.leave(channel).is_some_and(|left| self.push(channel, left, parting))
     }
 
     /// The same, only if that session still goes on: whoever is on the channel by now is not meant.
-    pub fn kick_session(&self, channel: ChannelId, session: SessionNo, parting: Parting) -> bool {
+    pub fn kick_session(&self, channel: ChannelId, session: SessionNo, parting: CloseInfo) -> bool {
         let left = self.table.leave_session(channel, session);
         left.is_some_and(|left| self.push(channel, left, parting))
     }
 
     /// Sends a channel away on which nobody is logged in; any other stays.
     pub fn kick_open(&self, channel: ChannelId, reason: Reason) -> bool {
-        let left = self.table.leave_open(channel).then_some(Left { session: None });
-        left.is_some_and(|left| self.push(channel, left, Parting::new(reason)))
+        let left = self.table.leave_open(channel).then_some(Closed { session: None });
+        left.is_some_and(|left| self.push(channel, left, CloseInfo::new(reason)))
     }
 
     /// The step is taken: the departure for main, then the goodbye for the worker.
-    fn push(&self, channel: ChannelId, left: Left, parting: Parting) -> bool {
+    fn push(&self, channel: ChannelId, left: Closed, parting: CloseInfo) -> bool {
         let worker = self.table.worker(channel);
         let now = self.clock.now();
         self.metrics.note_departure(parting.reason);
-        self.queue.push(Entry::Departure(Departure {
+        self.queue.push(Event::Departure(Departure {
             channel,
             session: left.session,
             stays: false,
@@ -78,7 +78,7 @@ impl<S> Kicker<S> {
             at_ms: now.unix_ms,
             parting: parting.clone(),
         }));
-        let mut mail = vec![Mail::Leave { channel, session: left.session, parting }];
+        let mut mail = vec![WorkerCommand::Leave { channel, session: left.session, parting }];
         self.outlet.post(worker, &mut mail, &mut Vec::new());
         true
     }

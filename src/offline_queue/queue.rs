@@ -8,7 +8,7 @@
 //! settlements and sockets have their place reserved, for a channel has at most one of each; asks are refused
 //! past a bound.
 
-use crate::message::event::Entry;
+use crate::message::event::Event;
 use crate::message::request::Ask;
 use crate::shrink::Shrink;
 use crate::sync::{Condvar, Lock};
@@ -31,9 +31,9 @@ pub struct OfflineQueue<S> {
 #[derive(Debug)]
 struct Inner<S> {
     /// What somebody waits for, each with its number.
-    urgent: VecDeque<(u64, Entry<S>)>,
+    urgent: VecDeque<(u64, Event<S>)>,
     /// Ends and all else, each with its number.
-    ends: VecDeque<(u64, Entry<S>)>,
+    ends: VecDeque<(u64, Event<S>)>,
     /// The next number: entries are numbered as they are pushed.
     next: u64,
     /// Asks among the entries.
@@ -75,8 +75,8 @@ impl<S> Default for OfflineQueue<S> {
 
 impl<S> OfflineQueue<S> {
     /// Pushes what has its place reserved. Never refused.
-    pub fn push(&self, entry: Entry<S>) {
-        debug_assert!(!matches!(entry, Entry::Ask(_)), "asks are bounded");
+    pub fn push(&self, entry: Event<S>) {
+        debug_assert!(!matches!(entry, Event::Ask(_)), "asks are bounded");
         let wake = {
             let mut inner = self.inner.lock();
             inner.append(entry);
@@ -86,7 +86,7 @@ impl<S> OfflineQueue<S> {
     }
 
     /// Pushes many at once, in order, asks among them. Asks past [`ASKS_MAX`] come back in `refused`.
-    pub fn push_all(&self, entries: &mut Vec<Entry<S>>, refused: &mut Vec<Ask>) {
+    pub fn push_all(&self, entries: &mut Vec<Event<S>>, refused: &mut Vec<Ask>) {
         if entries.is_empty() {
             return;
         }
@@ -94,7 +94,7 @@ impl<S> OfflineQueue<S> {
             let mut inner = self.inner.lock();
             for entry in entries.drain(..) {
                 match entry {
-                    Entry::Ask(ask) if inner.asks >= ASKS_MAX => refused.push(ask),
+                    Event::Ask(ask) if inner.asks >= ASKS_MAX => refused.push(ask),
                     entry => inner.append(entry),
                 }
             }
@@ -113,7 +113,7 @@ impl<S> OfflineQueue<S> {
             if inner.asks >= ASKS_MAX {
                 return Err(Box::new(ask));
             }
-            inner.append(Entry::Ask(ask));
+            inner.append(Event::Ask(ask));
             inner.is_to_wake()
         };
         self.wake_if(wake);
@@ -121,7 +121,7 @@ impl<S> OfflineQueue<S> {
     }
 
     /// Takes up to `max` entries, what is urgent first, each kind oldest first; by main alone.
-    pub fn take(&self, max: usize, into: &mut impl Extend<Entry<S>>) {
+    pub fn take(&self, max: usize, into: &mut impl Extend<Event<S>>) {
         let mut inner = self.inner.lock();
         let for_urgent = max - max / SHARE_OF_ENDS;
         let mut urgent = 0;
@@ -206,16 +206,16 @@ impl<S> Inner<S> {
         self.pressing > 0 || self.len() >= BATCH_MAX
     }
 
-    fn append(&mut self, entry: Entry<S>) {
+    fn append(&mut self, entry: Event<S>) {
         let number = self.next;
         self.next += 1;
-        self.asks += usize::from(matches!(entry, Entry::Ask(_)));
+        self.asks += usize::from(matches!(entry, Event::Ask(_)));
         self.pressing += usize::from(entry.is_pressing());
         if entry.is_urgent() {
             self.urgent.push_back((number, entry));
             return;
         }
-        if let Entry::Departure(departure) = &entry {
+        if let Event::Departure(departure) = &entry {
             self.departures.push_back(departure.noticed_us);
         }
         self.ends.push_back((number, entry));
@@ -234,17 +234,17 @@ impl<S> Inner<S> {
         }
     }
 
-    fn pop_urgent(&mut self) -> Option<Entry<S>> {
+    fn pop_urgent(&mut self) -> Option<Event<S>> {
         let (_, entry) = self.urgent.pop_front()?;
-        self.asks -= usize::from(matches!(entry, Entry::Ask(_)));
+        self.asks -= usize::from(matches!(entry, Event::Ask(_)));
         self.pressing -= usize::from(entry.is_pressing());
         Some(entry)
     }
 
-    fn pop_end(&mut self) -> Option<Entry<S>> {
+    fn pop_end(&mut self) -> Option<Event<S>> {
         let (_, entry) = self.ends.pop_front()?;
         self.pressing -= usize::from(entry.is_pressing());
-        if matches!(entry, Entry::Departure(_)) {
+        if matches!(entry, Event::Departure(_)) {
             self.departures.pop_front();
         }
         Some(entry)
@@ -260,14 +260,14 @@ mod tests {
     use crate::channel::ChannelId;
     use crate::channel::Reason;
     use crate::message::disconnect::Departure;
-    use crate::message::disconnect::{Parting, Receipt};
-    use crate::message::reply_to::Asker;
+    use crate::message::disconnect::{CloseInfo, CloseWatcher};
+    use crate::message::reply_to::ReplyTo;
     use crate::shrink::KEPT;
     use crate::sync::Arc;
 
     fn nothing() -> Ask {
         let channel = ChannelId { slot: 0, generation: 1 };
-        Ask::Nothing { asker: Asker { channel, re: 3, seq: None } }
+        Ask::Fence { asker: ReplyTo { channel, re: 3, seq: None } }
     }
 
     #[test]
@@ -277,24 +277,24 @@ mod tests {
             queue.ask(nothing()).unwrap();
         }
         assert!(queue.ask(nothing()).is_err());
-        queue.push(Entry::Stop);
+        queue.push(Event::Stop);
         let mut refused = Vec::new();
-        queue.push_all(&mut vec![Entry::Ask(nothing()), Entry::Stop], &mut refused);
+        queue.push_all(&mut vec![Event::Ask(nothing()), Event::Stop], &mut refused);
         assert_eq!((queue.len(), refused.len()), (ASKS_MAX + 2, 1));
         queue.take(1, &mut Vec::new());
         assert!(queue.ask(nothing()).is_ok(), "a taken ask leaves room for another");
     }
 
-    fn end(socket: u32) -> Entry<u32> {
-        Entry::HandBack { channel: ChannelId { slot: 0, generation: 1 }, socket: Some(socket), torn: None }
+    fn end(socket: u32) -> Event<u32> {
+        Event::HandBack { channel: ChannelId { slot: 0, generation: 1 }, socket: Some(socket), torn: None }
     }
 
     /// What is taken, in order: ends by number, requests as `None`.
     fn taken(queue: &OfflineQueue<u32>, max: usize) -> Vec<Option<u32>> {
         let mut entries = Vec::new();
         queue.take(max, &mut entries);
-        let number = |entry: &Entry<u32>| match entry {
-            Entry::HandBack { socket, .. } => *socket,
+        let number = |entry: &Event<u32>| match entry {
+            Event::HandBack { socket, .. } => *socket,
             _ => None,
         };
         entries.iter().map(number).collect()
@@ -335,7 +335,7 @@ mod tests {
         queue.inner.lock().waiting = Waiting::ForPressing;
         queue.push(end(2));
         assert_eq!(waiting(), Waiting::No, "a request waits");
-        queue.push(Entry::Stop);
+        queue.push(Event::Stop);
         assert_eq!(taken(&queue, 9).len(), 5);
         queue.inner.lock().waiting = Waiting::ForPressing;
         queue.push(end(3));
@@ -364,22 +364,22 @@ mod tests {
             noticed_us: 5,
             queued_us: 5,
             at_ms: 0,
-            parting: Parting { receipt, ..Parting::new(Reason::Kicked) },
+            parting: CloseInfo { receipt, ..CloseInfo::new(Reason::Kicked) },
         };
         let (to, _from) = crossbeam_channel::unbounded();
-        queue.push(Entry::Departure(departure(false, None)));
-        let receipt = Arc::new(Receipt { channel: None, began_us: 0, to });
-        queue.push(Entry::Departure(departure(false, Some(receipt))));
-        queue.push(Entry::Departure(departure(true, None)));
+        queue.push(Event::Departure(departure(false, None)));
+        let receipt = Arc::new(CloseWatcher { channel: None, began_us: 0, to });
+        queue.push(Event::Departure(departure(false, Some(receipt))));
+        queue.push(Event::Departure(departure(true, None)));
         queue.ask(nothing()).unwrap();
-        let mut entries = Vec::<Entry<u32>>::new();
+        let mut entries = Vec::<Event<u32>>::new();
         queue.take(4, &mut entries);
         let kinds: Vec<_> = entries
             .iter()
             .map(|entry| match entry {
-                Entry::Departure(d) if d.stays => "logout",
-                Entry::Departure(d) if d.parting.receipt.is_some() => "kick",
-                Entry::Departure(_) => "loss",
+                Event::Departure(d) if d.stays => "logout",
+                Event::Departure(d) if d.parting.receipt.is_some() => "kick",
+                Event::Departure(_) => "loss",
                 _ => "ask",
             })
             .collect();
@@ -392,7 +392,7 @@ mod tests {
         let queue = OfflineQueue::<u8>::default();
         let channel = ChannelId { slot: 0, generation: 1 };
         for socket in 0..3 {
-            queue.push(Entry::HandBack { channel, socket: Some(socket), torn: None });
+            queue.push(Event::HandBack { channel, socket: Some(socket), torn: None });
         }
         let mut taken = Vec::new();
         queue.take(2, &mut taken);
@@ -400,7 +400,7 @@ mod tests {
         let order: Vec<_> = taken
             .iter()
             .map(|entry| match entry {
-                Entry::HandBack { socket, .. } => socket.unwrap_or(u8::MAX),
+                Event::HandBack { socket, .. } => socket.unwrap_or(u8::MAX),
                 _ => u8::MAX,
             })
             .collect();

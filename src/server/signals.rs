@@ -4,7 +4,7 @@
 //! (SIGTERM, SIGHUP) take signals and push a stop on main's queue; they decide nothing else.
 
 use crate::logs::Logs;
-use crate::message::event::Entry;
+use crate::message::event::Event;
 use crate::offline_queue::queue::OfflineQueue;
 use crate::sync::{Arc, AtomicBool, Lock, Ordering};
 use nix::sys::signal::{SigSet, Signal};
@@ -104,7 +104,7 @@ impl Stops {
             before
         };
         before.unwrap_or_else(|| {
-            self.queue.push(Entry::Stop);
+            self.queue.push(Event::Stop);
             now
         })
     }

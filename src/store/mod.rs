@@ -11,9 +11,9 @@ mod rows;
 pub mod sqlite;
 
 pub use rows::{
-    Acceptance, Ban, Banned, BoxCopy, BoxUsage, COPY_BYTES, Completion, DepartureId, DepartureRow,
-    ExpiredKept, Friend, GroupRow, Kept, Member, NameTaken, PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow,
-    UserMark, UserRow, WINDOW_US,
+    Ban, BanSubject, BoxCopy, BoxUsage, COPY_BYTES, DedupRecord, DepartureId, DepartureRow, DepartureUpdate,
+    ExpiredKept, Friend, GroupRow, Member, NameTaken, PasswordMark, StoredMessage, TOKEN_LIFE_MS, TokenHash,
+    TokenRow, UserMark, UserRow, WINDOW_US,
 };
 use std::ops::RangeInclusive;
 
@@ -90,7 +90,7 @@ pub trait Storage: Lookup {
     fn complete_departures(
         &mut self,
         ids: RangeInclusive<DepartureId>,
-        completion: &Completion,
+        completion: &DepartureUpdate,
     ) -> Stored<()>;
     /// Removes rows of the history older than `before_ms` and all but the newest `keep`, a bounded number a call;
     /// answers how many.
@@ -99,7 +99,7 @@ pub trait Storage: Lookup {
     /// Adds a ban, or replaces the one of the same user or addresses.
     fn put_ban(&mut self, ban: &Ban) -> Stored<()>;
     /// Removes a ban; none is no error.
-    fn drop_ban(&mut self, banned: Banned) -> Stored<()>;
+    fn drop_ban(&mut self, banned: BanSubject) -> Stored<()>;
     /// Removes bans that are over at `now_ms`.
     fn expire_bans(&mut self, now_ms: i64) -> Stored<()>;
 
@@ -143,7 +143,7 @@ pub trait Storage: Lookup {
     /// The members of a group who are numbered above `after`, by number, at most `max`.
     fn members(&mut self, group: GroupId, after: UserId, max: usize) -> Stored<Vec<Member>>;
 
-    /// Puts a message into a box, under a number that no message in it has. `sent` as in [`Kept`].
+    /// Puts a message into a box, under a number that no message in it has. `sent` as in [`StoredMessage`].
     fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()>;
     /// Puts one message into many boxes, in each under a number above all that it has had. The body is stored once.
     fn keep_copies(&mut self, copies: &[BoxCopy], at_ms: i64, body: &[u8]) -> Stored<()>;
@@ -155,7 +155,13 @@ pub trait Storage: Lookup {
     fn box_usage(&mut self, user: UserId) -> Stored<BoxUsage>;
     /// The oldest messages above `after`: at most `max_count`, and at most `max_bytes` of bodies, but at least one
     /// where there is one.
-    fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>>;
+    fn kept(
+        &mut self,
+        user: UserId,
+        after: Mid,
+        max_count: usize,
+        max_bytes: usize,
+    ) -> Stored<Vec<StoredMessage>>;
     /// Removes the messages up to and including `upto`; answers what they held.
     fn drop_kept(&mut self, user: UserId, upto: Mid) -> Stored<BoxUsage>;
     /// Removes messages kept before `before_ms`, at most `max`, from a bounded number of boxes: those of the users from
@@ -164,14 +170,14 @@ pub trait Storage: Lookup {
     fn expire_kept(&mut self, before_ms: i64, from: Option<UserId>, max: u64) -> Stored<ExpiredKept>;
 
     /// Notes that a chat with `seq` was accepted.
-    fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()>;
+    fn accept(&mut self, acceptance: DedupRecord, at_ms: i64) -> Stored<()>;
     /// Notes that the transaction puts copies of a chat with `seq` into these users' boxes, while others do not have theirs
     /// yet.
-    fn note_reached(&mut self, chat: Acceptance, at_ms: i64, users: &[UserId]) -> Stored<()>;
+    fn note_reached(&mut self, chat: DedupRecord, at_ms: i64, users: &[UserId]) -> Stored<()>;
     /// Whom a chat with `seq` has reached by those notes, by number.
-    fn reached(&mut self, chat: Acceptance) -> Stored<Vec<UserId>>;
+    fn reached(&mut self, chat: DedupRecord) -> Stored<Vec<UserId>>;
     /// Removes those notes of a chat.
-    fn forget_reached(&mut self, chat: Acceptance) -> Stored<()>;
+    fn forget_reached(&mut self, chat: DedupRecord) -> Stored<()>;
     /// Forgets chats with `seq` that were accepted, and notes of whom others have reached, of `before_ms` or earlier, the
     /// oldest first, a bounded number a call. False when there were none.
     fn expire_accepted(&mut self, before_ms: i64) -> Stored<bool>;

@@ -86,7 +86,7 @@ pub struct Member {
 
 /// A message in a box.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Kept {
+pub struct StoredMessage {
     /// Its number in the box.
     pub mid: Mid,
     /// The JSON object that was sent (msgid 6 or 10), without a terminator.
@@ -102,7 +102,7 @@ pub struct BoxCopy {
     pub user: UserId,
     /// Its number there.
     pub mid: Mid,
-    /// As in [`Kept`].
+    /// As in [`StoredMessage`].
     pub sent: bool,
 }
 
@@ -138,7 +138,7 @@ pub struct DepartureRow {
 
 /// What is known of a departure only later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Completion {
+pub struct DepartureUpdate {
     /// From noticed to committed, in microseconds.
     pub offline_us: Option<i64>,
     /// From noticed to the fd closed, in microseconds; none where the channel stayed.
@@ -181,7 +181,7 @@ pub struct ExpiredKept {
 
 /// Whom a ban keeps out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Banned {
+pub enum BanSubject {
     /// A user, from anywhere.
     User(UserId),
     /// Whoever comes from there.
@@ -192,7 +192,7 @@ pub enum Banned {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ban {
     /// Whom it keeps out.
-    pub banned: Banned,
+    pub banned: BanSubject,
     /// The user's name, where it is a user and there is such a row.
     pub name: Option<Arc<str>>,
     /// When it is over, in milliseconds of the trusted clock; of the wall clock in what administrators are told.
@@ -250,7 +250,7 @@ impl TokenRow {
 
 /// That a chat with `seq` was accepted: what makes a repetition known.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Acceptance {
+pub struct DedupRecord {
     /// Whose chat.
     pub sender: UserId,
     /// What `seq`, receiver and text hash to.

@@ -6,14 +6,14 @@ use super::words::{accepted, texts};
 use crate::channel::{ChannelId, SessionNo, Stage};
 use crate::ids::{Epoch, UserId};
 use crate::message::chat::Sender;
-use crate::message::command::{Mail, Outlet};
-use crate::message::event::Entry;
+use crate::message::command::{WorkerCommand, WorkerSender};
+use crate::message::event::Event;
 use crate::message::reply::{Answer, LoggedIn};
-use crate::message::reply_to::Settles;
+use crate::message::reply_to::Completes;
 use crate::offline_queue::closer::Kicker;
 use crate::protocol::framing::Framer;
 use crate::protocol::request::Caps;
-use crate::registry::Online;
+use crate::registry::SessionEntry;
 use crate::sync::Arc;
 use crate::worker::{Codec, Core, Limits, Mailbox, Mailboxes, Wake};
 
@@ -27,7 +27,7 @@ impl Wake for NoWake {
 /// Workers without threads.
 pub(crate) struct Bench {
     pub(crate) commons: Commons,
-    pub(crate) outlet: Arc<dyn Outlet>,
+    pub(crate) outlet: Arc<dyn WorkerSender>,
     pub(crate) kicker: Kicker<Fd>,
     pub(crate) cores: Vec<Core<Wire>>,
     clients: Vec<(ChannelId, Client)>,
@@ -53,7 +53,8 @@ impl Bench {
         let mut limits = commons.limits();
         limit(&mut limits);
         let mailboxes: Vec<_> = (0..workers).map(|_| Arc::new(Mailbox::new(Box::new(NoWake)))).collect();
-        let outlet: Arc<dyn Outlet> = Arc::new(Mailboxes::new(Arc::clone(&commons.table), mailboxes.clone()));
+        let outlet: Arc<dyn WorkerSender> =
+            Arc::new(Mailboxes::new(Arc::clone(&commons.table), mailboxes.clone()));
         let shared = commons.shared(&outlet, limits);
         let now = commons.clock.now();
         let numbered = mailboxes.into_iter().enumerate();
@@ -160,7 +161,7 @@ impl Bench {
         let session = self.commons.table.begin_session(channel, user).expect("nobody is logged in there");
         let sender = Arc::new(Sender { id: user, name: format!("user {user}").into() });
         let worker = self.commons.table.worker(channel) as u16;
-        let online = Online { channel, session, worker, direct: false, sender: Arc::clone(&sender) };
+        let online = SessionEntry { channel, session, worker, direct: false, sender: Arc::clone(&sender) };
         self.commons.registry.enter(user, online);
         let login = LoggedIn {
             sender,
@@ -177,12 +178,12 @@ impl Bench {
             seq: None,
         };
         let answer = Some(Answer::LoggedIn(Box::new(login)));
-        self.post(Mail::Answer { channel, settles: Settles::Login, answer });
+        self.post(WorkerCommand::Answer { channel, settles: Completes::Login, answer });
         session
     }
 
     /// Somebody else's letter to a channel's worker.
-    pub(crate) fn post(&self, letter: Mail) {
+    pub(crate) fn post(&self, letter: WorkerCommand) {
         let channel = super::words::Said::of(&letter).0;
         let worker = channel.map_or(0, |channel| self.commons.table.worker(channel));
         self.outlet.post(worker, &mut vec![letter], &mut Vec::new());
@@ -190,11 +191,11 @@ impl Bench {
 
     /// A chat to a session.
     pub(crate) fn chat(&self, to: ChannelId, session: SessionNo, user: UserId, text: &str) {
-        self.post(Mail::Chat { to, session, user, chat: accepted(text), origin: None });
+        self.post(WorkerCommand::Chat { to, session, user, chat: accepted(text), origin: None });
     }
 
     /// Takes what was told to main.
-    pub(crate) fn entries(&self) -> Vec<Entry<Fd>> {
+    pub(crate) fn entries(&self) -> Vec<Event<Fd>> {
         let mut entries = Vec::new();
         self.commons.queue.take(usize::MAX, &mut entries);
         entries
@@ -203,7 +204,7 @@ impl Bench {
     /// Takes what was told to main, and answers what each settlement among it gives back.
     pub(crate) fn settlements(&self) -> Vec<(Option<SessionNo>, Vec<String>)> {
         let settled = |entry| match entry {
-            Entry::Settlement(settlement) => Some((settlement.session, texts(&settlement.unsent))),
+            Event::DeliveryReport(settlement) => Some((settlement.session, texts(&settlement.unsent))),
             _ => None,
         };
         self.entries().into_iter().filter_map(settled).collect()

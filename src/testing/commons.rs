@@ -6,8 +6,8 @@ use crate::auth::login_limiter::{AttemptLimits, Attempts};
 use crate::auth::pool::{Auth, Jobs};
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
-use crate::main_loop::state::{Policy, Surroundings};
-use crate::message::command::Outlet;
+use crate::main_loop::state::{Handles, Policy};
+use crate::message::command::WorkerSender;
 use crate::metrics::Metrics;
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
@@ -74,7 +74,7 @@ impl Commons {
         }
     }
 
-    pub(crate) fn kicker(&self, outlet: &Arc<dyn Outlet>) -> Kicker<Fd> {
+    pub(crate) fn kicker(&self, outlet: &Arc<dyn WorkerSender>) -> Kicker<Fd> {
         Kicker::new(
             Arc::clone(&self.table),
             Arc::clone(&self.queue),
@@ -85,8 +85,8 @@ impl Commons {
     }
 
     /// What main has around it.
-    pub(crate) fn surroundings(&self, outlet: &Arc<dyn Outlet>) -> Surroundings<Fd> {
-        Surroundings {
+    pub(crate) fn surroundings(&self, outlet: &Arc<dyn WorkerSender>) -> Handles<Fd> {
+        Handles {
             table: Arc::clone(&self.table),
             registry: Arc::clone(&self.registry),
             queue: Arc::clone(&self.queue),
@@ -117,7 +117,7 @@ impl Commons {
     }
 
     /// What a worker has around it.
-    pub(crate) fn shared(&self, outlet: &Arc<dyn Outlet>, limits: Limits) -> Arc<Shared<Fd>> {
+    pub(crate) fn shared(&self, outlet: &Arc<dyn WorkerSender>, limits: Limits) -> Arc<Shared<Fd>> {
         Arc::new(Shared {
             table: Arc::clone(&self.table),
             registry: Arc::clone(&self.registry),

@@ -8,11 +8,11 @@ use super::words::{HASH, Said, asker, login, message};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::clock::Clock;
 use crate::ids::{GroupId, UserId};
-use crate::main_loop::state::{Drain, Policy};
+use crate::main_loop::state::{MainLoop, Policy};
 use crate::message::chat::Chat;
-use crate::message::command::{Mail, Outlet};
-use crate::message::disconnect::{Departure, Parting, Settlement};
-use crate::message::event::Entry;
+use crate::message::command::{WorkerCommand, WorkerSender};
+use crate::message::disconnect::{CloseInfo, DeliveryReport, Departure};
+use crate::message::event::Event;
 use crate::message::request::{Ask, Destination};
 use crate::offline_queue::closer::Kicker;
 use crate::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) struct Desk {
     pub(crate) commons: Commons,
     pub(crate) letters: Arc<Letterbox>,
     pub(crate) kicker: Kicker<Fd>,
-    pub(crate) drain: Drain<MemoryStore, Fd>,
+    pub(crate) drain: MainLoop<MemoryStore, Fd>,
     pub(crate) disk: Disk,
 }
 
@@ -55,10 +55,10 @@ impl Desk {
 
     fn among(commons: Commons, policy: Policy, disk: Disk) -> Self {
         let letters = Arc::new(Letterbox::new(Arc::clone(&commons.table), 1));
-        let outlet: Arc<dyn Outlet> = Arc::<Letterbox>::clone(&letters);
+        let outlet: Arc<dyn WorkerSender> = Arc::<Letterbox>::clone(&letters);
         let (store, trusted) = disk.start(commons.clock.now().unix_ms);
         let [accepted, unfinished] = disk.chats(trusted.now_ms(commons.clock.now()));
-        let drain = Drain::new(store, policy, commons.surroundings(&outlet));
+        let drain = MainLoop::new(store, policy, commons.surroundings(&outlet));
         let drain = drain.with_trusted(trusted).with_chats(accepted, unfinished).with_bans(disk.bans());
         Desk { kicker: commons.kicker(&outlet), commons, letters, drain, disk }
     }
@@ -69,13 +69,13 @@ impl Desk {
     }
 
     /// Main takes one entry.
-    pub(crate) fn take(&mut self, entry: Entry<Fd>) {
+    pub(crate) fn take(&mut self, entry: Event<Fd>) {
         self.drain.take(entry, self.commons.clock.now());
     }
 
     /// Main takes a request.
     pub(crate) fn ask(&mut self, ask: Ask) {
-        self.take(Entry::Ask(ask));
+        self.take(Event::Ask(ask));
     }
 
     /// Main takes what others have pushed: the departures of those who were sent away.
@@ -149,7 +149,7 @@ impl Desk {
 
     pub(crate) fn session(&self, channel: ChannelId) -> Option<SessionNo> {
         match self.commons.table.stage(channel) {
-            Stage::Live(session) => Some(session),
+            Stage::LoggedIn(session) => Some(session),
             _ => None,
         }
     }
@@ -199,42 +199,47 @@ impl Desk {
     /// Main learns that a session has logged out.
     pub(crate) fn report_logout(&mut self, who: Online) {
         let now = self.commons.clock.now();
-        self.take(Entry::Departure(Departure {
+        self.take(Event::Departure(Departure {
             channel: who.channel,
             session: Some(who.session),
             stays: true,
             noticed_us: now.mono_us,
             queued_us: now.mono_us,
             at_ms: now.unix_ms,
-            parting: Parting::new(Reason::ClientQuit),
+            parting: CloseInfo::new(Reason::ClientQuit),
         }));
     }
 
     /// The worker reports that a channel without a session has settled.
     pub(crate) fn settle_channel(&mut self, channel: ChannelId) {
-        self.take(Entry::Settlement(Settlement { channel, session: None, unsent: Vec::new(), delivered: 0 }));
+        self.take(Event::DeliveryReport(DeliveryReport {
+            channel,
+            session: None,
+            unsent: Vec::new(),
+            delivered: 0,
+        }));
     }
 
     /// The worker reports what a session has left unsent.
     pub(crate) fn settle(&mut self, who: Online, unsent: Vec<Chat>) {
         let (channel, session) = (who.channel, Some(who.session));
-        self.take(Entry::Settlement(Settlement { channel, session, unsent, delivered: 0 }));
+        self.take(Event::DeliveryReport(DeliveryReport { channel, session, unsent, delivered: 0 }));
     }
 
     /// The chats that were posted to a channel, as its worker would give them back.
     pub(crate) fn unsent(&self, channel: ChannelId) -> Vec<Chat> {
         let chat = |letter| match letter {
-            Mail::Chat { chat, .. } => Some(chat),
+            WorkerCommand::Chat { chat, .. } => Some(chat),
             _ => None,
         };
         self.letters.take(Some(channel)).into_iter().filter_map(chat).collect()
     }
 
     /// The receiver's worker hands chats to the kernel; main commits that and answers their senders.
-    pub(crate) fn take_over(&mut self, letters: Vec<Mail>) {
+    pub(crate) fn take_over(&mut self, letters: Vec<WorkerCommand>) {
         for letter in letters {
-            if let Mail::Chat { chat: Chat { ticket: Some(ticket), .. }, .. } = letter {
-                self.take(Entry::Handed { ticket });
+            if let WorkerCommand::Chat { chat: Chat { ticket: Some(ticket), .. }, .. } = letter {
+                self.take(Event::Handed { ticket });
             }
         }
         self.finish();
@@ -243,7 +248,7 @@ impl Desk {
     /// The worker hands the socket back.
     pub(crate) fn hand_back(&mut self, channel: ChannelId) {
         self.commons.table.note_gone();
-        self.take(Entry::HandBack { channel, socket: None, torn: None });
+        self.take(Event::HandBack { channel, socket: None, torn: None });
     }
 
     /// What was said about a channel since the last look.

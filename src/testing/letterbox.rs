@@ -2,7 +2,7 @@
 
 use super::words::Said;
 use crate::channel::{ChannelId, ChannelTable};
-use crate::message::command::{Mail, Outlet};
+use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::message::presence::Notice;
 use crate::sync::{Arc, AtomicBool, Lock, Ordering};
 
@@ -11,7 +11,7 @@ use crate::sync::{Arc, AtomicBool, Lock, Ordering};
 pub(crate) struct Letterbox {
     table: Arc<ChannelTable>,
     workers: usize,
-    letters: Lock<Vec<Mail>>,
+    letters: Lock<Vec<WorkerCommand>>,
     full: AtomicBool,
 }
 
@@ -26,12 +26,12 @@ impl Letterbox {
     }
 
     /// Takes what was said, oldest first: to everybody, or about one channel.
-    pub(crate) fn take(&self, channel: Option<ChannelId>) -> Vec<Mail> {
+    pub(crate) fn take(&self, channel: Option<ChannelId>) -> Vec<WorkerCommand> {
         self.take_those(|letter| channel.is_none() || Said::of(letter).0 == channel)
     }
 
     /// Takes the letters of one kind, oldest first.
-    pub(crate) fn take_those(&self, wanted: impl Fn(&Mail) -> bool) -> Vec<Mail> {
+    pub(crate) fn take_those(&self, wanted: impl Fn(&WorkerCommand) -> bool) -> Vec<WorkerCommand> {
         self.letters.lock().extract_if(.., |letter| wanted(letter)).collect()
     }
 }
@@ -40,22 +40,24 @@ impl Letterbox {
     /// Takes what watchers were told.
     pub(crate) fn notices(&self) -> Vec<Notice> {
         let mut letters = self.letters.lock();
-        let bulletins = letters.extract_if(.., |letter| matches!(letter, Mail::Presence(_)));
+        let bulletins = letters.extract_if(.., |letter| matches!(letter, WorkerCommand::Presence(_)));
         let notices = bulletins.flat_map(|letter| match letter {
-            Mail::Presence(bulletin) => bulletin.notices.clone(),
+            WorkerCommand::Presence(bulletin) => bulletin.notices.clone(),
             _ => Vec::new(),
         });
         notices.collect()
     }
 }
 
-impl Outlet for Letterbox {
-    fn post(&self, worker: usize, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) {
+impl WorkerSender for Letterbox {
+    fn post(&self, worker: usize, mail: &mut Vec<WorkerCommand>, refused: &mut Vec<WorkerCommand>) {
         assert!(worker < self.workers, "a letter to a worker that is not there");
         let mut letters = self.letters.lock();
         for letter in mail.drain(..) {
             match &letter {
-                Mail::Chat { to, session, .. } if !self.table.is_live(*to, *session) => refused.push(letter),
+                WorkerCommand::Chat { to, session, .. } if !self.table.is_live(*to, *session) => {
+                    refused.push(letter);
+                }
                 _ => letters.push(letter),
             }
         }

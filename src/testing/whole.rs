@@ -9,13 +9,13 @@ use super::words::{HASH, SECOND_US};
 use crate::auth::pool::{Job, Task};
 use crate::channel::ChannelId;
 use crate::ids::UserId;
-use crate::main_loop::state::{Drain, Policy};
-use crate::message::command::Mail;
+use crate::main_loop::state::{MainLoop, Policy};
+use crate::message::command::WorkerCommand;
 use crate::message::reply::Answer;
-use crate::message::reply_to::Asker;
-use crate::message::reply_to::Settles;
+use crate::message::reply_to::Completes;
+use crate::message::reply_to::ReplyTo;
 use crate::message::request::{Ask, Login};
-use crate::message::request::{Verified, Who};
+use crate::message::request::{HashTag, Who};
 use crate::protocol::errno::Errno;
 use crate::store::{Lookup, Storage, UserRow};
 
@@ -27,7 +27,7 @@ const ROUNDS_MAX: usize = 10_000;
 /// A whole server without threads.
 pub(crate) struct Server {
     pub(crate) bench: Bench,
-    pub(crate) drain: Drain<MemoryStore, Fd>,
+    pub(crate) drain: MainLoop<MemoryStore, Fd>,
     pub(crate) disk: Disk,
 }
 
@@ -50,7 +50,7 @@ impl Server {
         let now_ms = bench.commons.clock.now().unix_ms;
         let (store, trusted) = disk.start(now_ms);
         let [accepted, unfinished] = disk.chats(trusted.now_ms(bench.commons.clock.now()));
-        let drain = Drain::new(store, policy, bench.commons.surroundings(&bench.outlet));
+        let drain = MainLoop::new(store, policy, bench.commons.surroundings(&bench.outlet));
         Server { bench, drain: drain.with_trusted(trusted).with_chats(accepted, unfinished), disk }
     }
 
@@ -181,7 +181,7 @@ pub(crate) fn chat(to: UserId, text: &str) -> String {
     format!(r#"{{"msgid":6,"toid":{to},"msg":"{text}","time":"now"}}"#)
 }
 
-pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
+pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<WorkerCommand>> {
     let Job { asker, task } = job;
     match task {
         Task::Register { peer, name, password } => Ok(Ask::Register { asker, peer, name, password }),
@@ -194,7 +194,7 @@ pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
             match found.unwrap() {
                 Some(UserRow { id: user, password: Some(stored), .. }) if stored == *password => {
                     let again = Some((who, password));
-                    let verified = Some(Verified::of(&stored));
+                    let verified = Some(HashTag::of(&stored));
                     Ok(Ask::Login(Box::new(Login {
                         asker,
                         peer,
@@ -214,10 +214,10 @@ pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<Mail>> {
     }
 }
 
-fn refused(asker: Asker) -> Mail {
+fn refused(asker: ReplyTo) -> WorkerCommand {
     let errno = Errno::Refused;
     let answer = Some(Answer::Refused { msgid: 2, errno, text: errno.text().into(), seq: asker.seq });
-    Mail::Answer { channel: asker.channel, settles: Settles::Login, answer }
+    WorkerCommand::Answer { channel: asker.channel, settles: Completes::Login, answer }
 }
 
 #[cfg(test)]

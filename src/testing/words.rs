@@ -4,13 +4,13 @@ use super::memory::text;
 use crate::channel::{ChannelId, Reason, SessionNo};
 use crate::ids::{GroupId, UserId};
 use crate::message::chat::{Body, Chat};
-use crate::message::command::Mail;
+use crate::message::command::WorkerCommand;
 use crate::message::fingerprint;
 use crate::message::reply::Answer;
-use crate::message::reply_to::Asker;
-use crate::message::reply_to::Settles;
+use crate::message::reply_to::Completes;
+use crate::message::reply_to::ReplyTo;
 use crate::message::request::{Ask, Destination, Login, Message};
-use crate::message::request::{Verified, Who};
+use crate::message::request::{HashTag, Who};
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
 
@@ -52,36 +52,36 @@ pub(crate) enum Said {
 
 impl Said {
     /// All that a letter says: an answer may let its channel go on, too.
-    pub(crate) fn all_of(letter: &Mail) -> impl Iterator<Item = Said> {
-        let also = matches!(letter, Mail::Answer { settles: Settles::RequestAndTicket, .. });
+    pub(crate) fn all_of(letter: &WorkerCommand) -> impl Iterator<Item = Said> {
+        let also = matches!(letter, WorkerCommand::Answer { settles: Completes::RequestAndChat, .. });
         also.then_some(Said::Through).into_iter().chain([Said::of(letter).1])
     }
 
     /// Which channel a letter is about, and what it says.
-    pub(crate) fn of(letter: &Mail) -> (Option<ChannelId>, Said) {
+    pub(crate) fn of(letter: &WorkerCommand) -> (Option<ChannelId>, Said) {
         match letter {
-            Mail::Chat { to, chat, .. } => (Some(*to), Said::Chat(text(&chat.body.object()))),
-            Mail::Answer { channel, settles, answer } => {
+            WorkerCommand::Chat { to, chat, .. } => (Some(*to), Said::Chat(text(&chat.body.object()))),
+            WorkerCommand::Answer { channel, settles, answer } => {
                 (Some(*channel), Said::answer(*settles, answer.as_ref()))
             }
-            Mail::Open { channel, .. } => (Some(*channel), Said::Open),
-            Mail::Leave { channel, parting, .. } => (Some(*channel), Said::Leave(parting.reason)),
-            Mail::Settle { channel, session } => (Some(*channel), Said::Settle(*session)),
-            Mail::Close { channel } => (Some(*channel), Said::Close),
-            Mail::Probe { channel, .. } => (Some(*channel), Said::Probe),
-            Mail::Presence(_)
-            | Mail::Report(_)
-            | Mail::Audit { .. }
-            | Mail::Accept
-            | Mail::CloseListeners
-            | Mail::Exit => (None, Said::ToWorker),
+            WorkerCommand::Open { channel, .. } => (Some(*channel), Said::Open),
+            WorkerCommand::Leave { channel, parting, .. } => (Some(*channel), Said::Leave(parting.reason)),
+            WorkerCommand::Settle { channel, session } => (Some(*channel), Said::Settle(*session)),
+            WorkerCommand::Close { channel } => (Some(*channel), Said::Close),
+            WorkerCommand::Probe { channel, .. } => (Some(*channel), Said::Probe),
+            WorkerCommand::Presence(_)
+            | WorkerCommand::Report(_)
+            | WorkerCommand::Audit { .. }
+            | WorkerCommand::Accept
+            | WorkerCommand::CloseListeners
+            | WorkerCommand::Exit => (None, Said::ToWorker),
         }
     }
 
-    fn answer(settles: Settles, answer: Option<&Answer>) -> Said {
+    fn answer(settles: Completes, answer: Option<&Answer>) -> Said {
         match answer {
             None => {
-                assert_eq!(settles, Settles::Request, "only a request is through without a word");
+                assert_eq!(settles, Completes::Request, "only a request is through without a word");
                 Said::Through
             }
             Some(Answer::LoggedIn(login)) if login.session.is_some() => {
@@ -110,8 +110,8 @@ impl Said {
 }
 
 /// Who asks what.
-pub(crate) fn asker(channel: ChannelId, re: i64, seq: Option<&str>) -> Asker {
-    Asker { channel, re, seq: seq.map(Into::into) }
+pub(crate) fn asker(channel: ChannelId, re: i64, seq: Option<&str>) -> ReplyTo {
+    ReplyTo { channel, re, seq: seq.map(Into::into) }
 }
 
 /// A login whose password has been verified.
@@ -121,7 +121,7 @@ pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
         peer: ([127, 0, 0, 1], 1).into(),
         user,
         token: None,
-        verified: Some(Verified::of(HASH)),
+        verified: Some(HashTag::of(HASH)),
         renewed: None,
         again: Some((Who::Id(user), "password".into())),
         caps: Caps::default(),

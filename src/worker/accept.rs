@@ -8,8 +8,8 @@ use super::socket::Transport;
 use super::state::Core;
 use crate::channel::Reason;
 use crate::ip_block::IpBlock;
-use crate::message::disconnect::Parting;
-use crate::message::event::Entry;
+use crate::message::disconnect::CloseInfo;
+use crate::message::event::Event;
 use std::io;
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ impl<T: Transport> Core<T> {
     /// watched yet.
     ///
     /// # Errors
-    /// The socket, when no name is free: try again after [`crate::message::command::Mail::Accept`].
+    /// The socket, when no name is free: try again after [`crate::message::command::WorkerCommand::Accept`].
     pub fn accept<S>(
         &mut self,
         socket: S,
@@ -42,7 +42,7 @@ impl<T: Transport> Core<T> {
         };
         self.channels[slot] = Some(Box::new(connection));
         match refusal {
-            Some(reason) => self.step(id, Parting::new(reason)),
+            Some(reason) => self.step(id, CloseInfo::new(reason)),
             None => self.arm(id),
         }
         self.make_room();
@@ -52,7 +52,7 @@ impl<T: Transport> Core<T> {
 
     /// Counts and logs a connection for which there is no fd to keep; answers the goodbye that it is to hear.
     pub fn turn_away(&mut self, peer: SocketAddr, codec: &Codec, error: &io::Error) -> Vec<u8> {
-        let parting = Parting::new(Reason::ResourceExhausted).with_errno(error.raw_os_error());
+        let parting = CloseInfo::new(Reason::ResourceExhausted).with_errno(error.raw_os_error());
         self.shared.metrics.left.add(parting.reason, 1);
         self.log_turned_away(peer, &parting);
         let mut goodbye = Vec::new();
@@ -65,18 +65,18 @@ impl<T: Transport> Core<T> {
         if self.accepting {
             self.accepting = false;
             self.shared.metrics.accept_pauses.add(1);
-            self.to_main.push(Entry::Short { worker: self.index });
+            self.to_main.push(Event::Short { worker: self.index });
         }
     }
 
     /// The listeners are emptied and closed.
     pub fn stopped_listening(&mut self) {
-        self.to_main.push(Entry::Quiet);
+        self.to_main.push(Event::Quiet);
     }
 
     /// Counts an accept call that failed for want of fds or memory, and asks main for room.
     pub fn note_accept_error(&mut self) {
         self.shared.metrics.accept_errors.add(1);
-        self.to_main.push(Entry::Short { worker: self.index });
+        self.to_main.push(Event::Short { worker: self.index });
     }
 }

@@ -9,8 +9,8 @@ use super::output_buffer::Written;
 use super::socket::Transport;
 use super::state::Core;
 use crate::channel::{ChannelId, Initiator, Reason, SessionNo};
-use crate::message::disconnect::{Departure, Milestone, Parting, Settlement};
-use crate::message::event::Entry;
+use crate::message::disconnect::{CloseInfo, CloseStage, DeliveryReport, Departure};
+use crate::message::event::Event;
 use std::io;
 use std::net::SocketAddr;
 
@@ -35,7 +35,7 @@ impl<T: Transport> Core<T> {
         connection.ended = true;
         connection.blocked = false;
         if connection.leaving.is_none() {
-            self.step(id, Parting::new(reason).with_errno(errno));
+            self.step(id, CloseInfo::new(reason).with_errno(errno));
         }
         let Some(connection) = self.connection(id) else { return };
         if connection.leaving.is_some() {
@@ -47,13 +47,13 @@ impl<T: Transport> Core<T> {
     }
 
     /// Takes the one step for a reason that the worker has found, and starts the farewell.
-    pub(super) fn step(&mut self, id: ChannelId, parting: Parting) {
+    pub(super) fn step(&mut self, id: ChannelId, parting: CloseInfo) {
         let Some(left) = self.shared.table.leave(id) else {
             // Somebody else has taken it; a letter that says so is on its way.
             return;
         };
         self.shared.metrics.note_departure(parting.reason);
-        self.to_main.push(Entry::Departure(Departure {
+        self.to_main.push(Event::Departure(Departure {
             channel: id,
             session: left.session,
             stays: false,
@@ -79,7 +79,7 @@ impl<T: Transport> Core<T> {
         match &connection.leaving {
             None => {
                 let errno = error.raw_os_error();
-                self.step(id, Parting::new(Reason::ResourceExhausted).with_errno(errno));
+                self.step(id, CloseInfo::new(Reason::ResourceExhausted).with_errno(errno));
             }
             // What is left of the farewell comes in this turn.
             Some(leaving) if !leaving.shut && !connection.blocked => {}
@@ -98,7 +98,7 @@ impl<T: Transport> Core<T> {
             leaving.broken = true;
             leaving.gone = true;
             if let (Some(receipt), false) = (&leaving.parting.receipt, leaving.shut) {
-                receipt.report(now_us, |_| Milestone::Lost);
+                receipt.report(now_us, |_| CloseStage::Lost);
             }
         }
         let torn = connection.out.clear();
@@ -111,7 +111,7 @@ impl<T: Transport> Core<T> {
     }
 
     /// Starts the farewell of a channel whose step is taken: one write, the cut, the goodbye.
-    pub(super) fn part(&mut self, id: ChannelId, session: Option<SessionNo>, parting: Parting) {
+    pub(super) fn part(&mut self, id: ChannelId, session: Option<SessionNo>, parting: CloseInfo) {
         let Some(connection) = self.connection(id) else { return };
         if connection.leaving.is_some() {
             return;
@@ -221,18 +221,18 @@ impl<T: Transport> Core<T> {
         }
         if !connection.out.is_empty() {
             if let (true, Some(receipt)) = (connection.blocked, &leaving.parting.receipt) {
-                receipt.report(now_us, |_| Milestone::Blocked);
+                receipt.report(now_us, |_| CloseStage::Blocked);
             }
             return;
         }
         if let Some(receipt) = &leaving.parting.receipt {
-            receipt.report(now_us, Milestone::Told);
+            receipt.report(now_us, CloseStage::Told);
         }
         leaving.shut = true;
         // The other side may be gone already; then there is nothing to end.
         let _ = connection.io.end_output();
         if let Some(receipt) = &leaving.parting.receipt {
-            receipt.report(now_us, Milestone::ShutDown);
+            receipt.report(now_us, CloseStage::ShutDown);
         }
         if connection.ended {
             leaving.gone = true;
@@ -246,7 +246,7 @@ impl<T: Transport> Core<T> {
             let Some(settling) = connection.take_settling(session) else { return };
             Settling { unsent, delivered, .. } = settling;
         }
-        self.to_main.push(Entry::Settlement(Settlement { channel: id, session, unsent, delivered }));
+        self.to_main.push(Event::DeliveryReport(DeliveryReport { channel: id, session, unsent, delivered }));
     }
 
     /// Looks whether the client is still there, because somebody wants its place.
@@ -266,7 +266,7 @@ impl<T: Transport> Core<T> {
         self.flush(id);
         let Some(connection) = self.connection(id) else {
             // It never could be watched.
-            return self.to_main.push(Entry::HandBack { channel: id, socket: None, torn: None });
+            return self.to_main.push(Event::HandBack { channel: id, socket: None, torn: None });
         };
         let asks = connection.in_main > 0;
         if let Some(leaving) = &mut connection.leaving
@@ -290,13 +290,13 @@ impl<T: Transport> Core<T> {
         debug_assert!(connection.is_settled(), "a channel is settled before it is closed");
         let torn = connection.leaving.and_then(|leaving| leaving.torn).or(connection.out.clear());
         let socket = connection.io.into_socket();
-        self.to_main.push(Entry::HandBack { channel: id, socket, torn });
+        self.to_main.push(Event::HandBack { channel: id, socket, torn });
     }
 }
 
 impl<T: Transport> Core<T> {
     /// Says that a channel has left. Where somebody was logged in, main says so too, with the user.
-    pub(super) fn log_departure(&mut self, id: ChannelId, had_session: bool, parting: &Parting) {
+    pub(super) fn log_departure(&mut self, id: ChannelId, had_session: bool, parting: &CloseInfo) {
         let Some(peer) = self.connection(id).map(|connection| connection.peer.addr()) else { return };
         let (reason, errno) = (parting.reason.word(), parting.errno);
         if !had_session && self.strangers.note(parting.reason, self.now.mono_us) {
@@ -307,7 +307,7 @@ impl<T: Transport> Core<T> {
     }
 
     /// Says that a connection was ended before it became a channel.
-    pub(super) fn log_turned_away(&mut self, peer: SocketAddr, parting: &Parting) {
+    pub(super) fn log_turned_away(&mut self, peer: SocketAddr, parting: &CloseInfo) {
         let (reason, errno) = (parting.reason.word(), parting.errno);
         if self.strangers.note(parting.reason, self.now.mono_us) {
             tracing::info!(%peer, reason, errno, "turned away");

@@ -4,53 +4,53 @@ use super::connection::{Pings, User};
 use super::socket::Transport;
 use super::state::Core;
 use crate::channel::{ChannelId, SessionNo};
-use crate::message::chat::{Chat, Custody};
-use crate::message::command::{ChannelReport, Mail};
-use crate::message::disconnect::Parting;
-use crate::message::event::Entry;
+use crate::message::chat::{Chat, OtherCopy};
+use crate::message::command::{ChannelReport, WorkerCommand};
+use crate::message::disconnect::CloseInfo;
+use crate::message::event::Event;
 use crate::message::reply::{Answer, LoggedIn};
-use crate::message::reply_to::Settles;
+use crate::message::reply_to::Completes;
 use crate::sync::Arc;
 
 impl<T: Transport> Core<T> {
-    pub(super) fn open_letter(&mut self, letter: Mail) {
+    pub(super) fn open_letter(&mut self, letter: WorkerCommand) {
         match letter {
-            Mail::Chat { to, session, chat, .. } => self.take_chat(to, session, chat),
-            Mail::Presence(bulletin) => self.take_bulletin(bulletin),
-            Mail::Answer { channel, settles, answer } => self.take_answer(channel, settles, answer),
-            Mail::Open { channel, session } => self.open_to_others(channel, session),
-            Mail::Leave { channel, session, parting } => {
+            WorkerCommand::Chat { to, session, chat, .. } => self.take_chat(to, session, chat),
+            WorkerCommand::Presence(bulletin) => self.take_bulletin(bulletin),
+            WorkerCommand::Answer { channel, settles, answer } => self.take_answer(channel, settles, answer),
+            WorkerCommand::Open { channel, session } => self.open_to_others(channel, session),
+            WorkerCommand::Leave { channel, session, parting } => {
                 self.part(channel, session, parting);
                 self.settle(channel, session);
             }
-            Mail::Settle { channel, session } => {
+            WorkerCommand::Settle { channel, session } => {
                 // Main ends a session when the channel logs in anew; then the worker learns of it here.
                 self.end_session_here(channel, session);
                 self.settle(channel, Some(session));
             }
-            Mail::Close { channel } => self.hand_back(channel),
-            Mail::Probe { channel, user } => {
+            WorkerCommand::Close { channel } => self.hand_back(channel),
+            WorkerCommand::Probe { channel, user } => {
                 self.probe(channel);
-                self.to_main.push(Entry::Probed { channel, user });
+                self.to_main.push(Event::Probed { channel, user });
             }
-            Mail::Report(reply) => {
+            WorkerCommand::Report(reply) => {
                 // Whoever asked may have given up.
                 let _ = reply.send(self.report());
             }
-            Mail::Audit { from, to } => {
+            WorkerCommand::Audit { from, to } => {
                 let held = self.held(from, to);
-                self.to_main.push(Entry::Audited { worker: self.index, held });
+                self.to_main.push(Event::Audited { worker: self.index, held });
             }
-            Mail::Accept => self.accepting = true,
-            Mail::CloseListeners => self.stopping = true,
-            Mail::Exit => self.exiting = true,
+            WorkerCommand::Accept => self.accepting = true,
+            WorkerCommand::CloseListeners => self.stopping = true,
+            WorkerCommand::Exit => self.exiting = true,
         }
     }
 
     fn take_chat(&mut self, to: ChannelId, session: SessionNo, chat: Chat) {
         let Some(connection) = self.connection(to) else { return };
         if let Some(settling) = connection.settling(session) {
-            if chat.custody == Custody::Here {
+            if chat.custody == OtherCopy::Here {
                 settling.unsent.push(chat);
             }
             return;
@@ -62,29 +62,29 @@ impl<T: Transport> Core<T> {
         self.mark_dirty(to);
     }
 
-    fn take_answer(&mut self, id: ChannelId, settles: Settles, answer: Option<Answer>) {
+    fn take_answer(&mut self, id: ChannelId, settles: Completes, answer: Option<Answer>) {
         let Some(connection) = self.connection(id) else { return };
-        if matches!(settles, Settles::Ticket | Settles::RequestAndTicket) {
+        if matches!(settles, Completes::Chat | Completes::RequestAndChat) {
             connection.tickets = connection.tickets.saturating_sub(1);
         }
         match settles {
-            Settles::Login => {
+            Completes::Login => {
                 self.end_login(id);
                 self.unblocked.push(id);
             }
-            Settles::Request | Settles::RequestAndTicket => {
+            Completes::Request | Completes::RequestAndChat => {
                 connection.in_main = connection.in_main.saturating_sub(1);
                 if !connection.input.is_empty() || connection.ended {
                     self.unblocked.push(id);
                 }
             }
-            Settles::Ticket | Settles::Nothing => {}
+            Completes::Chat | Completes::Nothing => {}
         }
         if let Some(answer) = answer {
             self.lend_room(id);
             self.tell_client(id, answer);
         }
-        if settles == Settles::Login {
+        if settles == Completes::Login {
             // The time to log in has moved.
             self.arm(id);
         }
@@ -113,7 +113,7 @@ impl<T: Transport> Core<T> {
                 self.refuse_login(id, msgid, errno, &text, seq.as_deref());
             }
             Answer::Banned { msgid, retry_after_ms, reason, seq } => {
-                let parting = Parting::banned(retry_after_ms, reason.as_deref());
+                let parting = CloseInfo::banned(retry_after_ms, reason.as_deref());
                 self.keep_out(id, msgid, &parting, seq.as_deref());
             }
             Answer::Error { errno, text, re, seq } => {

@@ -4,13 +4,13 @@ use super::output_buffer::OutBuf;
 use super::presence_queue::News;
 use super::rate_limit::Allowance;
 use super::seldom::Seldom;
-use super::timer_wheel::Look;
+use super::timer_wheel::Tick;
 use super::watch::Watched;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ids::UserId;
 use crate::ip_block::{IpBlock, Peer};
 use crate::message::chat::{Chat, Sender};
-use crate::message::disconnect::{Parting, Torn};
+use crate::message::disconnect::{CloseInfo, PartialWrite};
 use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::protocol::request::Caps;
@@ -87,7 +87,7 @@ pub(super) struct Connection<T> {
     /// True exactly while it is among those who have had nobody logged in for long.
     pub(super) overstays: bool,
     /// When the wheel will have this channel looked at. Other entries of it are stale.
-    pub(super) armed: Option<Look>,
+    pub(super) armed: Option<Tick>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
 }
@@ -150,7 +150,7 @@ pub(super) struct Settling {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
 pub(super) struct Leaving {
-    pub(super) parting: Parting,
+    pub(super) parting: CloseInfo,
     /// The session that went on until the channel left, until it is settled.
     pub(super) settling: Option<Settling>,
     /// True exactly when the connection takes and gives nothing any more.
@@ -164,7 +164,7 @@ pub(super) struct Leaving {
     /// True exactly when main wants the socket and answers that main owes come first.
     pub(super) close_asked: bool,
     /// What had not gone out whole when the connection broke.
-    pub(super) torn: Option<Torn>,
+    pub(super) torn: Option<PartialWrite>,
 }
 
 impl<T> Connection<T> {

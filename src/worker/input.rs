@@ -12,9 +12,9 @@ use crate::channel::{ChannelId, Reason};
 use crate::ids::{Mid, UserId};
 use crate::ip_block::IpBlock;
 use crate::message::chat::Sender;
-use crate::message::disconnect::{Departure, Parting};
-use crate::message::event::Entry;
-use crate::message::reply_to::Asker;
+use crate::message::disconnect::{CloseInfo, Departure};
+use crate::message::event::Event;
+use crate::message::reply_to::ReplyTo;
 use crate::message::request::Who;
 use crate::message::request::{Ask, Destination, Login, Resume};
 use crate::protocol::errno::Errno;
@@ -40,8 +40,8 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn asker(&self) -> Asker {
-        Asker { channel: self.channel, re: self.request.msgid(), seq: self.request.seq.map(Into::into) }
+    fn asker(&self) -> ReplyTo {
+        ReplyTo { channel: self.channel, re: self.request.msgid(), seq: self.request.seq.map(Into::into) }
     }
 }
 
@@ -81,7 +81,7 @@ impl<T: Transport> Core<T> {
         self.understand_waiting(id);
         let Some(connection) = self.connection(id) else { return };
         if connection.ended && connection.leaving.is_none() && !connection.is_held_up() {
-            self.step(id, Parting::new(Reason::PeerClosed));
+            self.step(id, CloseInfo::new(Reason::PeerClosed));
         }
         self.adjust_interest(id);
     }
@@ -131,7 +131,7 @@ impl<T: Transport> Core<T> {
                     }
                     LineFramed::TooLong => {
                         let text = format!("a line may have {max_frame} bytes at most");
-                        self.step(id, Parting::new(Reason::FrameTooLarge).saying(&text));
+                        self.step(id, CloseInfo::new(Reason::FrameTooLarge).saying(&text));
                         return bytes.len();
                     }
                 },
@@ -150,12 +150,12 @@ impl<T: Transport> Core<T> {
                 Taken::TooLarge => {
                     let text = format!("a request may have {max_frame} bytes at most");
                     self.reject(id, Errno::TooLarge, &text, None, None);
-                    self.step(id, Parting::new(Reason::FrameTooLarge));
+                    self.step(id, CloseInfo::new(Reason::FrameTooLarge));
                     return bytes.len();
                 }
                 Taken::Malformed => {
                     self.reject(id, Errno::Malformed, &hint::without_end(&bytes[at..]), None, None);
-                    self.step(id, Parting::new(Reason::MalformedFrame));
+                    self.step(id, CloseInfo::new(Reason::MalformedFrame));
                     return bytes.len();
                 }
             }
@@ -169,7 +169,7 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return false };
         let pace = connection.talk().allowance.get_or_insert_default().take(rate, now_us);
         if pace == Pace::FarTooFast {
-            self.step(id, Parting::new(Reason::RateExceeded));
+            self.step(id, CloseInfo::new(Reason::RateExceeded));
         }
         pace != Pace::Fine
     }
@@ -288,7 +288,7 @@ impl<T: Transport> Core<T> {
         if let Some(session) = session
             && self.shared.table.confirm(channel, upto)
         {
-            self.to_main.push(Entry::Confirmed { user, channel, session });
+            self.to_main.push(Event::Confirmed { user, channel, session });
         }
     }
 
@@ -298,25 +298,25 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         let Some(session) = connection.session() else {
             connection.user = None;
-            return self.ask_main(Ask::Nothing { asker: asked.asker() });
+            return self.ask_main(Ask::Fence { asker: asked.asker() });
         };
         if !self.shared.table.end_session(id, session) {
             // The channel has left meanwhile; a letter that says so is on its way.
             return;
         }
-        self.to_main.push(Entry::Departure(Departure {
+        self.to_main.push(Event::Departure(Departure {
             channel: id,
             session: Some(session),
             stays: true,
             noticed_us: self.now.mono_us,
             queued_us: 0,
             at_ms: self.now.unix_ms,
-            parting: Parting::new(Reason::ClientQuit),
+            parting: CloseInfo::new(Reason::ClientQuit),
         }));
         self.shared.metrics.left.add(Reason::ClientQuit, 1);
         self.end_session_here(id, session);
         self.settle_later(id, Some(session));
-        self.ask_main(Ask::Nothing { asker: asked.asker() });
+        self.ask_main(Ask::Fence { asker: asked.asker() });
     }
 
     /// The login clock stands still, and what is behind the login waits for it.
@@ -339,7 +339,7 @@ impl<T: Transport> Core<T> {
         self.ask(Ask::Resume(resume));
     }
 
-    pub(super) fn send_to_auth(&mut self, asker: Asker, task: Task) {
+    pub(super) fn send_to_auth(&mut self, asker: ReplyTo, task: Task) {
         let (id, msgid) = (asker.channel, task.answered_by());
         let job = Job { asker, task };
         let recalled = self.shared.auth.recall(&job, self.now.mono_us);
@@ -411,7 +411,7 @@ impl<T: Transport> Core<T> {
         if matches!(errno, Errno::Malformed | Errno::LoginFirst | Errno::WrongId) {
             connection.faults = connection.faults.saturating_add(1);
             if connection.faults >= FAULTS_MAX {
-                self.step(id, Parting::new(Reason::ProtocolViolation));
+                self.step(id, CloseInfo::new(Reason::ProtocolViolation));
             }
         }
     }

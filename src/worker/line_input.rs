@@ -7,8 +7,8 @@ use crate::auth::login_limiter::TOO_MANY_FAILURES;
 use crate::auth::pool::Task;
 use crate::channel::{ChannelId, Reason};
 use crate::ip_block::IpBlock;
-use crate::message::disconnect::Parting;
-use crate::message::reply_to::Asker;
+use crate::message::disconnect::CloseInfo;
+use crate::message::reply_to::ReplyTo;
 use crate::message::request::Ask;
 use crate::message::request::Who;
 use crate::protocol::errno::Errno;
@@ -43,7 +43,7 @@ impl<T: Transport> Core<T> {
         };
         let Some(connection) = self.connection(id) else { return };
         let peer = connection.peer.addr();
-        let asker = Asker { channel: id, re: LOGIN, seq: None };
+        let asker = ReplyTo { channel: id, re: LOGIN, seq: None };
         let name: Box<str> = opening.name.into();
         match opening.password {
             // Nothing to verify: main knows whether the name is anybody's.
@@ -99,13 +99,13 @@ impl<T: Transport> Core<T> {
             connection.refused_logins += 1;
         }
         if only_try || connection.refused_logins >= REFUSED_LOGINS_MAX {
-            self.step(id, Parting::new(Reason::AuthFailed));
+            self.step(id, CloseInfo::new(Reason::AuthFailed));
         }
         self.mark_dirty(id);
     }
 
     /// A ban keeps a login or registration out: a refusal, then the goodbye. For a client that speaks lines the first is both.
-    pub(super) fn keep_out(&mut self, id: ChannelId, msgid: i64, parting: &Parting, seq: Option<&str>) {
+    pub(super) fn keep_out(&mut self, id: ChannelId, msgid: i64, parting: &CloseInfo, seq: Option<&str>) {
         self.shared.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
         let text = format!("{}: {}", parting.reason.word(), parting.text);

@@ -19,7 +19,7 @@ const SEND_BUFFER: usize = 128 * 1024;
 /// is the time that all the probes take. A connection begins with the shorter one, for most are written to at once; its
 /// worker sets the longer one when an acknowledgement must have come (`worker::limits`).
 #[derive(Clone, Debug)]
-pub struct Patience {
+pub struct TcpTimeouts {
     /// Silence, interval, probes.
     pub keepalive: TcpKeepalive,
     /// The user timeout that a connection begins with.
@@ -52,7 +52,7 @@ fn explain(cause: &io::Error) -> String {
 pub fn listen(
     address: SocketAddr,
     workers: usize,
-    patience: &Patience,
+    patience: &TcpTimeouts,
 ) -> Result<Vec<TcpListener>, ListenError> {
     let failed = |cause| ListenError { address, cause };
     let first = bind_first(address, patience).map_err(failed)?;
@@ -65,7 +65,7 @@ pub fn listen(
 }
 
 /// Binds without `SO_REUSEPORT`, so that a port that anybody has is an error, and sets it for those to come.
-fn bind_first(address: SocketAddr, patience: &Patience) -> io::Result<TcpListener> {
+fn bind_first(address: SocketAddr, patience: &TcpTimeouts) -> io::Result<TcpListener> {
     let socket = prepare(address, patience)?;
     socket.bind(&address.into())?;
     socket.set_reuse_port(true)?;
@@ -73,7 +73,7 @@ fn bind_first(address: SocketAddr, patience: &Patience) -> io::Result<TcpListene
     Ok(socket.into())
 }
 
-fn bind_next(address: SocketAddr, patience: &Patience) -> io::Result<TcpListener> {
+fn bind_next(address: SocketAddr, patience: &TcpTimeouts) -> io::Result<TcpListener> {
     let socket = prepare(address, patience)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
@@ -82,7 +82,7 @@ fn bind_next(address: SocketAddr, patience: &Patience) -> io::Result<TcpListener
 }
 
 /// What is set here is inherited by the connections that are accepted, which spares them system calls.
-fn prepare(address: SocketAddr, patience: &Patience) -> io::Result<Socket> {
+fn prepare(address: SocketAddr, patience: &TcpTimeouts) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_port_that_another_listener_has_is_an_error_even_among_ourselves() {
-        let patience = Patience { keepalive: TcpKeepalive::new(), user_timeout: Duration::from_secs(30) };
+        let patience = TcpTimeouts { keepalive: TcpKeepalive::new(), user_timeout: Duration::from_secs(30) };
         let held = listen("127.0.0.1:0".parse().unwrap(), 2, &patience).unwrap();
         let address = held[0].local_addr().unwrap();
         assert_eq!(held[1].local_addr().unwrap(), address);

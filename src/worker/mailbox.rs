@@ -4,7 +4,7 @@
 //! empties its mailbox after a session's end has seen everything that was ever sent to that session.
 
 use crate::channel::ChannelTable;
-use crate::message::command::{Mail, Outlet};
+use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::sync::{Arc, AtomicUsize, Lock, Ordering};
 
 /// Letters in a mailbox at which new chats are refused with errno 18.
@@ -20,7 +20,7 @@ pub trait Wake: Send + Sync {
 
 /// One worker's mailbox.
 pub struct Mailbox {
-    letters: Lock<Vec<Mail>>,
+    letters: Lock<Vec<WorkerCommand>>,
     /// About how many there are, to be read without the lock.
     count: AtomicUsize,
     /// The same in bytes of chats.
@@ -37,7 +37,12 @@ impl Mailbox {
 
     /// Pushes letters in order, and wakes the worker unless others lie there already: whoever pushed the first of them
     /// wakes it. Chats for sessions that have ended come back.
-    pub fn push(&self, table: &ChannelTable, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) {
+    pub fn push(
+        &self,
+        table: &ChannelTable,
+        mail: &mut Vec<WorkerCommand>,
+        refused: &mut Vec<WorkerCommand>,
+    ) {
         if mail.is_empty() {
             return;
         }
@@ -46,7 +51,9 @@ impl Mailbox {
         let were_none = letters.is_empty();
         for letter in mail.drain(..) {
             match &letter {
-                Mail::Chat { to, session, .. } if !table.is_live(*to, *session) => refused.push(letter),
+                WorkerCommand::Chat { to, session, .. } if !table.is_live(*to, *session) => {
+                    refused.push(letter);
+                }
                 _ => letters.push(letter),
             }
         }
@@ -61,7 +68,7 @@ impl Mailbox {
     }
 
     /// Takes everything; by the owning worker alone. `into` must be empty and lends its room to the mailbox.
-    pub fn take(&self, into: &mut Vec<Mail>) {
+    pub fn take(&self, into: &mut Vec<WorkerCommand>) {
         debug_assert!(into.is_empty());
         let mut letters = self.letters.lock();
         std::mem::swap(&mut *letters, into);
@@ -74,8 +81,8 @@ impl Mailbox {
     }
 }
 
-fn chat_bytes(letter: &Mail) -> usize {
-    if let Mail::Chat { chat, .. } = letter { chat.body.size() } else { 0 }
+fn chat_bytes(letter: &WorkerCommand) -> usize {
+    if let WorkerCommand::Chat { chat, .. } = letter { chat.body.size() } else { 0 }
 }
 
 /// Every worker's mailbox, as everybody else sees them.
@@ -91,8 +98,8 @@ impl Mailboxes {
     }
 }
 
-impl Outlet for Mailboxes {
-    fn post(&self, worker: usize, mail: &mut Vec<Mail>, refused: &mut Vec<Mail>) {
+impl WorkerSender for Mailboxes {
+    fn post(&self, worker: usize, mail: &mut Vec<WorkerCommand>, refused: &mut Vec<WorkerCommand>) {
         if let Some(mailbox) = self.boxes.get(worker) {
             mailbox.push(&self.table, mail, refused);
         }
@@ -132,7 +139,7 @@ mod tests {
         let channel = table.open(0).unwrap();
         let session = table.begin_session(channel, UserId(1)).unwrap();
         let (mailbox, _) = mailbox();
-        let chat = || Mail::Chat {
+        let chat = || WorkerCommand::Chat {
             to: channel,
             session,
             user: UserId(1),
@@ -143,11 +150,11 @@ mod tests {
         mailbox.push(&table, &mut vec![chat()], &mut refused);
         assert!(refused.is_empty());
         table.leave(channel).unwrap();
-        mailbox.push(&table, &mut vec![chat(), Mail::Accept], &mut refused);
-        assert!(matches!(refused[..], [Mail::Chat { .. }]));
+        mailbox.push(&table, &mut vec![chat(), WorkerCommand::Accept], &mut refused);
+        assert!(matches!(refused[..], [WorkerCommand::Chat { .. }]));
         let mut taken = Vec::new();
         mailbox.take(&mut taken);
-        assert!(matches!(taken[..], [Mail::Chat { .. }, Mail::Accept]));
+        assert!(matches!(taken[..], [WorkerCommand::Chat { .. }, WorkerCommand::Accept]));
     }
 
     #[test]
@@ -160,7 +167,7 @@ mod tests {
         for _ in 0..4 {
             assert!(!mailbox.is_full());
             let chat = Chat::accepted(Body::Object(Arc::clone(&body)), None);
-            let letter = Mail::Chat { to: channel, session, user: UserId(1), origin: None, chat };
+            let letter = WorkerCommand::Chat { to: channel, session, user: UserId(1), origin: None, chat };
             mailbox.push(&table, &mut vec![letter], &mut Vec::new());
         }
         assert!(mailbox.is_full());
@@ -172,12 +179,16 @@ mod tests {
     fn the_first_letter_wakes() {
         let (mailbox, wakes) = mailbox();
         let table = ChannelTable::new(1);
-        mailbox.push(&table, &mut vec![Mail::Accept, Mail::CloseListeners], &mut Vec::new());
+        mailbox.push(
+            &table,
+            &mut vec![WorkerCommand::Accept, WorkerCommand::CloseListeners],
+            &mut Vec::new(),
+        );
         mailbox.push(&table, &mut Vec::new(), &mut Vec::new());
-        mailbox.push(&table, &mut vec![Mail::Accept], &mut Vec::new());
+        mailbox.push(&table, &mut vec![WorkerCommand::Accept], &mut Vec::new());
         assert_eq!(wakes.load(Ordering::Relaxed), 1, "until it is emptied");
         mailbox.take(&mut Vec::new());
-        mailbox.push(&table, &mut vec![Mail::Accept], &mut Vec::new());
+        mailbox.push(&table, &mut vec![WorkerCommand::Accept], &mut Vec::new());
         assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
 }

@@ -7,8 +7,8 @@
 use crate::channel::SessionNo;
 use crate::ids::{Mid, UserId};
 use crate::message::chat::{Body, Chat, Sender};
-use crate::message::delivery::Ticket;
-use crate::message::disconnect::Torn;
+use crate::message::delivery::DeliveryTracker;
+use crate::message::disconnect::PartialWrite;
 use crate::protocol::line;
 use crate::sync::Arc;
 use std::collections::VecDeque;
@@ -60,7 +60,7 @@ enum Kind {
     /// An answer, an error, a goodbye.
     Plain,
     /// A chat that is nowhere else.
-    Live { ticket: Option<Arc<Ticket>>, source: Source },
+    Live { ticket: Option<Arc<DeliveryTracker>>, source: Source },
     /// So many chats, or a login answer with them, that somebody else has: they lie in the box up to this number,
     /// or main has them until they are confirmed.
     Kept { upto: Option<Mid>, chats: u64 },
@@ -69,7 +69,7 @@ enum Kind {
     /// An event of a friend: not charged, for its channel bounds it, and worth nothing to a later session.
     News,
     /// The rest of a stretch that a cut has found torn, and the chats that are whole with it.
-    Rest { torn: Torn, is_charged: bool },
+    Rest { torn: PartialWrite, is_charged: bool },
 }
 
 impl Kind {
@@ -104,7 +104,7 @@ pub struct Written {
     /// The newest message of the box that went out.
     pub taken_over: Option<Mid>,
     /// Tickets of chats that went out.
-    pub tickets: Vec<Arc<Ticket>>,
+    pub tickets: Vec<Arc<DeliveryTracker>>,
 }
 
 impl Written {
@@ -168,7 +168,12 @@ impl OutBuf {
     }
 
     /// Appends a chat that is nowhere else.
-    pub fn live(&mut self, ticket: Option<Arc<Ticket>>, source: Source, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn live(
+        &mut self,
+        ticket: Option<Arc<DeliveryTracker>>,
+        source: Source,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let room = self.room();
         let len = room.append(write);
         room.charge(len);
@@ -206,7 +211,7 @@ impl OutBuf {
     }
 
     /// Drops everything; for a connection that takes nothing any more. Answers which chats are torn for good by that.
-    pub fn clear(&mut self) -> Option<Torn> {
+    pub fn clear(&mut self) -> Option<PartialWrite> {
         self.0.take()?.torn()
     }
 
@@ -348,7 +353,7 @@ impl Room {
                     let (chats, is_charged) = (kind.chats_only_here(), kind.is_charged());
                     let kind = match kind {
                         Kind::Rest { .. } => kind,
-                        _ if chats > 0 => Kind::Rest { torn: Torn { session, chats }, is_charged },
+                        _ if chats > 0 => Kind::Rest { torn: PartialWrite { session, chats }, is_charged },
                         _ if is_charged => Kind::Plain,
                         _ => Kind::Greeting,
                     };
@@ -364,7 +369,7 @@ impl Room {
     }
 
     /// The chats of which a cut has left the rest.
-    fn torn(&self) -> Option<Torn> {
+    fn torn(&self) -> Option<PartialWrite> {
         match self.pieces.front()?.kind {
             Kind::Rest { torn, .. } => Some(torn),
             _ => None,
@@ -393,7 +398,7 @@ mod tests {
     use super::*;
 
     const SESSION: SessionNo = SessionNo(7);
-    const TORN_ANSWER: Option<Torn> = Some(Torn { session: SESSION, chats: 3 });
+    const TORN_ANSWER: Option<PartialWrite> = Some(PartialWrite { session: SESSION, chats: 3 });
 
     fn filled() -> OutBuf {
         let mut out = OutBuf::default();
@@ -503,7 +508,7 @@ mod tests {
         assert_eq!(lost(2, 3), TORN_ANSWER);
         assert_eq!(lost(2, 4), None, "all of it is out");
         assert_eq!(lost(6, 0), None, "between two");
-        assert_eq!(lost(7, 0), Some(Torn { session: SESSION, chats: 1 }));
+        assert_eq!(lost(7, 0), Some(PartialWrite { session: SESSION, chats: 1 }));
         assert_eq!(lost(11, 0), None, "main has it until it is confirmed");
         assert_eq!(lost(15, 0), None, "an answer is no chat");
     }

@@ -5,7 +5,7 @@ use super::presence_queue::News;
 use super::socket::Transport;
 use super::state::Core;
 use crate::channel::ChannelId;
-use crate::message::presence::{Bulletin, Event, Notice};
+use crate::message::presence::{Notice, PresenceBatch, PresenceEvent};
 use crate::protocol::responses;
 
 /// Unsent output of a channel below which it gets events, in bytes.
@@ -22,7 +22,7 @@ impl<T> Connection<T> {
         let mut told = 0;
         while self.has_news_to_tell() {
             let event = self.talk().news.as_mut().and_then(News::take_first);
-            let Some(Event { user, name, online, epoch }) = event else {
+            let Some(PresenceEvent { user, name, online, epoch }) = event else {
                 self.drop_news();
                 break;
             };
@@ -41,7 +41,7 @@ impl<T> Connection<T> {
 
 impl<T: Transport> Core<T> {
     /// Main tells what has changed for the watchers of this worker.
-    pub(super) fn take_bulletin(&mut self, bulletin: Bulletin) {
+    pub(super) fn take_bulletin(&mut self, bulletin: PresenceBatch) {
         for Notice { to, session, event } in bulletin.notices {
             // A session that is over has no use for it, and the next one was told at its login.
             if self.shared.table.is_live(to, session)
@@ -75,7 +75,7 @@ mod tests {
     use crate::ids::Epoch;
     use crate::ids::UserId;
     use crate::main_loop::presence::Presence;
-    use crate::message::command::Mail;
+    use crate::message::command::WorkerCommand;
     use crate::message::presence::Notice;
     use crate::testing::bench::Bench;
     use crate::testing::wire::Client;
@@ -83,8 +83,8 @@ mod tests {
 
     const WATCHER: UserId = UserId(1);
 
-    fn event(user: i64, online: bool, epoch: i64) -> Event {
-        Event { user: UserId(user), name: format!("user {user}").into(), online, epoch: Epoch(epoch) }
+    fn event(user: i64, online: bool, epoch: i64) -> PresenceEvent {
+        PresenceEvent { user: UserId(user), name: format!("user {user}").into(), online, epoch: Epoch(epoch) }
     }
 
     fn watching(bench: &mut Bench) -> (ChannelId, SessionNo, Client) {
@@ -95,9 +95,9 @@ mod tests {
         (channel, session, client)
     }
 
-    fn tell(bench: &Bench, to: ChannelId, session: SessionNo, events: &[Event]) {
+    fn tell(bench: &Bench, to: ChannelId, session: SessionNo, events: &[PresenceEvent]) {
         let notices = events.iter().map(|event| Notice { to, session, event: event.clone() }).collect();
-        bench.post(Mail::Presence(Presence::default().bulletin(notices)));
+        bench.post(WorkerCommand::Presence(Presence::default().bulletin(notices)));
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
     fn more_events_than_fit_at_once_all_arrive_in_one_turn_of_a_client_that_reads() {
         let mut bench = Bench::new();
         let (channel, session, client) = watching(&mut bench);
-        let events: Vec<Event> = (0..5000).map(|user| event(user, true, 1)).collect();
+        let events: Vec<PresenceEvent> = (0..5000).map(|user| event(user, true, 1)).collect();
         tell(&bench, channel, session, &events);
         bench.turn();
         assert_eq!(client.lines().len(), 5000);
@@ -168,7 +168,7 @@ mod tests {
         let mut bench = Bench::new();
         let (channel, session, client) = watching(&mut bench);
         client.take_only(5);
-        let events: Vec<Event> = (0..1000).map(|user| event(user, true, 1)).collect();
+        let events: Vec<PresenceEvent> = (0..1000).map(|user| event(user, true, 1)).collect();
         tell(&bench, channel, session, &events);
         bench.turn();
         client.send(r#"{"msgid":3}"#);

@@ -5,16 +5,16 @@
 //! is. They belong to the session: nobody keeps them when it ends.
 
 use crate::ids::UserId;
-use crate::message::presence::Event;
+use crate::message::presence::PresenceEvent;
 use std::collections::BTreeMap;
 
 /// The latest of each friend that a channel has not been told.
 #[derive(Debug, Default)]
-pub(super) struct News(BTreeMap<UserId, Event>);
+pub(super) struct News(BTreeMap<UserId, PresenceEvent>);
 
 impl News {
     /// Takes an event in, unless there is a newer one of that friend.
-    pub(super) fn add(&mut self, event: Event) {
+    pub(super) fn add(&mut self, event: PresenceEvent) {
         let known = self.0.get(&event.user);
         if known.is_none_or(|known| known.epoch <= event.epoch) {
             self.0.insert(event.user, event);
@@ -22,7 +22,7 @@ impl News {
     }
 
     /// Takes the event of the first friend, by number.
-    pub(super) fn take_first(&mut self) -> Option<Event> {
+    pub(super) fn take_first(&mut self) -> Option<PresenceEvent> {
         self.0.pop_first().map(|(_, event)| event)
     }
 }

@@ -3,8 +3,8 @@
 use super::connection::{Codec, Connection};
 use super::output_buffer::Source;
 use crate::ids::{GroupId, UserId};
-use crate::message::chat::{Chat, Custody};
-use crate::message::disconnect::Parting;
+use crate::message::chat::{Chat, OtherCopy};
+use crate::message::disconnect::CloseInfo;
 use crate::message::reply::Token;
 use crate::message::reply::{GroupNow, LoggedIn};
 use crate::protocol::errno::Errno;
@@ -56,7 +56,7 @@ impl<T> Connection<T> {
     }
 
     /// The last words. A refused first line has had its one line already.
-    pub(super) fn say_goodbye(&mut self, parting: &Parting) {
+    pub(super) fn say_goodbye(&mut self, parting: &CloseInfo) {
         if self.refused_logins == 0 || !self.speaks_lines() {
             self.out.plain(|out| write_goodbye(&self.codec, parting, out));
         }
@@ -98,15 +98,15 @@ impl<T> Connection<T> {
             None => chat.write_line(out),
         };
         match chat.custody {
-            Custody::Here => self.out.live(chat.ticket.clone(), source, write),
-            Custody::Box(mid) => self.out.kept(Some(mid), 1, write),
-            Custody::Unconfirmed { .. } => self.out.kept(None, 1, write),
+            OtherCopy::Here => self.out.live(chat.ticket.clone(), source, write),
+            OtherCopy::Box(mid) => self.out.kept(Some(mid), 1, write),
+            OtherCopy::Unconfirmed { .. } => self.out.kept(None, 1, write),
         }
     }
 }
 
 /// A goodbye, ended in the way the client speaks.
-pub(super) fn write_goodbye(codec: &Codec, parting: &Parting, out: &mut Vec<u8>) {
+pub(super) fn write_goodbye(codec: &Codec, parting: &CloseInfo, out: &mut Vec<u8>) {
     let (reason, text) = (parting.reason, &parting.text);
     match codec {
         Codec::Json(framer) => {

@@ -8,9 +8,9 @@ use crate::channel::ChannelId;
 use crate::clock::local_time;
 use crate::ids::UserId;
 use crate::message::chat::{Body, Chat, Sender};
-use crate::message::command::{Mail, Origin};
+use crate::message::command::{Origin, WorkerCommand};
 use crate::message::fingerprint;
-use crate::message::reply_to::Asker;
+use crate::message::reply_to::ReplyTo;
 use crate::message::request::{Ask, Destination, Message};
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
@@ -32,8 +32,8 @@ pub(super) struct Speaker<'a> {
 }
 
 impl Speaker<'_> {
-    fn asker(&self) -> Asker {
-        Asker { channel: self.channel, re: self.re, seq: self.seq.map(Into::into) }
+    fn asker(&self) -> ReplyTo {
+        ReplyTo { channel: self.channel, re: self.re, seq: self.seq.map(Into::into) }
     }
 }
 
@@ -145,7 +145,7 @@ impl<T: Transport> Core<T> {
         }
         let body = saying.body(&speaker.sender, route.user, self.now.unix_ms, &mut self.draft);
         self.shared.metrics.chats_direct.add(1);
-        self.to_workers[route.worker].push(Mail::Chat {
+        self.to_workers[route.worker].push(WorkerCommand::Chat {
             to: route.channel,
             session: route.session,
             user: route.user,
@@ -213,11 +213,11 @@ impl<T: Transport> Core<T> {
     }
 
     /// Sends a chat through main whose receiver has left on the way.
-    pub(super) fn redirect(&mut self, letter: Mail) {
-        let Mail::Chat { user, chat, origin: Some(origin), .. } = letter else { return };
+    pub(super) fn redirect(&mut self, letter: WorkerCommand) {
+        let WorkerCommand::Chat { user, chat, origin: Some(origin), .. } = letter else { return };
         self.shared.metrics.chats_via_main.add(1);
         self.ask_main(Ask::Chat(Message {
-            asker: Asker { channel: origin.channel, re: 6, seq: None },
+            asker: ReplyTo { channel: origin.channel, re: 6, seq: None },
             from: origin.user,
             to: Destination::User(user),
             body: chat.body,
@@ -227,7 +227,7 @@ impl<T: Transport> Core<T> {
 
     /// Main has no room for an ask.
     pub(super) fn refuse(&mut self, ask: &Ask) {
-        let Asker { channel, re, seq } = ask.asker().clone();
+        let ReplyTo { channel, re, seq } = ask.asker().clone();
         let Some(connection) = self.connection(channel) else { return };
         match ask {
             Ask::Login(_)
@@ -239,7 +239,7 @@ impl<T: Transport> Core<T> {
                 let msgid = if re == 4 { 5 } else { 2 };
                 self.refuse_login(channel, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
             }
-            Ask::Nothing { .. } => {
+            Ask::Fence { .. } => {
                 // What it answers is done; it only had to keep its place behind others.
                 connection.in_main -= 1;
                 if let Some(seq) = &seq {

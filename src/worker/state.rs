@@ -15,9 +15,9 @@ use crate::auth::login_limiter::Attempts;
 use crate::auth::pool::Auth;
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo};
 use crate::clock::Now;
-use crate::message::command::{Mail, Outlet};
-use crate::message::disconnect::Parting;
-use crate::message::event::Entry;
+use crate::message::command::{WorkerCommand, WorkerSender};
+use crate::message::disconnect::CloseInfo;
+use crate::message::event::Event;
 use crate::message::request::Ask;
 use crate::metrics::Metrics;
 use crate::offline_queue::closer::Kicker;
@@ -46,7 +46,7 @@ pub struct Shared<S> {
     /// Main's queue.
     pub queue: Arc<OfflineQueue<S>>,
     /// The other workers.
-    pub outlet: Arc<dyn Outlet>,
+    pub outlet: Arc<dyn WorkerSender>,
     /// Where passwords go.
     pub auth: Arc<Auth>,
     /// Counters.
@@ -72,12 +72,12 @@ pub struct Core<T: Transport> {
     pub(super) channels: Vec<Option<Box<Connection<T>>>>,
     pub(super) now: Now,
     /// What to tell main at the end of the turn, in order.
-    pub(super) to_main: Vec<Entry<T::Socket>>,
+    pub(super) to_main: Vec<Event<T::Socket>>,
     /// Sessions that this worker has ended itself in this turn, and channels that have left behind one of theirs. It
     /// settles with them in the next turn, when it has taken all that others had sent to them out of its mailbox.
     to_settle: Vec<(ChannelId, Option<SessionNo>)>,
     /// What to tell the other workers at the end of the turn, by worker.
-    pub(super) to_workers: Vec<Vec<Mail>>,
+    pub(super) to_workers: Vec<Vec<WorkerCommand>>,
     /// Channels with something to write.
     pub(super) dirty: Vec<ChannelId>,
     /// Channels that may go on with the input that has waited.
@@ -101,7 +101,7 @@ pub struct Core<T: Transport> {
     /// Ends that wait for a turn to take them in, oldest first. They are not watched meanwhile, or the poller would tell
     /// of all of them in every turn.
     put_off: VecDeque<ChannelId>,
-    letters: Vec<Mail>,
+    letters: Vec<WorkerCommand>,
     due: Vec<ChannelId>,
 }
 
@@ -186,7 +186,11 @@ impl<T: Transport> Core<T> {
     pub fn over(&mut self, slot: usize) {
         let Some(Some(connection)) = self.channels.get(slot) else { return };
         let id = connection.id;
-        if self.may_take_end() { self.ready(slot, true, true, true) } else { self.put_off(id, End::Told) }
+        if self.may_take_end() {
+            self.ready(slot, true, true, true);
+        } else {
+            self.put_off(id, End::Told);
+        }
     }
 
     /// Counts an end in; false when the turn has taken in enough of them.
@@ -297,7 +301,7 @@ impl<T: Transport> Core<T> {
 
     /// Tells main at the end of the turn.
     pub(super) fn ask(&mut self, ask: Ask) {
-        self.to_main.push(Entry::Ask(ask));
+        self.to_main.push(Event::Ask(ask));
     }
 
     /// Reads once. True exactly when that brought something.
@@ -423,17 +427,17 @@ impl<T: Transport> Core<T> {
         }
         let user = connection.user.as_ref().map(|user| user.sender.id);
         if let (Some(upto), Some(session), Some(user)) = (written.taken_over, session, user) {
-            self.to_main.push(Entry::TakenOver { user, channel: id, session, upto });
+            self.to_main.push(Event::TakenOver { user, channel: id, session, upto });
         }
         self.shared.metrics.chats_delivered.add(written.delivered);
-        self.to_main.extend(written.tickets.into_iter().map(|ticket| Entry::Handed { ticket }));
+        self.to_main.extend(written.tickets.into_iter().map(|ticket| Event::Handed { ticket }));
     }
 
     fn check_out_limit(&mut self, id: ChannelId) {
         let limit = self.shared.limits.out_limit;
         let Some(connection) = self.connection(id) else { return };
         if connection.out.is_over(limit) && connection.leaving.is_none() {
-            self.step(id, Parting::new(Reason::SlowConsumer));
+            self.step(id, CloseInfo::new(Reason::SlowConsumer));
         }
     }
 
@@ -470,7 +474,7 @@ impl<T: Transport> Core<T> {
         }
         let mut queued_us = None;
         for entry in &mut self.to_main {
-            if let Entry::Departure(departure) = entry {
+            if let Event::Departure(departure) = entry {
                 departure.queued_us = *queued_us.get_or_insert_with(|| clock().mono_us);
             }
         }

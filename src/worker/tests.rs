@@ -7,12 +7,12 @@ use crate::auth::pool::{JOBS_MAX, Job, Task};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ids::UserId;
 use crate::ip_block::IpBlock;
-use crate::message::command::Mail;
-use crate::message::event::Entry;
+use crate::message::command::WorkerCommand;
+use crate::message::event::Event;
 use crate::message::reply::Answer;
-use crate::message::reply_to::Settles;
+use crate::message::reply_to::Completes;
 use crate::message::request::Ask;
-use crate::message::request::{Verified, Who};
+use crate::message::request::{HashTag, Who};
 use crate::offline_queue::queue::ASKS_MAX;
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
@@ -52,7 +52,7 @@ fn unsent(session: SessionNo, texts: &[&str]) -> (Option<SessionNo>, Vec<String>
 /// So many asks wait for main that there is room for none.
 fn fill_queue(bench: &Bench, channel: ChannelId) {
     for _ in 0..ASKS_MAX {
-        bench.commons.queue.ask(Ask::Nothing { asker: asker(channel, 3, None) }).unwrap();
+        bench.commons.queue.ask(Ask::Fence { asker: asker(channel, 3, None) }).unwrap();
     }
 }
 
@@ -73,11 +73,11 @@ fn a_storm_of_ends_is_taken_in_a_few_at_a_turn_while_others_are_read_at_once() {
     lost.iter().for_each(Client::end);
     stayer.send(r#"{"msgid":7,"friendid":2}"#);
     let departures =
-        |entries: &[Entry<_>]| entries.iter().filter(|entry| matches!(entry, Entry::Departure(_))).count();
+        |entries: &[Event<_>]| entries.iter().filter(|entry| matches!(entry, Event::Departure(_))).count();
     bench.turn();
     let first = bench.entries();
     assert_eq!(departures(&first), ENDS_MAX, "the rest waits");
-    assert!(first.iter().any(|entry| matches!(entry, Entry::Ask(_))), "behind whoever has more to say");
+    assert!(first.iter().any(|entry| matches!(entry, Event::Ask(_))), "behind whoever has more to say");
     let late: Vec<Client> = (0..ENDS_MAX).map(|_| bench.accept().1).collect();
     late.iter().for_each(Client::end);
     bench.turn();
@@ -103,7 +103,7 @@ fn storm(bench: &mut Bench) -> ChannelId {
     }
     bench.finish();
     let (last, _) = lost[ENDS_MAX];
-    assert_eq!(bench.stage(last), Stage::Open, "it waits");
+    assert_eq!(bench.stage(last), Stage::Connected, "it waits");
     last
 }
 
@@ -121,7 +121,7 @@ fn an_end_that_waits_is_not_watched_meanwhile_and_keeps_the_worker_awake() {
         .entries()
         .into_iter()
         .filter_map(|entry| match entry {
-            Entry::Departure(departure) => Some((departure.channel, departure.parting.reason)),
+            Event::Departure(departure) => Some((departure.channel, departure.parting.reason)),
             _ => None,
         })
         .collect();
@@ -133,12 +133,12 @@ fn a_look_at_a_channel_whose_end_waits_takes_it_in() {
     let mut bench = Bench::with(1, 2 * ENDS_MAX);
     let last = storm(&mut bench);
     bench.entries();
-    bench.post(Mail::Probe { channel: last, user: ANN });
+    bench.post(WorkerCommand::Probe { channel: last, user: ANN });
     bench.begin();
     bench.finish();
     let entries = bench.entries();
-    let left = entries.iter().position(|entry| matches!(entry, Entry::Departure(_)));
-    let looked_at = entries.iter().position(|entry| matches!(entry, Entry::Probed { .. }));
+    let left = entries.iter().position(|entry| matches!(entry, Event::Departure(_)));
+    let looked_at = entries.iter().position(|entry| matches!(entry, Event::Probed { .. }));
     assert!(left.is_some() && left < looked_at, "{entries:?}");
 }
 
@@ -167,7 +167,7 @@ fn a_reset_before_the_letters_of_a_new_login_gives_messages_back_to_their_own_us
     client.reset();
     bench.turn();
     bench.turn();
-    bench.post(Mail::Settle { channel, session: first });
+    bench.post(WorkerCommand::Settle { channel, session: first });
     bench.turn();
     assert_eq!(bench.settlements(), [unsent(second, &[]), unsent(first, &["for ann"])]);
 }
@@ -181,9 +181,9 @@ fn a_channel_that_leaves_behind_its_logout_settles_behind_the_session() {
     assert_eq!(bench.settlements(), [], "main would ask for the socket of a channel that has settled");
     bench.turn();
     assert_eq!(bench.settlements(), [unsent(session, &["hello"]), (None, vec![])]);
-    bench.post(Mail::Close { channel });
+    bench.post(WorkerCommand::Close { channel });
     bench.turn();
-    assert!(matches!(bench.entries()[..], [Entry::HandBack { .. }]));
+    assert!(matches!(bench.entries()[..], [Event::HandBack { .. }]));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_kick_before_the_letter_of_a_logout_by_main_gives_the_messages_back() {
     assert!(bench.commons.table.end_session(channel, session));
     assert!(bench.kicker.kick(channel, Reason::Kicked));
     bench.turn();
-    bench.post(Mail::Settle { channel, session });
+    bench.post(WorkerCommand::Settle { channel, session });
     bench.turn();
     assert_eq!(bench.settlements(), [(None, vec![]), unsent(session, &["hello"])]);
 }
@@ -233,8 +233,10 @@ fn a_logout_that_races_a_kick_settles_the_session_and_the_channel_once_each() {
         let mut settled = Vec::new();
         for entry in &entries {
             match entry {
-                Entry::Departure(departure) => ended.push((departure.session, departure.stays)),
-                Entry::Settlement(settlement) => settled.push((settlement.session, settlement.unsent.len())),
+                Event::Departure(departure) => ended.push((departure.session, departure.stays)),
+                Event::DeliveryReport(settlement) => {
+                    settled.push((settlement.session, settlement.unsent.len()));
+                }
                 _ => {}
             }
         }
@@ -259,7 +261,7 @@ fn an_answer_that_settles_request_and_ticket_lets_the_channel_go_on() {
     bench.turn();
     assert!(bench.settlements().is_empty(), "what was asked is still answered");
     let answer = Some(Answer::Done { re: 6, seq: "1".into(), id: None, full: Vec::new() });
-    bench.post(Mail::Answer { channel, settles: Settles::RequestAndTicket, answer });
+    bench.post(WorkerCommand::Answer { channel, settles: Completes::RequestAndChat, answer });
     bench.turn();
     bench.turn();
     assert_nothing_under_way(&mut bench, channel);
@@ -277,15 +279,15 @@ fn main_gets_a_half_closed_clients_socket_only_behind_its_last_answer() {
     bench.turn();
     bench.turn();
     assert_eq!(bench.settlements(), [unsent(session, &[])]);
-    bench.post(Mail::Close { channel });
+    bench.post(WorkerCommand::Close { channel });
     bench.turn();
     assert!(bench.entries().is_empty() && !client.sees_the_end(), "main has the request in hand");
     let answer = Some(Answer::Done { re: 7, seq: "1".into(), id: None, full: Vec::new() });
-    bench.post(Mail::Answer { channel, settles: Settles::Request, answer });
+    bench.post(WorkerCommand::Answer { channel, settles: Completes::Request, answer });
     bench.turn();
     assert!(client.heard().contains(r#""errno":0,"seq":1"#));
     assert!(client.sees_the_end());
-    assert!(matches!(bench.entries()[..], [Entry::HandBack { socket: Some(_), .. }]));
+    assert!(matches!(bench.entries()[..], [Event::HandBack { socket: Some(_), .. }]));
 }
 
 #[test]
@@ -305,14 +307,14 @@ fn a_chat_that_finds_mains_queue_full_is_errno_18_and_leaves_nothing_counted() {
     bench.entries();
     client.send(&chat(NOBODY, "again"));
     bench.turn();
-    assert!(matches!(bench.entries()[..], [Entry::Ask(Ask::Chat(_))]), "there is room now");
+    assert!(matches!(bench.entries()[..], [Event::Ask(Ask::Chat(_))]), "there is room now");
 }
 
 #[test]
 fn a_login_that_finds_mains_queue_full_is_errno_18_and_what_is_behind_it_goes_on() {
     let mut bench = Bench::new();
     let (channel, client) = bench.accept();
-    bench.commons.auth.remember(&Who::Id(ANN), HASH, ANN, Verified::of(HASH), 1);
+    bench.commons.auth.remember(&Who::Id(ANN), HASH, ANN, HashTag::of(HASH), 1);
     fill_queue(&bench, channel);
     client.send(&format!(r#"{}{{"msgid":22}}"#, login(ANN)));
     bench.turn();
@@ -323,7 +325,7 @@ fn a_login_that_finds_mains_queue_full_is_errno_18_and_what_is_behind_it_goes_on
     bench.entries();
     client.send(&login(ANN));
     bench.turn();
-    assert!(matches!(bench.entries()[..], [Entry::Ask(Ask::Login(_))]), "there is room now");
+    assert!(matches!(bench.entries()[..], [Event::Ask(Ask::Login(_))]), "there is room now");
 }
 
 #[test]
@@ -376,7 +378,7 @@ fn a_logout_needs_no_room_in_mains_queue() {
     client.send(r#"{"msgid":3}{"msgid":3,"seq":1}"#);
     bench.turn();
     bench.turn();
-    assert_eq!(bench.stage(channel), Stage::Open, "the session is over");
+    assert_eq!(bench.stage(channel), Stage::Connected, "the session is over");
     let lines = client.lines();
     assert!(
         matches!(&lines[..], [line] if line.contains(r#""errno":11,"#)),
@@ -398,7 +400,7 @@ fn who_cannot_be_watched_is_told_so_and_ends() {
     assert_eq!(bench.commons.metrics.left.value(Reason::ResourceExhausted), 1);
     assert_eq!(bench.commons.table.connected(), 0, "nobody waits for this client");
     let entries = bench.entries();
-    let [Entry::Departure(departure), Entry::Settlement(_)] = &entries[..] else { panic!("{entries:?}") };
+    let [Event::Departure(departure), Event::DeliveryReport(_)] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!(departure.parting.errno, Some(ENOSPC));
 }
 
@@ -427,12 +429,12 @@ fn an_address_has_its_place_again_when_the_connection_is_handed_back_and_not_bef
     assert_eq!(bench.stage(*first), Stage::Offline);
     let is_let_in = |bench: &mut Bench| {
         let (channel, _) = bench.accept_from("192.0.2.1:1", 0);
-        bench.stage(channel) == Stage::Open
+        bench.stage(channel) == Stage::Connected
     };
     for _ in 0..2 {
         assert!(!is_let_in(&mut bench), "a channel that lingers counts");
     }
-    bench.post(Mail::Close { channel: *first });
+    bench.post(WorkerCommand::Close { channel: *first });
     bench.turn();
     assert!(is_let_in(&mut bench), "those who were turned away do not");
     assert!(!is_let_in(&mut bench), "it was one place");
@@ -449,7 +451,7 @@ fn a_channel_registers_so_many_and_has_one_under_way_at_a_time() {
     let refused = |bench: &mut Bench| {
         let (errno, text) = (Errno::Refused, "taken".into());
         let answer = Some(Answer::Refused { msgid: 5, errno, text, seq: None });
-        bench.post(Mail::Answer { channel, settles: Settles::Login, answer });
+        bench.post(WorkerCommand::Answer { channel, settles: Completes::Login, answer });
         bench.turn();
         bench.commons.jobs.take_all().len()
     };
@@ -462,13 +464,17 @@ fn a_channel_registers_so_many_and_has_one_under_way_at_a_time() {
     assert_eq!(refused(&mut bench), 0);
     client.send(register);
     bench.turn();
-    assert_eq!((bench.commons.jobs.take_all().len(), bench.stage(channel)), (0, Stage::Open), "it stays");
+    assert_eq!(
+        (bench.commons.jobs.take_all().len(), bench.stage(channel)),
+        (0, Stage::Connected),
+        "it stays"
+    );
     assert!(is_to_be_refused(&bench), "main says so");
 }
 
 /// True exactly when the worker has asked main to refuse a registration.
 fn is_to_be_refused(bench: &Bench) -> bool {
-    bench.entries().iter().any(|entry| matches!(entry, Entry::Ask(Ask::RefuseNewcomer { .. })))
+    bench.entries().iter().any(|entry| matches!(entry, Event::Ask(Ask::RefuseNewcomer { .. })))
 }
 
 #[test]
@@ -629,7 +635,7 @@ fn a_channel_with_nobody_logged_in_has_all_its_time_while_half_of_the_places_are
     let mut bench = with_eight_places();
     let all: Vec<_> = (0..4).map(|n| silent(&mut bench, n % 2)).collect();
     seconds(&mut bench, 299);
-    assert!(all.iter().all(|(channel, _)| bench.stage(*channel) == Stage::Open));
+    assert!(all.iter().all(|(channel, _)| bench.stage(*channel) == Stage::Connected));
     seconds(&mut bench, 2);
     assert!(all.iter().all(|(channel, _)| bench.stage(*channel) == Stage::Offline));
     assert!(all.iter().all(|(_, client)| client.heard().contains(r#""reason":"login_timeout""#)));
@@ -673,7 +679,7 @@ fn a_login_that_is_worked_on_and_a_registration_put_off_the_end_of_a_wait() {
     other.send(r#"{"msgid":4,"name":"cy","password":"p"}"#);
     bench.turn();
     let answer = Some(Answer::Registered { id: BOB, seq: None });
-    bench.post(Mail::Answer { channel: registered, settles: Settles::Login, answer });
+    bench.post(WorkerCommand::Answer { channel: registered, settles: Completes::Login, answer });
     bench.turn();
     seconds(&mut bench, 1);
     for _ in 0..3 {
@@ -683,7 +689,7 @@ fn a_login_that_is_worked_on_and_a_registration_put_off_the_end_of_a_wait() {
     assert_eq!(stages(&bench, [asking, registered]), [true; 2]);
     // The wait goes on where it stood, and that was long already.
     let refused = Answer::Refused { msgid: 2, errno: Errno::Refused, text: "no".into(), seq: None };
-    bench.post(Mail::Answer { channel: asking, settles: Settles::Login, answer: Some(refused) });
+    bench.post(WorkerCommand::Answer { channel: asking, settles: Completes::Login, answer: Some(refused) });
     seconds(&mut bench, 1);
     assert_eq!(stages(&bench, [asking, registered]), [false, true]);
     // Those who came since are younger than the wait that began with the registration.

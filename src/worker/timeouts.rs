@@ -8,7 +8,7 @@ use super::limits::Limits;
 use super::socket::Transport;
 use super::state::Core;
 use crate::channel::{ChannelId, Reason};
-use crate::message::disconnect::Parting;
+use crate::message::disconnect::CloseInfo;
 use crate::protocol::responses;
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ impl<T: Transport> Core<T> {
             .collect();
         for due in passed {
             match due {
-                Due::Leave(reason) => return self.step(id, Parting::new(reason)),
+                Due::Leave(reason) => return self.step(id, CloseInfo::new(reason)),
                 Due::Overstay => self.overstay(id),
                 Due::Ping => self.ping(id),
                 Due::Calm => self.calm(id),

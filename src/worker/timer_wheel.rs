@@ -14,11 +14,11 @@ const SLOTS: usize = 1024;
 /// When a channel will be looked at: the end of a tick, counted from the start of the monotonic clock. 32 bits last for
 /// six years.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Look(NonZeroU32);
+pub struct Tick(NonZeroU32);
 
-impl Look {
+impl Tick {
     fn at(tick: u64) -> Self {
-        Look(NonZeroU32::new(u32::try_from(tick).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN))
+        Tick(NonZeroU32::new(u32::try_from(tick).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN))
     }
 
     /// The moment in microseconds.
@@ -46,13 +46,13 @@ impl Wheel {
     }
 
     /// Has a channel looked at when `at_us` has passed, or sooner; answers when.
-    pub fn arm(&mut self, channel: ChannelId, at_us: u64) -> Look {
+    pub fn arm(&mut self, channel: ChannelId, at_us: u64) -> Tick {
         let furthest = self.next + SLOTS as u64 - 1;
         let tick = (at_us / TICK_US + 1).clamp(self.next, furthest);
         self.slots[tick as usize % SLOTS].push(channel);
         self.entries += 1;
         self.earliest = self.earliest.min(tick);
-        Look::at(tick)
+        Tick::at(tick)
     }
 
     /// Moves the channels to be looked at now into `due`.

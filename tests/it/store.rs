@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use linger::channel::{ChannelId, Reason};
 use linger::ids::{Epoch, GroupId, Mid, UserId};
-use linger::store::Acceptance;
+use linger::store::DedupRecord;
 use linger::store::sqlite::{
     APPLICATION_ID, DATABASE_FILE, Durability, EXPIRE_BATCH, Filter, History, OpenError, SCHEMA_VERSION,
     SqliteLookup, SqliteStore, online_users,
 };
 use linger::store::{
-    BoxUsage, Completion, DepartureRow, Friend, Lookup, Member, NameTaken, Storage, UserRow,
+    BoxUsage, DepartureRow, DepartureUpdate, Friend, Lookup, Member, NameTaken, Storage, UserRow,
 };
 use linger::store::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
 use rusqlite::Connection;
@@ -442,8 +442,9 @@ fn a_departure_is_completed_later_and_found_by_each_filter() {
     let ids = committed(&mut store, |s| {
         [1, 2, 1].map(|user| s.add_departure(&departure(UserId(user), NOW_MS)).unwrap())
     });
-    let early = Completion { offline_us: Some(900), ..Completion::default() };
-    let late = Completion { closed_us: Some(5_000_000), delivered: 3, saved: 2, lost: 1, offline_us: None };
+    let early = DepartureUpdate { offline_us: Some(900), ..DepartureUpdate::default() };
+    let late =
+        DepartureUpdate { closed_us: Some(5_000_000), delivered: 3, saved: 2, lost: 1, offline_us: None };
     committed(&mut store, |s| {
         s.complete_departures(ids[0]..=ids[1], &early).unwrap();
         s.complete_departures(ids[0]..=ids[0], &late).unwrap();
@@ -612,7 +613,7 @@ fn a_departures_number_is_never_given_out_again() {
     let first = committed(&mut store, |s| s.add_departure(&departure(UserId(1), 1)).unwrap());
     let second = committed(&mut store, |s| {
         assert_eq!(s.expire_departures(2, 0).unwrap(), 1);
-        s.complete_departures(first..=first, &Completion::default()).unwrap();
+        s.complete_departures(first..=first, &DepartureUpdate::default()).unwrap();
         s.add_departure(&departure(UserId(2), 1)).unwrap()
     });
     assert_ne!(first, second);
@@ -646,7 +647,7 @@ fn a_database_from_before_there_were_tokens_gets_them_and_keeps_what_it_has() {
     old.pragma_update(None, "user_version", 2).unwrap();
     drop(old);
     let opened = SqliteStore::open(dir.path(), Durability::Normal, NOW_MS).unwrap();
-    let chat = |sender, fingerprint| Acceptance { sender: UserId(sender), fingerprint };
+    let chat = |sender, fingerprint| DedupRecord { sender: UserId(sender), fingerprint };
     assert_eq!(opened.accepted, [(chat(-2, 15), 1), (chat(513, 0xf0 << 120), 0)]);
     let mut store = opened.store;
     assert_eq!(store.user_named("alice").unwrap().unwrap().id, user);
@@ -660,7 +661,7 @@ fn a_database_from_before_there_were_tokens_gets_them_and_keeps_what_it_has() {
 #[test]
 fn accepted_chats_are_known_at_the_next_start_and_those_of_a_millisecond_share_rows() {
     let (dir, mut store) = opened();
-    let chat = |number: i64| Acceptance { sender: UserId(number % 7), fingerprint: number as u128 };
+    let chat = |number: i64| DedupRecord { sender: UserId(number % 7), fingerprint: number as u128 };
     committed(&mut store, |s| (0..400).for_each(|number| s.accept(chat(number), NOW_MS - 2).unwrap()));
     store.begin().unwrap();
     store.accept(chat(400), NOW_MS).unwrap();

@@ -7,10 +7,10 @@ use super::SURE_US;
 use super::difference::{Difference, Suspects};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ids::UserId;
-use crate::main_loop::disconnect::Seat;
-use crate::main_loop::state::Drain;
-use crate::message::command::Mail;
-use crate::message::disconnect::{Departure, Parting, Settlement};
+use crate::main_loop::disconnect::LingeringChannel;
+use crate::main_loop::state::MainLoop;
+use crate::message::command::WorkerCommand;
+use crate::message::disconnect::{CloseInfo, DeliveryReport, Departure};
 use crate::store::Storage;
 
 /// How far the way is.
@@ -33,7 +33,7 @@ impl ChannelWalk {
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Asks the workers about the next slots, unless answers are still due.
     pub(super) fn ask_holders(&mut self, max: u32) {
         let walk = &mut self.reconciler.channels;
@@ -60,7 +60,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         self.reconciler.channels.asked = asked.into_iter().map(Some).collect();
         self.compare_seats(from, to);
         for worker in 0..workers {
-            self.around.outlet.post(worker, &mut vec![Mail::Audit { from, to }], &mut Vec::new());
+            self.around.outlet.post(worker, &mut vec![WorkerCommand::Audit { from, to }], &mut Vec::new());
         }
     }
 
@@ -80,7 +80,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         for channel in held {
             let table = &self.around.table;
             if table.stage(*channel) == Stage::Free || table.worker(*channel) != worker {
-                self.mend_channel(Difference::Nameless { channel: *channel, worker });
+                self.mend_channel(Difference::WrongId { channel: *channel, worker });
             }
         }
     }
@@ -100,18 +100,18 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     fn channel_differs(&self, channel: ChannelId, stage: Stage, is_held: bool) -> Option<Difference> {
         let session = self.session_on(channel).map(|(_, session)| session);
         let over = session.map(|session| Difference::Over { channel, session });
-        let unheld = (!is_held).then_some(Difference::Unheld { channel });
+        let unheld = (!is_held).then_some(Difference::NoSocket { channel });
         match stage {
             Stage::Free => None,
-            Stage::Live(number) if session != Some(number) => {
+            Stage::LoggedIn(number) if session != Some(number) => {
                 Some(Difference::Unknown { channel, session: number })
             }
-            Stage::Live(_) => unheld,
-            Stage::Open => over.or(unheld),
+            Stage::LoggedIn(_) => unheld,
+            Stage::Connected => over.or(unheld),
             Stage::Offline => {
                 let seat = self.seats.get(channel.slot as usize).and_then(Option::as_ref);
                 match seat.filter(|seat| seat.channel == channel) {
-                    None => Some(Difference::Unseated { channel }),
+                    None => Some(Difference::MissingLinger { channel }),
                     // A connection that could never be watched is not held; it goes when its grace is over.
                     Some(seat) => over.or_else(|| self.seat_differs(seat)),
                 }
@@ -119,7 +119,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
     }
 
-    fn seat_differs(&self, seat: &Seat) -> Option<Difference> {
+    fn seat_differs(&self, seat: &LingeringChannel) -> Option<Difference> {
         let channel = seat.channel;
         if !seat.settled {
             return Some(Difference::Unsettled { channel, session: seat.session });
@@ -141,15 +141,15 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return;
         }
         match difference {
-            Difference::Unheld { channel } => {
+            Difference::NoSocket { channel } => {
                 self.around.kicker.kick(channel, Reason::InternalError);
             }
-            Difference::Nameless { channel, worker } => {
-                let mut mail = vec![Mail::Close { channel }];
+            Difference::WrongId { channel, worker } => {
+                let mut mail = vec![WorkerCommand::Close { channel }];
                 self.around.outlet.post(worker, &mut mail, &mut Vec::new());
             }
             Difference::Unknown { channel, session } => {
-                let parting = Parting::new(Reason::InternalError);
+                let parting = CloseInfo::new(Reason::InternalError);
                 self.around.kicker.kick_session(channel, session, parting);
             }
             Difference::Over { channel, session } => {
@@ -159,7 +159,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
                 // The channel's own end, if it has left, is known.
                 self.make_up_departure(channel, Some(session), true);
             }
-            Difference::Unseated { channel } => {
+            Difference::MissingLinger { channel } => {
                 let session = self.session_on(channel);
                 if let Some((user, session)) = session {
                     self.sessions.insert((channel, session), user);
@@ -176,9 +176,9 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     /// Ends what should have ended long ago. Its worker has no settlement for it any more, or will send a second one
     /// that brings what is unsent.
     fn make_up_departure(&mut self, channel: ChannelId, session: Option<SessionNo>, stays: bool) {
-        let parting = Parting::new(Reason::InternalError);
+        let parting = CloseInfo::new(Reason::InternalError);
         if !stays {
-            self.post(channel, Mail::Leave { channel, session, parting: parting.clone() });
+            self.post(channel, WorkerCommand::Leave { channel, session, parting: parting.clone() });
         }
         let (noticed_us, at_ms) = (self.now.mono_us, self.now.unix_ms);
         self.depart(&Departure {
@@ -194,6 +194,6 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     fn settle_with_nothing(&mut self, channel: ChannelId, session: Option<SessionNo>) {
-        self.settle(Settlement { channel, session, unsent: Vec::new(), delivered: 0 });
+        self.settle(DeliveryReport { channel, session, unsent: Vec::new(), delivered: 0 });
     }
 }

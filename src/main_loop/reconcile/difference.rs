@@ -13,15 +13,15 @@ const SUSPECTS_MAX: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Difference {
     /// A channel has its place, and its worker no connection for it.
-    Unheld { channel: ChannelId },
+    NoSocket { channel: ChannelId },
     /// A worker holds a connection whose name is not its own, or nobody's.
-    Nameless { channel: ChannelId, worker: usize },
+    WrongId { channel: ChannelId, worker: usize },
     /// Somebody is logged in on a channel, and main does not know of it.
     Unknown { channel: ChannelId, session: SessionNo },
     /// Main has a session whose channel has logged out or left.
     Over { channel: ChannelId, session: SessionNo },
     /// A channel has left, and main has heard nothing.
-    Unseated { channel: ChannelId },
+    MissingLinger { channel: ChannelId },
     /// Main waits for the end of a channel that is free.
     Seated { channel: ChannelId },
     /// The grace of a channel is over, and nobody has asked for its socket.
@@ -41,7 +41,7 @@ pub(super) enum Difference {
     /// A user has a session, and his row says something else.
     Row { user: UserId, epoch: Epoch, says: (bool, Epoch) },
     /// A user has no session, and his row says `online`.
-    Ghost { user: UserId, epoch: Epoch },
+    StaleOnline { user: UserId, epoch: Epoch },
     /// A user has a session, and there is no row.
     RowGone { user: UserId, channel: ChannelId, session: SessionNo },
 }
@@ -49,7 +49,7 @@ pub(super) enum Difference {
 impl Difference {
     /// True exactly for what is found on the way through the users; the rest is found among the channels.
     pub(super) fn is_of_user(self) -> bool {
-        use Difference::{Ghost, Mapped, Registered, Row, RowGone, Stray, Unmapped, Unregistered};
+        use Difference::{Mapped, Registered, Row, RowGone, StaleOnline, Stray, Unmapped, Unregistered};
         matches!(
             self,
             Unmapped { .. }
@@ -58,7 +58,7 @@ impl Difference {
                 | Registered { .. }
                 | Stray { .. }
                 | Row { .. }
-                | Ghost { .. }
+                | StaleOnline { .. }
                 | RowGone { .. }
         )
     }
@@ -67,8 +67,10 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Difference::Unheld { channel } => write!(f, "channel {channel} had no connection at its worker"),
-            Difference::Nameless { channel, worker } => {
+            Difference::NoSocket { channel } => {
+                write!(f, "channel {channel} had no connection at its worker")
+            }
+            Difference::WrongId { channel, worker } => {
                 write!(f, "worker {worker} held a connection as {channel}, which it is not")
             }
             Difference::Unknown { channel, .. } => {
@@ -77,7 +79,7 @@ impl fmt::Display for Difference {
             Difference::Over { channel, .. } => {
                 write!(f, "the session on channel {channel} was over, and main had not heard so")
             }
-            Difference::Unseated { channel } => {
+            Difference::MissingLinger { channel } => {
                 write!(f, "channel {channel} had left, and main had not heard so")
             }
             Difference::Seated { channel } => {
@@ -108,7 +110,7 @@ impl fmt::Display for Difference {
                 let state = if *online { "online" } else { "offline" };
                 write!(f, "user {user} was online, and the row said {state}, epoch {}", epoch.0)
             }
-            Difference::Ghost { user, .. } => {
+            Difference::StaleOnline { user, .. } => {
                 write!(f, "user {user} had no session, and the row said online")
             }
             Difference::RowGone { user, .. } => write!(f, "user {user} was online without a row"),

@@ -6,10 +6,10 @@ use super::{STEP_US, SURE_US, round_us};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ids::{Epoch, UserId};
 use crate::message::chat::Sender;
-use crate::message::command::{Mail, Outlet};
-use crate::message::disconnect::Settlement;
-use crate::message::event::Entry;
-use crate::registry::Online as Entered;
+use crate::message::command::{WorkerCommand, WorkerSender};
+use crate::message::disconnect::DeliveryReport;
+use crate::message::event::Event;
+use crate::registry::SessionEntry as Entered;
 use crate::store::UserRow;
 use crate::sync::Arc;
 use crate::testing::commons::{GRACE_US, policy};
@@ -26,18 +26,18 @@ fn steps(desk: &mut Desk, count: u64, lost: &[ChannelId], extra: &[ChannelId]) {
     for _ in 0..count {
         desk.commons.clock.advance(STEP_US);
         desk.finish_all();
-        for letter in desk.letters.take_those(|letter| matches!(letter, Mail::Audit { .. })) {
-            let Mail::Audit { from, to } = letter else { continue };
+        for letter in desk.letters.take_those(|letter| matches!(letter, WorkerCommand::Audit { .. })) {
+            let WorkerCommand::Audit { from, to } = letter else { continue };
             let mut held: Vec<ChannelId> = desk.commons.table.occupants().collect();
             held.extend(extra);
             held.retain(|channel| (from..to).contains(&channel.slot) && !lost.contains(channel));
             held.sort();
-            desk.take(Entry::Audited { worker: 0, held });
+            desk.take(Event::Audited { worker: 0, held });
         }
         desk.finish_all();
-        for letter in desk.letters.take_those(|letter| matches!(letter, Mail::Leave { .. })) {
-            if let Mail::Leave { channel, session, .. } = letter {
-                desk.take(Entry::Settlement(Settlement {
+        for letter in desk.letters.take_those(|letter| matches!(letter, WorkerCommand::Leave { .. })) {
+            if let WorkerCommand::Leave { channel, session, .. } = letter {
+                desk.take(Event::DeliveryReport(DeliveryReport {
                     channel,
                     session,
                     unsent: Vec::new(),
@@ -209,7 +209,7 @@ fn a_connection_whose_name_is_not_its_own_is_closed() {
     assert_eq!(count(&desk), 0);
     steps(&mut desk, STEPS, &[], &[stale]);
     assert_eq!((count(&desk), desk.heard(stale)), (1, vec![Said::Close]));
-    desk.take(Entry::HandBack { channel: stale, socket: None, torn: None });
+    desk.take(Event::HandBack { channel: stale, socket: None, torn: None });
     assert_eq!(desk.session(ann.channel), Some(ann.session), "its namesake is not touched");
 }
 
@@ -248,7 +248,7 @@ fn the_lost_departure_of_a_channel_without_a_session_is_made_up_too() {
 fn a_logout_that_was_lost_ends_the_session() {
     let (desk, ann) = spoilt(|desk, ann| assert!(desk.commons.table.end_session(ann.channel, ann.session)));
     assert_eq!(desk.disk.ends(ann.user), [Reason::InternalError]);
-    assert_eq!(desk.commons.table.stage(ann.channel), Stage::Open, "the channel stays");
+    assert_eq!(desk.commons.table.stage(ann.channel), Stage::Connected, "the channel stays");
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_channel_that_has_changed_since_its_worker_was_asked_is_not_compared() {
     desk.kicker.kick(ann.channel, Reason::Kicked);
     desk.take_queued();
     let others = desk.commons.table.present() as u64;
-    desk.take(Entry::Audited { worker: 0, held: Vec::new() });
+    desk.take(Event::Audited { worker: 0, held: Vec::new() });
     assert_eq!(count(&desk), others, "only those who are still there miss their connection");
 }
 

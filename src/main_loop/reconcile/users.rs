@@ -6,12 +6,12 @@
 use super::difference::{Difference, Suspects};
 use crate::channel::Reason;
 use crate::ids::UserId;
-use crate::main_loop::session_map::EndKey;
-use crate::main_loop::state::Drain;
-use crate::main_loop::users::{Person, Session};
-use crate::message::command::Mail;
-use crate::message::disconnect::Parting;
-use crate::registry::Online;
+use crate::main_loop::session_map::SessionKey;
+use crate::main_loop::state::MainLoop;
+use crate::main_loop::users::{Session, UserState};
+use crate::message::command::WorkerCommand;
+use crate::message::disconnect::CloseInfo;
+use crate::registry::SessionEntry;
 use crate::store::{Storage, UserMark};
 use crate::sync::Arc;
 
@@ -41,7 +41,7 @@ impl UserWalk {
     }
 }
 
-impl<St: Storage, S: Send + 'static> Drain<St, S> {
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Compares the next rows, and the sessions of users in that range. True when more are ahead in this round.
     pub(super) fn compare_rows(&mut self, max: usize) -> bool {
         let after = self.reconciler.users.after;
@@ -102,7 +102,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             return None;
         }
         let Some(session) = person.and_then(|person| person.session.as_ref()) else {
-            return online.then_some(Difference::Ghost { user, epoch });
+            return online.then_some(Difference::StaleOnline { user, epoch });
         };
         let (channel, number) = (session.channel, session.number);
         if self.sessions.get((channel, number)) != Some(&user) {
@@ -113,7 +113,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
     }
 
     /// What differs of a session that main's map has.
-    fn session_differs(&self, user: UserId, key: EndKey, has_row: bool) -> Option<Difference> {
+    fn session_differs(&self, user: UserId, key: SessionKey, has_row: bool) -> Option<Difference> {
         let (channel, number) = key;
         let person = self.people.look(user);
         let session = person.and_then(|person| person.session.as_ref());
@@ -132,7 +132,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         (!agrees).then_some(Difference::Unregistered { user, channel, session: number })
     }
 
-    fn registry_agrees(&self, user: UserId, person: &Person, session: &Session) -> bool {
+    fn registry_agrees(&self, user: UserId, person: &UserState, session: &Session) -> bool {
         let registry = &self.around.registry;
         let entered = registry.find(user).is_some_and(|online| {
             let place = (online.channel, online.session, online.worker);
@@ -173,11 +173,11 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
             Difference::Row { user, epoch, .. } => {
                 self.batch.attempt(|store| store.restore_online(user, epoch));
             }
-            Difference::Ghost { user, epoch } => {
+            Difference::StaleOnline { user, epoch } => {
                 self.batch.attempt(|store| store.set_offline(user, epoch));
             }
             Difference::RowGone { channel, session, .. } => {
-                let parting = Parting::new(Reason::InternalError).saying(ROW_GONE);
+                let parting = CloseInfo::new(Reason::InternalError).saying(ROW_GONE);
                 self.around.kicker.kick_session(channel, session, parting);
             }
             _ => {}
@@ -189,7 +189,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         let Some(person) = self.people.look(user) else { return };
         let Some(session) = &person.session else { return };
         let (channel, number, has_box) = (session.channel, session.number, session.backlog.is_some());
-        let online = Online {
+        let online = SessionEntry {
             channel,
             session: number,
             worker: self.worker_of(session),
@@ -202,7 +202,7 @@ impl<St: Storage, S: Send + 'static> Drain<St, S> {
         }
         registry.enter(user, online);
         if !has_box {
-            self.post(channel, Mail::Open { channel, session: number });
+            self.post(channel, WorkerCommand::Open { channel, session: number });
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::channel::{ChannelId, Reason};
-use crate::message::command::Mail;
-use crate::message::event::{BanAsk, BanName};
-use crate::message::event::{ControlAsk, Entry};
+use crate::message::command::WorkerCommand;
+use crate::message::event::{BanName, BanRequest};
+use crate::message::event::{ControlAsk, Event};
 use crate::message::reply::Answer;
 use crate::message::request::Ask;
 use crate::protocol::request::Caps;
@@ -38,7 +38,7 @@ fn resume(desk: &mut Desk, token: &str, channel: ChannelId) {
 fn token_of(desk: &Desk, channel: ChannelId) -> String {
     let letters = desk.letters.take(Some(channel));
     match &letters[..] {
-        [Mail::Answer { answer: Some(Answer::LoggedIn(login)), .. }] => {
+        [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] => {
             login.token.as_ref().expect("a token").text().to_owned()
         }
         other => panic!("no login answer but {other:?}"),
@@ -82,14 +82,14 @@ fn told(desk: &mut Desk, token: &str) -> Vec<Said> {
 
 fn ban(desk: &mut Desk, name: BanName) {
     let (reply, _answer) = crossbeam_channel::bounded(1);
-    let ask = BanAsk { names: vec![name], length_ms: 60_000, reason: None, reply };
-    desk.take(Entry::Control(ControlAsk::Ban(ask)));
+    let ask = BanRequest { names: vec![name], length_ms: 60_000, reason: None, reply };
+    desk.take(Event::Control(ControlAsk::Ban(ask)));
     desk.finish_all();
 }
 
 fn unban(desk: &mut Desk) {
     let (reply, _answer) = crossbeam_channel::bounded(1);
-    desk.take(Entry::Control(ControlAsk::Unban { names: vec![BanName::All], reply }));
+    desk.take(Event::Control(ControlAsk::Unban { names: vec![BanName::All], reply }));
     desk.finish_all();
 }
 
@@ -153,7 +153,7 @@ fn no_token_is_given_unless_it_is_wanted() {
     }));
     desk.finish_all();
     let letters = desk.letters.take(Some(channel));
-    let [Mail::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
+    let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
         panic!("no login answer but {letters:?}")
     };
     assert!(login.session.is_some() && login.token.is_none());
@@ -184,7 +184,7 @@ fn tokens_that_are_over_are_removed_and_those_of_sessions_that_go_on_are_not() {
     desk.finish_all();
     assert!(stored(&desk.disk, &over).is_some());
     desk.commons.clock.advance(61 * SECOND_US);
-    desk.ask(Ask::Nothing { asker: asker(desk.connect(), 3, None) });
+    desk.ask(Ask::Fence { asker: asker(desk.connect(), 3, None) });
     desk.finish_all();
     desk.finish_all();
     assert_eq!(stored(&desk.disk, &over), None);
@@ -256,7 +256,7 @@ fn a_login_that_the_policy_refuses_leaves_the_token_good() {
     let other = desk.connect();
     resume(&mut desk, &token, other);
     desk.finish_all();
-    desk.take(Entry::Probed { channel: who.channel, user });
+    desk.take(Event::Probed { channel: who.channel, user });
     desk.finish_all();
     assert_eq!(desk.heard(other), [Said::Refused(Errno::AlreadyOnline)]);
     leave(&mut desk, who, Reason::PeerClosed);
@@ -405,7 +405,7 @@ fn a_client_that_has_ended_its_side_neither_uses_a_token_up_nor_gets_one() {
     resume(&mut desk, &token, half_closed);
     desk.finish_all();
     let letters = desk.letters.take(Some(half_closed));
-    let [Mail::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
+    let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
         panic!("no login answer but {letters:?}")
     };
     assert!(login.session.is_none() && login.token.is_none());

@@ -3,8 +3,8 @@
 use crate::channel::Reason;
 use crate::ids::UserId;
 use crate::message::event::ControlAsk;
-use crate::message::event::Entry;
-use crate::message::event::{BanAsk, BanName};
+use crate::message::event::Event;
+use crate::message::event::{BanName, BanRequest};
 use crate::protocol::errno::Errno;
 use crate::store::Ban;
 use crate::testing::desk::{Desk, Online};
@@ -25,8 +25,8 @@ fn peopled() -> (Desk, Online, UserId) {
     desk.chat_with_seq(ann, bob.user, "for later", "1");
     desk.finish_all();
     let (reply, _answer) = crossbeam_channel::bounded(1);
-    let ask = BanAsk { names: vec![BanName::Id(bob.user)], length_ms: 60_000, reason: None, reply };
-    desk.take(Entry::Control(ControlAsk::Ban(ask)));
+    let ask = BanRequest { names: vec![BanName::Id(bob.user)], length_ms: 60_000, reason: None, reply };
+    desk.take(Event::Control(ControlAsk::Ban(ask)));
     desk.finish_all();
     desk.forget();
     (desk, ann, bob.user)
@@ -41,7 +41,7 @@ fn told(desk: &mut Desk, user: UserId) -> Vec<Said> {
 
 fn bans(desk: &mut Desk) -> Vec<Ban> {
     let (reply, answer) = crossbeam_channel::bounded(1);
-    desk.take(Entry::Control(ControlAsk::Bans(reply)));
+    desk.take(Event::Control(ControlAsk::Bans(reply)));
     answer.recv().unwrap()
 }
 

@@ -4,7 +4,7 @@ use crate::channel::{ChannelId, Reason, Stage};
 use crate::main_loop::state::{Policy, REST, rest_after};
 use crate::main_loop::transaction::LATER_US;
 use crate::shrink::KEPT;
-use crate::store::{Completion, Storage};
+use crate::store::{DepartureUpdate, Storage};
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Departed, Disk, Fault};
@@ -50,7 +50,7 @@ fn a_channel_is_closed_when_its_grace_is_over_and_not_before() {
 }
 
 /// What is known of the last session that has ended.
-fn completion(desk: &Desk) -> Option<Completion> {
+fn completion(desk: &Desk) -> Option<DepartureUpdate> {
     desk.disk.departures().pop().and_then(|departed| departed.completion)
 }
 

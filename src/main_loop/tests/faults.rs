@@ -3,7 +3,7 @@
 use crate::channel::{Reason, Stage};
 use crate::ids::{GroupId, UserId};
 use crate::main_loop::transaction::LATER_US;
-use crate::message::event::{ControlAsk, Entry, GhostFault, GhostName};
+use crate::message::event::{ControlAsk, Event, StaleOnlineFault, StaleOnlineName};
 use crate::message::request::Ask;
 use crate::protocol::errno::Errno;
 use crate::store::DepartureId;
@@ -297,7 +297,7 @@ fn a_login_that_could_not_be_committed_never_was() {
     desk.disk.fail_next(Fault::Commit);
     desk.finish_all();
     assert_eq!(desk.heard(channel), [Said::Refused(Errno::NotStored)]);
-    assert_eq!(desk.commons.table.stage(channel), Stage::Open);
+    assert_eq!(desk.commons.table.stage(channel), Stage::Connected);
     assert_eq!(desk.commons.table.user(channel), None);
     assert!(desk.commons.registry.find(bob).is_none());
     assert_eq!(desk.disk.texts(bob), ["hello"]);
@@ -409,7 +409,7 @@ fn of_two_logins_in_a_batch_that_fails_one_may_leave_a_message_and_the_other_be_
 fn a_kick_of_a_user_marked_online_without_a_channel_says_why_the_mark_stays() {
     let kick = |desk: &mut Desk, user: UserId| {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        desk.take(Entry::Control(ControlAsk::Ghost { who: GhostName::Id(user), reply }));
+        desk.take(Event::Control(ControlAsk::StaleOnline { who: StaleOnlineName::Id(user), reply }));
         desk.finish();
         let ghost = answer.try_recv().expect("main answers in the same turn");
         ghost.map(|ghost| ghost.map(|ghost| ghost.user))
@@ -420,12 +420,12 @@ fn a_kick_of_a_user_marked_online_without_a_channel_says_why_the_mark_stays() {
     for fault in [Fault::Begin, Fault::Write, Fault::Commit] {
         desk.disk.fail_next(fault);
         let failed = kick(&mut desk, ghost);
-        assert!(matches!(failed, Err(GhostFault::NotStored(_))), "{fault:?}: {failed:?}");
+        assert!(matches!(failed, Err(StaleOnlineFault::NotStored(_))), "{fault:?}: {failed:?}");
         assert!(desk.is_online(ghost), "{fault:?}");
     }
     desk.disk.fail_next(Fault::Read);
     let unread = kick(&mut desk, ghost);
-    assert!(matches!(unread, Err(GhostFault::Unread(_))), "{unread:?}");
+    assert!(matches!(unread, Err(StaleOnlineFault::Unread(_))), "{unread:?}");
     // Another process holds the lock: nothing has to be written for these.
     desk.disk.fail_next(Fault::Begin);
     for user in [away, here] {

@@ -5,7 +5,7 @@ use crate::channel::Reason;
 use crate::ids::{GroupId, UserId};
 use crate::main_loop::lists::LIST_ROWS;
 use crate::main_loop::state::Policy;
-use crate::message::command::Mail;
+use crate::message::command::WorkerCommand;
 use crate::message::reply::Answer;
 use crate::message::request::Ask;
 use crate::protocol::errno::Errno;
@@ -38,7 +38,7 @@ fn a_login_that_lists_thousands_goes_behind_others_between_its_looks_at_the_stor
     assert_eq!(desk.heard(long), [], "two thirds are read");
     desk.finish_all();
     let letters = desk.letters.take(Some(long));
-    let [Mail::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
+    let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
         panic!("{letters:?}")
     };
     assert_eq!((login.friends.len(), login.more), (2 * LIST_ROWS + 1, false));

@@ -2,14 +2,14 @@
 
 use crate::channel::{ChannelId, Reason, Stage};
 use crate::ids::UserId;
-use crate::message::command::Mail;
-use crate::message::event::Entry;
+use crate::message::command::WorkerCommand;
+use crate::message::event::Event;
 use crate::message::request::{Ask, Resume};
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
 use crate::store::Lookup;
 use crate::store::TokenHash;
-use crate::store::{Ban, Banned};
+use crate::store::{Ban, BanSubject};
 use crate::testing::commons::REGISTRATIONS;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::Fault;
@@ -33,9 +33,9 @@ pub(super) fn let_them_leave(desk: &mut Desk) -> Vec<(ChannelId, Said)> {
     }
 }
 
-fn leaver(letter: &Mail) -> Option<Online> {
+fn leaver(letter: &WorkerCommand) -> Option<Online> {
     match letter {
-        Mail::Leave { channel, session: Some(session), .. } => {
+        WorkerCommand::Leave { channel, session: Some(session), .. } => {
             Some(Online { user: UserId(0), channel: *channel, session: *session })
         }
         _ => None,
@@ -78,7 +78,7 @@ fn a_chain_of_logins_that_could_not_be_committed_is_refused_and_leaves_nobody_on
     desk.finish_all();
     for channel in channels {
         assert_eq!(desk.heard(channel), [Said::Refused(Errno::NotStored)], "answered once");
-        assert_eq!(desk.commons.table.stage(channel), Stage::Open);
+        assert_eq!(desk.commons.table.stage(channel), Stage::Connected);
     }
     assert!(!desk.is_online(user));
     assert_eq!(desk.disk.ends(user), [], "what never was does not end");
@@ -132,7 +132,7 @@ fn a_second_login_is_refused_while_the_first_client_is_there() {
     desk.finish();
     assert_eq!(desk.heard(ann.channel), [Said::Probe], "its worker looks once for all who wait");
     assert_eq!(desk.heard(others[0]), []);
-    desk.take(Entry::Probed { channel: ann.channel, user: ann.user });
+    desk.take(Event::Probed { channel: ann.channel, user: ann.user });
     desk.finish();
     for other in others {
         assert_eq!(desk.heard(other), [Said::Refused(Errno::AlreadyOnline)]);
@@ -149,7 +149,7 @@ fn a_second_login_takes_the_place_of_a_client_that_is_found_gone() {
     desk.finish();
     // The worker reads the reset while it looks: its departure lies before its answer.
     desk.send_away(ann, Reason::PeerReset);
-    desk.take(Entry::Probed { channel: ann.channel, user: ann.user });
+    desk.take(Event::Probed { channel: ann.channel, user: ann.user });
     desk.finish_all();
     assert_eq!(desk.heard(other), []);
     desk.settle(ann, vec![accepted("unsent")]);
@@ -167,15 +167,15 @@ fn of_two_logins_for_a_client_that_is_gone_one_is_granted_and_one_refused() {
     desk.log_in(ann.user, second);
     desk.finish();
     desk.send_away(ann, Reason::PeerReset);
-    desk.take(Entry::Probed { channel: ann.channel, user: ann.user });
+    desk.take(Event::Probed { channel: ann.channel, user: ann.user });
     desk.settle(ann, vec![]);
     desk.finish_all();
     assert_eq!(desk.heard(first), [Said::welcome(ann.user, &[]), Said::Probe]);
     // A late look at the one before says nothing of this one.
-    desk.take(Entry::Probed { channel: ann.channel, user: ann.user });
+    desk.take(Event::Probed { channel: ann.channel, user: ann.user });
     desk.finish_all();
     assert_eq!(desk.heard(second), []);
-    desk.take(Entry::Probed { channel: first, user: ann.user });
+    desk.take(Event::Probed { channel: first, user: ann.user });
     desk.finish_all();
     assert_eq!(desk.heard(second), [Said::Refused(Errno::AlreadyOnline)]);
 }
@@ -190,7 +190,7 @@ fn a_login_that_waits_for_a_look_is_answered_when_the_session_in_its_way_never_w
     desk.disk.fail_next(Fault::Commit);
     desk.finish();
     assert_eq!(desk.heard(first), [Said::Refused(Errno::NotStored), Said::Probe]);
-    desk.take(Entry::Probed { channel: first, user });
+    desk.take(Event::Probed { channel: first, user });
     desk.finish_all();
     assert_eq!(desk.heard(second), [Said::welcome(user, &[])]);
 }
@@ -239,7 +239,7 @@ fn a_login_on_the_same_channel_keeps_its_place_from_those_who_wait_for_a_look() 
     desk.finish_all();
     assert!(desk.heard(ann.channel).contains(&Said::welcome(ann.user, &[])));
     assert_eq!(desk.heard(other), []);
-    desk.take(Entry::Probed { channel: ann.channel, user: ann.user });
+    desk.take(Event::Probed { channel: ann.channel, user: ann.user });
     desk.finish_all();
     assert_eq!(desk.heard(other), [Said::Refused(Errno::AlreadyOnline)]);
 }
@@ -364,7 +364,7 @@ fn a_new_guest_is_a_new_user_of_its_address_and_a_known_one_is_not() {
 #[test]
 fn nobody_new_comes_from_a_banned_address() {
     let mut desk = Desk::new();
-    let banned = Banned::Block(FAR.split(':').next().unwrap().parse().unwrap());
+    let banned = BanSubject::Block(FAR.split(':').next().unwrap().parse().unwrap());
     let ban = Ban { banned, name: None, until_ms: i64::MAX, reason: None };
     desk.drain.bans.put(ban).unwrap();
     assert_eq!(guest(&mut desk, FAR, "new"), [Said::Refused(Errno::TooMany)]);

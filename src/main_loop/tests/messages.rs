@@ -2,8 +2,8 @@
 
 use crate::channel::Reason;
 use crate::ids::UserId;
-use crate::message::command::Mail;
-use crate::message::event::Entry;
+use crate::message::command::WorkerCommand;
+use crate::message::event::Event;
 use crate::message::reply::Answer;
 use crate::protocol::errno::Errno;
 use crate::testing::commons::BOX_MESSAGES;
@@ -89,7 +89,7 @@ fn a_group_chat_with_seq_lists_the_members_whose_box_is_full() {
     desk.group_chat(ann, group, "hello", Some("1"));
     desk.finish();
     let safe: Vec<_> = desk.letters.take(Some(cy.channel));
-    assert!(matches!(&safe[..], [Mail::Chat { .. }]), "{safe:?}");
+    assert!(matches!(&safe[..], [WorkerCommand::Chat { .. }]), "{safe:?}");
     assert_eq!(desk.heard(ann.channel), [Said::Through], "not before every copy is safe");
     desk.take_over(safe);
     assert_eq!(desk.heard(ann.channel), [Said::DoneBut(vec![bob.user])]);
@@ -154,7 +154,7 @@ fn with_long_boxes(desk: &mut Desk) -> [Online; 2] {
         desk.log_in(user, channel);
         desk.finish();
         let letters = desk.letters.take(Some(channel));
-        let [Mail::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
+        let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
             panic!("{letters:?}");
         };
         assert!(!login.open, "there is more in the box");
@@ -162,7 +162,7 @@ fn with_long_boxes(desk: &mut Desk) -> [Online; 2] {
         (Online { user, channel, session }, upto)
     });
     for (Online { user, channel, session }, upto) in online {
-        desk.take(Entry::TakenOver { user, channel, session, upto });
+        desk.take(Event::TakenOver { user, channel, session, upto });
     }
     desk.forget();
     online.map(|(online, _)| online)

@@ -4,7 +4,7 @@ use crate::channel::{ChannelId, Reason};
 use crate::ids::UserId;
 use crate::main_loop::state::Policy;
 use crate::main_loop::transaction::LATER_US;
-use crate::message::event::Entry;
+use crate::message::event::Event;
 use crate::message::request::Ask;
 use crate::store::Storage;
 use crate::testing::commons::{CAPACITY, PRESENCE_DELAY_US, policy};
@@ -13,7 +13,7 @@ use crate::testing::memory::{Disk, Fault};
 use crate::testing::words::{Said, asker, login};
 
 /// What a channel was told of whom: online or not, and in which session.
-type Told = (ChannelId, UserId, bool, i64);
+type OnFailure = (ChannelId, UserId, bool, i64);
 
 impl Desk {
     fn befriend(&mut self, user: UserId, friend: UserId) {
@@ -47,7 +47,7 @@ impl Desk {
     }
 
     /// Takes what watchers were told since the last look.
-    fn told(&self) -> Vec<Told> {
+    fn told(&self) -> Vec<OnFailure> {
         self.drain.presence.check_invariants();
         let event = |notice: crate::message::presence::Notice| {
             (notice.to, notice.event.user, notice.event.online, notice.event.epoch.0)
@@ -329,8 +329,8 @@ fn a_stop_tells_nobody_that_others_go_and_does_not_wait_for_a_delay() {
         let (bob, carl) = (desk.enter(bob), desk.enter(carl));
         let ann = desk.watching(ann);
         desk.send_away(carl, Reason::PeerClosed);
-        desk.take(Entry::Stop);
-        desk.take(Entry::Quiet);
+        desk.take(Event::Stop);
+        desk.take(Event::Quiet);
         desk.finish_all();
         for gone in [ann, bob, carl] {
             desk.settle(gone, vec![]);
@@ -339,7 +339,7 @@ fn a_stop_tells_nobody_that_others_go_and_does_not_wait_for_a_delay() {
         desk.finish_all();
         assert_eq!(desk.told(), []);
         for channel in desk.commons.table.occupants().collect::<Vec<_>>() {
-            desk.take(Entry::HandBack { channel, socket: None, torn: None });
+            desk.take(Event::HandBack { channel, socket: None, torn: None });
         }
         desk.finish_all();
         assert_eq!(desk.told(), []);

@@ -8,7 +8,7 @@ use rusqlite::Result;
 use super::sql;
 use super::statements::Statements;
 use crate::ids::UserId;
-use crate::store::Acceptance;
+use crate::store::DedupRecord;
 
 /// Bytes of a sender.
 const SENDER_BYTES: usize = size_of::<i64>();
@@ -30,7 +30,7 @@ pub(super) struct Acceptances {
 
 impl Acceptances {
     /// Adds a chat. What it finds may be written first.
-    pub(super) fn add(&mut self, all: &Statements<'_>, chat: Acceptance, at_ms: i64) -> Result<()> {
+    pub(super) fn add(&mut self, all: &Statements<'_>, chat: DedupRecord, at_ms: i64) -> Result<()> {
         if at_ms != self.at_ms || self.chats.len() >= ROW_CHATS * CHAT_BYTES {
             self.write(all)?;
             self.at_ms = at_ms;
@@ -56,7 +56,7 @@ impl Acceptances {
 }
 
 /// A chat as two columns.
-pub(super) fn columns(chat: &Acceptance) -> (i64, [u8; size_of::<u128>()]) {
+pub(super) fn columns(chat: &DedupRecord) -> (i64, [u8; size_of::<u128>()]) {
     (chat.sender.0, chat.fingerprint.to_le_bytes())
 }
 
@@ -72,10 +72,10 @@ pub(super) fn read_users(column: &[u8]) -> impl Iterator<Item = UserId> {
 }
 
 /// The chats of a row. What others have spoilt is left out.
-pub(super) fn read(row: &[u8]) -> impl Iterator<Item = Acceptance> {
+pub(super) fn read(row: &[u8]) -> impl Iterator<Item = DedupRecord> {
     row.chunks_exact(CHAT_BYTES).filter_map(|chat| {
         let (sender, fingerprint) = chat.split_first_chunk::<SENDER_BYTES>()?;
         let fingerprint = u128::from_le_bytes(fingerprint.try_into().ok()?);
-        Some(Acceptance { sender: UserId(i64::from_be_bytes(*sender)), fingerprint })
+        Some(DedupRecord { sender: UserId(i64::from_be_bytes(*sender)), fingerprint })
     })
 }

@@ -26,10 +26,11 @@ use super::statements::Statements;
 use super::{connect, row, sql};
 use crate::hashing::IdMap;
 use crate::ids::{Mid, UserId};
-use crate::store::{BoxCopy, BoxUsage, COPY_BYTES, ExpiredKept, Kept};
+use crate::store::{BoxCopy, BoxUsage, COPY_BYTES, ExpiredKept, StoredMessage};
 
 /// How fast messages move on, unless told.
-const PACE: Pace = Pace { generation: 32_768, copies: 1_048_576, stride: 64, moves: 256 };
+const PACE: CompactionPolicy =
+    CompactionPolicy { generation: 32_768, copies: 1_048_576, stride: 64, moves: 256 };
 
 /// The longest body that goes through `intake`, in bytes. A longer one fills a good part of a page wherever it lies.
 pub(super) const INTAKE_BODY_BYTES: usize = 512;
@@ -48,7 +49,7 @@ const _: () = assert!(PACE.moves > 2 * PACE.stride);
 
 /// When messages of `intake` move on, and how many at a time.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+struct CompactionPolicy {
     /// Messages at which a generation begins.
     generation: usize,
     /// Copies of shared messages at which a generation begins: 24 bytes of memory each.
@@ -63,7 +64,7 @@ struct Pace {
 #[derive(Debug)]
 pub(super) struct Boxes {
     /// What has not moved, by mid, lowest first; each user here has at least one.
-    taken_in: IdMap<UserId, Vec<TakenIn>>,
+    taken_in: IdMap<UserId, Vec<StagedRow>>,
     /// How many of them are rows of `intake`.
     count: usize,
     /// How many of them are copies.
@@ -76,9 +77,9 @@ pub(super) struct Boxes {
     total: Option<u64>,
     /// The same as of the last commit.
     committed_total: Option<u64>,
-    /// The next row's number. None that was below [`Settled::rows`] is given out again.
+    /// The next row's number. None that was below [`CompactionCursor::rows`] is given out again.
     next_row: i64,
-    settled: Settled,
+    settled: CompactionCursor,
     /// Who is to move with the generation on its way, the next one last; none before that has been put in order.
     moving: Option<Vec<UserId>>,
     /// The last row of the generation that a round of expiry waits for.
@@ -87,14 +88,14 @@ pub(super) struct Boxes {
     since: usize,
     /// True exactly when the connection keeps the pages of a flood.
     roomy: bool,
-    pace: Pace,
+    pace: CompactionPolicy,
     /// True exactly when the above is what the connection sees.
     known: bool,
 }
 
 /// A message that has not moved on to `box`.
 #[derive(Clone, Copy, Debug)]
-struct TakenIn {
+struct StagedRow {
     mid: Mid,
     row: i64,
     bytes: u32,
@@ -111,23 +112,23 @@ enum Lies {
 }
 
 // There may be a million of them.
-const _: () = assert!(size_of::<TakenIn>() <= 24);
+const _: () = assert!(size_of::<StagedRow>() <= 24);
 
 /// The row of `settled`: those rows of `intake` up to `rows` have moved whose user is not above `users`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Settled {
+struct CompactionCursor {
     /// The generation's last row; 0 when none is on its way.
     rows: i64,
     users: i64,
 }
 
-impl Settled {
-    const NONE: Settled = Settled { rows: 0, users: i64::MIN };
+impl CompactionCursor {
+    const NONE: CompactionCursor = CompactionCursor { rows: 0, users: i64::MIN };
 }
 
 /// The start of what one of the tables holds for a user, by mid.
 struct Part {
-    kept: Vec<Kept>,
+    kept: Vec<StoredMessage>,
     /// True exactly when the table may hold more.
     cut: bool,
 }
@@ -137,7 +138,7 @@ impl Boxes {
         Boxes::with_pace(PACE)
     }
 
-    fn with_pace(pace: Pace) -> Self {
+    fn with_pace(pace: CompactionPolicy) -> Self {
         Boxes {
             taken_in: IdMap::default(),
             count: 0,
@@ -147,7 +148,7 @@ impl Boxes {
             total: None,
             committed_total: None,
             next_row: 1,
-            settled: Settled::NONE,
+            settled: CompactionCursor::NONE,
             moving: None,
             expires_behind: 0,
             since: 0,
@@ -216,7 +217,7 @@ impl Boxes {
         }
         self.know(all)?;
         let row = self.next_row;
-        let taken_in = TakenIn { mid, row, bytes: body.len() as u32, lies: Lies::Alone };
+        let taken_in = StagedRow { mid, row, bytes: body.len() as u32, lies: Lies::Alone };
         self.add(user, taken_in)?;
         all.get(sql::TAKE_IN).execute((row, user.0, mid.0, at_ms, body, sent))?;
         self.next_row = row.saturating_add(1);
@@ -241,7 +242,7 @@ impl Boxes {
         let (row, bytes) = (self.next_row, body.len() as u32);
         for BoxCopy { user, mid, sent } in copies {
             let lies = Lies::Shared { sent: *sent };
-            self.add(*user, TakenIn { mid: *mid, row, bytes, lies })?;
+            self.add(*user, StagedRow { mid: *mid, row, bytes, lies })?;
         }
         all.get(sql::SHARE).execute((row, at_ms, receivers(copies), body))?;
         self.next_row = row.saturating_add(1);
@@ -251,7 +252,7 @@ impl Boxes {
 
     /// Moves some rows of the generation on its way, or begins one where there is enough for it.
     fn go_on_moving(&mut self, all: &Statements<'_>, most: usize) -> Result<()> {
-        if self.settled == Settled::NONE {
+        if self.settled == CompactionCursor::NONE {
             if self.count < self.pace.generation && self.copies < self.pace.copies {
                 return Ok(());
             }
@@ -266,7 +267,7 @@ impl Boxes {
         let rows = self.taken_in.get_mut(&user).map_or(&mut [][..], Vec::as_mut_slice);
         let upto_here = rows.partition_point(|taken_in| taken_in.mid <= upto);
         let mut newest_copy = None;
-        for TakenIn { mid, row, lies, .. } in &mut rows[..upto_here] {
+        for StagedRow { mid, row, lies, .. } in &mut rows[..upto_here] {
             match lies {
                 Lies::Alone => drop(all.get(sql::MARK_TAKEN_IN).execute((*row,))?),
                 Lies::Shared { sent } => {
@@ -296,7 +297,7 @@ impl Boxes {
         after: Mid,
         max_count: usize,
         max_bytes: usize,
-    ) -> Result<Vec<Kept>> {
+    ) -> Result<Vec<StoredMessage>> {
         let limit = i64::try_from(max_count).unwrap_or(i64::MAX);
         let mut statement = all.get(sql::KEPT);
         let boxed = statement.query_map((user.0, after.0, limit), kept)?;
@@ -308,7 +309,7 @@ impl Boxes {
         let taken_in = rows.iter().map(|taken_in| match taken_in.lies {
             Lies::Alone => alone.query_row((taken_in.row,), kept),
             Lies::Shared { sent } => shared.query_row((taken_in.row,), |row| {
-                Ok(Kept { mid: taken_in.mid, body: row::bytes(row, 0)?, sent })
+                Ok(StoredMessage { mid: taken_in.mid, body: row::bytes(row, 0)?, sent })
             }),
         });
         let taken_in = Part::read(taken_in, max_count, max_bytes)?;
@@ -411,7 +412,7 @@ impl Boxes {
         // until the next one, or a flood would keep it from ever looking at a box.
         self.know(all)?;
         if from.is_none() {
-            if self.settled == Settled::NONE {
+            if self.settled == CompactionCursor::NONE {
                 self.begin_generation();
             }
             self.expires_behind = self.settled.rows;
@@ -496,13 +497,13 @@ impl Boxes {
             let last = self.settled.rows.min(first.saturating_add(left as i64 - 1));
             all.get(sql::CLEAR_INTAKE).execute((last,))?;
             if last == self.settled.rows {
-                self.settled = Settled::NONE;
+                self.settled = CompactionCursor::NONE;
                 self.moving = None;
                 self.clear_marks(all)?;
             }
         }
         if self.settled != before {
-            let Settled { rows, users } = self.settled;
+            let CompactionCursor { rows, users } = self.settled;
             all.get(sql::SET_SETTLED).execute((rows, users))?;
         }
         Ok(())
@@ -532,7 +533,8 @@ impl Boxes {
         self.settled.users = user.0;
         // All that was theirs may have been confirmed meanwhile.
         let Some(rows) = self.taken_in.get_mut(&user) else { return Ok(0) };
-        let old: Vec<TakenIn> = rows.iter().filter(|taken_in| taken_in.row <= generation).copied().collect();
+        let old: Vec<StagedRow> =
+            rows.iter().filter(|taken_in| taken_in.row <= generation).copied().collect();
         if old.is_empty() {
             return Ok(0);
         }
@@ -566,13 +568,14 @@ impl Boxes {
         }
         let (total, committed_total) = (self.total, self.committed_total);
         *self = Boxes { roomy: self.roomy, total, committed_total, ..Boxes::with_pace(self.pace) };
-        let settled = |row: &rusqlite::Row<'_>| Ok(Settled { rows: row.get(0)?, users: row.get(1)? });
+        let settled =
+            |row: &rusqlite::Row<'_>| Ok(CompactionCursor { rows: row.get(0)?, users: row.get(1)? });
         self.settled = all.get(sql::SETTLED).query_row((), settled)?;
         let mut statement = all.get(sql::ALL_TAKEN_IN);
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             let (user, mid, bytes) = (UserId(row.get(0)?), Mid(row.get(1)?), row.get::<_, i64>(3)? as u32);
-            self.push(user, TakenIn { mid, row: row.get(2)?, bytes, lies: Lies::Alone });
+            self.push(user, StagedRow { mid, row: row.get(2)?, bytes, lies: Lies::Alone });
         }
         self.know_copies(all)?;
         for rows in self.taken_in.values_mut() {
@@ -602,7 +605,7 @@ impl Boxes {
                 let moved = id <= self.settled.rows && user <= self.settled.users;
                 if mid > dropped && !moved {
                     let lies = Lies::Shared { sent: sent != 0 || mid <= sent_upto };
-                    self.push(UserId(user), TakenIn { mid: Mid(mid), row: id, bytes, lies });
+                    self.push(UserId(user), StagedRow { mid: Mid(mid), row: id, bytes, lies });
                 }
             }
         }
@@ -610,7 +613,7 @@ impl Boxes {
     }
 
     /// Notes a message that has not moved on, in its place.
-    fn add(&mut self, user: UserId, taken_in: TakenIn) -> Result<()> {
+    fn add(&mut self, user: UserId, taken_in: StagedRow) -> Result<()> {
         let rows = self.taken_in.entry(user).or_default();
         let place = rows.partition_point(|other| other.mid < taken_in.mid);
         if rows.get(place).is_some_and(|other| other.mid == taken_in.mid) {
@@ -622,12 +625,12 @@ impl Boxes {
     }
 
     /// The same at the end, whatever its place is.
-    fn push(&mut self, user: UserId, taken_in: TakenIn) {
+    fn push(&mut self, user: UserId, taken_in: StagedRow) {
         self.taken_in.entry(user).or_default().push(taken_in);
         self.count_in(taken_in);
     }
 
-    fn count_in(&mut self, taken_in: TakenIn) {
+    fn count_in(&mut self, taken_in: StagedRow) {
         match taken_in.lies {
             Lies::Alone => self.count += 1,
             Lies::Shared { .. } => {
@@ -637,12 +640,12 @@ impl Boxes {
         }
     }
 
-    fn of(&mut self, all: &Statements<'_>, user: UserId) -> Result<&[TakenIn]> {
+    fn of(&mut self, all: &Statements<'_>, user: UserId) -> Result<&[StagedRow]> {
         self.know(all)?;
         Ok(self.taken_in.get(&user).map_or(&[], Vec::as_slice))
     }
 
-    fn up_to(&mut self, all: &Statements<'_>, user: UserId, upto: Mid) -> Result<&[TakenIn]> {
+    fn up_to(&mut self, all: &Statements<'_>, user: UserId, upto: Mid) -> Result<&[StagedRow]> {
         let rows = self.of(all, user)?;
         Ok(&rows[..rows.partition_point(|taken_in| taken_in.mid <= upto)])
     }
@@ -650,7 +653,11 @@ impl Boxes {
 
 impl Part {
     /// Reads until a limit is reached.
-    fn read(rows: impl Iterator<Item = Result<Kept>>, max_count: usize, max_bytes: usize) -> Result<Part> {
+    fn read(
+        rows: impl Iterator<Item = Result<StoredMessage>>,
+        max_count: usize,
+        max_bytes: usize,
+    ) -> Result<Part> {
         let mut part = Part { kept: Vec::new(), cut: false };
         let mut room = max_bytes;
         for kept in rows {
@@ -677,7 +684,7 @@ impl Part {
 }
 
 /// What both parts hold, by mid, under the same limits as each: no further than both are complete.
-fn merge(one: Part, other: Part, max_count: usize, max_bytes: usize) -> Result<Vec<Kept>> {
+fn merge(one: Part, other: Part, max_count: usize, max_bytes: usize) -> Result<Vec<StoredMessage>> {
     let complete = one.complete_up_to().min(other.complete_up_to());
     let mut both = one.kept;
     both.extend(other.kept);
@@ -712,9 +719,9 @@ fn receivers(copies: &[BoxCopy]) -> String {
     text
 }
 
-fn kept(row: &rusqlite::Row<'_>) -> Result<Kept> {
+fn kept(row: &rusqlite::Row<'_>) -> Result<StoredMessage> {
     let sent = row::optional_integer(row, 2)?.unwrap_or(0) != 0;
-    Ok(Kept { mid: Mid(row.get(0)?), body: row::bytes(row, 1)?, sent })
+    Ok(StoredMessage { mid: Mid(row.get(0)?), body: row::bytes(row, 1)?, sent })
 }
 
 /// What the key of `box` says by itself.
@@ -727,7 +734,7 @@ fn usage(row: &rusqlite::Row<'_>) -> Result<BoxUsage> {
     Ok(BoxUsage { count: row.get::<_, i64>(0)? as u64, bytes: row.get::<_, i64>(1)? as u64 })
 }
 
-fn sum(boxed: BoxUsage, taken_in: &[TakenIn]) -> BoxUsage {
+fn sum(boxed: BoxUsage, taken_in: &[StagedRow]) -> BoxUsage {
     let bytes = taken_in.iter().map(|taken_in| u64::from(taken_in.bytes)).sum::<u64>();
     BoxUsage { count: boxed.count + taken_in.len() as u64, bytes: boxed.bytes + bytes }
 }

@@ -15,7 +15,7 @@ use super::sqlite_store::SqliteStore;
 use super::{private, row, sql};
 use crate::channel::Reason;
 use crate::clock::{Now, TimeMark, TrustedClock};
-use crate::store::{Acceptance, Ban, TOKEN_LIFE_MS, WINDOW_US};
+use crate::store::{Ban, DedupRecord, TOKEN_LIFE_MS, WINDOW_US};
 use rusqlite::OptionalExtension;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -44,9 +44,9 @@ pub struct Opened {
     /// Bans that are not over.
     pub bans: Vec<Ban>,
     /// Chats with `seq` that were accepted in the last minutes, oldest first, each with its age in milliseconds.
-    pub accepted: Vec<(Acceptance, u64)>,
+    pub accepted: Vec<(DedupRecord, u64)>,
     /// Those that had reached some of their receivers and were not accepted, in the same way.
-    pub unfinished: Vec<(Acceptance, u64)>,
+    pub unfinished: Vec<(DedupRecord, u64)>,
 }
 
 impl Durability {

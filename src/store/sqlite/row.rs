@@ -6,7 +6,7 @@ use rusqlite::{Result, Row};
 
 use crate::ids::{Epoch, UserId};
 use crate::ip_block::AddrBlock;
-use crate::store::{Ban, Banned};
+use crate::store::{Ban, BanSubject};
 use crate::store::{PasswordMark, TokenHash, TokenRow};
 use crate::store::{UserMark, UserRow};
 
@@ -34,8 +34,8 @@ pub(super) fn mark(row: &Row<'_>) -> Result<UserMark> {
 /// A ban from `user, name, address, until, reason`; none if it bans neither a user nor addresses.
 pub(super) fn ban(row: &Row<'_>) -> Result<Option<Ban>> {
     let banned = match (optional_integer(row, 0)?, optional_text(row, 2)?) {
-        (Some(user), _) => Some(Banned::User(UserId(user))),
-        (None, address) => address.and_then(|text| AddrBlock::from_stored(&text).ok()).map(Banned::Block),
+        (Some(user), _) => Some(BanSubject::User(UserId(user))),
+        (None, address) => address.and_then(|text| AddrBlock::from_stored(&text).ok()).map(BanSubject::Block),
     };
     let until_ms = optional_integer(row, 3)?.unwrap_or(0);
     // Clients that speak lines are told it in one.
@@ -63,10 +63,10 @@ pub(super) fn token(row: &Row<'_>) -> Result<Option<TokenRow>> {
 }
 
 /// The columns `user, address` of whom a ban keeps out.
-pub(super) fn banned_columns(banned: Banned) -> (Option<i64>, Option<String>) {
+pub(super) fn banned_columns(banned: BanSubject) -> (Option<i64>, Option<String>) {
     match banned {
-        Banned::User(user) => (Some(user.0), None),
-        Banned::Block(block) => (None, Some(block.stored())),
+        BanSubject::User(user) => (Some(user.0), None),
+        BanSubject::Block(block) => (None, Some(block.stored())),
     }
 }
 

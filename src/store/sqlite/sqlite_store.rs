@@ -21,9 +21,9 @@ use crate::clock::TimeMark;
 use crate::ids::{EPOCH_BELIEVED, Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
 use crate::store::{
-    Acceptance, Ban, Banned, BoxCopy, BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend,
-    GroupRow, Kept, Lookup, Member, NameTaken, PasswordMark, Storage, StorageError, Stored, TokenHash,
-    TokenRow, UserMark, UserRow,
+    Ban, BanSubject, BoxCopy, BoxUsage, DedupRecord, DepartureId, DepartureRow, DepartureUpdate, ExpiredKept,
+    Friend, GroupRow, Lookup, Member, NameTaken, PasswordMark, Storage, StorageError, Stored, StoredMessage,
+    TokenHash, TokenRow, UserMark, UserRow,
 };
 use crate::sync::Arc;
 
@@ -93,7 +93,7 @@ impl SqliteStore {
         &mut self,
         since_ms: i64,
         now_ms: i64,
-    ) -> rusqlite::Result<Vec<(Acceptance, u64)>> {
+    ) -> rusqlite::Result<Vec<(DedupRecord, u64)>> {
         self.prepared.with(|all| {
             let mut statement = all.get(sql::ACCEPTED);
             let mut rows = statement.query((since_ms,))?;
@@ -113,14 +113,14 @@ impl SqliteStore {
         &mut self,
         since_ms: i64,
         now_ms: i64,
-    ) -> rusqlite::Result<Vec<(Acceptance, u64)>> {
+    ) -> rusqlite::Result<Vec<(DedupRecord, u64)>> {
         self.prepared.with(|all| {
             let mut statement = all.get(sql::UNFINISHED);
             let rows = statement.query_map((since_ms,), |row| {
                 let (at_ms, sender, fingerprint): (i64, i64, [u8; 16]) =
                     (row.get(0)?, row.get(1)?, row.get(2)?);
                 let chat =
-                    Acceptance { sender: UserId(sender), fingerprint: u128::from_le_bytes(fingerprint) };
+                    DedupRecord { sender: UserId(sender), fingerprint: u128::from_le_bytes(fingerprint) };
                 Ok((chat, now_ms.saturating_sub(at_ms).max(0) as u64))
             })?;
             rows.collect()
@@ -377,9 +377,9 @@ impl Storage for SqliteStore {
     fn complete_departures(
         &mut self,
         ids: RangeInclusive<DepartureId>,
-        completion: &Completion,
+        completion: &DepartureUpdate,
     ) -> Stored<()> {
-        let Completion { offline_us, closed_us, delivered, saved, lost } = *completion;
+        let DepartureUpdate { offline_us, closed_us, delivered, saved, lost } = *completion;
         let columns = (ids.start().0, ids.end().0, offline_us, closed_us, delivered, saved, lost);
         self.write("completing departures", sql::COMPLETE_DEPARTURES, columns).map(drop)
     }
@@ -401,7 +401,7 @@ impl Storage for SqliteStore {
         self.write("banning", sql::PUT_BAN, columns).map(drop)
     }
 
-    fn drop_ban(&mut self, banned: Banned) -> Stored<()> {
+    fn drop_ban(&mut self, banned: BanSubject) -> Stored<()> {
         self.write("lifting a ban", sql::DROP_BAN, row::banned_columns(banned)).map(drop)
     }
 
@@ -526,7 +526,13 @@ impl Storage for SqliteStore {
         self.in_boxes("measuring a box", |boxes, all| boxes.usage(all, user))
     }
 
-    fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>> {
+    fn kept(
+        &mut self,
+        user: UserId,
+        after: Mid,
+        max_count: usize,
+        max_bytes: usize,
+    ) -> Stored<Vec<StoredMessage>> {
         let max_count = max_count.max(1);
         self.in_boxes("reading a box", |boxes, all| boxes.kept(all, user, after, max_count, max_bytes))
     }
@@ -543,7 +549,7 @@ impl Storage for SqliteStore {
         self.in_boxes(doing, |boxes, all| boxes.expire(all, before_ms, from, max, EXPIRE_BATCH))
     }
 
-    fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()> {
+    fn accept(&mut self, acceptance: DedupRecord, at_ms: i64) -> Stored<()> {
         let doing = "noting an accepted chat";
         self.expect_open(doing)?;
         let added = self.prepared.with(|all| self.acceptances.add(all, acceptance, at_ms));
@@ -558,13 +564,13 @@ impl Storage for SqliteStore {
         Ok(self.write(doing, sql::EXPIRE_ACCEPTED, columns)? + notes > 0)
     }
 
-    fn note_reached(&mut self, chat: Acceptance, at_ms: i64, users: &[UserId]) -> Stored<()> {
+    fn note_reached(&mut self, chat: DedupRecord, at_ms: i64, users: &[UserId]) -> Stored<()> {
         let (sender, fingerprint) = dedup_log::columns(&chat);
         let columns = (at_ms, sender, fingerprint, dedup_log::users_written(users));
         self.write("noting whom a chat has reached", sql::NOTE_REACHED, columns).map(drop)
     }
 
-    fn reached(&mut self, chat: Acceptance) -> Stored<Vec<UserId>> {
+    fn reached(&mut self, chat: DedupRecord) -> Stored<Vec<UserId>> {
         let rows = self.read_all(
             "reading whom a chat has reached",
             sql::REACHED,
@@ -576,7 +582,7 @@ impl Storage for SqliteStore {
         Ok(users)
     }
 
-    fn forget_reached(&mut self, chat: Acceptance) -> Stored<()> {
+    fn forget_reached(&mut self, chat: DedupRecord) -> Stored<()> {
         let columns = dedup_log::columns(&chat);
         self.write("forgetting whom a chat has reached", sql::FORGET_REACHED, columns).map(drop)
     }

@@ -5,8 +5,8 @@ use super::transaction::{MemoryLookup, MemoryStore};
 use crate::channel::Reason;
 use crate::clock::TrustedClock;
 use crate::ids::UserId;
-use crate::store::Acceptance;
 use crate::store::Ban;
+use crate::store::DedupRecord;
 use crate::store::{DepartureId, UserRow};
 use crate::sync::{Arc, Lock};
 use std::collections::BTreeMap;
@@ -119,9 +119,9 @@ impl Disk {
     }
 
     /// The chats with `seq` that a starting server knows, accepted and unfinished, as `SqliteStore::open` answers them.
-    pub(crate) fn chats(&self, now_ms: i64) -> [Vec<(Acceptance, u64)>; 2] {
+    pub(crate) fn chats(&self, now_ms: i64) -> [Vec<(DedupRecord, u64)>; 2] {
         let tables = &self.0.lock().tables;
-        let aged = |at_ms: i64, chat: Acceptance| (chat, (now_ms - at_ms).max(0) as u64);
+        let aged = |at_ms: i64, chat: DedupRecord| (chat, (now_ms - at_ms).max(0) as u64);
         [
             tables.accepted.iter().map(|(at_ms, chat)| aged(*at_ms, *chat)).collect(),
             tables.reached.iter().map(|(at_ms, chat, _)| aged(*at_ms, *chat)).collect(),

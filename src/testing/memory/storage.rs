@@ -6,12 +6,12 @@ use super::transaction::{MemoryStore, REFUSES, Transaction};
 use crate::clock::TimeMark;
 use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
-use crate::store::Acceptance;
+use crate::store::DedupRecord;
 use crate::store::sqlite::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH};
-use crate::store::{Ban, Banned};
+use crate::store::{Ban, BanSubject};
 use crate::store::{
-    BoxCopy, BoxUsage, Completion, DepartureId, DepartureRow, ExpiredKept, Friend, GroupRow, Kept, Member,
-    NameTaken, Storage, Stored, UserMark, UserRow,
+    BoxCopy, BoxUsage, DepartureId, DepartureRow, DepartureUpdate, ExpiredKept, Friend, GroupRow, Member,
+    NameTaken, Storage, Stored, StoredMessage, UserMark, UserRow,
 };
 use crate::store::{PasswordMark, TokenHash, TokenRow};
 use crate::sync::Arc;
@@ -132,7 +132,7 @@ impl Storage for MemoryStore {
     fn complete_departures(
         &mut self,
         ids: RangeInclusive<DepartureId>,
-        completion: &Completion,
+        completion: &DepartureUpdate,
     ) -> Stored<()> {
         let refused =
             self.disk.0.lock().refused_row.is_some_and(|row| (ids.start().0..=ids.end().0).contains(&row.0));
@@ -142,7 +142,7 @@ impl Storage for MemoryStore {
             }
             for (_, departed) in tables.departures.range_mut(ids.start().0..=ids.end().0) {
                 let before = departed.completion.unwrap_or_default();
-                departed.completion = Some(Completion {
+                departed.completion = Some(DepartureUpdate {
                     offline_us: completion.offline_us.or(before.offline_us),
                     closed_us: completion.closed_us.or(before.closed_us),
                     ..*completion
@@ -177,7 +177,7 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn drop_ban(&mut self, banned: Banned) -> Stored<()> {
+    fn drop_ban(&mut self, banned: BanSubject) -> Stored<()> {
         self.write(|tables| {
             tables.bans.retain(|ban| ban.banned != banned);
             Ok(())
@@ -358,17 +358,23 @@ impl Storage for MemoryStore {
         self.read(|tables| tables.usage(user, Mid(i64::MAX)))
     }
 
-    fn kept(&mut self, user: UserId, after: Mid, max_count: usize, max_bytes: usize) -> Stored<Vec<Kept>> {
+    fn kept(
+        &mut self,
+        user: UserId,
+        after: Mid,
+        max_count: usize,
+        max_bytes: usize,
+    ) -> Stored<Vec<StoredMessage>> {
         self.read(|tables| {
             let mut room = max_bytes;
-            let mut kept: Vec<Kept> = Vec::new();
+            let mut kept: Vec<StoredMessage> = Vec::new();
             let newer = tables.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid > after);
             for (mid, Letter { body, sent, .. }) in newer {
                 if kept.len() >= max_count.max(1) || body.len() > room && !kept.is_empty() {
                     break;
                 }
                 room = room.saturating_sub(body.len());
-                kept.push(Kept { mid: *mid, body: body.to_vec(), sent: *sent });
+                kept.push(StoredMessage { mid: *mid, body: body.to_vec(), sent: *sent });
             }
             kept
         })
@@ -413,7 +419,7 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn accept(&mut self, acceptance: Acceptance, at_ms: i64) -> Stored<()> {
+    fn accept(&mut self, acceptance: DedupRecord, at_ms: i64) -> Stored<()> {
         self.write(|tables| {
             tables.accepted.push((at_ms, acceptance));
             Ok(())
@@ -432,14 +438,14 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn note_reached(&mut self, chat: Acceptance, at_ms: i64, users: &[UserId]) -> Stored<()> {
+    fn note_reached(&mut self, chat: DedupRecord, at_ms: i64, users: &[UserId]) -> Stored<()> {
         self.write(|tables| {
             tables.reached.push((at_ms, chat, users.to_vec()));
             Ok(())
         })
     }
 
-    fn reached(&mut self, chat: Acceptance) -> Stored<Vec<UserId>> {
+    fn reached(&mut self, chat: DedupRecord) -> Stored<Vec<UserId>> {
         self.read(|tables| {
             let of_chat = tables.reached.iter().filter(|(_, other, _)| *other == chat);
             let mut users: Vec<_> = of_chat.flat_map(|(_, _, users)| users.clone()).collect();
@@ -448,7 +454,7 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn forget_reached(&mut self, chat: Acceptance) -> Stored<()> {
+    fn forget_reached(&mut self, chat: DedupRecord) -> Stored<()> {
         self.write(|tables| {
             tables.reached.retain(|(_, other, _)| *other != chat);
             Ok(())

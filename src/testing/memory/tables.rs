@@ -4,10 +4,10 @@ use crate::channel::Reason;
 use crate::clock::{Now, TimeMark, TrustedClock};
 use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
-use crate::store::Acceptance;
 use crate::store::Ban;
+use crate::store::DedupRecord;
 use crate::store::{
-    BoxCopy, BoxUsage, COPY_BYTES, Completion, DepartureId, DepartureRow, GroupRow, NameTaken, UserRow,
+    BoxCopy, BoxUsage, COPY_BYTES, DepartureId, DepartureRow, DepartureUpdate, GroupRow, NameTaken, UserRow,
 };
 use crate::store::{TOKEN_LIFE_MS, TokenRow};
 use crate::sync::Arc;
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Departed {
     pub(crate) row: DepartureRow,
-    pub(crate) completion: Option<Completion>,
+    pub(crate) completion: Option<DepartureUpdate>,
 }
 
 /// What was ever written of a user's sessions, whatever has expired since.
@@ -61,8 +61,8 @@ pub(super) struct Tables {
     /// The most messages that each box has held.
     pub(super) fullest: BTreeMap<UserId, usize>,
     /// Oldest first.
-    pub(super) accepted: Vec<(i64, Acceptance)>,
-    pub(super) reached: Vec<(i64, Acceptance, Vec<UserId>)>,
+    pub(super) accepted: Vec<(i64, DedupRecord)>,
+    pub(super) reached: Vec<(i64, DedupRecord, Vec<UserId>)>,
     pub(super) mark: Option<TimeMark>,
 }
 

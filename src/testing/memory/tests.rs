@@ -4,9 +4,9 @@ use super::tables::Departed;
 use super::*;
 use crate::channel::{ChannelId, Reason};
 use crate::ids::{Epoch, GroupId, Mid, UserId};
-use crate::store::Acceptance;
+use crate::store::DedupRecord;
 use crate::store::sqlite::{Durability, Filter, History, SqliteStore};
-use crate::store::{Completion, DepartureId, DepartureRow, Lookup, Storage, Stored};
+use crate::store::{DepartureId, DepartureRow, DepartureUpdate, Lookup, Storage, Stored};
 use crate::store::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
 use std::fmt::Debug;
 
@@ -49,8 +49,8 @@ fn row(user: UserId, at_ms: i64) -> DepartureRow {
     }
 }
 
-fn completion(offline_us: Option<i64>, closed_us: Option<i64>) -> Completion {
-    Completion { offline_us, closed_us, delivered: 3, saved: 2, lost: 1 }
+fn completion(offline_us: Option<i64>, closed_us: Option<i64>) -> DepartureUpdate {
+    DepartureUpdate { offline_us, closed_us, delivered: 3, saved: 2, lost: 1 }
 }
 
 /// What users, groups and friends are asked, twice: what is committed, and what a rollback leaves.
@@ -141,7 +141,7 @@ fn old_boxes(s: &mut impl Storage, t: &mut Transcript) {
 }
 
 fn accepted(s: &mut impl Storage, t: &mut Transcript) {
-    let chat = |fingerprint| Acceptance { sender: UserId(1), fingerprint };
+    let chat = |fingerprint| DedupRecord { sender: UserId(1), fingerprint };
     note! { t, s,
         accept(chat(1), 5); begin(); accept(chat(1), 5); accept(chat(2), 6); accept(chat(1), 7); expire_accepted(4);
         expire_accepted(6); expire_accepted(6); expire_accepted(9); commit();

@@ -3,7 +3,7 @@
 use super::{ANN, model, spawn, table_with_ann};
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo};
 use crate::clock::Clock;
-use crate::message::command::{Mail, Outlet};
+use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
 use crate::sync::{Arc, Condvar, Lock};
@@ -55,15 +55,15 @@ impl Worker {
     }
 
     /// Empties the mailbox as a turn does.
-    fn take(&self) -> Vec<Mail> {
+    fn take(&self) -> Vec<WorkerCommand> {
         let mut letters = Vec::new();
         self.mailbox.take(&mut letters);
         letters
     }
 }
 
-fn chat(to: ChannelId, session: SessionNo) -> Mail {
-    Mail::Chat { to, session, user: ANN, chat: accepted("{}"), origin: None }
+fn chat(to: ChannelId, session: SessionNo) -> WorkerCommand {
+    WorkerCommand::Chat { to, session, user: ANN, chat: accepted("{}"), origin: None }
 }
 
 /// Pushes a chat from another thread; true when it comes back.
@@ -117,7 +117,7 @@ fn nothing_for_a_session_lies_behind_the_letter_that_it_has_left() {
     model(|| {
         let (table, channel, session) = table_with_ann();
         let worker = Worker::new();
-        let boxes: Arc<dyn Outlet> =
+        let boxes: Arc<dyn WorkerSender> =
             Arc::new(Mailboxes::new(Arc::clone(&table), vec![Arc::clone(&worker.mailbox)]));
         let queue: Arc<OfflineQueue<()>> = Arc::default();
         let (clock, metrics) = (Clock::start(), Arc::default());
@@ -131,7 +131,7 @@ fn nothing_for_a_session_lies_behind_the_letter_that_it_has_left() {
         control.join().unwrap();
         let came_back = sender.join().unwrap();
         letters.extend(worker.take());
-        let left = letters.iter().position(|letter| matches!(letter, Mail::Leave { .. })).unwrap();
+        let left = letters.iter().position(|letter| matches!(letter, WorkerCommand::Leave { .. })).unwrap();
         assert_eq!(left + 1, letters.len(), "{letters:?}");
         assert_eq!(left + usize::from(came_back), 1);
     });
@@ -146,7 +146,7 @@ fn no_letter_lies_in_the_mailbox_of_a_worker_that_sleeps() {
         let senders: Vec<_> = (0..2)
             .map(|_| {
                 let (table, mailbox) = (Arc::clone(&table), Arc::clone(&worker.mailbox));
-                spawn(move || mailbox.push(&table, &mut vec![Mail::Accept], &mut Vec::new()))
+                spawn(move || mailbox.push(&table, &mut vec![WorkerCommand::Accept], &mut Vec::new()))
             })
             .collect();
         let mut letters = 0;
@@ -170,7 +170,7 @@ fn letters_of_one_push_stay_together() {
             .map(|slot| {
                 let (table, mailbox) = (Arc::clone(&table), Arc::clone(&worker.mailbox));
                 spawn(move || {
-                    let close = |generation| Mail::Close { channel: ChannelId { slot, generation } };
+                    let close = |generation| WorkerCommand::Close { channel: ChannelId { slot, generation } };
                     mailbox.push(&table, &mut vec![close(1), close(2)], &mut Vec::new());
                 })
             })
@@ -183,7 +183,7 @@ fn letters_of_one_push_stay_together() {
         let names: Vec<_> = letters
             .iter()
             .map(|letter| match letter {
-                Mail::Close { channel } => (channel.slot, channel.generation),
+                WorkerCommand::Close { channel } => (channel.slot, channel.generation),
                 other => panic!("nobody pushed {other:?}"),
             })
             .collect();

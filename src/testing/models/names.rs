@@ -42,7 +42,7 @@ fn a_late_kick_misses_the_slots_next_channel() {
         assert_eq!(late.join().unwrap(), None);
         if let Some(new) = new {
             assert_ne!(new, old);
-            assert_eq!((table.stage(new), table.stage(old)), (Stage::Open, Stage::Free));
+            assert_eq!((table.stage(new), table.stage(old)), (Stage::Connected, Stage::Free));
         }
         assert_eq!(table.taken(), usize::from(new.is_some()));
         assert_eq!(table.present(), table.taken());

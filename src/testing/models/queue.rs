@@ -2,8 +2,8 @@
 
 use super::{model, spawn};
 use crate::channel::ChannelId;
-use crate::message::event::Entry;
-use crate::message::reply_to::Asker;
+use crate::message::event::Event;
+use crate::message::reply_to::ReplyTo;
 use crate::message::request::Ask;
 use crate::offline_queue::queue::ASKS_MAX;
 use crate::offline_queue::queue::OfflineQueue;
@@ -18,16 +18,16 @@ const CHANNEL: ChannelId = ChannelId { slot: 0, generation: 1 };
 /// The queue; a socket is a number here.
 type Queue = Arc<OfflineQueue<u8>>;
 
-fn socket(number: u8) -> Entry<u8> {
-    Entry::HandBack { channel: CHANNEL, socket: Some(number), torn: None }
+fn socket(number: u8) -> Event<u8> {
+    Event::HandBack { channel: CHANNEL, socket: Some(number), torn: None }
 }
 
 fn ask() -> Ask {
-    Ask::Nothing { asker: Asker { channel: CHANNEL, re: 3, seq: None } }
+    Ask::Fence { asker: ReplyTo { channel: CHANNEL, re: 3, seq: None } }
 }
 
 /// Takes one entry as main does: it waits only when it finds nothing.
-fn next(queue: &Queue) -> Entry<u8> {
+fn next(queue: &Queue) -> Event<u8> {
     let mut taken = Vec::new();
     loop {
         queue.take(1, &mut taken);
@@ -38,9 +38,9 @@ fn next(queue: &Queue) -> Entry<u8> {
     }
 }
 
-fn number(entry: &Entry<u8>) -> u8 {
+fn number(entry: &Event<u8>) -> u8 {
     match entry {
-        Entry::HandBack { socket: Some(number), .. } => *number,
+        Event::HandBack { socket: Some(number), .. } => *number,
         other => panic!("a socket was pushed, not {other:?}"),
     }
 }
@@ -88,10 +88,10 @@ fn what_presses_wakes_main_that_rests() {
         };
         let control = {
             let queue = Arc::clone(&queue);
-            spawn(move || queue.push(Entry::Stop))
+            spawn(move || queue.push(Event::Stop))
         };
         let mut taken = Vec::new();
-        while !taken.iter().any(Entry::is_pressing) {
+        while !taken.iter().any(Event::is_pressing) {
             queue.wait(Some(PATIENCE), PATIENCE);
             queue.take(2, &mut taken);
         }
@@ -159,7 +159,7 @@ fn the_last_place_for_asks_is_given_once_and_ends_need_none() {
             spawn(move || queue.ask(ask()).is_ok())
         };
         let mut refused = Vec::new();
-        queue.push_all(&mut vec![Entry::Ask(ask()), socket(1)], &mut refused);
+        queue.push_all(&mut vec![Event::Ask(ask()), socket(1)], &mut refused);
         assert_ne!(auth.join().unwrap(), refused.is_empty(), "one of them has it");
         assert_eq!(queue.len(), ASKS_MAX + 1);
         next(&queue);

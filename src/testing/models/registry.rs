@@ -3,8 +3,8 @@
 use super::{ANN, model, spawn, table_with_ann};
 use crate::channel::{ChannelId, SessionNo};
 use crate::message::chat::Sender;
-use crate::message::command::Mail;
-use crate::registry::{Online, Registry};
+use crate::message::command::WorkerCommand;
+use crate::registry::{Registry, SessionEntry};
 use crate::sync::Arc;
 use crate::testing::words::accepted;
 use crate::worker::{Mailbox, Wake};
@@ -20,9 +20,9 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
-fn online(channel: ChannelId, session: SessionNo) -> Online {
+fn online(channel: ChannelId, session: SessionNo) -> SessionEntry {
     let sender = Arc::new(Sender { id: ANN, name: "ann".into() });
-    Online { channel, session, worker: 0, direct: false, sender }
+    SessionEntry { channel, session, worker: 0, direct: false, sender }
 }
 
 /// The old session's worker opens it late and main removes it late, while a newer one is entered: the newer one stays
@@ -95,13 +95,18 @@ fn nothing_newer_overtakes_what_main_has_held() {
         let registry: Arc<Registry> = Arc::default();
         let mailbox = Arc::new(Mailbox::new(Box::new(NoWake)));
         registry.enter(ANN, online(channel, session));
-        let chat =
-            move |text| Mail::Chat { to: channel, session, user: ANN, chat: accepted(text), origin: None };
+        let chat = move |text| WorkerCommand::Chat {
+            to: channel,
+            session,
+            user: ANN,
+            chat: accepted(text),
+            origin: None,
+        };
         let main = {
             let (table, mailbox) = (Arc::clone(&table), Arc::clone(&mailbox));
             spawn(move || {
                 mailbox.push(&table, &mut vec![chat("held")], &mut Vec::new());
-                mailbox.push(&table, &mut vec![Mail::Open { channel, session }], &mut Vec::new());
+                mailbox.push(&table, &mut vec![WorkerCommand::Open { channel, session }], &mut Vec::new());
             })
         };
         let sender = {
@@ -118,8 +123,10 @@ fn nothing_newer_overtakes_what_main_has_held() {
             mailbox.take(&mut letters);
             for letter in letters {
                 match letter {
-                    Mail::Chat { chat, .. } => heard.push(crate::testing::words::texts(&[chat]).concat()),
-                    Mail::Open { .. } => registry.open(ANN, channel, session),
+                    WorkerCommand::Chat { chat, .. } => {
+                        heard.push(crate::testing::words::texts(&[chat]).concat());
+                    }
+                    WorkerCommand::Open { .. } => registry.open(ANN, channel, session),
                     other => panic!("nobody wrote {other:?}"),
                 }
             }

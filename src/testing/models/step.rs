@@ -1,21 +1,21 @@
 //! The one step from live to offline: `channel::gate`, `channel::table`, `offline::kicker`.
 
 use super::{ANN, model, spawn, table_with_ann};
-use crate::channel::{ChannelTable, Left, Reason, Stage};
+use crate::channel::{ChannelTable, Closed, Reason, Stage};
 use crate::clock::Clock;
-use crate::message::command::{Mail, Outlet};
-use crate::message::disconnect::Parting;
-use crate::message::event::Entry;
+use crate::message::command::{WorkerCommand, WorkerSender};
+use crate::message::disconnect::CloseInfo;
+use crate::message::event::Event;
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
 use crate::sync::{Arc, Lock};
 
 /// A worker's door that keeps what it is given.
 #[derive(Default)]
-struct Door(Lock<Vec<Mail>>);
+struct Door(Lock<Vec<WorkerCommand>>);
 
-impl Outlet for Door {
-    fn post(&self, _worker: usize, mail: &mut Vec<Mail>, _refused: &mut Vec<Mail>) {
+impl WorkerSender for Door {
+    fn post(&self, _worker: usize, mail: &mut Vec<WorkerCommand>, _refused: &mut Vec<WorkerCommand>) {
         self.0.lock().append(mail);
     }
 
@@ -41,8 +41,8 @@ fn one_of_all_who_want_a_channel_gone_takes_the_step() {
             .collect();
         let own = table.leave(channel);
         let all = takers.into_iter().map(|taker| taker.join().unwrap()).chain([own]);
-        let taken: Vec<Left> = all.flatten().collect();
-        assert_eq!(taken, [Left { session: Some(session) }]);
+        let taken: Vec<Closed> = all.flatten().collect();
+        assert_eq!(taken, [Closed { session: Some(session) }]);
         assert_eq!((table.stage(channel), table.present()), (Stage::Offline, 0));
     });
 }
@@ -54,7 +54,7 @@ fn a_channel_that_is_kicked_by_several_departs_once() {
         let (table, channel, _) = table_with_ann();
         let queue: Arc<OfflineQueue<()>> = Arc::default();
         let door = Arc::new(Door::default());
-        let outlet: Arc<dyn Outlet> = door.clone();
+        let outlet: Arc<dyn WorkerSender> = door.clone();
         let (clock, metrics) = (Clock::start(), Arc::default());
         let kicker = Kicker::new(table, Arc::clone(&queue), outlet, metrics, clock);
         let other = kicker.clone();
@@ -63,8 +63,8 @@ fn a_channel_that_is_kicked_by_several_departs_once() {
         assert_ne!(own, other.join().unwrap(), "exactly one");
         let mut entries = Vec::new();
         queue.take(usize::MAX, &mut entries);
-        assert!(matches!(entries[..], [Entry::Departure(_)]), "{entries:?}");
-        assert!(matches!(door.0.lock()[..], [Mail::Leave { .. }]));
+        assert!(matches!(entries[..], [Event::Departure(_)]), "{entries:?}");
+        assert!(matches!(door.0.lock()[..], [WorkerCommand::Leave { .. }]));
     });
 }
 
@@ -135,10 +135,10 @@ fn a_letter_that_says_leave_comes_after_the_step() {
         let (table, channel, session) = table_with_ann();
         let queue: Arc<OfflineQueue<()>> = Arc::default();
         let door = Arc::new(Door::default());
-        let outlet: Arc<dyn Outlet> = door.clone();
+        let outlet: Arc<dyn WorkerSender> = door.clone();
         let (clock, metrics) = (Clock::start(), Arc::default());
         let kicker = Kicker::new(Arc::clone(&table), Arc::clone(&queue), outlet, metrics, clock);
-        let control = spawn(move || kicker.kick_session(channel, session, Parting::new(Reason::Replaced)));
+        let control = spawn(move || kicker.kick_session(channel, session, CloseInfo::new(Reason::Replaced)));
         let told = !door.0.lock().is_empty();
         let departed = queue.departures().0;
         if told {

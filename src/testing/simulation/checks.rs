@@ -37,7 +37,7 @@ impl World {
             );
             match self.stage(channel) {
                 Stage::Free => assert!(line.client.is_closed(), "{channel} is free and its fd is open"),
-                Stage::Open | Stage::Live(_) => {
+                Stage::Connected | Stage::LoggedIn(_) => {
                     assert!(!line.client.is_closed(), "{channel} is there and its fd is closed");
                 }
                 Stage::Offline => {}
@@ -53,7 +53,7 @@ impl World {
         let table = &self.server.bench.commons.table;
         let mut live: Vec<UserId> = table
             .occupants()
-            .filter(|channel| matches!(table.stage(*channel), Stage::Live(_)))
+            .filter(|channel| matches!(table.stage(*channel), Stage::LoggedIn(_)))
             .filter_map(|channel| table.user(channel))
             .collect();
         live.sort_unstable();
@@ -141,7 +141,8 @@ impl World {
     fn check_views(&self) {
         let now_us = self.at_us();
         for line in self.active.iter().map(|number| &self.lines[*number]) {
-            let is_live = line.channel.is_some_and(|channel| matches!(self.stage(channel), Stage::Live(_)));
+            let is_live =
+                line.channel.is_some_and(|channel| matches!(self.stage(channel), Stage::LoggedIn(_)));
             let Some(watcher) = line.user.filter(|_| is_live && line.client.has_room()) else { continue };
             if self.people.get(&watcher).is_some_and(|person| person.watches) {
                 self.sight.is_told(&line.view, watcher, now_us);
@@ -201,7 +202,7 @@ impl World {
             let is_taken = line.channel.is_some() && !line.is_sent_away && line.torn().is_empty();
             let is_present = line
                 .channel
-                .is_some_and(|channel| matches!(self.stage(channel), Stage::Open | Stage::Live(_)));
+                .is_some_and(|channel| matches!(self.stage(channel), Stage::Connected | Stage::LoggedIn(_)));
             is_taken && (is_here && is_present || line.has_ended_in_order())
         });
         witnesses.map(|(number, line)| (number, line.complaints)).collect()

@@ -19,7 +19,7 @@ const REPEAT_US: u64 = 8 * 60 * 1_000_000;
 
 /// A user, as their device knows them.
 #[derive(Debug)]
-pub(super) struct Person {
+pub(super) struct UserState {
     /// What the client asks for at login.
     caps: String,
     pings: bool,
@@ -30,7 +30,7 @@ pub(super) struct Person {
     pub(super) logins: usize,
 }
 
-impl Person {
+impl UserState {
     pub(super) fn new(chance: &mut Chance, confirms: bool) -> Self {
         let mut caps = if confirms { "\"ack\"".to_owned() } else { "\"none\"".to_owned() };
         let pings = chance.one_in(2);
@@ -40,7 +40,7 @@ impl Person {
                 write!(caps, ",\"{cap}\"").expect("a string takes everything");
             }
         }
-        Person { caps, pings, watches, token: None, spent: None, logins: 0 }
+        UserState { caps, pings, watches, token: None, spent: None, logins: 0 }
     }
 }
 

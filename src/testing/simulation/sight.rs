@@ -24,7 +24,7 @@ struct Stay {
 
 /// What a connection was told of a friend last.
 #[derive(Clone, Copy, Debug)]
-enum Told {
+enum OnFailure {
     /// By the answer to a login that was asked for then.
     AtLogin { online: bool, asked_us: u64 },
     /// By an event.
@@ -33,7 +33,7 @@ enum Told {
 
 /// What one session was told of all friends whom its login answer has named.
 #[derive(Debug, Default)]
-pub(super) struct View(BTreeMap<UserId, Told>);
+pub(super) struct View(BTreeMap<UserId, OnFailure>);
 
 /// Everybody's sessions.
 #[derive(Debug, Default)]
@@ -42,7 +42,8 @@ pub(super) struct Sight(BTreeMap<UserId, Vec<Stay>>);
 impl View {
     /// A login that was asked for then is answered with these friends.
     pub(super) fn at_login(friends: &[(UserId, bool)], asked_us: u64) -> Self {
-        let told = |(user, online): &(UserId, bool)| (*user, Told::AtLogin { online: *online, asked_us });
+        let told =
+            |(user, online): &(UserId, bool)| (*user, OnFailure::AtLogin { online: *online, asked_us });
         View(friends.iter().map(told).collect())
     }
 }
@@ -95,7 +96,7 @@ impl Sight {
         let at = stays.iter().rposition(fits);
         let Some(at) = at else { panic!("{of} is told to be {word} in {epoch:?}, which never was") };
         // Whoever was added as a friend just now is told of as it is.
-        let Some(before) = view.0.insert(of, Told::Since { online, epoch }) else { return };
+        let Some(before) = view.0.insert(of, OnFailure::Since { online, epoch }) else { return };
         if !online {
             assert!(self.is_away_after(of, at, now_us), "{of} is told to be offline and was back at once");
         }
@@ -103,23 +104,23 @@ impl Sight {
             (0..at).any(|earlier| since(earlier) && self.is_away_after(of, earlier, now_us))
         };
         match before {
-            Told::Since { epoch: before, .. } if epoch < before => {
+            OnFailure::Since { epoch: before, .. } if epoch < before => {
                 panic!("what is told of {of} is not told in order");
             }
-            Told::Since { online: before, epoch: of_old } if before == online => {
+            OnFailure::Since { online: before, epoch: of_old } if before == online => {
                 assert!(stays[at].epoch > of_old, "{of} is told to be {word} again");
                 let since = |earlier: usize| stays[earlier].epoch >= of_old;
                 assert!(!online || was_away(&since), "{of} is told to be {word} again");
             }
-            Told::AtLogin { online: true, asked_us } if online => {
+            OnFailure::AtLogin { online: true, asked_us } if online => {
                 let since = |earlier: usize| stays[earlier + 1].from_us > asked_us;
                 assert!(was_away(&since), "{of} is told to be {word} again");
             }
-            Told::AtLogin { online: false, asked_us } if !online => {
+            OnFailure::AtLogin { online: false, asked_us } if !online => {
                 let is_new = stays[at].to_us.is_some_and(|to_us| to_us > asked_us);
                 assert!(is_new && !stays[at].is_hidden, "{of} is told to be {word} again");
             }
-            Told::AtLogin { online: true, asked_us } => {
+            OnFailure::AtLogin { online: true, asked_us } => {
                 let was_here = stays[at].last_us >= asked_us;
                 assert!(was_here, "{of} had gone when a login answer said online");
             }
@@ -140,13 +141,13 @@ impl Sight {
     /// Everybody rests, and a connection takes what it is told: it knows what there is to know.
     pub(super) fn is_told(&self, view: &View, watcher: UserId, now_us: u64) {
         for (user, last) in view.0.iter().filter(|(user, _)| **user != watcher) {
-            let (Told::AtLogin { online: told, .. } | Told::Since { online: told, .. }) = *last;
+            let (OnFailure::AtLogin { online: told, .. } | OnFailure::Since { online: told, .. }) = *last;
             match self.0.get(user).and_then(|stays| stays.last()) {
                 None => assert!(!told, "{watcher} was told that {user} came, who never did"),
                 Some(Stay { to_us: None, .. }) => assert!(told, "{watcher} was never told that {user} came"),
                 Some(Stay { to_us: Some(to_us), last_us, .. }) => {
                     // A login answer may name a session that comes and goes in the batch of the answer.
-                    let gone_us = if matches!(last, Told::AtLogin { .. }) { last_us } else { to_us };
+                    let gone_us = if matches!(last, OnFailure::AtLogin { .. }) { last_us } else { to_us };
                     let is_due = now_us > gone_us + PRESENCE_DELAY_US + LATE_US;
                     assert!(!told || !is_due, "{watcher} was never told that {user} has gone");
                 }
@@ -191,7 +192,7 @@ mod tests {
         assert!(may_go(named(true, 5), 3), "the answer has named a session of its own batch");
         assert!(!may_go(named(true, 8), 3), "the answer has named a session that was over");
         assert!(!may_go(named(false, 5), 3));
-        let told = Told::Since { online: false, epoch: Epoch(3) };
+        let told = OnFailure::Since { online: false, epoch: Epoch(3) };
         assert!(!may_go(View(BTreeMap::from([(ANN, told)])), 3));
         for epoch in [2, 4] {
             assert!(
@@ -238,7 +239,7 @@ mod tests {
         sight.note(&row(false, 5), Some(Epoch(4)), 10);
         let away_us = 9 + PRESENCE_DELAY_US;
         let may_go = |sight: &Sight, epoch: i64| {
-            let told = Told::Since { online: true, epoch: Epoch(4) };
+            let told = OnFailure::Since { online: true, epoch: Epoch(4) };
             let mut view = View(BTreeMap::from([(ANN, told)]));
             holds(|| sight.tell(&mut view, ANN, false, Epoch(epoch), away_us))
         };

@@ -1,7 +1,7 @@
 //! What happened in a run, told as it goes on. Nobody listens unless a seed is replayed.
 
 use super::line::{Heard, Seen};
-use crate::message::event::Entry;
+use crate::message::event::Event;
 use crate::message::request::Ask;
 use std::fmt::Display;
 
@@ -31,32 +31,32 @@ impl Story {
 }
 
 /// What main takes, in a few words.
-pub(super) fn entry<S>(entry: &Entry<S>) -> String {
+pub(super) fn entry<S>(entry: &Event<S>) -> String {
     match entry {
-        Entry::Departure(departure) => {
+        Event::Departure(departure) => {
             let what = if departure.stays { "the end of a session on" } else { "the departure of" };
             format!("{what} {}: {}", departure.channel, departure.parting.reason.word())
         }
-        Entry::Settlement(settlement) => {
+        Event::DeliveryReport(settlement) => {
             format!("the settlement of {} with {} unsent", settlement.channel, settlement.unsent.len())
         }
-        Entry::HandBack { channel, .. } => format!("the socket of {channel}, and closes it"),
-        Entry::Ask(ask) => {
+        Event::HandBack { channel, .. } => format!("the socket of {channel}, and closes it"),
+        Event::Ask(ask) => {
             let what = match ask {
                 Ask::Login(login) if login.proven => "a proven login",
                 Ask::Login(_) => "a login",
                 Ask::Resume(_) => "a login by token",
                 Ask::Chat(_) => "a chat",
-                Ask::Nothing { .. } => "a placeholder",
+                Ask::Fence { .. } => "a placeholder",
                 _ => "a request",
             };
             format!("{what} of {}", ask.asker().channel)
         }
-        Entry::TakenOver { user, upto, .. } => format!("that {user} has taken over all up to {upto:?}"),
-        Entry::Confirmed { user, .. } => format!("a confirmation of {user}"),
-        Entry::Handed { .. } => "that a copy is in the kernel".into(),
-        Entry::Audited { worker, .. } => format!("what worker {worker} holds"),
-        Entry::Short { worker } => format!("that worker {worker} has no names left"),
+        Event::TakenOver { user, upto, .. } => format!("that {user} has taken over all up to {upto:?}"),
+        Event::Confirmed { user, .. } => format!("a confirmation of {user}"),
+        Event::Handed { .. } => "that a copy is in the kernel".into(),
+        Event::Audited { worker, .. } => format!("what worker {worker} holds"),
+        Event::Short { worker } => format!("that worker {worker} has no names left"),
         _ => "a word".into(),
     }
 }

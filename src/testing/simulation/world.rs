@@ -6,7 +6,7 @@
 
 use super::chance::Chance;
 use super::line::{Deed, Line};
-use super::people::Person;
+use super::people::UserState;
 use super::shadow::Shadow;
 use super::sight::Sight;
 use super::story::Story;
@@ -61,7 +61,7 @@ pub(super) struct World {
     /// Who waits to be accepted, by worker.
     pub(super) listening: Vec<VecDeque<(usize, Wire)>>,
     pub(super) users: Vec<UserId>,
-    pub(super) people: BTreeMap<UserId, Person>,
+    pub(super) people: BTreeMap<UserId, UserState>,
     pub(super) group: GroupId,
     /// True exactly when a worker is between the mailbox and the end of its turn.
     in_turn: Vec<bool>,
@@ -114,7 +114,7 @@ impl World {
         let mut shadow = Shadow::default();
         shadow.confirming.extend(users.iter().step_by(2));
         let people =
-            users.iter().map(|user| (*user, Person::new(&mut chance, shadow.confirming.contains(user))));
+            users.iter().map(|user| (*user, UserState::new(&mut chance, shadow.confirming.contains(user))));
         let people = people.collect();
         let clock = Clock::by_hand_from(BEGAN_MS);
         World {

@@ -4,7 +4,7 @@ use super::*;
 use crate::channel::{Reason, Stage};
 use crate::ids::GroupId;
 use crate::main_loop::transaction::LATER_US;
-use crate::message::event::Entry;
+use crate::message::event::Event;
 use crate::testing::commons::GRACE_US;
 use crate::testing::memory::Fault;
 
@@ -44,7 +44,7 @@ fn a_login_as_another_user_leaves_what_was_unsent_to_its_own_user() {
     assert_eq!(texts(&lines), ["for bob"]);
     assert_eq!(server.disk.texts(ann).len(), 2);
     assert!(server.is_online(bob) && !server.is_online(ann));
-    assert!(matches!(server.bench.stage(channel), Stage::Live(_)));
+    assert!(matches!(server.bench.stage(channel), Stage::LoggedIn(_)));
     let (_, again) = server.bench.accept();
     again.send(&login(ann));
     server.run();
@@ -356,7 +356,7 @@ fn whoever_is_accepted_while_the_server_begins_to_stop_is_sent_away_too() {
     let mut server = Server::new();
     let (_, _, early) = server.online("ann");
     server.bench.begin();
-    server.bench.commons.queue.push(Entry::Stop);
+    server.bench.commons.queue.push(Event::Stop);
     server.main();
     // The worker has not opened main's letter when it accepts one more.
     let (_, late) = server.bench.accept();
@@ -382,7 +382,7 @@ fn a_server_that_has_lost_its_database_says_goodbye_and_does_not_wait_for_what_i
     let bob = server.user("bob");
     // Nothing is stored any more.
     server.disk.set_full(true);
-    server.bench.commons.queue.push(Entry::DatabaseLost);
+    server.bench.commons.queue.push(Event::DatabaseLost);
     server.bench.cores[0].stopped_listening();
     server.work();
     let heard = client.heard();
@@ -401,7 +401,7 @@ fn a_stop_sends_everybody_away_and_is_over_when_all_have_gone() {
     let (bob, _, stuck) = server.online("bob");
     let (_, nobody) = server.bench.accept();
     stuck.take_only(0);
-    server.bench.commons.queue.push(Entry::Stop);
+    server.bench.commons.queue.push(Event::Stop);
     server.bench.cores[0].stopped_listening();
     server.run();
     for client in [&reader, &nobody] {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use linger::channel::{Advice, Reason};
-use linger::message::disconnect::Parting;
+use linger::message::disconnect::CloseInfo;
 use linger::metrics::Metrics;
 use linger::protocol::errno::Errno;
 use linger::protocol::responses;
@@ -185,7 +185,7 @@ fn reasons() -> String {
 fn goodbyes() -> String {
     let mut block = "```\n".to_owned();
     for reason in Reason::ALL.iter().filter(|reason| !UNTOLD.contains(reason)) {
-        let parting = Parting::new(*reason);
+        let parting = CloseInfo::new(*reason);
         assert_eq!(parting.retry_after_ms.is_some(), reason.advice() == Advice::RetryAfter);
         let mut line = Vec::new();
         responses::goodbye(&mut line, *reason, &parting.text, parting.retry_after_ms);

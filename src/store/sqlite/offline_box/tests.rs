@@ -9,7 +9,7 @@ use super::*;
 use crate::store::sqlite::{Durability, SqliteStore};
 
 /// Small enough that a handful of messages are a generation, and so slow that everything else happens while it moves.
-const SLOW: Pace = Pace { generation: 8, copies: 12, stride: 2, moves: 3 };
+const SLOW: CompactionPolicy = CompactionPolicy { generation: 8, copies: 12, stride: 2, moves: 3 };
 
 /// What a box should hold: its messages and whether each was sent.
 type Model = BTreeMap<(i64, i64), (Vec<u8>, bool)>;
@@ -102,9 +102,9 @@ fn hold_the_same(boxes: &mut Boxes, all: &Statements<'_>, model: &Model) {
     assert_eq!(&seen(all.conn()), model);
     assert_eq!(boxes.total(all).unwrap(), total(model));
     for user in 1..=USERS {
-        let expected: Vec<Kept> = model
+        let expected: Vec<StoredMessage> = model
             .range((user, i64::MIN)..=(user, i64::MAX))
-            .map(|((_, mid), (body, sent))| Kept { mid: Mid(*mid), body: body.clone(), sent: *sent })
+            .map(|((_, mid), (body, sent))| StoredMessage { mid: Mid(*mid), body: body.clone(), sent: *sent })
             .collect();
         let bytes = expected.iter().map(|kept| kept.body.len() as u64).sum();
         let usage = BoxUsage { count: expected.len() as u64, bytes };
@@ -198,12 +198,12 @@ proptest! {
 fn a_new_message_never_gets_the_number_of_one_that_has_moved_on() {
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::with_pace(Pace { generation: 3, stride: 3, moves: 1, ..PACE });
+    let mut boxes = Boxes::with_pace(CompactionPolicy { generation: 3, stride: 3, moves: 1, ..PACE });
     // The third begins a generation of all three, and the first user's has moved on.
     for user in 1..=3 {
         boxes.keep(&all, UserId(user), Mid(1), 0, b"first", false).unwrap();
     }
-    assert_eq!(boxes.settled, Settled { rows: 3, users: 1 });
+    assert_eq!(boxes.settled, CompactionCursor { rows: 3, users: 1 });
     // The highest number is free now, and a new start does not know it.
     boxes.drop_kept(&all, UserId(3), Mid(1)).unwrap();
     boxes.forget();
@@ -240,7 +240,7 @@ fn messages_for_many_users_share_pages_until_they_move_on() {
 
 #[test]
 fn a_flood_moves_on_as_fast_as_it_comes() {
-    const SMALL: Pace = Pace { generation: 128, ..PACE };
+    const SMALL: CompactionPolicy = CompactionPolicy { generation: 128, ..PACE };
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::with_pace(SMALL);
@@ -279,7 +279,7 @@ fn boxes_expire_while_a_flood_goes_on() {
 
 #[test]
 fn a_generation_of_which_all_was_confirmed_ends_and_so_does_one_with_a_wide_gap() {
-    const STEADY: Pace = Pace { generation: 4, stride: 1, moves: 3, ..PACE };
+    const STEADY: CompactionPolicy = CompactionPolicy { generation: 4, stride: 1, moves: 3, ..PACE };
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
     let mut boxes = Boxes::with_pace(STEADY);
@@ -315,7 +315,7 @@ fn what_expires_may_lie_in_the_intake() {
     let expired = boxes.expire(&all, 20, None, 1_000, 1_000).unwrap();
     assert_eq!(expired, ExpiredKept { messages: 1, users: vec![UserId(1)], next: None });
     let left = boxes.kept(&all, UserId(1), Mid(0), 10, 1_000).unwrap();
-    assert_eq!(left, [Kept { mid: Mid(2), body: b"new".to_vec(), sent: false }]);
+    assert_eq!(left, [StoredMessage { mid: Mid(2), body: b"new".to_vec(), sent: false }]);
     assert_eq!(rows_in(&conn, "intake"), 0, "all has moved on");
 }
 
@@ -375,7 +375,7 @@ fn a_message_for_many_is_stored_once_and_gone_with_its_last_copy() {
     const RECEIVERS: i64 = 1_000;
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::with_pace(Pace { copies: 1_500, ..PACE });
+    let mut boxes = Boxes::with_pace(CompactionPolicy { copies: 1_500, ..PACE });
     let body = vec![b'x'; 60_000];
     let copies = |mid| -> Vec<BoxCopy> {
         (1..=RECEIVERS).map(|user| BoxCopy { user: UserId(user), mid: Mid(mid), sent: false }).collect()
