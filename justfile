@@ -17,8 +17,8 @@ ci:
 
 # format, lints, scripts
 lint:
-    cargo fmt --check
-    cargo clippy --all-targets --all-features -- -D warnings
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
     shellcheck scripts/*.sh scripts/bench .ci/run
 
 # licences, sources and advisories of all dependencies
