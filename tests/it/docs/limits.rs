@@ -148,7 +148,7 @@ fn values(code: &str, name: &str) -> Vec<Value> {
     let begin = format!("const {name}: ");
     let mut values = Vec::new();
     for (at, _) in code.match_indices(&begin) {
-        let (kind, rest) = code[at + begin.len()..].split_once(" = ").unwrap();
+        let (kind, rest) = code[at + begin.len()..].split_once(" =").unwrap();
         let (expression, _) = rest.split_once(';').unwrap();
         let unit = |value: u128| match (kind, name) {
             ("Duration", _) => Value::Nanoseconds(value),
@@ -185,7 +185,7 @@ fn computed(code: &str, expression: &str) -> Option<u128> {
         return Some(computed(code, value)? * computed(code, by)?);
     }
     if let Some((_, rest)) = code.split_once(&format!("const {expression}: ")) {
-        let (_, rest) = rest.split_once(" = ")?;
+        let (_, rest) = rest.split_once(" =")?;
         return computed(code, rest.split_once(';')?.0);
     }
     expression.replace('_', "").parse().ok()
