@@ -8,28 +8,12 @@ use crate::ids::{Epoch, UserId};
 use crate::message::chat::{Body, Chat, OtherCopy};
 use crate::message::command::WorkerCommand;
 use crate::message::disconnect::{CloseStage, CloseWatcher, DeliveryReport, Departure, PartialWrite};
-use crate::shrink::Shrink;
 use crate::store::TOKEN_LIFE_MS;
 use crate::store::{DepartureRow, DepartureUpdate, Storage};
 use crate::sync::Arc;
 
 /// Lingering channels that one turn closes early at most.
 const EARLY_CLOSES_MAX: usize = 4096;
-
-/// A channel that has left and still has its fd.
-#[derive(Debug)]
-pub(super) struct LingeringChannel {
-    pub(super) channel: ChannelId,
-    pub(super) session: Option<SessionNo>,
-    pub(super) noticed_us: u64,
-    /// True exactly when the owning worker has settled, so that closing loses nothing.
-    pub(super) settled: bool,
-    /// True exactly when the grace is over.
-    pub(super) due: bool,
-    /// True exactly when the worker has been asked for the socket.
-    pub(super) closing: bool,
-    pub(super) receipt: Option<Arc<CloseWatcher>>,
-}
 
 /// What becomes known of a session's end bit by bit.
 #[derive(Debug)]
@@ -45,8 +29,7 @@ pub(super) struct OpenDeparture {
     completion: DepartureUpdate,
 }
 
-// After a storm there is room for one in each slot up to the highest that has left.
-const _: () = assert!(size_of::<LingeringChannel>() <= 40 && size_of::<OpenDeparture>() <= 96);
+const _: () = assert!(size_of::<OpenDeparture>() <= 96);
 
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// The first report: routing has stopped, now the user goes offline.
@@ -58,21 +41,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         self.stages.drained.note(self.now.mono_us.saturating_sub(*noticed_us));
         if !stays {
             self.around.table.forget_user(*channel);
-            self.lingering.push_back((noticed_us + self.policy.grace_us, *channel));
-            let slot = channel.slot as usize;
-            if self.seats.len() <= slot {
-                self.seats.resize_with(slot + 1, || None);
-            }
-            self.seated += 1;
-            self.seats[slot] = Some(LingeringChannel {
-                channel: *channel,
-                session: *session,
-                noticed_us: *noticed_us,
-                settled: false,
-                due: false,
-                closing: false,
-                receipt: parting.receipt.clone(),
-            });
+            let until_us = noticed_us + self.policy.grace_us;
+            self.lingering.begin((*channel, *session), *noticed_us, until_us, parting.receipt.clone());
         }
         // A login that was undone leaves none.
         if let Some(user) = session.and_then(|number| self.sessions.get((*channel, number)).copied()) {
@@ -150,15 +120,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// The second report: what was under way to that session is known, so what has waited may follow it.
     pub(super) fn settle(&mut self, settlement: DeliveryReport) {
         let DeliveryReport { channel, session, unsent, delivered } = settlement;
-        let slot = channel.slot as usize;
-        if let Some(Some(seat)) = self.seats.get_mut(slot)
-            && seat.channel == channel
-            && seat.session == session
-        {
-            seat.settled = true;
-            if seat.due {
-                self.ask_for_socket(channel);
-            }
+        if self.lingering.settle(channel, session) {
+            self.ask_for_socket(channel);
         }
         let Some(key) = session.map(|number| (channel, number)) else { return };
         let Some(ending) = self.endings.get_mut(key) else { return };
@@ -318,11 +281,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// Asks for every socket whose grace is over.
     pub(super) fn close_lingering(&mut self) {
-        while let Some((at_us, channel)) = self.lingering.front().copied()
-            && at_us <= self.now.mono_us
-        {
-            self.lingering.pop_front();
-            self.lingering.shrink();
+        while let Some(channel) = self.lingering.take_due(self.now.mono_us) {
             self.grace_over(channel);
         }
     }
@@ -330,10 +289,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Asks for the sockets of the oldest lingering channels while more than `limit` names are taken.
     pub(super) fn close_early(&mut self, limit: usize) {
         let taken = self.around.table.taken();
-        let closing = self.closing;
-        let excess = taken.saturating_sub(limit).saturating_sub(closing).min(EARLY_CLOSES_MAX);
+        let excess = taken.saturating_sub(limit).saturating_sub(self.lingering.due()).min(EARLY_CLOSES_MAX);
         for _ in 0..excess {
-            let Some((_, channel)) = self.lingering.pop_front() else { break };
+            let Some(channel) = self.lingering.take_oldest() else { break };
             self.around.metrics.closed_early.add(1);
             self.grace_over(channel);
         }
@@ -341,28 +299,18 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// Asks for a socket whose grace is over, as soon as its worker has settled.
     pub(super) fn grace_over(&mut self, channel: ChannelId) {
-        let Some(Some(seat)) = self.seats.get_mut(channel.slot as usize) else { return };
-        if seat.channel != channel {
-            return;
-        }
-        if !std::mem::replace(&mut seat.due, true) {
-            self.closing += 1;
-        }
-        if seat.settled {
+        if self.lingering.end_grace(channel) {
             self.ask_for_socket(channel);
         }
     }
 
     fn ask_for_socket(&mut self, channel: ChannelId) {
-        let Some(Some(seat)) = self.seats.get_mut(channel.slot as usize) else { return };
-        if !std::mem::replace(&mut seat.closing, true) {
-            self.post(channel, WorkerCommand::Close { channel });
-        }
+        self.post(channel, WorkerCommand::Close { channel });
     }
 
     /// The fd is closed: the name is free. What went out in part only will never be whole.
     pub(super) fn closed(&mut self, channel: ChannelId, torn: Option<PartialWrite>) {
-        if !self.has_seat(channel) {
+        if self.lingering.find(channel).is_none() {
             tracing::error!(%channel, "a socket came back that nobody asked for");
             return;
         }
@@ -383,16 +331,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
     }
 
-    fn has_seat(&self, channel: ChannelId) -> bool {
-        self.seats.get(channel.slot as usize).and_then(Option::as_ref).is_some_and(|s| s.channel == channel)
-    }
-
     /// A channel has no fd any more: nothing of its end is left to wait for.
     pub(super) fn unseat(&mut self, channel: ChannelId) {
-        let seat = self.seats.get_mut(channel.slot as usize);
-        let Some(seat) = seat.and_then(|seat| seat.take_if(|seat| seat.channel == channel)) else { return };
-        self.closing -= usize::from(seat.due);
-        self.seated -= 1;
+        let Some(seat) = self.lingering.remove(channel) else { return };
         self.stages.closed.note(self.now.mono_us.saturating_sub(seat.noticed_us));
         if let Some(receipt) = &seat.receipt {
             receipt.report(self.now.mono_us, |_| CloseStage::Closed);

@@ -11,6 +11,7 @@ mod disconnect;
 pub(crate) mod fan_out;
 pub(crate) mod friends_groups;
 pub mod latency;
+mod lingering;
 pub(crate) mod lists;
 mod login;
 mod poison_write;

@@ -239,9 +239,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         stop.closing |= all_gone || now_us >= stop.close_us;
         if stop.closing {
             // Whoever left after the closing began is among them.
-            for due in &mut self.lingering {
-                due.0 = 0;
-            }
+            self.lingering.end_every_grace();
         }
     }
 }

@@ -3,16 +3,15 @@
 //! Owned by the main thread. It writes the database, frees channel ids and closes clients' fds; it never reads
 //! or writes a live socket, and never waits for anything but its queue and its own commits.
 //!
-//! What it does with each entry is told in `ending` (departures, settlements, closing), `stop` (stops and drains),
-//! `expiry` (what is old), `service::accounts` (logins, registrations), `service::tokens`, `service::bans`,
-//! `service::chats`, `service::groups` and `service::watching` (who is told that friends come and go).
+//! What it does with each event stands in the other files of this folder, each called after its part.
 
 use super::bans::Bans;
 use super::dedup::Repetitions;
-use super::disconnect::{LingeringChannel, OpenDeparture};
+use super::disconnect::OpenDeparture;
 use super::fan_out::FanOuts;
 use super::friends_groups::GroupCache;
 use super::latency::Stages;
+use super::lingering::Lingering;
 use super::lists::Lists;
 use super::presence::Presence;
 use super::reconcile::Reconciler;
@@ -43,7 +42,6 @@ use crate::protocol::errno::Errno;
 use crate::registry::Registry;
 use crate::store::{Storage, StorageError, Stored, UserRow};
 use crate::sync::Arc;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long a batch collects entries at most, in microseconds.
@@ -130,18 +128,12 @@ pub struct MainLoop<St, S> {
     pub(crate) fan_outs: FanOuts,
     pub(crate) now: Now,
     pub(crate) trusted: TrustedClock,
-    /// Channels that have left and still have their fd, by slot.
-    pub(super) seats: Vec<Option<LingeringChannel>>,
-    /// When their grace is over, in order.
-    pub(super) lingering: VecDeque<(u64, ChannelId)>,
+    /// Channels that have left and still have their fd.
+    pub(super) lingering: Lingering,
     /// Whose session is on which channel.
     pub(crate) sessions: SessionMap<UserId>,
     /// Ends of which not all is known yet.
     pub(super) endings: SessionMap<OpenDeparture>,
-    /// Channels whose grace is over and that still have their fd.
-    pub(super) closing: usize,
-    /// Channels that have left and still have their fd.
-    pub(super) seated: usize,
     /// Ends that the batch under way commits.
     pub(super) committing: Vec<SessionKey>,
     /// Sessions that have taken over all they were sent of their box.
@@ -179,12 +171,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             fan_outs: FanOuts::default(),
             now: Now::default(),
             trusted: TrustedClock::default(),
-            seats: Vec::new(),
-            lingering: VecDeque::new(),
+            lingering: Lingering::default(),
             sessions: SessionMap::new(capacity),
             endings: SessionMap::new(capacity),
-            closing: 0,
-            seated: 0,
             committing: Vec::new(),
             refills: Vec::new(),
             refill_at_us: 0,
@@ -311,7 +300,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         if self.batch.is_under_way() {
             return Some(0);
         }
-        let grace = self.lingering.front().map(|(at_us, _)| until(*at_us));
+        let grace = self.lingering.next_us().map(until);
         let retry = (self.batch.is_in_debt() || !self.refills.is_empty()).then_some(RETRY_US);
         let later = self.batch.later_until_us().map(until);
         let stop = self.stop.is_some().then_some(LOOK_US);
@@ -336,10 +325,6 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     #[cfg(test)]
     pub(crate) fn left_over(&self) -> Vec<(&'static str, usize)> {
         let counts = [
-            ("seats", self.seats.iter().flatten().count()),
-            ("seated", self.seated),
-            ("closing", self.closing),
-            ("lingering", self.lingering.len()),
             ("sessions", self.sessions.len()),
             ("endings", self.endings.len()),
             ("committing", self.committing.len()),
@@ -351,7 +336,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             ("registry", self.around.registry.len()),
             ("table", self.around.table.taken()),
         ];
-        counts.into_iter().filter(|(_, count)| *count > 0).collect()
+        counts.into_iter().chain(self.lingering.left_over()).filter(|(_, count)| *count > 0).collect()
     }
 
     /// Does what a request asks, unless it has to wait for an earlier one of the same user.
@@ -515,8 +500,11 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         match ask {
             ControlAsk::Drain(ask) => self.begin_drain(ask),
             ControlAsk::Queue(reply) => {
-                let report =
-                    QueueReport { lingering: self.seated, drained: self.drained, stages: self.stages.rows() };
+                let report = QueueReport {
+                    lingering: self.lingering.len(),
+                    drained: self.drained,
+                    stages: self.stages.rows(),
+                };
                 // Whoever asked may have given up.
                 let _ = reply.send(report);
             }

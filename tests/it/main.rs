@@ -22,6 +22,7 @@ mod faults;
 mod flood;
 mod framing;
 mod json_protocol;
+mod layers;
 mod lifecycle;
 mod limits;
 mod line;

@@ -7,7 +7,7 @@ use super::SURE_US;
 use super::difference::{Difference, Suspects};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ids::UserId;
-use crate::main_loop::disconnect::LingeringChannel;
+use crate::main_loop::lingering::LingeringChannel;
 use crate::main_loop::state::MainLoop;
 use crate::message::command::WorkerCommand;
 use crate::message::disconnect::{CloseInfo, DeliveryReport, Departure};
@@ -87,9 +87,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// Looks for seats whose channel is free. Main alone makes seats and frees channels.
     pub(super) fn compare_seats(&mut self, from: u32, to: u32) {
-        let to = (to as usize).min(self.seats.len());
+        let to = (to as usize).min(self.lingering.slots());
         for slot in from as usize..to {
-            let channel = self.seats.get(slot).and_then(Option::as_ref).map(|seat| seat.channel);
+            let channel = self.lingering.in_slot(slot).map(|seat| seat.channel);
             if let Some(channel) = channel.filter(|channel| self.around.table.stage(*channel) == Stage::Free)
             {
                 self.mend_channel(Difference::Seated { channel });
@@ -109,8 +109,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             Stage::LoggedIn(_) => unheld,
             Stage::Connected => over.or(unheld),
             Stage::Offline => {
-                let seat = self.seats.get(channel.slot as usize).and_then(Option::as_ref);
-                match seat.filter(|seat| seat.channel == channel) {
+                match self.lingering.find(channel) {
                     None => Some(Difference::MissingLinger { channel }),
                     // A connection that could never be watched is not held; it goes when its grace is over.
                     Some(seat) => over.or_else(|| self.seat_differs(seat)),

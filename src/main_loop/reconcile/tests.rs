@@ -283,7 +283,7 @@ fn a_socket_that_nobody_has_asked_for_is_asked_for() {
         desk.kicker.kick(ann.channel, Reason::Kicked);
         desk.take_queued();
         desk.settle(ann, Vec::new());
-        desk.drain.lingering.clear();
+        desk.drain.lingering.forget_order();
         desk.commons.clock.advance(GRACE_US + SURE_US);
     });
     assert!(desk.heard(ann.channel).contains(&Said::Close));

@@ -1,0 +1,170 @@
+//! Channels that have left and still have their fd: until the grace is over, and then until the worker has handed the
+//! socket back.
+//!
+//! Plain data, owned by main, which asks the workers for the sockets that this part names. A socket is asked for once, and
+//! not before its worker has reported what the session left unsent.
+
+use crate::channel::{ChannelId, SessionNo};
+use crate::message::disconnect::CloseWatcher;
+use crate::shrink::Shrink;
+use crate::sync::Arc;
+use std::collections::VecDeque;
+
+/// A channel that has left and still has its fd.
+#[derive(Debug)]
+pub(super) struct LingeringChannel {
+    pub(super) channel: ChannelId,
+    pub(super) session: Option<SessionNo>,
+    pub(super) noticed_us: u64,
+    pub(super) receipt: Option<Arc<CloseWatcher>>,
+    /// True exactly when the owning worker has settled, so that closing loses nothing.
+    pub(super) settled: bool,
+    /// True exactly when the grace is over.
+    pub(super) due: bool,
+    /// True exactly when the worker has been asked for the socket.
+    pub(super) closing: bool,
+}
+
+// After a storm there is room for one in each slot up to the highest that has left.
+const _: () = assert!(size_of::<LingeringChannel>() <= 40);
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Lingering {
+    /// By slot.
+    seats: Vec<Option<LingeringChannel>>,
+    /// When their grace is over, in order (monotonic, in microseconds).
+    order: VecDeque<(u64, ChannelId)>,
+    /// How many there are.
+    count: usize,
+    /// How many of them are due.
+    due: usize,
+}
+
+impl Lingering {
+    /// A channel has left; its grace is over at `until_us`.
+    pub(super) fn begin(
+        &mut self,
+        (channel, session): (ChannelId, Option<SessionNo>),
+        noticed_us: u64,
+        until_us: u64,
+        receipt: Option<Arc<CloseWatcher>>,
+    ) {
+        self.order.push_back((until_us, channel));
+        let slot = channel.slot as usize;
+        if self.seats.len() <= slot {
+            self.seats.resize_with(slot + 1, || None);
+        }
+        self.count += 1;
+        self.seats[slot] = Some(LingeringChannel {
+            channel,
+            session,
+            noticed_us,
+            receipt,
+            settled: false,
+            due: false,
+            closing: false,
+        });
+    }
+
+    /// Its worker has settled with that session. True exactly when the socket is to be asked for.
+    pub(super) fn settle(&mut self, channel: ChannelId, session: Option<SessionNo>) -> bool {
+        let Some(seat) = self.find_mut(channel).filter(|seat| seat.session == session) else { return false };
+        seat.settled = true;
+        seat.is_to_ask_for()
+    }
+
+    /// Takes the next channel whose grace is over at `now_us` off the order.
+    pub(super) fn take_due(&mut self, now_us: u64) -> Option<ChannelId> {
+        let (_, channel) = self.order.pop_front_if(|(until_us, _)| *until_us <= now_us)?;
+        self.order.shrink();
+        Some(channel)
+    }
+
+    /// Takes the oldest channel off the order, whenever its grace is over.
+    pub(super) fn take_oldest(&mut self) -> Option<ChannelId> {
+        self.order.pop_front().map(|(_, channel)| channel)
+    }
+
+    /// The grace of a channel is over. True exactly when the socket is to be asked for.
+    pub(super) fn end_grace(&mut self, channel: ChannelId) -> bool {
+        let Some(seat) = self.find_mut(channel) else { return false };
+        let was_due = std::mem::replace(&mut seat.due, true);
+        let asks = seat.is_to_ask_for();
+        self.due += usize::from(!was_due);
+        asks
+    }
+
+    /// Ends every grace at once: the server stops.
+    pub(super) fn end_every_grace(&mut self) {
+        for (until_us, _) in &mut self.order {
+            *until_us = 0;
+        }
+    }
+
+    /// The fd of a channel is closed.
+    pub(super) fn remove(&mut self, channel: ChannelId) -> Option<LingeringChannel> {
+        let seat = self.seats.get_mut(channel.slot as usize)?.take_if(|seat| seat.channel == channel)?;
+        self.due -= usize::from(seat.due);
+        self.count -= 1;
+        Some(seat)
+    }
+
+    /// A channel, if it lingers.
+    pub(super) fn find(&self, channel: ChannelId) -> Option<&LingeringChannel> {
+        self.in_slot(channel.slot as usize).filter(|seat| seat.channel == channel)
+    }
+
+    /// The channel that lingers in a slot.
+    pub(super) fn in_slot(&self, slot: usize) -> Option<&LingeringChannel> {
+        self.seats.get(slot)?.as_ref()
+    }
+
+    /// The number of slots up to the highest from which a channel has left.
+    pub(super) fn slots(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// How many channels linger.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// How many of them are due.
+    pub(super) fn due(&self) -> usize {
+        self.due
+    }
+
+    /// When the next grace is over (monotonic, in microseconds).
+    pub(super) fn next_us(&self) -> Option<u64> {
+        self.order.front().map(|(until_us, _)| *until_us)
+    }
+
+    /// Forgets when their graces are over, as a fault would.
+    #[cfg(test)]
+    pub(super) fn forget_order(&mut self) {
+        self.order.clear();
+    }
+
+    /// What is left of all kinds, for tests that expect nothing to be.
+    #[cfg(test)]
+    pub(super) fn left_over(&self) -> [(&'static str, usize); 4] {
+        [
+            ("seats", self.seats.iter().flatten().count()),
+            ("seated", self.count),
+            ("closing", self.due),
+            ("lingering", self.order.len()),
+        ]
+    }
+
+    fn find_mut(&mut self, channel: ChannelId) -> Option<&mut LingeringChannel> {
+        self.seats.get_mut(channel.slot as usize)?.as_mut().filter(|seat| seat.channel == channel)
+    }
+}
+
+impl LingeringChannel {
+    /// True exactly once: when it is due and settled.
+    fn is_to_ask_for(&mut self) -> bool {
+        self.due && self.settled && !std::mem::replace(&mut self.closing, true)
+    }
+}
