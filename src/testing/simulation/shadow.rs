@@ -46,8 +46,6 @@ pub(super) struct Message {
     pub(super) is_promised: bool,
     /// True exactly when its sender was told that nothing was accepted.
     is_refused: bool,
-    /// True exactly when its sender was told once that it failed for some members of the group.
-    has_failed_for_some: bool,
     owed: BTreeSet<UserId>,
 }
 
@@ -148,7 +146,6 @@ impl Shadow {
             crashes: self.crashes,
             is_promised: false,
             is_refused: false,
-            has_failed_for_some: false,
             owed: BTreeSet::new(),
         });
         self.messages.len() - 1
@@ -180,7 +177,6 @@ impl Shadow {
             return;
         }
         assert!(!(once && (message.is_promised || message.is_refused)), "m{seq} is answered once");
-        message.has_failed_for_some |= matches!(message.to, To::Group(_));
         if once && matches!(message.to, To::One(_)) {
             message.is_refused = true;
             for user in message.to.users() {
@@ -226,8 +222,9 @@ impl Shadow {
                 let is_excused = began < first.began || is_new;
                 assert!(chat.again || is_excused, "{what} is marked when it comes again");
             } else {
-                // Main notes whose boxes have a copy, and not whose kernels.
-                let excused = is_new || first.crashes < self.crashes || message.has_failed_for_some;
+                // Where it failed for others of the group, main knows whose boxes have a copy, and not whose kernels.
+                let may_have_failed = message.sent_on.len() > 1 && matches!(message.to, To::Group(_));
+                let excused = is_new || first.crashes < self.crashes || may_have_failed;
                 assert!(excused, "{what} is written to {user} a second time");
             }
         } else if let Some(mid) = chat.mid {
