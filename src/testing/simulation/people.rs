@@ -122,7 +122,7 @@ impl World {
             return self.logs_in(number, user);
         }
         //             chat again group confirm friend ping login logout end reset silent stall garbage
-        let weights = [300, 60, 60, 120, 10, 10, 8, 10, 8, 8, 3, 8, 1];
+        let weights = [300, 60, 150, 120, 10, 10, 8, 10, 8, 8, 3, 8, 1];
         match self.chance.weighted(&weights) {
             0 => self.chats(number),
             1 => self.repeats(number),

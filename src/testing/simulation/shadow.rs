@@ -172,7 +172,10 @@ impl Shadow {
             assert!(fits, "m{seq} is taken for a box that is full");
             message.is_promised = true;
             self.promises += 1;
-            let users = message.to.users().into_iter().filter(|user| !full.contains(user));
+            // A server that was killed since does not know whose boxes were full.
+            let may_be_full = |user: &UserId| !once && self.overfull.contains(user);
+            let users = message.to.users().into_iter();
+            let users = users.filter(|user| !full.contains(user) && !may_be_full(user));
             message.owed.extend(users);
             return;
         }
