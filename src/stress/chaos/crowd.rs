@@ -57,6 +57,9 @@ struct Person {
     places: [Place; 2],
     /// The connection on which the latest login succeeded, while it stands.
     active: Option<usize>,
+    /// True exactly when a connection was given up while its login was under way: the server may still carry that out, and
+    /// the next connection is replaced then.
+    left_a_login: bool,
     back_at: Option<Instant>,
     reads_on_at: Option<Instant>,
     confirm_at: Option<Instant>,
@@ -119,6 +122,7 @@ impl Crowd {
         let person = || Person {
             places: [idle.clone(), idle.clone()],
             active: None,
+            left_a_login: false,
             back_at: Some(now),
             reads_on_at: None,
             confirm_at: None,
@@ -220,9 +224,12 @@ impl Crowd {
         }
         for side in 0..2 {
             self.fleet.leave(2 * who + side, how);
-            self.people[who].places[side].stage = Stage::Idle;
         }
         let person = &mut self.people[who];
+        for place in &mut person.places {
+            person.left_a_login |= matches!(place.stage, Stage::Opening(_));
+            place.stage = Stage::Idle;
+        }
         person.active = None;
         person.confirm_at = None;
         person.back_at = Some(Instant::now() + away);
@@ -314,7 +321,8 @@ impl Crowd {
         self.connections += 1;
         let heard = Hearing { connection: self.connections, opened: 0, server_run: self.server_run };
         let stage = Stage::Opening(Instant::now());
-        self.people[who].places[side] = Place { stage, heard, struck: false };
+        let struck = std::mem::take(&mut self.people[who].left_a_login);
+        self.people[who].places[side] = Place { stage, heard, struck };
         let name = self.names.name(who);
         self.fleet.connect(2 * who + side)?;
         let login = if who < self.senders { client::login(&name) } else { client::login_confirming(&name) };

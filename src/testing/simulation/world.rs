@@ -47,7 +47,7 @@ const NAMES_OF_USERS: [&str; 6] = ["ann", "bob", "cy", "dan", "eve", "fay"];
 /// How much trouble there may be in a run.
 const TROUBLES: [usize; 3] = [0, 1, 4];
 /// The members of the group, counted from the first user.
-const MEMBERS: usize = 4;
+const MEMBERS: usize = 6;
 
 pub(super) struct World {
     pub(super) server: Server,
@@ -424,6 +424,8 @@ impl World {
             }
             any |= self.main_takes(usize::MAX) > 0 || self.server.drain.batch.is_under_way();
             self.finish(0, None, None);
+            // What the end of a batch has begun, and group chats that are handed out turn by turn.
+            any |= self.server.drain.timeout_us() == Some(0);
             quiet = if any { 0 } else { quiet + 1 };
             if quiet == QUIET_ROUNDS {
                 return self.check_at_rest();
