@@ -4,6 +4,7 @@
 //! What does not fit into the window waits in the box. A chat with `seq` is in the box before it is sent: a crash
 //! between its confirmation and the answer to its sender must not have it delivered again under another number.
 
+use super::delivery::Placement;
 use super::session_map::SessionKey;
 use super::state::{MainLoop, RETRY_US};
 use super::transaction::{AfterCommit, BoxWrite, PendingWrite};
@@ -139,51 +140,57 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     }
 
     /// Sends a chat to a client that confirms, if the window has room. Gives back what belongs into the box.
-    pub(crate) fn send_numbered(&mut self, user: UserId, chat: Chat) -> Option<Chat> {
+    pub(crate) fn send_numbered(&mut self, user: UserId, chat: Chat) -> Result<Placement, Chat> {
         let window = self.policy.ack_window;
-        let person = self.people.find(user)?;
-        let (session, unconfirmed) = (person.session.as_mut()?, person.unconfirmed.as_deref()?);
+        let Some(person) = self.people.find(user) else { return Err(chat) };
+        let (Some(session), Some(unconfirmed)) = (person.session.as_mut(), person.unconfirmed.as_deref_mut())
+        else {
+            return Err(chat);
+        };
         if session.backlog.is_some() || unconfirmed.room(window).0 == 0 {
             session.backlog.get_or_insert_with(|| Box::new(unconfirmed.sent));
-            return Some(chat);
+            return Err(chat);
         }
         let key = (session.channel, session.number);
         let worker = self.around.table.worker(session.channel);
         if self.around.outlet.is_full(worker) {
             self.fail(user, chat, Errno::Busy);
-            return None;
+            return Ok(Placement::Elsewhere);
         }
         // In the words of the box from here on: what is counted is what the box holds, or would.
         let chat = Chat { body: Body::Object(chat.body.object()), ..chat };
         if chat.ticket.is_some() {
-            self.keep_and_send(user, chat, key, worker);
-            return None;
+            return Ok(self.keep_and_send(user, chat, key, worker));
         }
-        let Some(mid) = self.next_mid(user) else {
-            self.not_stored(user, chat);
-            return None;
-        };
-        let batch = self.batch.number();
-        let person = self.people.find(user)?;
-        person.unconfirmed.as_mut()?.send(mid, chat.body.size(), Some(chat.body.clone()));
-        person.session.as_mut()?.addressed = Some(batch);
+        let Some(mid) = self.next_mid(user) else { return Ok(self.not_stored(user, chat)) };
+        self.note_sent(user, mid, chat.body.size(), Some(chat.body.clone()));
         self.batch.then(AfterCommit::Post { worker, letter: numbered(user, key, chat, mid) });
-        None
+        Ok(Placement::Elsewhere)
+    }
+
+    /// A message is under way to the present session of a user, under that number.
+    fn note_sent(&mut self, user: UserId, mid: Mid, bytes: usize, body: Option<Body>) {
+        let batch = self.batch.number();
+        let Some(person) = self.people.find(user) else { return };
+        if let Some(unconfirmed) = &mut person.unconfirmed {
+            unconfirmed.send(mid, bytes, body);
+        }
+        if let Some(session) = &mut person.session {
+            session.addressed = Some(batch);
+        }
     }
 
     /// A chat with `seq` goes into the box, and to its receiver when it is there.
-    fn keep_and_send(&mut self, user: UserId, chat: Chat, key: SessionKey, worker: usize) {
+    fn keep_and_send(&mut self, user: UserId, chat: Chat, key: SessionKey, worker: usize) -> Placement {
         let copy = chat.clone();
-        let Ok(mid) = self.keep_as(user, chat, true) else { return };
-        let batch = self.batch.number();
-        let Some(person) = self.people.find(user) else { return };
-        let Some(unconfirmed) = person.unconfirmed.as_mut() else { return };
-        unconfirmed.send(mid, copy.body.size(), None);
-        if let Some(session) = person.session.as_mut() {
-            session.addressed = Some(batch);
-        }
+        let mid = match self.keep_as(user, chat, true) {
+            Ok(mid) => mid,
+            Err(placed) => return placed,
+        };
+        self.note_sent(user, mid, copy.body.size(), None);
         let letter = numbered(user, key, copy, mid);
         self.batch.then(AfterCommit::Deliver { worker, letter, user, key, mid });
+        Placement::Elsewhere
     }
 
     /// The batch that was to put a message into the box has failed: it was never sent.

@@ -168,14 +168,14 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Brings a chat to where its receiver is: a channel, a settlement that is awaited, or the box.
     pub(crate) fn place(&mut self, user: UserId, chat: Chat) -> Placement {
         match self.forward(user, chat) {
-            Some(chat) => self.keep(user, chat),
-            None => Placement::Elsewhere,
+            Ok(placed) => placed,
+            Err(chat) => self.keep(user, chat),
         }
     }
 
     /// The same for a chat that has waited. Its sender has gone on, so that its way into the box is not given up.
     pub(crate) fn place_held(&mut self, user: UserId, chat: Chat) {
-        let Some(chat) = self.forward(user, chat) else { return };
+        let Err(chat) = self.forward(user, chat) else { return };
         let usage = if matches!(chat.told, OnFailure::Nobody) { None } else { self.usage(user) };
         if usage.is_some_and(|usage| self.with_one_more(usage, &chat.body.object()) == Err(Errno::BoxFull)) {
             return self.fail(user, chat, Errno::BoxFull);
@@ -185,35 +185,35 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     }
 
     /// Has a chat wait, or sends it to its receiver's channel. Gives back what belongs into the box.
-    fn forward(&mut self, user: UserId, chat: Chat) -> Option<Chat> {
+    fn forward(&mut self, user: UserId, chat: Chat) -> Result<Placement, Chat> {
         let batch = self.batch.number();
         let outlet = Arc::clone(&self.around.outlet);
-        let person = self.people.find(user)?;
+        let Some(person) = self.people.find(user) else { return Err(chat) };
         if person.holds_messages() {
             if person.holds_too_many() && !matches!(chat.told, OnFailure::Nobody) {
                 self.fail(user, chat, Errno::Busy);
             } else {
                 person.hold(chat);
             }
-            return None;
+            return Ok(Placement::Elsewhere);
         }
         if person.unconfirmed.is_some() {
             return self.send_numbered(user, chat);
         }
         let Some(session) = person.session.as_mut().filter(|session| session.backlog.is_none()) else {
-            return Some(chat);
+            return Err(chat);
         };
         let (channel, number) = (session.channel, session.number);
         let worker = self.around.table.worker(channel);
         if outlet.is_full(worker) {
             self.fail(user, chat, Errno::Busy);
-            return None;
+            return Ok(Placement::Elsewhere);
         }
         session.addressed = Some(batch);
         // Should the session be over by then, or its login not be committed, the letter comes back.
         let letter = WorkerCommand::Chat { to: channel, session: number, user, chat, origin: None };
         self.batch.then(AfterCommit::Post { worker, letter });
-        None
+        Ok(Placement::Elsewhere)
     }
 
     /// Puts a chat into a box, if there is room.

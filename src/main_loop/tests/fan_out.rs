@@ -2,12 +2,13 @@
 
 use crate::channel::Reason;
 use crate::ids::{GroupId, UserId};
+use crate::message::request::Ask;
 use crate::protocol::errno::Errno;
 use crate::store::{COPY_BYTES, Storage};
 use crate::testing::commons::policy;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};
-use crate::testing::words::Said;
+use crate::testing::words::{Said, login};
 
 /// Members besides the sender: many times what a turn hands out.
 const MEMBERS: usize = 20;
@@ -248,4 +249,30 @@ fn a_copy_that_waited_is_noted_with_its_transaction_when_others_still_wait() {
     desk.group_chat(ann, group, "hello", Some("1"));
     desk.finish_all();
     assert_eq!(boxes(&desk, &[bob.user, cy.user]), [["hello"], ["hello"]]);
+}
+
+#[test]
+fn a_member_who_confirms_gets_a_part_that_could_not_be_stored_in_the_next_one() {
+    for fault in [Fault::Begin, Fault::Write, Fault::Commit] {
+        let mut desk = Desk::new();
+        let (ann, group, members) = with_large_group(&mut desk);
+        let last = *members.last().unwrap();
+        let channel = desk.connect();
+        let Ask::Login(mut confirming) = login(last, channel) else { unreachable!("a login") };
+        confirming.caps.ack = true;
+        desk.ask(Ask::Login(confirming));
+        desk.finish_all();
+        desk.group_chat(ann, group, "hello", Some("1"));
+        desk.finish();
+        // Whichever of the later parts the last member is in, each can be stored only the second time.
+        for _ in 0..2 * MEMBERS {
+            desk.disk.fail_next(fault);
+            desk.finish();
+            desk.disk.heal();
+            desk.finish();
+        }
+        desk.finish_all();
+        assert_eq!(boxes(&desk, &members), vec![["hello"]; MEMBERS], "{fault:?}");
+        assert!(desk.heard(ann.channel).contains(&Said::Done), "{fault:?}");
+    }
 }
