@@ -1,6 +1,6 @@
 //! Owed writes that can never succeed, and when they are given up.
 //!
-//! Part of the batch. Other processes may change the database beside us: put a constraint on a table, or drop it. An owed
+//! Part of the transaction. Other processes may change the database beside us: put a constraint on a table, or drop it. An owed
 //! write that is refused for that would keep everything behind it from being committed, for ever. So one that has been
 //! refused often and for long is given up: the log has it whole, `writes_set_aside` counts it, and whoever waits for it
 //! hears errno 19. A full disk, a lock or a disk that fails wears nobody's patience out.

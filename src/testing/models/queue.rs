@@ -1,4 +1,4 @@
-//! The offline queue: `offline::queue`.
+//! The offline queue: `offline_queue::queue`.
 
 use super::{model, spawn};
 use crate::channel::ChannelId;

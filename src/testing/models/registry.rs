@@ -1,4 +1,4 @@
-//! Who is online, with late openings and removals: `service::registry`, and the mailbox behind it.
+//! Who is online, with late openings and removals: `registry`, and the mailbox behind it.
 
 use super::{ANN, model, spawn, table_with_ann};
 use crate::channel::{ChannelId, SessionNo};

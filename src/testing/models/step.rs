@@ -1,4 +1,4 @@
-//! The one step from live to offline: `channel::gate`, `channel::table`, `offline::kicker`.
+//! The one step from live to offline: `channel::state`, `channel::table`, `offline_queue::closer`.
 
 use super::{ANN, model, spawn, table_with_ann};
 use crate::channel::{ChannelTable, Closed, Reason, Stage};
