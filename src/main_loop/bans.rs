@@ -3,7 +3,7 @@
 //! On main, which has all bans in memory; the store has them for the next start. Other processes that change the
 //! table meanwhile are not heard.
 
-use super::state::MainLoop;
+use super::context::Context;
 use super::transaction::{AfterCommit, PendingWrite};
 use crate::ids::UserId;
 use crate::ip_block::AddrBlock;
@@ -11,7 +11,6 @@ use crate::message::command::WorkerCommand;
 use crate::message::event::{BANS_MAX, BanFault, BanName, BanRequest};
 use crate::message::reply::Answer;
 use crate::message::reply_to::{Completes, ReplyTo};
-use crate::message::request::Login;
 use crate::store::{Ban, BanSubject, Storage};
 use crate::sync::Arc;
 use crossbeam_channel::Sender;
@@ -37,6 +36,19 @@ impl Bans {
             .filter_map(|banned| self.known.get(&banned))
             .filter(|ban| now_ms < ban.until_ms)
             .max_by_key(|ban| ban.until_ms)
+    }
+
+    /// Takes the bans of the last run.
+    pub(super) fn recall(&mut self, bans: Vec<Ban>) {
+        for ban in bans {
+            if self.put(ban).is_err() {
+                tracing::warn!(
+                    max = BANS_MAX,
+                    "the database has more bans than may be; the rest is left out"
+                );
+                break;
+            }
+        }
     }
 
     /// Adds one; the latest word counts.
@@ -71,129 +83,122 @@ impl Bans {
         self.known.retain(|_, ban| now_ms < ban.until_ms);
         self.known.len() < before
     }
-}
-
-impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
-    /// Takes the bans of the last run, before anybody logs in.
-    #[must_use]
-    pub fn with_bans(mut self, bans: Vec<Ban>) -> Self {
-        for ban in bans {
-            if self.bans.put(ban).is_err() {
-                tracing::warn!(
-                    max = BANS_MAX,
-                    "the database has more bans than may be; the rest is left out"
-                );
-                break;
-            }
-        }
-        self
-    }
 
     /// Bans whoever is meant. It holds for every login behind it in the queue.
-    pub(crate) fn ban(&mut self, ask: BanRequest) {
+    pub(super) fn ban(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>, ask: BanRequest) {
         let mut bans = Vec::new();
-        let until_ms = self.trusted_ms().saturating_add_unsigned(ask.length_ms);
+        let until_ms = cx.trusted_ms().saturating_add_unsigned(ask.length_ms);
         // After a crash, a clock that is wrong must not prolong it.
-        self.mark_time();
+        cx.mark_time();
         for name in ask.names {
-            let Some((banned, name)) = self.find_banned(name) else { continue };
+            let Some((banned, name)) = find_banned(cx, name) else { continue };
             let ban = Ban { banned, name, until_ms, reason: ask.reason.clone() };
-            if let Err(fault) = self.bans.put(ban.clone()) {
+            if let Err(fault) = self.put(ban.clone()) {
                 // Whoever asked may have given up.
                 let _ = ask.reply.send(Err(fault));
                 return;
             }
-            self.around.metrics.bans.add(1);
-            self.batch.owe(PendingWrite::Ban(ban.clone()));
+            cx.handles.metrics.bans.add(1);
+            cx.owe(PendingWrite::Ban(ban.clone()));
             if let BanSubject::User(user) = ban.banned {
-                self.batch.owe(PendingWrite::DropTokens { user });
+                cx.owe(PendingWrite::DropTokens { user });
             }
             bans.push(ban);
         }
-        let bans = self.as_shown(bans);
-        self.batch.then(AfterCommit::Bans { reply: ask.reply, bans });
+        let bans = as_shown(cx, bans);
+        cx.then(AfterCommit::Bans { reply: ask.reply, bans });
     }
 
     /// Lifts bans.
-    pub(crate) fn unban(&mut self, names: &[BanName], reply: Sender<Result<Vec<Ban>, BanFault>>) {
+    pub(super) fn unban(
+        &mut self,
+        cx: &mut Context<impl Storage, impl Send + 'static>,
+        names: &[BanName],
+        reply: Sender<Result<Vec<Ban>, BanFault>>,
+    ) {
         let mut bans = Vec::new();
         for name in names {
-            bans.extend(self.bans.take(name, self.trusted_ms()));
+            bans.extend(self.take(name, cx.trusted_ms()));
         }
         for ban in &bans {
-            self.batch.owe(PendingWrite::Unban(ban.banned));
+            cx.owe(PendingWrite::Unban(ban.banned));
         }
-        let bans = self.as_shown(bans);
-        self.batch.then(AfterCommit::Bans { reply, bans });
+        let bans = as_shown(cx, bans);
+        cx.then(AfterCommit::Bans { reply, bans });
     }
 
     /// All bans, in no order.
-    pub(crate) fn list_bans(&self) -> Vec<Ban> {
-        self.as_shown(self.bans.list(self.trusted_ms()))
-    }
-
-    /// The same for people, who look at the wall clock.
-    fn as_shown(&self, bans: Vec<Ban>) -> Vec<Ban> {
-        let shown = |ban: Ban| Ban { until_ms: self.trusted.shown_ms(ban.until_ms, self.now), ..ban };
-        bans.into_iter().map(shown).collect()
+    pub(super) fn list_bans(&self, cx: &Context<impl Storage, impl Send + 'static>) -> Vec<Ban> {
+        as_shown(cx, self.list(cx.trusted_ms()))
     }
 
     /// Removes what is over from memory and from the store.
-    pub(crate) fn expire_bans(&mut self) {
-        let now_ms = self.trusted_ms();
-        if self.bans.expire(now_ms) {
-            self.batch.attempt(|store| store.expire_bans(now_ms));
+    pub(super) fn remove_expired(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>) {
+        let now_ms = cx.trusted_ms();
+        if self.expire(now_ms) {
+            cx.attempt(|store| store.expire_bans(now_ms));
         }
-    }
-
-    /// True exactly when a ban keeps that login out; then it is answered. Only who has the password hears of it.
-    pub(crate) fn keeps_out(&mut self, login: &Login) -> bool {
-        let now_ms = self.trusted_ms();
-        let Some(ban) = self.bans.find(Some(login.user), login.peer.ip(), now_ms).cloned() else {
-            return false;
-        };
-        if self.check_again(login).is_some() {
-            self.around.metrics.logins_banned.add(1);
-            if self.around.attempts.may_log(self.now.mono_us) {
-                let (channel, user, peer) = (login.asker.channel, login.user, login.peer);
-                tracing::info!(%channel, %user, %peer, "a banned login was refused");
-            }
-            self.answer_banned(&login.asker, 2, ban);
-        }
-        true
     }
 
     /// True exactly when a ban of the address keeps a new user out; then that is answered, by msgid 2 to a guest and by
     /// msgid 5 to whoever registers.
-    pub(crate) fn keeps_newcomer_out(&mut self, asker: &ReplyTo, peer: SocketAddr, msgid: i64) -> bool {
-        let Some(ban) = self.bans.find(None, peer.ip(), self.trusted_ms()).cloned() else { return false };
-        self.around.metrics.registrations_refused.add(1);
-        if self.around.attempts.may_log(self.now.mono_us) {
+    pub(super) fn keeps_newcomer_out(
+        &mut self,
+        cx: &mut Context<impl Storage, impl Send + 'static>,
+        asker: &ReplyTo,
+        peer: SocketAddr,
+        msgid: i64,
+    ) -> bool {
+        let Some(ban) = self.find(None, peer.ip(), cx.trusted_ms()).cloned() else { return false };
+        cx.handles.metrics.registrations_refused.add(1);
+        if cx.handles.attempts.may_log(cx.now.mono_us) {
             tracing::info!(channel = %asker.channel, %peer, "a banned registration was refused");
         }
-        self.answer_banned(asker, msgid, ban);
+        answer_banned(cx, asker, msgid, ban);
         true
     }
 
-    fn answer_banned(&mut self, asker: &ReplyTo, msgid: i64, ban: Ban) {
-        let retry_after_ms = ban.until_ms.abs_diff(self.trusted_ms());
-        let answer = Answer::Banned { msgid, retry_after_ms, reason: ban.reason, seq: asker.seq.clone() };
-        let channel = asker.channel;
-        self.post(
-            channel,
-            WorkerCommand::Answer { channel, settles: Completes::Login, answer: Some(answer) },
-        );
+    /// The ban that keeps a user out who logs in from there.
+    pub(super) fn find_for(
+        &self,
+        cx: &Context<impl Storage, impl Send + 'static>,
+        user: UserId,
+        peer: SocketAddr,
+    ) -> Option<Ban> {
+        self.find(Some(user), peer.ip(), cx.trusted_ms()).cloned()
     }
+}
 
-    fn find_banned(&mut self, name: BanName) -> Option<(BanSubject, Option<Arc<str>>)> {
-        let row = match name {
-            BanName::Block(block) => return Some((BanSubject::Block(block), None)),
-            BanName::All => None,
-            BanName::Id(user) => self.batch.attempt(|store| store.user(user))?,
-            BanName::Name(name) => self.batch.attempt(|store| store.user_called(&name))?,
-        }?;
-        Some((BanSubject::User(row.id), Some(row.name.into())))
-    }
+/// Answers whom a ban keeps out, by that msgid.
+pub(super) fn answer_banned(
+    cx: &mut Context<impl Storage, impl Send + 'static>,
+    asker: &ReplyTo,
+    msgid: i64,
+    ban: Ban,
+) {
+    let retry_after_ms = ban.until_ms.abs_diff(cx.trusted_ms());
+    let answer = Answer::Banned { msgid, retry_after_ms, reason: ban.reason, seq: asker.seq.clone() };
+    let channel = asker.channel;
+    cx.post(channel, WorkerCommand::Answer { channel, settles: Completes::Login, answer: Some(answer) });
+}
+
+/// The same for people, who look at the wall clock.
+fn as_shown(cx: &Context<impl Storage, impl Send + 'static>, bans: Vec<Ban>) -> Vec<Ban> {
+    let shown = |ban: Ban| Ban { until_ms: cx.trusted.shown_ms(ban.until_ms, cx.now), ..ban };
+    bans.into_iter().map(shown).collect()
+}
+
+fn find_banned(
+    cx: &mut Context<impl Storage, impl Send + 'static>,
+    name: BanName,
+) -> Option<(BanSubject, Option<Arc<str>>)> {
+    let row = match name {
+        BanName::Block(block) => return Some((BanSubject::Block(block), None)),
+        BanName::All => None,
+        BanName::Id(user) => cx.attempt(|store| store.user(user))?,
+        BanName::Name(name) => cx.attempt(|store| store.user_called(&name))?,
+    }?;
+    Some((BanSubject::User(row.id), Some(row.name.into())))
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 //!
 //! Plain data, owned by main. The store has the same, for the next run of the server.
 
-use super::state::MainLoop;
+use super::context::Context;
 use crate::hashing::{IdMap, id_hash};
 use crate::ids::UserId;
-use crate::message::delivery::{Accepted, DeliveryTracker};
-use crate::store::{DedupRecord, Storage, Stored, WINDOW_US};
+use crate::message::delivery::DeliveryTracker;
+use crate::store::{DedupRecord, Storage, WINDOW_US};
 use crate::sync::Arc;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
@@ -17,15 +17,17 @@ pub const WINDOW_COUNT: usize = 1024;
 const WINDOW_SENDERS: usize = 1024;
 
 /// How often old ones are looked for in the store, in microseconds.
-pub(crate) const EXPIRY_US: u64 = 60_000_000;
+pub(super) const EXPIRY_US: u64 = 60_000_000;
 /// The same while there are some.
 const EXPIRY_SOON_US: u64 = 100_000;
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(crate) struct Repetitions {
+pub(super) struct DedupWindow {
     senders: IdMap<UserId, Recent>,
     tidy_at: usize,
+    /// When old ones are looked for in the store, on the monotonic clock; none before the first look.
+    expires_at_us: Option<u64>,
 }
 
 /// The chats of one sender.
@@ -52,9 +54,9 @@ struct Remembered {
     ticket: Option<Arc<DeliveryTracker>>,
 }
 
-impl Repetitions {
+impl DedupWindow {
     /// The ticket of the same message, if it is remembered.
-    pub(crate) fn find(&mut self, chat: DedupRecord, now_us: u64) -> Option<Arc<DeliveryTracker>> {
+    pub(super) fn find(&mut self, chat: DedupRecord, now_us: u64) -> Option<Arc<DeliveryTracker>> {
         let recent = self.senders.get_mut(&chat.sender)?;
         recent.expire(now_us);
         let known = recent.find(chat.fingerprint)?;
@@ -62,7 +64,7 @@ impl Repetitions {
     }
 
     /// Remembers a chat that was asked for just now.
-    pub(crate) fn remember(&mut self, chat: DedupRecord, ticket: &Arc<DeliveryTracker>, now_us: u64) {
+    pub(super) fn remember(&mut self, chat: DedupRecord, ticket: &Arc<DeliveryTracker>, now_us: u64) {
         if self.senders.len() > self.tidy_at.max(WINDOW_SENDERS) {
             self.senders.retain(|_, recent| {
                 recent.expire(now_us);
@@ -78,7 +80,7 @@ impl Repetitions {
 
     /// Remembers a chat that an earlier run of the server accepted `age_us` ago, or began to hand out then, which its
     /// ticket says. Oldest first.
-    pub(crate) fn recall(
+    pub(super) fn recall(
         &mut self,
         chat: DedupRecord,
         ticket: Option<Arc<DeliveryTracker>>,
@@ -90,6 +92,23 @@ impl Repetitions {
         }
     }
 
+    /// When old ones are looked for in the store, on the monotonic clock.
+    pub(super) fn due_us(&self) -> u64 {
+        self.expires_at_us.unwrap_or(EXPIRY_US)
+    }
+
+    /// Removes from the store what is too old, if it is time. Many a second may have come, so it is looked again soon when
+    /// there were many.
+    pub(super) fn expire(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>) {
+        if cx.now.mono_us < self.due_us() {
+            return;
+        }
+        let before_ms = cx.trusted_ms() - (WINDOW_US / 1000) as i64;
+        let expired = cx.attempt(|store| store.expire_accepted(before_ms));
+        let pause_us = if expired == Some(true) { EXPIRY_SOON_US } else { EXPIRY_US };
+        self.expires_at_us = Some(cx.now.mono_us + pause_us);
+    }
+
     fn insert(&mut self, chat: DedupRecord, ticket: Option<Arc<DeliveryTracker>>, until_us: u64) {
         let recent = self.senders.entry(chat.sender).or_default();
         let fingerprint = chat.fingerprint;
@@ -99,47 +118,6 @@ impl Repetitions {
             recent.pop();
         }
         recent.push(Remembered { fingerprint, until_us, ticket });
-    }
-}
-
-impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
-    /// Takes the chats with `seq` that the last run accepted, and those that it had not handed out to the end; both oldest
-    /// first, each with its age in milliseconds.
-    #[must_use]
-    pub fn with_chats(
-        mut self,
-        accepted: Vec<(DedupRecord, u64)>,
-        unfinished: Vec<(DedupRecord, u64)>,
-    ) -> Self {
-        let accepted = accepted.into_iter().map(|(chat, age_ms)| (chat, None, age_ms));
-        let unfinished = unfinished
-            .into_iter()
-            .map(|(chat, age_ms)| (chat, Some(DeliveryTracker::of_unfinished()), age_ms));
-        for (chat, ticket, age_ms) in accepted.chain(unfinished) {
-            self.repetitions.recall(chat, ticket, age_ms.saturating_mul(1000), self.now.mono_us);
-        }
-        self
-    }
-
-    /// Forgets those that are too old. Many a second may have come, so it is looked again soon when there were many.
-    pub(crate) fn expire_accepted(&mut self) {
-        if self.now.mono_us < self.expire_accepted_at_us {
-            return;
-        }
-        let before_ms = self.trusted_ms() - (WINDOW_US / 1000) as i64;
-        let expired = self.batch.attempt(|store| store.expire_accepted(before_ms));
-        let pause_us = if expired == Some(true) { EXPIRY_SOON_US } else { EXPIRY_US };
-        self.expire_accepted_at_us = self.now.mono_us + pause_us;
-    }
-}
-
-impl Accepted {
-    /// Writes it into the transaction under way.
-    pub(crate) fn write(self, store: &mut impl Storage, at_ms: i64) -> Stored<()> {
-        if self.has_notes {
-            store.forget_reached(self.chat)?;
-        }
-        store.accept(self.chat, at_ms)
     }
 }
 
@@ -220,7 +198,7 @@ mod tests {
 
     #[test]
     fn only_the_latest_of_a_sender_are_remembered() {
-        let mut window = Repetitions::default();
+        let mut window = DedupWindow::default();
         for fingerprint in 0..=WINDOW_COUNT as u128 {
             window.remember(chat(fingerprint), &DeliveryTracker::of_old(), 1);
         }
@@ -233,7 +211,7 @@ mod tests {
         let asker =
             || ReplyTo { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
         let tickets: Vec<_> = (0..3).map(|_| DeliveryTracker::new(asker(), None)).collect();
-        let mut window = Repetitions::default();
+        let mut window = DedupWindow::default();
         let mut held_after = |number: u128, ticket: &Arc<DeliveryTracker>| {
             window.remember(chat(number), ticket, 1);
             tickets.iter().map(|ticket| Arc::strong_count(ticket) > 1).collect::<Vec<_>>()
@@ -255,7 +233,7 @@ mod tests {
     fn a_chat_that_failed_may_come_again_and_is_remembered_from_then_on() {
         let asker = ReplyTo { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
         let (failed, again) = (DeliveryTracker::new(asker.clone(), None), DeliveryTracker::new(asker, None));
-        let mut window = Repetitions::default();
+        let mut window = DedupWindow::default();
         window.remember(chat(1), &failed, 1);
         assert_eq!(failed.failed(1, Errno::NotStored).count(), 1);
         window.remember(chat(2), &DeliveryTracker::of_old(), 1);
@@ -287,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_chat_is_forgotten_ten_minutes_after_it_was_asked_for_in_whatever_run_of_the_server() {
-        let mut window = Repetitions::default();
+        let mut window = DedupWindow::default();
         window.recall(chat(1), None, WINDOW_US - 5, 100);
         window.recall(chat(2), None, WINDOW_US + 1, 100);
         window.remember(chat(3), &DeliveryTracker::of_old(), 100);

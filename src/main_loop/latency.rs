@@ -21,8 +21,12 @@ pub struct Stages {
     pub committed: Times,
     /// The fd is closed.
     pub closed: Times,
-    /// Departures in one batch.
+    /// Departures in one transaction.
     pub batch: Times,
+    /// Departures that main has taken off its queue.
+    taken: u64,
+    /// Those of the transaction under way.
+    in_turn: u64,
 }
 
 /// One histogram. Nothing is counted where it could not be made.
@@ -37,6 +41,8 @@ impl Default for Stages {
             committed: Times::new(),
             closed: Times::new(),
             batch: Times::new(),
+            taken: 0,
+            in_turn: 0,
         }
     }
 }
@@ -63,6 +69,26 @@ impl Times {
 }
 
 impl Stages {
+    /// Main has taken a departure off its queue.
+    pub fn note_departure(&mut self, noticed_us: u64, queued_us: u64, now_us: u64) {
+        self.taken += 1;
+        self.in_turn += 1;
+        self.queued.note(queued_us.saturating_sub(noticed_us));
+        self.drained.note(now_us.saturating_sub(noticed_us));
+    }
+
+    /// The events of a turn are taken.
+    pub fn end_turn(&mut self) {
+        if self.in_turn > 0 {
+            self.batch.note(std::mem::take(&mut self.in_turn));
+        }
+    }
+
+    /// How many departures main has taken off its queue.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Percentiles by name, for `linger stats`.
     pub fn rows(&self) -> Vec<(&'static str, u64)> {
         vec![

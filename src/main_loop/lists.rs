@@ -4,8 +4,7 @@
 //! two looks at the store, so that somebody with thousands of friends keeps nobody waiting. What is remembered spares the
 //! store the same look when many members of a group log in, or one user again and again.
 
-use super::state::MainLoop;
-use super::transaction::Batch;
+use super::context::Context;
 use crate::hashing::IdMap;
 use crate::ids::{GroupId, UserId};
 use crate::message::reply::{FriendNow, GroupNow, ListedGroup, ListedMember};
@@ -176,8 +175,8 @@ impl Lists {
         }
     }
 
-    /// Reads on. True exactly when all is read; `None` when the batch has failed.
-    fn read<St: Storage>(&mut self, user: UserId, batch: &mut Batch<St>) -> Option<bool> {
+    /// Reads on. True exactly when all is read; `None` when the transaction has failed.
+    fn read(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>, user: UserId) -> Option<bool> {
         let mut budget = LIST_ROWS;
         // A look costs something even where it finds nothing.
         let mut pay = |rows: usize| {
@@ -193,7 +192,7 @@ impl Lists {
             }
             let after = friends.items.last().map_or(FIRST_USER, |friend| friend.id);
             let asked = left;
-            let rows = batch.attempt(|store| store.friends(user, after, asked))?;
+            let rows = cx.attempt(|store| store.friends(user, after, asked))?;
             left = pay(rows.len());
             friends.take(
                 asked,
@@ -210,7 +209,7 @@ impl Lists {
             }
             let after = joined.items.last().copied().unwrap_or(FIRST_GROUP);
             let asked = left.min(GROUP_ROWS);
-            let rows = batch.attempt(|store| store.groups_of(user, after, asked))?;
+            let rows = cx.attempt(|store| store.groups_of(user, after, asked))?;
             left = pay(rows.len());
             let groups = &mut self.groups;
             joined.take(
@@ -235,7 +234,7 @@ impl Lists {
                 }
                 let after = group.members.items.last().map_or(FIRST_USER, |member| member.id);
                 let asked = left;
-                let rows = batch.attempt(|store| store.members(*id, after, asked))?;
+                let rows = cx.attempt(|store| store.members(*id, after, asked))?;
                 left = pay(rows.len());
                 group.members.take(
                     asked,
@@ -252,30 +251,36 @@ impl Lists {
         }
         Some(true)
     }
-}
 
-impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Reads what a login answer lists of a user, a bounded number of rows a call. True exactly when nothing is left to
-    /// read, or the batch has failed, and the login with it.
-    pub(crate) fn read_lists(&mut self, user: UserId) -> bool {
-        self.lists.tidy(self.now.mono_us);
-        let looks = self.lists.looks.entry(user).or_default();
+    /// read, or the transaction has failed, and the login with it.
+    pub(super) fn read_on(
+        &mut self,
+        cx: &mut Context<impl Storage, impl Send + 'static>,
+        user: UserId,
+    ) -> bool {
+        self.tidy(cx.now.mono_us);
+        let looks = self.looks.entry(user).or_default();
         *looks += 1;
         // What others have remembered may have been forgotten again and again meanwhile.
-        let is_read = *looks > LOOKS_MAX || self.lists.read(user, &mut self.batch).unwrap_or(true);
+        let is_read = *looks > LOOKS_MAX || self.read(cx, user).unwrap_or(true);
         if is_read {
-            self.lists.looks.remove(&user);
+            self.looks.remove(&user);
         }
         is_read
     }
 
     /// Friends as they are now, and whether there are more.
-    pub(crate) fn friends_now(&self, user: UserId) -> (Vec<FriendNow>, bool) {
-        let Some(list) = self.lists.friends.get(&user) else { return (Vec::new(), true) };
+    pub(super) fn friends_now(
+        &self,
+        user: UserId,
+        is_online: impl Fn(UserId) -> bool,
+    ) -> (Vec<FriendNow>, bool) {
+        let Some(list) = self.friends.get(&user) else { return (Vec::new(), true) };
         let friends = list.items.iter();
         let friends = friends
             .map(|friend| FriendNow {
-                online: self.people.is_online(friend.id),
+                online: is_online(friend.id),
                 id: friend.id,
                 name: friend.name.clone(),
             })
@@ -285,10 +290,14 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// The groups that may fit into the answer beside the friends, with their members as they are now, and whether there
     /// are more.
-    pub(crate) fn groups_now(&self, user: UserId) -> (Vec<GroupNow>, bool) {
-        let Some(joined) = self.lists.joined.get(&user) else { return (Vec::new(), true) };
+    pub(super) fn groups_now(
+        &self,
+        user: UserId,
+        is_online: impl Fn(UserId) -> bool,
+    ) -> (Vec<GroupNow>, bool) {
+        let Some(joined) = self.joined.get(&user) else { return (Vec::new(), true) };
         let mut more = joined.reach != Reach::Whole;
-        let friends = self.lists.friends.get(&user).map_or(0, |friends| friends.bytes);
+        let friends = self.friends.get(&user).map_or(0, |friends| friends.bytes);
         let mut room = LOGIN_ANSWER_MAX.saturating_sub(friends);
         let mut groups = Vec::new();
         for id in &joined.items {
@@ -296,40 +305,48 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 more = true;
                 break;
             }
-            let listed = self.lists.groups.get(id).filter(|group| group.bytes() <= room);
+            let listed = self.groups.get(id).filter(|group| group.bytes() <= room);
             let Some((bytes, group)) = listed.and_then(|group| Some((group.bytes(), group.listed.as_ref()?)))
             else {
                 more = true;
                 continue;
             };
             room -= bytes;
-            let online = group.members.iter().map(|member| self.people.is_online(member.id)).collect();
+            let online = group.members.iter().map(|member| is_online(member.id)).collect();
             groups.push(GroupNow { group: Arc::clone(group), online });
         }
         (groups, more)
     }
 
-    /// How many friends a user has, up to the most that one may have. `None` when the batch has failed.
-    pub(crate) fn count_friends(&mut self, user: UserId) -> Option<usize> {
-        let max = self.policy.friends_max;
-        if let Some(count) = self.lists.counts.get(&user).and_then(|counts| counts.friends) {
+    /// How many friends a user has, up to the most that one may have. `None` when the transaction has failed.
+    pub(super) fn count_friends(
+        &mut self,
+        cx: &mut Context<impl Storage, impl Send + 'static>,
+        user: UserId,
+    ) -> Option<usize> {
+        let max = cx.policy.friends_max;
+        if let Some(count) = self.counts.get(&user).and_then(|counts| counts.friends) {
             return Some(count);
         }
-        let count = self.batch.attempt(|store| store.count_friends(user, max))?;
-        self.lists.counts.entry(user).or_default().friends = Some(count);
-        self.lists.rows += 1;
+        let count = cx.attempt(|store| store.count_friends(user, max))?;
+        self.counts.entry(user).or_default().friends = Some(count);
+        self.rows += 1;
         Some(count)
     }
 
     /// The same for the groups that a user is in.
-    pub(crate) fn count_groups(&mut self, user: UserId) -> Option<usize> {
-        let max = self.policy.groups_max;
-        if let Some(count) = self.lists.counts.get(&user).and_then(|counts| counts.groups) {
+    pub(super) fn count_groups(
+        &mut self,
+        cx: &mut Context<impl Storage, impl Send + 'static>,
+        user: UserId,
+    ) -> Option<usize> {
+        let max = cx.policy.groups_max;
+        if let Some(count) = self.counts.get(&user).and_then(|counts| counts.groups) {
             return Some(count);
         }
-        let count = self.batch.attempt(|store| store.count_groups(user, max))?;
-        self.lists.counts.entry(user).or_default().groups = Some(count);
-        self.lists.rows += 1;
+        let count = cx.attempt(|store| store.count_groups(user, max))?;
+        self.counts.entry(user).or_default().groups = Some(count);
+        self.rows += 1;
         Some(count)
     }
 }

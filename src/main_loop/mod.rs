@@ -1,30 +1,53 @@
 //! Main: the thread that drains the offline queue, decides who is online, and writes the database.
 //!
-//! [`state`] has main's state, takes one event after the other, and ends a turn with a transaction. What it does with an
-//! event stands in the file that is called after it.
+//! [`turn`] takes one event after the other and ends a turn with its transaction. [`state`] names the parts that main is
+//! made of. A part owns what it knows, works with the [`context`], and calls no other part; what concerns several of them
+//! stands in the file that is called after it.
+//!
+//! | built on | files |
+//! |---|---|
+//! | plain data | `session_map`, `users`, `ack_window`, `lingering`, `latency`, `refills`, `poison_write`, `transaction`, `open_departures` |
+//! | `context`, `replies` | `bans`, `lists`, `group_cache`, `presence`, `dedup`, `fan_out`, `retention`, `shutdown`, `resume_token` |
+//! | `state` | `offline_box`, then `ack_delivery`, `delivery`, `handover`, then `group_chat`, `chat_request`, `friends_groups`, `disconnect`, `takeover`, `session_start`, `registration`, `login`, `reconcile`, `admin_requests`, `after_commit` |
+//! | all of them | `turn` |
 
+mod ack_delivery;
 pub mod ack_window;
+mod admin_requests;
+mod after_commit;
 pub mod bans;
+mod chat_request;
+pub mod context;
 pub mod dedup;
-pub(crate) mod delivery;
+mod delivery;
 mod disconnect;
-pub(crate) mod fan_out;
-pub(crate) mod friends_groups;
+mod fan_out;
+mod friends_groups;
+mod group_cache;
+mod group_chat;
+mod handover;
 pub mod latency;
 mod lingering;
 pub(crate) mod lists;
 mod login;
+mod offline_box;
+mod open_departures;
 mod poison_write;
 pub mod presence;
 pub mod reconcile;
+mod refills;
+mod registration;
+mod replies;
 pub mod resume_token;
 mod retention;
-pub(crate) mod session_map;
+mod session_map;
+mod session_start;
 pub mod shutdown;
 pub mod state;
+mod takeover;
 pub(crate) mod transaction;
+pub mod turn;
 pub(crate) mod users;
-mod watchers;
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,19 @@
 //! Friends who come and go (cap `presence`): who watches whom, what each watcher was told last, who is held back.
 //!
-//! Owned by main. Plain data, time comes as an argument; `watching` is what main does with it. A friend is shown as one
-//! state, and a watcher is told when that is not what it was told last, by the login answer or by an event. So nothing
+//! Owned by main. Only what is committed is shown: a login or an addition when its transaction has ended well, an end when its
+//! row is written. A friend is shown as one state, and a watcher is told when that is not what it was told last, by the login answer or by an event. So nothing
 //! is queued for anybody: what changes twice before it is told is told once, and what changes back is not told at all.
 //! Nobody is known here who has no watcher online.
 
+use super::context::Context;
 use super::session_map::SessionKey;
+use super::users::UserTable;
 use crate::hashing::IdMap;
 use crate::ids::{Epoch, UserId};
+use crate::message::command::WorkerCommand;
 use crate::message::presence::{Notice, PresenceBatch, PresenceEvent};
+use crate::message::reply::FriendNow;
+use crate::store::Storage;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -17,6 +22,10 @@ use std::ops::Bound;
 pub const WATCHED_MAX: usize = 16_384;
 /// Watchers who are looked at in one turn; the next turn goes on from there. Also the most events of one turn.
 pub const VISITS_MAX: usize = 8192;
+/// Users of whom one turn finds that they are not back.
+const GONE_MAX: usize = 8192;
+/// When main looks again at a user who is about to be back, in microseconds.
+const AGAIN_US: u64 = 100_000;
 /// When main looks again whether the workers have taken the events before, in microseconds.
 const BUSY_US: u64 = 1000;
 
@@ -66,6 +75,73 @@ pub(crate) struct Presence {
 const FIRST: UserId = UserId(i64::MIN);
 
 impl Presence {
+    /// A session with the cap begins; its login answer says how its friends are.
+    pub(super) fn watch_friends(
+        &mut self,
+        users: &UserTable,
+        (watcher, key): (UserId, SessionKey),
+        worker: usize,
+        friends: &[FriendNow],
+    ) {
+        self.begin(watcher, key, worker);
+        for FriendNow { id, name, online } in friends {
+            self.watch_user(users, watcher, *id, name, *online);
+        }
+    }
+
+    /// A friend was added, who was online then or not.
+    pub(super) fn watch_added(&mut self, users: &UserTable, watcher: UserId, friend: UserId, online: bool) {
+        if let Some(person) = users.look(friend) {
+            self.watch_user(users, watcher, friend, &person.sender.name, online);
+        }
+    }
+
+    fn watch_user(&mut self, users: &UserTable, watcher: UserId, friend: UserId, name: &str, told: bool) {
+        let person = users.look(friend);
+        let session = person.and_then(|person| Some(person.session.as_ref()?.epoch));
+        let epoch = session.or(person.map(|person| person.epoch)).unwrap_or(Epoch(0));
+        self.watch(watcher, friend, name, told, (session.is_some(), epoch));
+    }
+
+    /// A login is committed. Nothing is told of a session that was over before.
+    pub(super) fn show_online(
+        &mut self,
+        cx: &Context<impl Storage, impl Send + 'static>,
+        users: &UserTable,
+        user: UserId,
+    ) {
+        let Some(person) = users.look(user) else { return };
+        let Some(session) = &person.session else { return };
+        if self.came(user, &person.sender.name, session.epoch) {
+            cx.handles.metrics.presence_spared.add(1);
+        }
+    }
+
+    /// Tells watchers what has changed for them. Nothing during a stop or drain, when everybody goes.
+    pub(super) fn tell_watchers(
+        &mut self,
+        cx: &Context<impl Storage, impl Send + 'static>,
+        users: &UserTable,
+        is_stopping: bool,
+    ) {
+        if is_stopping {
+            *self = Presence::default();
+            return;
+        }
+        let now_us = cx.now.mono_us;
+        for _ in 0..GONE_MAX {
+            let Some(user) = self.take_due(now_us) else { break };
+            let person = users.look(user);
+            // Whoever takes a place over, or waits for the settlement before, is not gone.
+            let is_back = person.is_some_and(|person| person.session.is_some() || person.has_parked());
+            self.decide(user, is_back.then_some(now_us + AGAIN_US));
+        }
+        for (worker, bulletin) in self.bulletins() {
+            let mut mail = vec![WorkerCommand::Presence(bulletin)];
+            cx.handles.outlet.post(worker, &mut mail, &mut Vec::new());
+        }
+    }
+
     /// A session begins that wants to be told of friends.
     pub(crate) fn begin(&mut self, watcher: UserId, key: SessionKey, worker: usize) {
         self.end(watcher);

@@ -35,13 +35,11 @@ mod difference;
 #[cfg(test)]
 mod tests;
 mod users;
+pub(super) mod walks;
 
-use crate::clock::Now;
-use crate::main_loop::state::MainLoop;
+use super::state::MainLoop;
 use crate::store::Storage;
-use channels::ChannelWalk;
-use difference::Difference;
-use users::UserWalk;
+use difference::{Difference, SURE_US};
 
 /// From one step to the next, in microseconds.
 const STEP_US: u64 = 500_000;
@@ -49,8 +47,6 @@ const STEP_US: u64 = 500_000;
 const SLOTS_MAX: u32 = 512;
 /// Rows that one step reads.
 const ROWS_MAX: usize = 512;
-/// How long a difference has to last before it is believed, in microseconds.
-pub const SURE_US: u64 = 2_000_000;
 const _: () = assert!(SURE_US > STEP_US);
 
 /// How long one round takes for so many slots and rows, in microseconds; the workers' answers not counted.
@@ -61,83 +57,49 @@ pub const fn round_us(slots: u64, rows: u64) -> u64 {
 }
 const _: () = assert!(round_us(20_000, 100_000) <= 100 * 1_000_000);
 
-/// How far the comparing is.
-#[derive(Debug, Default)]
-pub(super) struct Reconciler {
-    /// When the next step is due, on the monotonic clock.
-    next_us: u64,
-    /// Rounds in which everything was compared.
-    rounds: u64,
-    /// True exactly while everybody else is known to rest, so that one look is enough.
-    at_rest: bool,
-    channels: ChannelWalk,
-    users: UserWalk,
-}
-
-impl Reconciler {
-    /// When the next step is due, on the monotonic clock.
-    pub(super) fn due_us(&self) -> u64 {
-        self.next_us
-    }
-}
-
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Takes the next step, if it is due and all is committed.
     pub(super) fn reconcile(&mut self) {
-        if self.now.mono_us < self.reconciler.next_us || self.batch.is_under_way() {
+        let now_us = self.cx.now.mono_us;
+        if now_us < self.reconciler.due_us() || self.cx.transaction.is_under_way() {
             return;
         }
-        self.reconciler.next_us = self.now.mono_us + STEP_US;
-        if self.batch.is_in_debt() {
+        self.reconciler.put_off(now_us + STEP_US);
+        if self.cx.transaction.is_in_debt() {
             return;
         }
         self.compare_rows(ROWS_MAX);
         self.ask_holders(SLOTS_MAX);
-        self.count_rounds();
+        self.cx.handles.metrics.reconcile_rounds.add(self.reconciler.take_rounds());
     }
 
-    /// The last look, when the server has stopped in order and the workers have ended: nobody may be left anywhere.
-    pub fn look_last(&mut self, clock: &dyn Fn() -> Now) {
-        if self.lost || !self.is_settled() || self.around.table.taken() > 0 {
-            return;
-        }
-        self.now = clock();
-        self.reconciler.at_rest = true;
-        self.reconciler.users.begin_anew();
+    /// Looks at every row and every channel that lingers, when the server has stopped in order and the workers have ended:
+    /// nobody may be left anywhere.
+    pub(super) fn compare_all(&mut self) {
+        self.reconciler.begin_at_rest();
         while self.compare_rows(ROWS_MAX) {}
         self.compare_seats(0, u32::MAX);
-        self.finish(clock);
     }
 
     /// Looks at everything at once while everybody rests; the workers still have to answer.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn look_around(&mut self) {
-        self.reconciler.at_rest = true;
-        self.reconciler.users.begin_anew();
+        self.reconciler.begin_at_rest();
         while self.compare_rows(ROWS_MAX) {}
-        self.reconciler.channels = ChannelWalk::default();
         self.ask_holders(u32::MAX);
     }
 
     /// The server is no more known to rest.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn looked_around(&mut self) {
-        self.reconciler.at_rest = false;
-    }
-
-    fn count_rounds(&mut self) {
-        let both = self.reconciler.channels.rounds().min(self.reconciler.users.rounds());
-        self.around.metrics.reconcile_rounds.add(both.saturating_sub(self.reconciler.rounds));
-        self.reconciler.rounds = self.reconciler.rounds.max(both);
+        self.reconciler.end_rest();
     }
 
     /// Notes that something differs. True when that is sure, and so has to be repaired.
     fn is_sure(&mut self, difference: Difference) -> bool {
-        let Reconciler { at_rest, channels, users, .. } = &mut self.reconciler;
-        let suspects = if difference.is_of_user() { users.suspects() } else { channels.suspects() };
-        let sure = *at_rest || suspects.confirms(difference, self.now.mono_us);
+        let sure = self.reconciler.confirms(difference, self.cx.now.mono_us);
         if sure {
-            self.around.metrics.reconciled.add(1);
+            self.cx.handles.metrics.reconciled.add(1);
             tracing::warn!("reconciled: {difference}");
         }
         sure

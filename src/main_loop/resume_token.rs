@@ -5,13 +5,14 @@
 //! goes on and [`TOKEN_LIFE_MS`](crate::store::TOKEN_LIFE_MS) longer. It is used up in the same transaction that begins the next session, so a
 //! login that fails leaves it good, and of two logins by one token only one begins a session.
 
-use super::state::{MainLoop, refusal};
+use super::context::Context;
+use super::replies::refusal;
 use super::transaction::AfterCommit;
 use crate::auth::login_limiter::{Failure, Tried};
 use crate::ids::{Epoch, UserId};
 use crate::message::reply::Token;
 use crate::message::reply_to::ReplyTo;
-use crate::message::request::{HashTag, Login, Presented, Resume};
+use crate::message::request::{HashTag, Login, Presented};
 use crate::protocol::errno::Errno;
 use crate::store::{PasswordMark, Storage, TokenHash, TokenRow, UserRow};
 use std::net::SocketAddr;
@@ -19,37 +20,17 @@ use std::net::SocketAddr;
 /// Tokens of one user at once, each of another session; the newest stay.
 pub const TOKENS_MAX: usize = 8;
 
-impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
-    /// A login by token.
-    pub(crate) fn resume(&mut self, resume: Resume) {
-        let Resume { asker, peer, token, caps } = resume;
-        let found = self.batch.attempt(|store| store.token(&token));
-        let Some(Some(row)) = found else { return self.refuse_token(&asker, peer, found.is_some()) };
-        let login = Login {
-            asker,
-            peer,
-            user: row.user,
-            token: Some(Presented { hash: token, mark: row.mark }),
-            verified: None,
-            renewed: None,
-            again: None,
-            caps,
-            lines: false,
-            proven: false,
-        };
-        self.log_in_knowing(login, Some(row));
-    }
-
+impl<St: Storage, S: Send + 'static> Context<St, S> {
     /// The row of the user whom a token that is good names; else the login is answered. To be asked each time that a login
     /// goes on: while it waited, another may have used the token, or the token may have died. `known` is the token's row,
     /// if it was read just now.
-    pub(crate) fn owner_of(
+    pub(super) fn owner_of(
         &mut self,
         hash: TokenHash,
         known: Option<TokenRow>,
         login: &mut Login,
     ) -> Option<UserRow> {
-        let found = self.batch.attempt(|store| {
+        let found = self.attempt(|store| {
             let token = if known.is_some() { known } else { store.token(&hash)? };
             let Some(token) = token else { return Ok(None) };
             Ok(store.user(token.user)?.map(|row| (token, row)))
@@ -73,14 +54,14 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     }
 
     /// A session begins: the token that it came by is used up, and it gets one of its own if it wants one.
-    pub(crate) fn exchange_token(&mut self, login: &Login, row: &UserRow, epoch: Epoch) -> Option<Token> {
+    pub(super) fn exchange_token(&mut self, login: &Login, row: &UserRow, epoch: Epoch) -> Option<Token> {
         if login.token.is_some() {
-            self.around.metrics.logins_resumed.add(1);
+            self.handles.metrics.logins_resumed.add(1);
         }
         if let (Some(before), Some(now)) = (&row.password, &login.renewed) {
             let (before, now) = (PasswordMark::of(before), PasswordMark::of(now));
             // The hash is another one, the password is not.
-            self.batch.attempt(|store| store.renew_tokens(login.user, &before, &now));
+            self.attempt(|store| store.renew_tokens(login.user, &before, &now));
         }
         let used = login.token.map(|used| used.hash);
         let given = if login.caps.resume {
@@ -92,9 +73,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             None
         };
         match (used, &given) {
-            (Some(used), Some((_, row))) => drop(self.batch.attempt(|store| store.replace_token(&used, row))),
-            (Some(used), None) => drop(self.batch.attempt(|store| store.drop_token(&used))),
-            (None, Some((_, row))) => drop(self.batch.attempt(|store| store.add_token(row, TOKENS_MAX))),
+            (Some(used), Some((_, row))) => drop(self.attempt(|store| store.replace_token(&used, row))),
+            (Some(used), None) => drop(self.attempt(|store| store.drop_token(&used))),
+            (None, Some((_, row))) => drop(self.attempt(|store| store.add_token(row, TOKENS_MAX))),
             (None, None) => {}
         }
         given.map(|(token, _)| token)
@@ -102,13 +83,13 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// A token that was used up in this batch may be good again if the batch fails, so then nothing is said of it. `read`
     /// where the store could be read: else nobody knows whether it is good.
-    fn refuse_token(&mut self, asker: &ReplyTo, peer: SocketAddr, read: bool) {
+    pub(super) fn refuse_token(&mut self, asker: &ReplyTo, peer: SocketAddr, read: bool) {
         if read {
             let failure = Failure { channel: asker.channel, peer, tried: Tried::Token };
-            self.around.attempts.fail(&failure, self.now.mono_us);
+            self.handles.attempts.fail(&failure, self.now.mono_us);
         }
-        let worker = self.around.table.worker(asker.channel);
-        self.batch.then(AfterCommit::Commit {
+        let worker = self.handles.table.worker(asker.channel);
+        self.then(AfterCommit::Commit {
             worker,
             letter: refusal(asker, Errno::Refused),
             otherwise: Box::new(refusal(asker, Errno::NotStored)),

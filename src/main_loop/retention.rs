@@ -5,7 +5,7 @@
 //! walk costs one seek for each user with a box, and nobody waits for it. So a message may lie a few minutes longer
 //! than its age, and is handed over to who logs in meanwhile.
 
-use super::state::MainLoop;
+use super::context::Context;
 use crate::ids::UserId;
 use crate::store::Storage;
 
@@ -18,7 +18,7 @@ const EXPIRE_MESSAGES: u64 = 256;
 
 /// How far main is with it.
 #[derive(Debug)]
-pub(super) struct Expiry {
+pub(super) struct Retention {
     /// When main looks next.
     at_us: u64,
     history: ScanState,
@@ -38,9 +38,9 @@ enum ScanState {
     UnderWay,
 }
 
-impl Default for Expiry {
+impl Default for Retention {
     fn default() -> Self {
-        Expiry {
+        Retention {
             at_us: EXPIRY_US,
             history: ScanState::UnderWay,
             boxes: ScanState::UnderWay,
@@ -51,78 +51,68 @@ impl Default for Expiry {
     }
 }
 
-impl Expiry {
+impl Retention {
     /// When main looks next, in microseconds of the monotonic clock.
     pub(super) fn due_us(&self) -> u64 {
         self.at_us
     }
-}
 
-impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
-    /// Looks, if it is time.
-    pub(super) fn expire(&mut self) {
-        if self.now.mono_us < self.expiry.at_us {
-            return;
+    /// Looks, if it is time. Answers the users from whose boxes messages have gone; none when it is not time.
+    pub(super) fn look(
+        &mut self,
+        cx: &mut Context<impl Storage, impl Send + 'static>,
+    ) -> Option<Vec<UserId>> {
+        if cx.now.mono_us < self.at_us {
+            return None;
         }
-        if self.expiry.history == ScanState::UnderWay {
-            self.expire_history();
+        if self.history == ScanState::UnderWay {
+            self.expire_history(cx);
         }
-        if self.expiry.boxes == ScanState::UnderWay {
-            self.expire_boxes();
+        let expired = if self.boxes == ScanState::UnderWay { self.expire_boxes(cx) } else { Vec::new() };
+        if self.tokens == ScanState::UnderWay {
+            self.expire_tokens(cx);
         }
-        if self.expiry.tokens == ScanState::UnderWay {
-            self.expire_tokens();
-        }
-        self.expire_bans();
-        let Expiry { history, boxes, tokens, at_us, .. } = &mut self.expiry;
+        let Retention { history, boxes, tokens, at_us, .. } = self;
         let is_done = [*history, *boxes, *tokens] == [ScanState::Done; 3];
         if is_done {
             (*history, *boxes, *tokens) = (ScanState::UnderWay, ScanState::UnderWay, ScanState::UnderWay);
+            cx.mark_time();
         }
-        *at_us = self.now.mono_us + if is_done { EXPIRY_US } else { EXPIRY_AGAIN_US };
-        if is_done {
-            self.mark_time();
-        }
+        *at_us = cx.now.mono_us + if is_done { EXPIRY_US } else { EXPIRY_AGAIN_US };
+        Some(expired)
     }
 
-    /// Counts what a batch has removed, now that it is over.
-    pub(super) fn count_expired(&mut self, committed: bool) {
-        let removed = std::mem::take(&mut self.expiry.removing);
+    /// Counts what a transaction has removed, now that it is over.
+    pub(super) fn end_turn(&mut self, cx: &Context<impl Storage, impl Send + 'static>, committed: bool) {
+        let removed = std::mem::take(&mut self.removing);
         if committed {
-            self.around.metrics.chats_expired.add(removed);
+            cx.handles.metrics.chats_expired.add(removed);
         }
     }
 
-    fn expire_history(&mut self) {
+    fn expire_history(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>) {
         let (before_ms, rows) =
-            (self.trusted_ms().saturating_sub_unsigned(self.policy.history_age_ms), self.policy.history_rows);
-        let removed = self.batch.attempt(|store| store.expire_departures(before_ms, rows));
+            (cx.trusted_ms().saturating_sub_unsigned(cx.policy.history_age_ms), cx.policy.history_rows);
+        let removed = cx.attempt(|store| store.expire_departures(before_ms, rows));
         // Those who come back in a crowd leave in one: then a batch a minute would not keep up.
         let is_done = removed.unwrap_or(0) == 0;
-        self.expiry.history = if is_done { ScanState::Done } else { ScanState::UnderWay };
+        self.history = if is_done { ScanState::Done } else { ScanState::UnderWay };
     }
 
-    fn expire_tokens(&mut self) {
-        let now_ms = self.trusted_ms();
-        let removed = self.batch.attempt(|store| store.expire_tokens(now_ms));
-        self.expiry.tokens = if removed.unwrap_or(0) == 0 { ScanState::Done } else { ScanState::UnderWay };
+    fn expire_tokens(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>) {
+        let now_ms = cx.trusted_ms();
+        let removed = cx.attempt(|store| store.expire_tokens(now_ms));
+        self.tokens = if removed.unwrap_or(0) == 0 { ScanState::Done } else { ScanState::UnderWay };
     }
 
-    fn expire_boxes(&mut self) {
-        let before_ms = self.trusted_ms().saturating_sub_unsigned(self.policy.box_age_ms);
-        let next = self.expiry.next;
-        let expired = self.batch.attempt(|store| store.expire_kept(before_ms, next, EXPIRE_MESSAGES));
+    fn expire_boxes(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>) -> Vec<UserId> {
+        let before_ms = cx.trusted_ms().saturating_sub_unsigned(cx.policy.box_age_ms);
+        let next = self.next;
+        let expired = cx.attempt(|store| store.expire_kept(before_ms, next, EXPIRE_MESSAGES));
         let expired = expired.unwrap_or_default();
-        for user in &expired.users {
-            if let Some(person) = self.people.find(*user) {
-                person.forget_usage();
-                if let Some(unconfirmed) = &mut person.unconfirmed {
-                    unconfirmed.note_expiry();
-                }
-            }
-        }
-        self.expiry.removing += expired.messages;
-        self.expiry.next = expired.next;
-        self.expiry.boxes = if expired.next.is_none() { ScanState::Done } else { ScanState::UnderWay };
+        self.removing += expired.messages;
+        self.next = expired.next;
+        self.boxes = if expired.next.is_none() { ScanState::Done } else { ScanState::UnderWay };
+        expired.users
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 //! Each phase ends early when nobody is left in it. A stop begins at `hurry`.
 
-use super::state::MainLoop;
+use super::context::Context;
 use crate::channel::{ChannelId, ChannelTable, Reason, Stage};
 use crate::message::command::WorkerCommand;
 use crate::message::disconnect::CloseInfo;
@@ -33,7 +33,7 @@ const _: () = assert!(MAX_STOP_DRAIN.as_micros() as u64 <= GIVE_UP_US);
 
 /// How far the sending away is. Times are on the monotonic clock, in microseconds.
 #[derive(Debug)]
-pub(super) struct Shutdown {
+struct Course {
     reason: Reason,
     /// Channels that leave in a second; none where everyone leaves at once.
     pace: Option<NonZeroU32>,
@@ -57,10 +57,10 @@ pub(super) struct Shutdown {
     asker: Option<Receiver<()>>,
 }
 
-impl Shutdown {
+impl Course {
     /// A stop that is due at once.
     fn at_once(now_us: u64, arrive_us: u64, workers: usize) -> Self {
-        Shutdown {
+        Course {
             reason: Reason::ServerShutdown,
             pace: None,
             began_us: now_us,
@@ -81,14 +81,14 @@ impl Shutdown {
         let DrainAsk { limit, rate, told, .. } = ask;
         let limit_us = limit.as_micros() as u64;
         let needed_ms = channels as u64 * 1000 / u64::from(rate.get());
-        Shutdown {
+        Course {
             reason: Reason::ServerDrain,
             pace: Some(rate),
             hurry_us: now_us + limit_us.saturating_sub(arrive_us),
             close_us: now_us + limit_us,
             comeback_ms: needed_ms.min(limit_us / 1000).max(COMEBACK_MIN_MS),
             asker: Some(told),
-            ..Shutdown::at_once(now_us, arrive_us, workers)
+            ..Course::at_once(now_us, arrive_us, workers)
         }
     }
 
@@ -134,113 +134,121 @@ impl Shutdown {
     }
 }
 
-impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
-    /// True exactly when an orderly stop or a drain is over.
-    pub fn is_finished(&self) -> bool {
-        let Some(stop) = &self.stop else { return false };
-        let all_closed = self.around.table.taken() == 0;
-        let all_told = self.endings.is_empty()
-            && self.is_settled()
-            && self.batch.later_until_us().is_none()
-            && self.fan_outs.len() == 0;
-        let all_written = all_told || self.lost;
-        let done = stop.listening == 0 && all_closed && all_written && !stop.is_awaited();
-        done || self.stop_limit_us() == Some(0)
+/// An orderly stop or a drain, once one has begun.
+#[derive(Debug, Default)]
+pub(super) struct Shutdown {
+    course: Option<Course>,
+    /// True exactly when the database is lost: nothing can be written any more, so nothing waits for it.
+    lost: bool,
+}
+
+impl Shutdown {
+    /// True exactly when a stop or drain has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.course.is_some()
     }
 
-    /// True exactly when a stop or drain has begun.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stop.is_some()
+    /// True exactly when the database is lost.
+    pub(super) fn is_database_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// True exactly when a stop or drain is over, where `all_written` says whether all is written that has to be.
+    pub(super) fn is_finished(
+        &self,
+        cx: &Context<impl Storage, impl Send + 'static>,
+        all_written: bool,
+    ) -> bool {
+        let Some(course) = &self.course else { return false };
+        let all_closed = cx.handles.table.taken() == 0;
+        let done = course.listening == 0 && all_closed && (all_written || self.lost) && !course.is_awaited();
+        done || self.limit_us(cx.now.mono_us) == Some(0)
     }
 
     /// How long a stop or drain that has begun may still take, in microseconds.
-    pub fn stop_limit_us(&self) -> Option<u64> {
-        let stop = self.stop.as_ref()?;
-        Some((stop.hurry_us + GIVE_UP_US).max(stop.close_us).saturating_sub(self.now.mono_us))
+    pub(super) fn limit_us(&self, now_us: u64) -> Option<u64> {
+        let course = self.course.as_ref()?;
+        Some((course.hurry_us + GIVE_UP_US).max(course.close_us).saturating_sub(now_us))
     }
 
     /// A signal: begins an orderly stop, or makes one of a drain.
-    pub(super) fn stop_by_signal(&mut self) {
-        let (now_us, arrive_us) = (self.now.mono_us, self.policy.stop_drain_us);
-        tracing::info!(channels = self.around.table.present(), "stopping: everyone is sent away");
-        match &mut self.stop {
-            Some(stop) => stop.hasten(now_us, arrive_us),
-            None => self.begin_stop(Shutdown::at_once(now_us, arrive_us, self.around.outlet.workers())),
+    pub(super) fn stop(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>) {
+        let (now_us, arrive_us) = (cx.now.mono_us, cx.policy.stop_drain_us);
+        tracing::info!(channels = cx.handles.table.present(), "stopping: everyone is sent away");
+        match &mut self.course {
+            Some(course) => course.hasten(now_us, arrive_us),
+            None => self.begin(cx, Course::at_once(now_us, arrive_us, cx.handles.outlet.workers())),
         }
     }
 
     /// The database is lost. Whoever asks for what must be stored gets errno 19 until everybody has gone.
-    pub(super) fn stop_without_database(&mut self) {
+    pub(super) fn stop_without_database(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>) {
         self.lost = true;
-        self.stop_by_signal();
+        self.stop(cx);
     }
 
     /// The admin's drain. Refused while one is running.
-    pub(super) fn begin_drain(&mut self, ask: DrainAsk) {
-        let channels = self.around.table.present();
-        let begins = self.stop.is_none();
+    pub(super) fn drain(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>, ask: DrainAsk) {
+        let channels = cx.handles.table.present();
+        let begins = self.course.is_none();
         // Whoever asked may have given up; the drain begins all the same.
         let _ = ask.reply.send(begins.then_some(channels));
         if begins {
             tracing::info!(channels, rate = ask.rate, limit = ?ask.limit, "draining");
-            let workers = self.around.outlet.workers();
-            self.begin_stop(Shutdown::paced(
-                self.now.mono_us,
-                self.policy.stop_drain_us,
-                workers,
-                channels,
-                ask,
-            ));
+            let (workers, arrive_us) = (cx.handles.outlet.workers(), cx.policy.stop_drain_us);
+            self.begin(cx, Course::paced(cx.now.mono_us, arrive_us, workers, channels, ask));
         }
     }
 
-    fn begin_stop(&mut self, stop: Shutdown) {
-        self.stop = Some(stop);
-        self.mark_time();
-        for worker in 0..self.around.outlet.workers() {
-            self.around.outlet.post(worker, &mut vec![WorkerCommand::CloseListeners], &mut Vec::new());
+    fn begin(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>, course: Course) {
+        self.course = Some(course);
+        cx.mark_time();
+        for worker in 0..cx.handles.outlet.workers() {
+            cx.handles.outlet.post(worker, &mut vec![WorkerCommand::CloseListeners], &mut Vec::new());
         }
     }
 
     /// A worker accepts nobody any more.
     pub(super) fn stopped_listening(&mut self) {
-        if let Some(stop) = &mut self.stop {
-            stop.listening = stop.listening.saturating_sub(1);
+        if let Some(course) = &mut self.course {
+            course.listening = course.listening.saturating_sub(1);
         }
     }
 
     /// Nobody new comes online during a stop: a login is answered by the goodbye, before its turn. False when there
     /// is no stop.
-    pub(crate) fn turn_away(&mut self, channel: ChannelId) -> bool {
-        let Some(stop) = &mut self.stop else { return false };
-        let parting = stop.parting(channel, self.around.table.present(), self.now.mono_us);
-        stop.sent += u64::from(self.around.kicker.kick_saying(channel, parting));
+    pub(super) fn turn_away(
+        &mut self,
+        cx: &Context<impl Storage, impl Send + 'static>,
+        channel: ChannelId,
+    ) -> bool {
+        let Some(course) = &mut self.course else { return false };
+        let parting = course.parting(channel, cx.handles.table.present(), cx.now.mono_us);
+        course.sent += u64::from(cx.handles.kicker.kick_saying(channel, parting));
         true
     }
 
-    /// Sends away who is due. When every client is gone, or at the end of the time, closes what is left.
-    pub(super) fn stop_further(&mut self) {
-        let Some(stop) = &mut self.stop else { return };
-        let (table, now_us) = (&self.around.table, self.now.mono_us);
-        let mut due = stop.due(now_us);
+    /// Sends away who is due. True exactly when every fd is to be closed, whatever its grace: every client is gone, or the
+    /// time is over.
+    pub(super) fn go_on(&mut self, cx: &Context<impl Storage, impl Send + 'static>) -> bool {
+        let Some(course) = &mut self.course else { return false };
+        let (table, now_us) = (&cx.handles.table, cx.now.mono_us);
+        let mut due = course.due(now_us);
         while due > 0
-            && let Some(channel) = stop.next(table)
+            && let Some(channel) = course.next(table)
         {
-            if self.around.kicker.kick_saying(channel, stop.parting(channel, table.present(), now_us)) {
+            if cx.handles.kicker.kick_saying(channel, course.parting(channel, table.present(), now_us)) {
                 due -= 1;
-                stop.sent += 1;
+                course.sent += 1;
             }
         }
-        if now_us >= stop.progress_us {
-            stop.progress_us = now_us + PROGRESS_US;
-            tracing::info!(sent = stop.sent, left = table.present(), "still sending everyone away");
+        if now_us >= course.progress_us {
+            course.progress_us = now_us + PROGRESS_US;
+            tracing::info!(sent = course.sent, left = table.present(), "still sending everyone away");
         }
-        let all_gone = stop.listening == 0 && table.connected() == 0;
-        stop.closing |= all_gone || now_us >= stop.close_us;
-        if stop.closing {
-            // Whoever left after the closing began is among them.
-            self.lingering.end_every_grace();
-        }
+        let all_gone = course.listening == 0 && table.connected() == 0;
+        course.closing |= all_gone || now_us >= course.close_us;
+        course.closing
     }
 }
 
@@ -264,12 +272,12 @@ mod tests {
     const SECOND_US: u64 = 1_000_000;
     const ARRIVE_US: u64 = 2 * SECOND_US;
 
-    fn paced(channels: usize, limit_s: u64, rate: u32) -> Shutdown {
+    fn paced(channels: usize, limit_s: u64, rate: u32) -> Course {
         let (reply, _) = crossbeam_channel::bounded(1);
         let (_, told) = crossbeam_channel::bounded(0);
         let rate = NonZeroU32::new(rate).unwrap();
         let ask = DrainAsk { limit: Duration::from_secs(limit_s), rate, reply, told };
-        Shutdown::paced(0, ARRIVE_US, 1, channels, ask)
+        Course::paced(0, ARRIVE_US, 1, channels, ask)
     }
 
     fn channel(slot: u32) -> ChannelId {

@@ -2,8 +2,8 @@
 //! it is committed.
 //!
 //! Owned by main. Owed writes (an end, its messages) outlive a failed commit and are tried again first. What was
-//! asked (a login, a message to keep) fails with its batch, and whoever asked is told. `aside` says what happens to an
-//! owed write that can never succeed.
+//! asked (a login, a message to keep) fails with its transaction, and whoever asked is told. [`poison_write`](super::poison_write) says what
+//! happens to an owed write that can never succeed.
 
 use super::poison_write::RetryBudget;
 use super::session_map::{SessionKey, SessionMap};
@@ -24,6 +24,8 @@ use crossbeam_channel::Sender;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
+/// How long main sleeps at most while writes are owed, in microseconds.
+pub(crate) const RETRY_US: u64 = 100_000;
 /// How long a completion waits for another write to be committed with, in microseconds. A storm of ends then syncs the
 /// disk half as often; `offline_us` and `closed_us` come that much later.
 pub(crate) const LATER_US: u64 = 20_000;
@@ -78,7 +80,7 @@ pub(crate) struct BoxWrite {
     pub(crate) reaches: Option<DedupRecord>,
 }
 
-/// What happens when the batch is over.
+/// What happens when the transaction is over.
 #[derive(Debug)]
 pub(crate) enum AfterCommit {
     /// A letter, whatever becomes of the transaction.
@@ -123,13 +125,13 @@ pub(crate) enum AfterCommit {
 
 /// The transaction under way, and what hangs on it.
 #[derive(Debug)]
-pub(crate) struct Batch<St> {
+pub(crate) struct Transaction<St> {
     store: St,
     /// Writes that no commit has covered yet, oldest first.
     owed: VecDeque<PendingWrite>,
     /// How many of them are in the transaction under way.
     written: usize,
-    /// Bytes of messages that the batch under way stores.
+    /// Bytes of messages that the transaction under way stores.
     bytes: usize,
     /// Writes that nobody waits for, oldest first: owed as soon as something else is committed.
     later: VecDeque<PendingWrite>,
@@ -146,11 +148,11 @@ pub(crate) struct Batch<St> {
     /// True exactly from a write that was refused to the next commit: each is carried out by itself then, so that it is
     /// known which one it was.
     singly: bool,
-    /// Counts batches, so that a session can tell whether letters to it still wait in this one.
+    /// Counts transactions, so that a session can tell whether letters to it still wait in this one.
     number: NonZeroU64,
 }
 
-/// How a batch ended.
+/// How a transaction ended.
 pub(crate) struct Outcome {
     pub(crate) effects: Vec<AfterCommit>,
     /// None when nothing had to be written.
@@ -159,10 +161,10 @@ pub(crate) struct Outcome {
     pub(crate) set_aside: bool,
 }
 
-impl<St: Storage> Batch<St> {
+impl<St: Storage> Transaction<St> {
     /// Nothing yet; there will be so many channels at most.
     pub(crate) fn new(store: St, capacity: usize) -> Self {
-        Batch {
+        Transaction {
             store,
             owed: VecDeque::new(),
             written: 0,
@@ -180,7 +182,7 @@ impl<St: Storage> Batch<St> {
         }
     }
 
-    /// True exactly when something waits for the batch under way to be finished.
+    /// True exactly when something waits for the transaction under way to be finished.
     pub(crate) fn is_under_way(&self) -> bool {
         self.open || !self.effects.is_empty()
     }
@@ -190,12 +192,12 @@ impl<St: Storage> Batch<St> {
         self.written >= WRITES_MAX || self.bytes >= STORED_BYTES_MAX
     }
 
-    /// Counts bytes of a message that the batch under way stores.
+    /// Counts bytes of a message that the transaction under way stores.
     pub(crate) fn count_bytes(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
 
-    /// Which batch is under way.
+    /// Which transaction is under way.
     pub(crate) fn number(&self) -> NonZeroU64 {
         self.number
     }
@@ -224,7 +226,7 @@ impl<St: Storage> Batch<St> {
         !self.owed.is_empty()
     }
 
-    /// Reads, or writes what was asked for. `None` when the batch has failed; then its asks fail.
+    /// Reads, or writes what was asked for. `None` when the transaction has failed; then its asks fail.
     pub(crate) fn attempt<R>(&mut self, act: impl FnOnce(&mut St) -> Stored<R>) -> Option<R> {
         self.catch_up();
         self.guarded(act)
@@ -235,7 +237,7 @@ impl<St: Storage> Batch<St> {
         read(&mut self.store)
     }
 
-    /// Writes what must be written, now or in a later batch.
+    /// Writes what must be written, now or in a later transaction.
     pub(crate) fn owe(&mut self, write: PendingWrite) {
         if let PendingWrite::Keep(keeping) = &write {
             self.bytes += keeping.body.size();
@@ -267,19 +269,19 @@ impl<St: Storage> Batch<St> {
         }
     }
 
-    /// The end of a session that never was: its batch has failed, and with it the login.
+    /// The end of a session that never was: its transaction has failed, and with it the login.
     pub(crate) fn forget_departure(&mut self, of: SessionKey) {
-        debug_assert_eq!(self.written, 0, "only after a batch that failed");
+        debug_assert_eq!(self.written, 0, "only after a transaction that failed");
         self.owed.retain(|write| !matches!(write, PendingWrite::Departure { key, .. } if *key == of));
         self.rows.remove(of);
     }
 
-    /// Says something when the batch is over.
+    /// Says something when the transaction is over.
     pub(crate) fn then(&mut self, effect: AfterCommit) {
         self.effects.push(effect);
     }
 
-    /// Takes the list of a batch's effects back for its room: they have been carried out.
+    /// Takes the list of a transaction's effects back for its room: they have been carried out.
     pub(crate) fn reuse(&mut self, mut effects: Vec<AfterCommit>) {
         effects.clear();
         if self.effects.is_empty() && effects.capacity() <= KEPT {
@@ -341,7 +343,7 @@ impl<St: Storage> Batch<St> {
         Outcome { effects, committed: Some(result), set_aside }
     }
 
-    /// Gives the write up that the batch has failed for, if it has been refused for long enough.
+    /// Gives the write up that the transaction has failed for, if it has been refused for long enough.
     fn set_aside(&mut self, error: &StorageError, now_us: u64, effects: &mut Vec<AfterCommit>) -> bool {
         let Some((place, write)) = self.failed_at.take().and_then(|at| Some((at, self.owed.get(at)?))) else {
             return false;
@@ -473,6 +475,20 @@ fn complete<'a, St: Storage>(
     }
     Ok(count)
 }
+
+impl Accepted {
+    /// Writes it into the transaction under way.
+    pub(crate) fn write(self, store: &mut impl Storage, at_ms: i64) -> Stored<()> {
+        if self.has_notes {
+            store.forget_reached(self.chat)?;
+        }
+        store.accept(self.chat, at_ms)
+    }
+}
+
+/// The transaction has failed: what was asked in it is refused when it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TransactionFailed;
 
 impl PendingWrite {
     pub(super) fn can_be_set_aside(&self) -> bool {

@@ -2,14 +2,16 @@
 //!
 //! Plain data, owned by main.
 
-use super::ack_window::Unconfirmed;
+use super::ack_window::AckWindow;
+use super::context::Context;
+use super::transaction::TransactionFailed;
 use crate::channel::{ChannelId, SessionNo};
 use crate::hashing::id_hash;
 use crate::ids::{EPOCH_MIDS, Epoch, Mid, UserId};
 use crate::ip_block::Peer;
 use crate::message::chat::{Chat, Sender};
 use crate::message::request::Login;
-use crate::store::{BoxUsage, UserRow};
+use crate::store::{BoxUsage, Storage, UserRow};
 use crate::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::OccupiedEntry;
@@ -35,7 +37,7 @@ pub(crate) struct UserState {
     /// What waits for a settlement or a look; seldom anything.
     waiting: Option<Box<Pending>>,
     /// What the session's client has to confirm, until the session has settled; none where the client does not.
-    pub(crate) unconfirmed: Option<Box<Unconfirmed>>,
+    pub(super) ack_window: Option<Box<AckWindow>>,
     usage: BoxUsage,
     /// True exactly when `usage` is what the box holds: once it has been looked at.
     knows_usage: bool,
@@ -79,7 +81,7 @@ pub(crate) struct Session {
     pub(crate) backlog: Option<Box<Mid>>,
     /// True exactly when a letter came back because the step is taken; the departure is on its way.
     pub(crate) gone: bool,
-    /// The latest batch in which a chat was addressed to it.
+    /// The latest transaction in which a chat was addressed to it.
     pub(crate) addressed: Option<NonZeroU64>,
 }
 
@@ -93,7 +95,7 @@ impl UserState {
             epoch: row.epoch.believed(),
             session: None,
             waiting: None,
-            unconfirmed: None,
+            ack_window: None,
             usage: BoxUsage::default(),
             knows_usage: false,
             next: None,
@@ -273,8 +275,8 @@ impl Pending {
 pub(crate) struct UserTable {
     /// By number. Boxed, and without keys of its own, for a table has room for up to twice as many as it holds.
     known: HashTable<Box<UserState>>,
-    /// Users who were met in the batch under way: their rows may have been added in it.
-    met: Vec<UserId>,
+    /// Users who were loaded in the transaction under way: their rows may have been added in it.
+    loaded: Vec<UserId>,
     online: usize,
 }
 
@@ -288,6 +290,21 @@ impl UserTable {
         self.known.find(id_hash(user), |person| person.is(user)).map(|person| &**person)
     }
 
+    /// A user, with the row read if need be. `Ok(None)` for nobody.
+    pub(super) fn find_or_load(
+        &mut self,
+        cx: &mut Context<impl Storage, impl Send + 'static>,
+        user: UserId,
+    ) -> Result<Option<&mut UserState>, TransactionFailed> {
+        if self.look(user).is_none() {
+            let Some(row) = cx.attempt(|store| store.user(user)).ok_or(TransactionFailed)? else {
+                return Ok(None);
+            };
+            return Ok(Some(self.load(&row)));
+        }
+        Ok(self.find(user))
+    }
+
     pub(crate) fn is_online(&self, user: UserId) -> bool {
         self.look(user).is_some_and(|person| person.session.is_some())
     }
@@ -295,16 +312,16 @@ impl UserTable {
     /// Users with whom something goes on.
     #[cfg(test)]
     pub(crate) fn count_busy(&self) -> usize {
-        self.known.iter().filter(|person| !person.is_idle() || person.unconfirmed.is_some()).count()
+        self.known.iter().filter(|person| !person.is_idle() || person.ack_window.is_some()).count()
     }
 
     /// Remembers a user whose row was just read.
-    pub(crate) fn meet(&mut self, row: &UserRow) -> &mut UserState {
-        let met = &mut self.met;
+    pub(crate) fn load(&mut self, row: &UserRow) -> &mut UserState {
+        let loaded = &mut self.loaded;
         let place =
             self.known.entry(id_hash(row.id), |person| person.is(row.id), |person| id_hash(person.sender.id));
         let place = place.or_insert_with(|| {
-            met.push(row.id);
+            loaded.push(row.id);
             Box::new(UserState::new(row))
         });
         let person = place.into_mut();
@@ -320,8 +337,8 @@ impl UserTable {
         person
     }
 
-    /// Forgets what rests on rows that may never have been committed, after a batch that failed.
-    pub(crate) fn doubt(&mut self) {
+    /// Forgets what rests on rows that may never have been committed, after a transaction that failed.
+    pub(crate) fn invalidate(&mut self) {
         for person in &mut self.known {
             person.forget_usage();
             if person.session.is_none() {
@@ -330,17 +347,29 @@ impl UserTable {
         }
     }
 
-    /// Takes the users who were met in the batch that ends.
-    pub(crate) fn take_met(&mut self) -> Vec<UserId> {
-        std::mem::take(&mut self.met)
+    /// Takes the users who were loaded in the transaction that ends.
+    pub(crate) fn take_loaded(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.loaded)
     }
 
     /// Forgets those of these users with whom nothing goes on: their rows may never have been.
-    pub(crate) fn unmeet(&mut self, met: &[UserId]) {
-        for user in met {
+    pub(crate) fn evict(&mut self, loaded: &[UserId]) {
+        for user in loaded {
             if self.look(*user).is_some_and(UserState::is_idle) {
                 let place = self.known.find_entry(id_hash(*user), |person| person.is(*user));
                 let _ = place.map(OccupiedEntry::remove);
+            }
+        }
+    }
+
+    /// Messages have gone from these boxes for their age.
+    pub(super) fn note_expiry(&mut self, users: Vec<UserId>) {
+        for user in users {
+            if let Some(person) = self.find(user) {
+                person.forget_usage();
+                if let Some(window) = &mut person.ack_window {
+                    window.note_expiry();
+                }
             }
         }
     }
@@ -371,8 +400,8 @@ mod tests {
 
     #[test]
     fn message_numbers_rise_within_an_epoch_and_across_epochs() {
-        let mut people = UserTable::default();
-        let person = people.meet(&row(4));
+        let mut users = UserTable::default();
+        let person = users.load(&row(4));
         person.begin_epoch(0);
         let (first, second) = (person.number(), person.number());
         person.begin_epoch(0);
@@ -387,12 +416,12 @@ mod tests {
     #[test]
     fn an_older_row_takes_no_number_again_while_the_clock_is_right() {
         let latest = {
-            let mut people = UserTable::default();
-            let person = people.meet(&row(4));
+            let mut users = UserTable::default();
+            let person = users.load(&row(4));
             (person.begin_epoch(LATER_MS), person.number())
         };
-        let mut people = UserTable::default();
-        let person = people.meet(&row(4));
+        let mut users = UserTable::default();
+        let person = users.load(&row(4));
         let epoch = person.begin_epoch(LATER_MS + 10);
         assert!(epoch > latest.0 && person.number() > latest.1);
     }
@@ -400,8 +429,8 @@ mod tests {
     #[test]
     fn a_clock_that_is_wrong_lets_numbers_rise_all_the_same() {
         for unix_ms in [i64::MIN, -1, 0, 1, i64::MAX] {
-            let mut people = UserTable::default();
-            let person = people.meet(&row(4));
+            let mut users = UserTable::default();
+            let person = users.load(&row(4));
             assert_eq!(person.begin_epoch(unix_ms), Epoch(5), "{unix_ms}");
         }
     }
@@ -409,11 +438,11 @@ mod tests {
     #[test]
     fn whatever_epoch_another_process_writes_numbers_rise_and_stay_positive_and_exact() {
         for wild in [i64::MIN, -1, 1 << 25, 1 << 38, (1 << 39) - (1 << 32) - 2, 1 << 39, 1 << 53, i64::MAX] {
-            let mut people = UserTable::default();
-            let person = people.meet(&row(4));
+            let mut users = UserTable::default();
+            let person = users.load(&row(4));
             person.begin_epoch(LATER_MS);
             let before = person.number();
-            let person = people.meet(&row(wild));
+            let person = users.load(&row(wild));
             let mut latest = before;
             for _ in 0..3 {
                 person.go_on_in_next_epoch(LATER_MS);
@@ -421,8 +450,8 @@ mod tests {
                 assert!(mid > latest && mid.0 < 1 << 53, "{wild}: {mid:?} after {latest:?}");
                 latest = mid;
             }
-            let mut people = UserTable::default();
-            let person = people.meet(&row(wild));
+            let mut users = UserTable::default();
+            let person = users.load(&row(wild));
             person.begin_epoch(LATER_MS + 10);
             assert!(person.number() > before, "{wild}, after a restart");
         }
@@ -430,16 +459,16 @@ mod tests {
 
     #[test]
     fn when_all_epochs_are_used_up_the_clock_decides() {
-        let mut people = UserTable::default();
-        let person = people.meet(&row(4));
+        let mut users = UserTable::default();
+        let person = users.load(&row(4));
         person.epoch = Epoch((1 << 39) - 1);
         assert_eq!(person.begin_epoch(LATER_MS), Epoch::lowest_at(LATER_MS));
     }
 
     #[test]
     fn an_epoch_without_numbers_left_is_followed_by_the_next() {
-        let mut people = UserTable::default();
-        let person = people.meet(&row(4));
+        let mut users = UserTable::default();
+        let person = users.load(&row(4));
         person.begin_epoch(0);
         person.next = NonZeroU32::new(EPOCH_MIDS - 1);
         let last = person.number();
@@ -450,10 +479,10 @@ mod tests {
 
     #[test]
     fn a_row_of_a_later_epoch_ends_the_numbers_of_the_one_before() {
-        let mut people = UserTable::default();
-        people.meet(&row(4)).begin_epoch(0);
-        assert!(people.meet(&row(5)).has_numbers(), "it is our own");
-        let person = people.meet(&row(9));
+        let mut users = UserTable::default();
+        users.load(&row(4)).begin_epoch(0);
+        assert!(users.load(&row(5)).has_numbers(), "it is our own");
+        let person = users.load(&row(9));
         assert!(!person.has_numbers(), "another process may have given them out");
         person.go_on_in_next_epoch(0);
         assert_eq!(person.number(), Epoch(10).mid(1));
@@ -462,8 +491,8 @@ mod tests {
     #[test]
     fn a_settlement_is_awaited_until_it_comes() {
         let (own, other) = ((CHANNEL, SessionNo(1)), (CHANNEL, SessionNo(2)));
-        let mut people = UserTable::default();
-        let person = people.meet(&row(0));
+        let mut users = UserTable::default();
+        let person = users.load(&row(0));
         person.await_settlement(own);
         assert!(!person.end_settlement(other) && person.holds_messages());
         assert!(person.end_settlement(own) && !person.end_settlement(own));
@@ -472,26 +501,26 @@ mod tests {
 
     #[test]
     fn each_user_is_known_once_and_found_by_number() {
-        let mut people = UserTable::default();
+        let mut users = UserTable::default();
         for user in [1, 2, 1, 65, 2] {
-            people.meet(&UserRow { id: UserId(user), ..row(0) });
+            users.load(&UserRow { id: UserId(user), ..row(0) });
         }
-        people.meet(&row(0)).await_settlement((CHANNEL, SessionNo(1)));
-        let met = people.take_met();
-        assert_eq!(met, [UserId(1), UserId(2), UserId(65)]);
-        people.unmeet(&met);
-        let found: Vec<_> = met.iter().map(|user| people.look(*user).is_some()).collect();
+        users.load(&row(0)).await_settlement((CHANNEL, SessionNo(1)));
+        let loaded = users.take_loaded();
+        assert_eq!(loaded, [UserId(1), UserId(2), UserId(65)]);
+        users.evict(&loaded);
+        let found: Vec<_> = loaded.iter().map(|user| users.look(*user).is_some()).collect();
         assert_eq!(found, [true, false, false], "only the first is busy");
     }
 
     #[test]
     fn only_users_with_whom_nothing_goes_on_are_forgotten() {
-        let mut people = UserTable::default();
+        let mut users = UserTable::default();
         for id in 0..=IDLE_MAX as i64 + 1 {
-            people.meet(&UserRow { id: UserId(id), ..row(0) });
+            users.load(&UserRow { id: UserId(id), ..row(0) });
         }
-        people.meet(&row(0)).await_settlement((CHANNEL, SessionNo(1)));
-        people.tidy(0);
-        assert_eq!(people.known.len(), 1);
+        users.load(&row(0)).await_settlement((CHANNEL, SessionNo(1)));
+        users.tidy(0);
+        assert_eq!(users.known.len(), 1);
     }
 }

@@ -147,6 +147,18 @@ pub struct Message {
 }
 
 impl Ask {
+    /// Whose later request it is: it waits while an earlier one is under way. None for a login, which is looked at when its
+    /// user is known.
+    pub fn user(&self) -> Option<UserId> {
+        match self {
+            Ask::Chat(message) => Some(message.from),
+            Ask::AddFriend { user, .. } | Ask::CreateGroup { user, .. } | Ask::JoinGroup { user, .. } => {
+                Some(*user)
+            }
+            _ => None,
+        }
+    }
+
     /// Who asked.
     pub fn asker(&self) -> &ReplyTo {
         match self {

@@ -6,7 +6,7 @@ use crate::auth::login_limiter::{AttemptLimits, Attempts};
 use crate::auth::pool::{Auth, Jobs};
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
-use crate::main_loop::state::{Handles, Policy};
+use crate::main_loop::context::{Handles, Policy};
 use crate::message::command::WorkerSender;
 use crate::metrics::Metrics;
 use crate::offline_queue::closer::Kicker;

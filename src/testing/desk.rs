@@ -8,7 +8,8 @@ use super::words::{HASH, Said, asker, login, message};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::clock::Clock;
 use crate::ids::{GroupId, UserId};
-use crate::main_loop::state::{MainLoop, Policy};
+use crate::main_loop::context::Policy;
+use crate::main_loop::state::MainLoop;
 use crate::message::chat::Chat;
 use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::message::disconnect::{CloseInfo, DeliveryReport, Departure};
@@ -98,7 +99,7 @@ impl Desk {
         for _ in 0..100 {
             self.finish();
             self.take_queued();
-            if !self.drain.batch.is_under_way() && self.drain.timeout_us() != Some(0) {
+            if !self.drain.cx.transaction.is_under_way() && self.drain.timeout_us() != Some(0) {
                 return;
             }
         }

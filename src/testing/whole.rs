@@ -9,7 +9,8 @@ use super::words::{HASH, SECOND_US};
 use crate::auth::pool::{Job, Task};
 use crate::channel::ChannelId;
 use crate::ids::UserId;
-use crate::main_loop::state::{MainLoop, Policy};
+use crate::main_loop::context::Policy;
+use crate::main_loop::state::MainLoop;
 use crate::message::command::WorkerCommand;
 use crate::message::reply::Answer;
 use crate::message::reply_to::Completes;
@@ -56,7 +57,7 @@ impl Server {
 
     /// The next run of the server, on the same disk, as after a crash.
     pub(crate) fn restarted(self) -> Self {
-        let (policy, workers) = (self.drain.policy.clone(), self.bench.cores.len());
+        let (policy, workers) = (self.drain.cx.policy.clone(), self.bench.cores.len());
         Server::on(self.disk, policy, workers)
     }
 
@@ -95,7 +96,7 @@ impl Server {
     /// Main takes all that waits, in one batch. Answers whether there was anything.
     pub(crate) fn main(&mut self) -> bool {
         let entries = self.bench.entries();
-        let any = !entries.is_empty() || self.drain.batch.is_under_way();
+        let any = !entries.is_empty() || self.drain.cx.transaction.is_under_way();
         let clock = self.bench.commons.clock;
         for entry in entries {
             self.drain.take(entry, clock.now());

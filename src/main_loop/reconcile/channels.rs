@@ -3,8 +3,7 @@
 //! On main. A step notes how its slots stand and asks the workers what they hold. When a worker answers, everything
 //! that it had done by the time of the note has reached main, so what stands as noted can be compared.
 
-use super::SURE_US;
-use super::difference::{Difference, Suspects};
+use super::difference::{Difference, SURE_US};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ids::UserId;
 use crate::main_loop::lingering::LingeringChannel;
@@ -13,64 +12,35 @@ use crate::message::command::WorkerCommand;
 use crate::message::disconnect::{CloseInfo, DeliveryReport, Departure};
 use crate::store::Storage;
 
-/// How far the way is.
-#[derive(Debug, Default)]
-pub(super) struct ChannelWalk {
-    /// The first slot of the next step.
-    next: u32,
-    /// How each worker's slots stood when it was asked; none when it has answered.
-    asked: Vec<Option<Vec<(ChannelId, Stage)>>>,
-    suspects: Suspects,
-}
-
-impl ChannelWalk {
-    pub(super) fn rounds(&self) -> u64 {
-        self.suspects.rounds()
-    }
-
-    pub(super) fn suspects(&mut self) -> &mut Suspects {
-        &mut self.suspects
-    }
-}
-
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Asks the workers about the next slots, unless answers are still due.
-    pub(super) fn ask_holders(&mut self, max: u32) {
-        let walk = &mut self.reconciler.channels;
-        if walk.asked.iter().any(Option::is_some) {
-            return;
-        }
-        let used = self.around.table.used();
-        if walk.next >= used {
-            walk.next = 0;
-            walk.suspects.end_round();
-        }
-        let (from, to) = (walk.next, walk.next.saturating_add(max).min(used));
-        if from == to {
-            return;
-        }
-        walk.next = to;
-        let workers = self.around.outlet.workers();
+    pub(in crate::main_loop) fn ask_holders(&mut self, max: u32) {
+        let used = self.cx.handles.table.used();
+        let Some((from, to)) = self.reconciler.channels.take_slots(used, max) else { return };
+        let workers = self.cx.handles.outlet.workers();
         let mut asked: Vec<Vec<(ChannelId, Stage)>> = (0..workers).map(|_| Vec::new()).collect();
-        for id in (from..to).filter_map(|slot| self.around.table.occupant(slot)) {
-            if let Some(list) = asked.get_mut(self.around.table.worker(id)) {
-                list.push((id, self.around.table.stage(id)));
+        for id in (from..to).filter_map(|slot| self.cx.handles.table.occupant(slot)) {
+            if let Some(list) = asked.get_mut(self.cx.handles.table.worker(id)) {
+                list.push((id, self.cx.handles.table.stage(id)));
             }
         }
-        self.reconciler.channels.asked = asked.into_iter().map(Some).collect();
+        self.reconciler.channels.ask(asked);
         self.compare_seats(from, to);
         for worker in 0..workers {
-            self.around.outlet.post(worker, &mut vec![WorkerCommand::Audit { from, to }], &mut Vec::new());
+            self.cx.handles.outlet.post(
+                worker,
+                &mut vec![WorkerCommand::Audit { from, to }],
+                &mut Vec::new(),
+            );
         }
     }
 
     /// A worker has said which channels it holds.
-    pub(in super::super) fn audited(&mut self, worker: usize, held: &[ChannelId]) {
-        let asked = self.reconciler.channels.asked.get_mut(worker).and_then(Option::take);
-        let Some(asked) = asked else { return };
+    pub(in crate::main_loop) fn audited(&mut self, worker: usize, held: &[ChannelId]) {
+        let Some(asked) = self.reconciler.channels.take_asked(worker) else { return };
         for (channel, stage) in asked {
             // Whatever has changed since is under way.
-            if self.around.table.stage(channel) == stage
+            if self.cx.handles.table.stage(channel) == stage
                 && let Some(difference) =
                     self.channel_differs(channel, stage, held.binary_search(&channel).is_ok())
             {
@@ -78,7 +48,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             }
         }
         for channel in held {
-            let table = &self.around.table;
+            let table = &self.cx.handles.table;
             if table.stage(*channel) == Stage::Free || table.worker(*channel) != worker {
                 self.mend_channel(Difference::WrongId { channel: *channel, worker });
             }
@@ -86,11 +56,12 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     }
 
     /// Looks for seats whose channel is free. Main alone makes seats and frees channels.
-    pub(super) fn compare_seats(&mut self, from: u32, to: u32) {
+    pub(in crate::main_loop) fn compare_seats(&mut self, from: u32, to: u32) {
         let to = (to as usize).min(self.lingering.slots());
         for slot in from as usize..to {
             let channel = self.lingering.in_slot(slot).map(|seat| seat.channel);
-            if let Some(channel) = channel.filter(|channel| self.around.table.stage(*channel) == Stage::Free)
+            if let Some(channel) =
+                channel.filter(|channel| self.cx.handles.table.stage(*channel) == Stage::Free)
             {
                 self.mend_channel(Difference::Seated { channel });
             }
@@ -123,15 +94,15 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         if !seat.settled {
             return Some(Difference::Unsettled { channel, session: seat.session });
         }
-        let over_us = seat.noticed_us + self.policy.grace_us;
-        let forgotten = !seat.due && self.now.mono_us >= over_us + SURE_US;
+        let over_us = seat.noticed_us + self.cx.policy.grace_us;
+        let forgotten = !seat.due && self.cx.now.mono_us >= over_us + SURE_US;
         (forgotten || seat.due && !seat.closing).then_some(Difference::Overdue { channel })
     }
 
     /// The session that main has on a channel.
     fn session_on(&self, channel: ChannelId) -> Option<(UserId, SessionNo)> {
-        let user = self.around.table.user(channel)?;
-        let session = self.people.look(user)?.session.as_ref()?;
+        let user = self.cx.handles.table.user(channel)?;
+        let session = self.users.look(user)?.session.as_ref()?;
         (session.channel == channel).then_some((user, session.number))
     }
 
@@ -141,15 +112,15 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
         match difference {
             Difference::NoSocket { channel } => {
-                self.around.kicker.kick(channel, Reason::InternalError);
+                self.cx.handles.kicker.kick(channel, Reason::InternalError);
             }
             Difference::WrongId { channel, worker } => {
                 let mut mail = vec![WorkerCommand::Close { channel }];
-                self.around.outlet.post(worker, &mut mail, &mut Vec::new());
+                self.cx.handles.outlet.post(worker, &mut mail, &mut Vec::new());
             }
             Difference::Unknown { channel, session } => {
                 let parting = CloseInfo::new(Reason::InternalError);
-                self.around.kicker.kick_session(channel, session, parting);
+                self.cx.handles.kicker.kick_session(channel, session, parting);
             }
             Difference::Over { channel, session } => {
                 if let Some((user, _)) = self.session_on(channel) {
@@ -177,9 +148,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     fn make_up_departure(&mut self, channel: ChannelId, session: Option<SessionNo>, stays: bool) {
         let parting = CloseInfo::new(Reason::InternalError);
         if !stays {
-            self.post(channel, WorkerCommand::Leave { channel, session, parting: parting.clone() });
+            self.cx.post(channel, WorkerCommand::Leave { channel, session, parting: parting.clone() });
         }
-        let (noticed_us, at_ms) = (self.now.mono_us, self.now.unix_ms);
+        let (noticed_us, at_ms) = (self.cx.now.mono_us, self.cx.now.unix_ms);
         self.depart(&Departure {
             channel,
             session,

@@ -1,11 +1,12 @@
 //! What may differ, and what has been seen to differ once. Plain data.
 
-use super::SURE_US;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ids::{Epoch, UserId};
 use std::collections::HashMap;
 use std::fmt;
 
+/// How long a difference has to last before it is believed, in microseconds.
+pub(in crate::main_loop) const SURE_US: u64 = 2_000_000;
 /// Differences that are remembered until the next round, at most; what is past it waits for its turn.
 const SUSPECTS_MAX: usize = 4096;
 

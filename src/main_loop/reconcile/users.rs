@@ -3,7 +3,7 @@
 //! On main, when all is committed. Only main writes sessions and the registry, so only rows can change meanwhile, and
 //! only by other processes.
 
-use super::difference::{Difference, Suspects};
+use super::difference::Difference;
 use crate::channel::Reason;
 use crate::ids::UserId;
 use crate::main_loop::session_map::SessionKey;
@@ -18,38 +18,15 @@ use crate::sync::Arc;
 /// What a client hears whose row is gone.
 const ROW_GONE: &str = "your account is no longer in the server's database";
 
-/// How far the way is.
-#[derive(Debug, Default)]
-pub(super) struct UserWalk {
-    /// The last row of the step before; none at the start of a round.
-    after: Option<UserId>,
-    suspects: Suspects,
-}
-
-impl UserWalk {
-    pub(super) fn rounds(&self) -> u64 {
-        self.suspects.rounds()
-    }
-
-    pub(super) fn suspects(&mut self) -> &mut Suspects {
-        &mut self.suspects
-    }
-
-    /// Begins at the first row again.
-    pub(super) fn begin_anew(&mut self) {
-        self.after = None;
-    }
-}
-
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Compares the next rows, and the sessions of users in that range. True when more are ahead in this round.
-    pub(super) fn compare_rows(&mut self, max: usize) -> bool {
-        let after = self.reconciler.users.after;
+    pub(in crate::main_loop) fn compare_rows(&mut self, max: usize) -> bool {
+        let after = self.reconciler.users.after();
         if after.is_none() {
             self.compare_registry();
         }
         let from = after.unwrap_or(UserId(i64::MIN));
-        let marks = match self.batch.look(|store| store.user_marks(from, max)) {
+        let marks = match self.cx.look(|store| store.user_marks(from, max)) {
             Ok(marks) => marks,
             Err(error) => {
                 tracing::debug!(%error, "rows could not be compared");
@@ -68,21 +45,17 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         for difference in found {
             self.mend_user(difference);
         }
-        let walk = &mut self.reconciler.users;
-        walk.after = last;
-        if last.is_none() {
-            walk.suspects.end_round();
-        }
+        self.reconciler.users.end_step(last);
         last.is_some()
     }
 
     /// Compares the registry as a whole.
     fn compare_registry(&mut self) {
-        let registry = Arc::clone(&self.around.registry);
+        let registry = Arc::clone(&self.cx.handles.registry);
         let entries = registry.entries();
         if entries != self.sessions.len() {
             for (user, channel, session) in registry.all() {
-                let has = self.people.look(user).is_some_and(|person| person.session.is_some());
+                let has = self.users.look(user).is_some_and(|person| person.session.is_some());
                 if !has {
                     self.mend_user(Difference::Registered { user, channel, session });
                 }
@@ -97,7 +70,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     fn row_differs(&self, mark: &UserMark) -> Option<Difference> {
         let UserMark { id: user, online, epoch } = *mark;
-        let person = self.people.look(user);
+        let person = self.users.look(user);
         if person.is_some_and(|person| !person.is_at_rest()) {
             return None;
         }
@@ -115,7 +88,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// What differs of a session that main's map has.
     fn session_differs(&self, user: UserId, key: SessionKey, has_row: bool) -> Option<Difference> {
         let (channel, number) = key;
-        let person = self.people.look(user);
+        let person = self.users.look(user);
         let session = person.and_then(|person| person.session.as_ref());
         let Some((person, session)) =
             person.zip(session).filter(|(_, session)| (session.channel, session.number) == key)
@@ -133,7 +106,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     }
 
     fn registry_agrees(&self, user: UserId, person: &UserState, session: &Session) -> bool {
-        let registry = &self.around.registry;
+        let registry = &self.cx.handles.registry;
         let entered = registry.find(user).is_some_and(|online| {
             let place = (online.channel, online.session, online.worker);
             place == (session.channel, session.number, self.worker_of(session))
@@ -147,11 +120,11 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     }
 
     fn worker_of(&self, session: &Session) -> u16 {
-        self.around.table.worker(session.channel) as u16
+        self.cx.handles.table.worker(session.channel) as u16
     }
 
     fn is_live(&self, session: &Session) -> bool {
-        self.around.table.is_live(session.channel, session.number)
+        self.cx.handles.table.is_live(session.channel, session.number)
     }
 
     fn mend_user(&mut self, difference: Difference) {
@@ -167,18 +140,18 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             }
             Difference::Unregistered { user, .. } => self.register_again(user),
             Difference::Registered { user, channel, session } => {
-                self.around.registry.remove(user, channel, session);
+                self.cx.handles.registry.remove(user, channel, session);
             }
-            Difference::Stray { user } => self.around.registry.forget_strays(user),
+            Difference::Stray { user } => self.cx.handles.registry.forget_strays(user),
             Difference::Row { user, epoch, .. } => {
-                self.batch.attempt(|store| store.restore_online(user, epoch));
+                self.cx.attempt(|store| store.restore_online(user, epoch));
             }
             Difference::StaleOnline { user, epoch } => {
-                self.batch.attempt(|store| store.set_offline(user, epoch));
+                self.cx.attempt(|store| store.set_offline(user, epoch));
             }
             Difference::RowGone { channel, session, .. } => {
                 let parting = CloseInfo::new(Reason::InternalError).saying(ROW_GONE);
-                self.around.kicker.kick_session(channel, session, parting);
+                self.cx.handles.kicker.kick_session(channel, session, parting);
             }
             _ => {}
         }
@@ -186,7 +159,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// Enters a session anew. Its worker opens it to the others again when nothing of its box is left.
     fn register_again(&mut self, user: UserId) {
-        let Some(person) = self.people.look(user) else { return };
+        let Some(person) = self.users.look(user) else { return };
         let Some(session) = &person.session else { return };
         let (channel, number, has_box) = (session.channel, session.number, session.backlog.is_some());
         let online = SessionEntry {
@@ -196,13 +169,13 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             direct: false,
             sender: Arc::clone(&person.sender),
         };
-        let registry = &self.around.registry;
+        let registry = &self.cx.handles.registry;
         if let Some(present) = registry.find(user) {
             registry.remove(user, present.channel, present.session);
         }
         registry.enter(user, online);
         if !has_box {
-            self.post(channel, WorkerCommand::Open { channel, session: number });
+            self.cx.post(channel, WorkerCommand::Open { channel, session: number });
         }
     }
 }

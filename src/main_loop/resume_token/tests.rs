@@ -7,6 +7,7 @@ use crate::message::event::{BanName, BanRequest};
 use crate::message::event::{ControlAsk, Event};
 use crate::message::reply::Answer;
 use crate::message::request::Ask;
+use crate::message::request::Resume;
 use crate::protocol::request::Caps;
 use crate::store::TOKEN_LIFE_MS;
 use crate::testing::desk::{Desk, Online};

@@ -1,8 +1,9 @@
 //! When a channel's fd is asked for, and when its name is free again.
 
 use crate::channel::{ChannelId, Reason, Stage};
-use crate::main_loop::state::{Policy, REST, rest_after};
+use crate::main_loop::context::Policy;
 use crate::main_loop::transaction::LATER_US;
+use crate::main_loop::turn::{COALESCE_DELAY, rest_after};
 use crate::shrink::KEPT;
 use crate::store::{DepartureUpdate, Storage};
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
@@ -61,10 +62,10 @@ fn room_for_the_writes_of_a_storm_is_given_back() {
     for who in all {
         leave(&mut desk, who);
     }
-    assert!(desk.drain.batch.room() > 2 * KEPT);
+    assert!(desk.drain.cx.transaction.room() > 2 * KEPT);
     desk.finish_all();
     desk.pass_us(LATER_US);
-    assert!(desk.drain.batch.room() <= 2 * KEPT, "{}", desk.drain.batch.room());
+    assert!(desk.drain.cx.transaction.room() <= 2 * KEPT, "{}", desk.drain.cx.transaction.room());
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn the_history_is_completed_with_the_next_commit_or_a_little_later_without_one()
 
 #[test]
 fn main_rests_after_many_ends_but_not_after_a_few_or_when_somebody_waits() {
-    assert_eq!(rest_after(64, false), REST);
+    assert_eq!(rest_after(64, false), COALESCE_DELAY);
     assert_eq!(rest_after(64, true), Duration::ZERO, "somebody waits");
     assert_eq!(
         rest_after(2, false),

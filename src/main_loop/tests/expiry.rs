@@ -3,7 +3,7 @@
 use crate::channel::Reason;
 use crate::clock::Now;
 use crate::ids::UserId;
-use crate::main_loop::state::Policy;
+use crate::main_loop::context::Policy;
 use crate::message::chat::{Body, Chat, Sender};
 use crate::sync::Arc;
 use crate::testing::commons::{BOX_AGE_MS, BOX_MESSAGES, CAPACITY, policy};
@@ -28,7 +28,7 @@ fn boxed(desk: &mut Desk, messages: u64) -> (Online, UserId) {
 fn pass(desk: &mut Desk, us: u64) {
     desk.commons.clock.advance(us);
     let now: Now = desk.commons.clock.now();
-    desk.drain.now = now;
+    desk.drain.cx.now = now;
     desk.finish_all();
 }
 
@@ -75,7 +75,7 @@ fn more_than_one_look_removes_goes_in_looks_that_follow_soon() {
         pass(&mut desk, SECOND_US);
     }
     assert_eq!((desk.disk.texts(bob).len(), expired(&desk)), (0, messages));
-    let rests_us = desk.drain.expiry.due_us() - desk.commons.clock.now().mono_us;
+    let rests_us = desk.drain.retention.due_us() - desk.commons.clock.now().mono_us;
     assert!(rests_us > SECOND_US, "and rests when all is done: {rests_us}");
 }
 

@@ -154,7 +154,7 @@ fn a_chat_to_many_counts_once_and_past_the_bound_of_all_boxes_it_is_errno_20() {
 
     let all_full = kept + COPY_BYTES + 5_000;
     let mut desk =
-        Desk::with(crate::main_loop::state::Policy { box_total: all_full, ..policy() }, 64, disk.disk);
+        Desk::with(crate::main_loop::context::Policy { box_total: all_full, ..policy() }, 64, disk.disk);
     let ann = desk.enter(ann.user);
     desk.chat_with_seq(ann, members[0], &long, "2");
     desk.group_chat(ann, group, &long, Some("3"));
@@ -170,7 +170,7 @@ fn a_chat_to_many_counts_once_and_past_the_bound_of_all_boxes_it_is_errno_20() {
 #[test]
 fn a_turn_ends_when_it_has_much_to_store() {
     let mut desk =
-        Desk::with(crate::main_loop::state::Policy { box_total: 1 << 30, ..policy() }, 64, Disk::default());
+        Desk::with(crate::main_loop::context::Policy { box_total: 1 << 30, ..policy() }, 64, Disk::default());
     let (ann, bob) = (desk.online("ann"), desk.user("bob"));
     let long = "x".repeat(60_000);
     let mut chats = 0;

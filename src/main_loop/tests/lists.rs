@@ -3,8 +3,8 @@
 use super::logins::let_them_leave;
 use crate::channel::Reason;
 use crate::ids::{GroupId, UserId};
+use crate::main_loop::context::Policy;
 use crate::main_loop::lists::LIST_ROWS;
-use crate::main_loop::state::Policy;
 use crate::message::command::WorkerCommand;
 use crate::message::reply::Answer;
 use crate::message::request::Ask;

@@ -2,7 +2,7 @@
 
 use crate::channel::{ChannelId, Reason};
 use crate::ids::UserId;
-use crate::main_loop::state::Policy;
+use crate::main_loop::context::Policy;
 use crate::main_loop::transaction::LATER_US;
 use crate::message::event::Event;
 use crate::message::request::Ask;
@@ -210,7 +210,7 @@ fn an_end_names_the_epoch_in_which_the_session_went_on() {
     let ann = desk.watcher_of("ann", bob);
     let online = desk.enter(bob);
     desk.told();
-    desk.drain.people.find(bob).unwrap().go_on_in_next_epoch(0);
+    desk.drain.users.find(bob).unwrap().go_on_in_next_epoch(0);
     desk.leave(online, Reason::PeerClosed);
     desk.pass_us(PRESENCE_DELAY_US);
     assert_eq!(desk.told(), [(ann.channel, bob, false, 2)]);

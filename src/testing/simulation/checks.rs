@@ -128,7 +128,7 @@ impl World {
     /// The history says of every session that has ended in this run when that was committed, once nothing waits to be
     /// written with the next commit.
     fn check_accounts(&self) {
-        if self.server.drain.batch.later_until_us().is_some() {
+        if self.server.drain.cx.transaction.later_until_us().is_some() {
             return;
         }
         for (_, Departed { row, completion }) in self.server.disk.departures_above(self.last_row_before) {

@@ -14,7 +14,7 @@ use crate::auth::pool::Job;
 use crate::channel::{ChannelId, Stage};
 use crate::clock::{Clock, Now, STOP_MAX_MS};
 use crate::ids::{GroupId, UserId};
-use crate::main_loop::state::Policy;
+use crate::main_loop::context::Policy;
 use crate::message::request::{Ask, Login};
 use crate::protocol::framing::Framer;
 use crate::store::Storage;
@@ -422,7 +422,7 @@ impl World {
             while !self.jobs.is_empty() {
                 self.auth_acts();
             }
-            any |= self.main_takes(usize::MAX) > 0 || self.server.drain.batch.is_under_way();
+            any |= self.main_takes(usize::MAX) > 0 || self.server.drain.cx.transaction.is_under_way();
             self.finish(0, None, None);
             // What the end of a batch has begun, and group chats that are handed out turn by turn.
             any |= self.server.drain.timeout_us() == Some(0);
@@ -556,7 +556,7 @@ impl World {
         let commons = &self.server.bench.commons;
         !self.in_turn.contains(&true)
             && commons.queue.is_empty()
-            && !self.server.drain.batch.is_under_way()
+            && !self.server.drain.cx.transaction.is_under_way()
             && self.server.drain.is_settled()
             && !self.server.bench.cores.iter().any(Core::has_more)
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::channel::Reason;
-use crate::main_loop::state::RETRY_US;
+use crate::main_loop::transaction::RETRY_US;
 use crate::main_loop::users::UserState;
 use crate::protocol::line::LineFramer;
 use crate::testing::commons::{ACK_WINDOW, BOX_AGE_MS, BOX_MESSAGES};
@@ -54,7 +54,7 @@ impl Server {
     /// What main believes that a box holds is what it holds.
     fn expect_usage_of_the_box(&mut self, user: UserId) {
         let held = self.disk.beside().box_usage(user).unwrap();
-        let believed = self.drain.people.look(user).and_then(UserState::usage);
+        let believed = self.drain.users.look(user).and_then(UserState::usage);
         assert_eq!(believed, Some(held));
     }
 }

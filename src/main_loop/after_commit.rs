@@ -1,0 +1,148 @@
+//! What happens when a transaction is over: commands go out to the workers, answers to those who asked.
+//!
+//! On main.
+
+use super::replies::{refusal, through};
+use super::session_map::SessionKey;
+use super::state::MainLoop;
+use super::transaction::AfterCommit;
+use crate::channel::Reason;
+use crate::message::command::WorkerCommand;
+use crate::message::delivery::PendingReply;
+use crate::message::disconnect::CloseInfo;
+use crate::message::event::{BanFault, StaleOnlineFault};
+use crate::message::reply::Answer;
+use crate::message::reply_to::Completes;
+use crate::message::request::Ask;
+use crate::protocol::errno::Errno;
+use crate::store::{Storage, StorageError};
+
+impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
+    /// Carries out what hangs on a transaction; `failure` says why it is not committed.
+    pub(super) fn carry_out(&mut self, mut effects: Vec<AfterCommit>, failure: Option<&StorageError>) {
+        let committed = failure.is_none();
+        let mut outgoing = Outgoing::new(self.cx.handles.outlet.workers());
+        let mut put = |worker, letter| outgoing.put(worker, letter);
+        let mut answers: Vec<PendingReply> = Vec::new();
+        let mut replaced: Vec<SessionKey> = Vec::new();
+        for effect in effects.drain(..) {
+            match effect {
+                AfterCommit::Replace { key } => replaced.push(key),
+                AfterCommit::Post { worker, letter } => put(worker, letter),
+                AfterCommit::Commit { worker, letter, otherwise } => {
+                    put(worker, if committed { letter } else { *otherwise });
+                }
+                AfterCommit::Deliver { worker, letter, .. } if committed => put(worker, letter),
+                AfterCommit::Deliver { user, key, mid, .. } => self.unsend(user, key, mid),
+                AfterCommit::Refill { worker, letters, user, .. } if committed => {
+                    for letter in letters {
+                        put(worker, letter);
+                    }
+                    self.refills.push(user);
+                }
+                AfterCommit::Refill { user, key, sent, .. } => self.unsend_kept(user, key, sent),
+                AfterCommit::GoOn { asker } => {
+                    let worker = self.cx.handles.table.worker(asker.channel);
+                    put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));
+                }
+                AfterCommit::LoggedIn { worker, letter, user, .. } if committed => {
+                    self.presence.show_online(&self.cx, &self.users, user);
+                    put(worker, *letter);
+                    if self.has_had_none_of_its_box(user) {
+                        self.refills.push(user);
+                    }
+                }
+                AfterCommit::LoggedIn { worker, user, key, asker, .. } => {
+                    self.undo_login(user, key);
+                    put(worker, refusal(&asker, Errno::NotStored));
+                }
+                AfterCommit::Befriended { user, friend, online } => {
+                    if committed {
+                        self.presence.watch_added(&self.users, user, friend, online);
+                    }
+                }
+                AfterCommit::Proven { mut login } => {
+                    login.proven = true;
+                    let asker = login.asker.clone();
+                    let fault = if committed {
+                        self.cx.handles.queue.ask(Ask::Login(login)).err().map(|_| Errno::Busy)
+                    } else {
+                        Some(Errno::NotStored)
+                    };
+                    if let Some(errno) = fault {
+                        put(self.cx.handles.table.worker(asker.channel), refusal(&asker, errno));
+                    }
+                }
+                AfterCommit::CountOff { ticket, copies } => answers.extend(ticket.safe(copies)),
+                AfterCommit::Safe { ticket, copies } | AfterCommit::SafeOrAgain { ticket, copies }
+                    if committed =>
+                {
+                    answers.extend(ticket.safe(copies));
+                }
+                AfterCommit::Safe { ticket, copies } => {
+                    answers.extend(ticket.failed(copies, Errno::NotStored));
+                }
+                AfterCommit::SafeOrAgain { .. } => {}
+                AfterCommit::Failed { ticket, errno } => answers.extend(ticket.failed(1, errno)),
+                AfterCommit::Full { ticket, user } => answers.extend(ticket.full(user)),
+                AfterCommit::StaleOnline { reply, mut ghost, asked_us } => {
+                    ghost.offline_us = self.cx.now.mono_us.saturating_sub(asked_us);
+                    // Whoever asked may have given up.
+                    let _ = reply.send(match failure {
+                        None => Ok(Some(ghost)),
+                        Some(error) => Err(StaleOnlineFault::NotStored(error.clone())),
+                    });
+                }
+                AfterCommit::Bans { reply, bans } => {
+                    let _ = reply.send(if committed { Ok(bans) } else { Err(BanFault::NotStored) });
+                }
+            }
+        }
+        for PendingReply { asker, settles, outcome } in answers {
+            let channel = asker.channel;
+            let answer = Answer::of_chat(asker, outcome);
+            put(self.cx.handles.table.worker(channel), WorkerCommand::Answer { channel, settles, answer });
+        }
+        self.cx.transaction.reuse(effects);
+        let mut refused = Vec::new();
+        for (worker, mut letters) in outgoing.into_lists() {
+            self.cx.handles.outlet.post(worker, &mut letters, &mut refused);
+        }
+        for letter in refused {
+            self.came_back(letter);
+        }
+        for (channel, session) in replaced {
+            self.cx.handles.kicker.kick_session(channel, session, CloseInfo::new(Reason::Replaced));
+        }
+    }
+}
+
+/// Commands to the workers in the order in which they are posted. Those that bring messages go before those that let
+/// senders go on, to every worker: a sender that goes on may write to the receiver's worker directly. Sockets are asked for
+/// last, when everything for them is on its way.
+struct Outgoing {
+    /// For each rank, a list for each worker.
+    ranks: [Vec<Vec<WorkerCommand>>; 3],
+}
+
+impl Outgoing {
+    fn new(workers: usize) -> Self {
+        Outgoing { ranks: std::array::from_fn(|_| (0..workers).map(|_| Vec::new()).collect()) }
+    }
+
+    fn put(&mut self, worker: usize, letter: WorkerCommand) {
+        let rank = match &letter {
+            WorkerCommand::Answer { settles: Completes::Login, .. } => 0,
+            WorkerCommand::Answer { .. } => 1,
+            WorkerCommand::Close { .. } => 2,
+            _ => 0,
+        };
+        if let Some(list) = self.ranks[rank].get_mut(worker) {
+            list.push(letter);
+        }
+    }
+
+    fn into_lists(self) -> impl Iterator<Item = (usize, Vec<WorkerCommand>)> {
+        self.ranks.into_iter().flat_map(|lists| lists.into_iter().enumerate())
+    }
+}
