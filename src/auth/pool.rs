@@ -388,7 +388,7 @@ mod tests {
     use crate::auth::login_limiter::AttemptLimits;
     use crate::auth::password::Cost;
     use crate::channel::ChannelId;
-    use crate::store::Storage;
+    use crate::store::{Transactions, Users};
     use crate::testing::commons::Commons;
     use crate::testing::letterbox::Letterbox;
     use crate::testing::memory::Disk;

@@ -93,7 +93,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         let collected = self.fan_outs.bytes_collected();
         // Its body is counted already where others of the same part have it.
         let bytes = COPY_BYTES + if collected > 0 { 0 } else { object.len() as u64 };
-        let all = self.cx.attempt(Storage::kept_bytes).ok_or(Errno::NotStored)?;
+        let all = self.cx.attempt(St::kept_bytes).ok_or(Errno::NotStored)?;
         if all + collected + bytes <= self.cx.policy.box_total { Ok(more) } else { Err(Errno::BoxFull) }
     }
 

@@ -1,7 +1,7 @@
 //! What the services ask of a store. `crate::store::sqlite` answers it with SQLite, a simulation with plain maps.
 //!
 //! Only main holds a [`Storage`]; the auth threads hold a [`Lookup`] each, which can only read. Everything
-//! between [`Storage::begin`] and [`Storage::commit`] is one transaction. All times but [`DepartureRow::at_ms`] and
+//! between [`Transactions::begin`] and [`Transactions::commit`] is one transaction. All times but [`DepartureRow::at_ms`] and
 //! [`DepartureRow::since_ms`] are of the [trusted clock](crate::clock::TrustedClock).
 
 use crate::clock::TimeMark;
@@ -20,7 +20,7 @@ use std::ops::RangeInclusive;
 /// What a store answers.
 pub type Stored<T> = Result<T, StorageError>;
 
-/// A store that could not do what it was asked. The transaction under way is void; [`Storage::rollback`] it.
+/// A store that could not do what it was asked. The transaction under way is void; [`Transactions::rollback`] it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct StorageError {
@@ -58,8 +58,19 @@ pub trait Lookup {
 }
 
 /// Everything main reads and writes. Each method fails with [`StorageError`] when the store does.
-#[expect(clippy::missing_errors_doc, reason = "said once for all above")]
-pub trait Storage: Lookup {
+pub trait Storage:
+    Lookup + Transactions + Users + Departures + Bans + Tokens + FriendsGroups + OfflineBox + DedupLog
+{
+}
+
+impl<S: Lookup + Transactions + Users + Departures + Bans + Tokens + FriendsGroups + OfflineBox + DedupLog>
+    Storage for S
+{
+}
+
+/// The transaction under way, and the time that outlives a run.
+#[expect(clippy::missing_errors_doc, reason = "said once for all of `Storage`")]
+pub trait Transactions {
     /// Opens a transaction that may write. Once only before `commit` or `rollback`.
     fn begin(&mut self) -> Stored<()>;
     /// Makes all since `begin` durable, as far as the durability level promises.
@@ -68,7 +79,11 @@ pub trait Storage: Lookup {
     fn rollback(&mut self);
     /// Notes what time it is, for the next run of the server.
     fn mark_time(&mut self, mark: TimeMark) -> Stored<()>;
+}
 
+/// Users, and who is online.
+#[expect(clippy::missing_errors_doc, reason = "said once for all of `Storage`")]
+pub trait Users {
     /// Adds a user who is offline, unless somebody has that name or one that can be mistaken for it.
     fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Result<UserId, NameTaken>>;
     /// Replaces a password hash, if it is still `old`.
@@ -83,7 +98,11 @@ pub trait Storage: Lookup {
     fn set_offline(&mut self, user: UserId, epoch: Epoch) -> Stored<()>;
     /// Raises the epoch of a user who has no session, and leaves the state alone.
     fn set_epoch(&mut self, user: UserId, epoch: Epoch) -> Stored<()>;
+}
 
+/// The history of ended sessions.
+#[expect(clippy::missing_errors_doc, reason = "said once for all of `Storage`")]
+pub trait Departures {
     /// Adds a row to the history.
     fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId>;
     /// Completes rows of the history; those that have expired are no error.
@@ -92,17 +111,24 @@ pub trait Storage: Lookup {
         ids: RangeInclusive<DepartureId>,
         completion: &DepartureUpdate,
     ) -> Stored<()>;
-    /// Removes rows of the history older than `before_ms` and all but the newest `keep`, a bounded number a call;
     /// answers how many.
     fn expire_departures(&mut self, before_ms: i64, keep: u64) -> Stored<u64>;
+}
 
+/// Bans.
+#[expect(clippy::missing_errors_doc, reason = "said once for all of `Storage`")]
+pub trait Bans {
     /// Adds a ban, or replaces the one of the same user or addresses.
     fn put_ban(&mut self, ban: &Ban) -> Stored<()>;
     /// Removes a ban; none is no error.
     fn drop_ban(&mut self, banned: BanSubject) -> Stored<()>;
     /// Removes bans that are over at `now_ms`.
     fn expire_bans(&mut self, now_ms: i64) -> Stored<()>;
+}
 
+/// Resume tokens.
+#[expect(clippy::missing_errors_doc, reason = "said once for all of `Storage`")]
+pub trait Tokens {
     /// Adds the token of a session that begins, and removes all but the newest `keep` of that user.
     fn add_token(&mut self, token: &TokenRow, keep: usize) -> Stored<()>;
     /// Puts the token of a session that begins in the place of the one that it came by, which the same user has.
@@ -120,14 +146,17 @@ pub trait Storage: Lookup {
     fn renew_tokens(&mut self, user: UserId, old: &PasswordMark, new: &PasswordMark) -> Stored<()>;
     /// Removes tokens that are over at `now_ms`, a bounded number a call; answers how many.
     fn expire_tokens(&mut self, now_ms: i64) -> Stored<u64>;
+}
 
+/// Friends and groups.
+#[expect(clippy::missing_errors_doc, reason = "said once for all of `Storage`")]
+pub trait FriendsGroups {
     /// Adds a friend; again is no error. True exactly when that is a new one.
     fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<bool>;
     /// The users whom this one added and who are numbered above `after`, by number, at most `max`.
     fn friends(&mut self, user: UserId, after: UserId, max: usize) -> Stored<Vec<Friend>>;
     /// How many users this one added; does not count on behind `max`.
     fn count_friends(&mut self, user: UserId, max: usize) -> Stored<usize>;
-
     /// Creates a group with its first member, role `creator`.
     fn add_group(&mut self, creator: UserId, name: &str, desc: &str) -> Stored<GroupId>;
     /// The group with that number.
@@ -142,7 +171,11 @@ pub trait Storage: Lookup {
     fn member_ids(&mut self, group: GroupId) -> Stored<Vec<UserId>>;
     /// The members of a group who are numbered above `after`, by number, at most `max`.
     fn members(&mut self, group: GroupId, after: UserId, max: usize) -> Stored<Vec<Member>>;
+}
 
+/// Messages that wait for their receivers.
+#[expect(clippy::missing_errors_doc, reason = "said once for all of `Storage`")]
+pub trait OfflineBox {
     /// Puts a message into a box, under a number that no message in it has. `sent` as in [`StoredMessage`].
     fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()>;
     /// Puts one message into many boxes, in each under a number above all that it has had. The body is stored once.
@@ -168,7 +201,11 @@ pub trait Storage: Lookup {
     /// `from` on, by number. A box whose oldest message is new enough is left alone. A round begins with `None`; what has
     /// come since may stay until the next.
     fn expire_kept(&mut self, before_ms: i64, from: Option<UserId>, max: u64) -> Stored<ExpiredKept>;
+}
 
+/// Chats with `seq` that were accepted, so that a repeated one is known.
+#[expect(clippy::missing_errors_doc, reason = "said once for all of `Storage`")]
+pub trait DedupLog {
     /// Notes that a chat with `seq` was accepted.
     fn accept(&mut self, acceptance: DedupRecord, at_ms: i64) -> Stored<()>;
     /// Notes that the transaction puts copies of a chat with `seq` into these users' boxes, while others do not have theirs

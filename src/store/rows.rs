@@ -106,7 +106,7 @@ pub struct BoxCopy {
     pub sent: bool,
 }
 
-/// Bytes that a message takes in each box beside its body, as [`Storage::kept_bytes`](super::Storage::kept_bytes) counts them.
+/// Bytes that a message takes in each box beside its body, as [`OfflineBox::kept_bytes`](super::OfflineBox::kept_bytes) counts them.
 pub const COPY_BYTES: u64 = 32;
 
 /// The number of a row of `departure`.
@@ -168,7 +168,7 @@ impl BoxUsage {
     }
 }
 
-/// What one call of [`Storage::expire_kept`](super::Storage::expire_kept) has removed.
+/// What one call of [`OfflineBox::expire_kept`](super::OfflineBox::expire_kept) has removed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ExpiredKept {
     /// Messages.

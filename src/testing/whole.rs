@@ -18,7 +18,7 @@ use crate::message::reply_to::ReplyTo;
 use crate::message::request::{Ask, Login};
 use crate::message::request::{HashTag, Who};
 use crate::protocol::errno::Errno;
-use crate::store::{Lookup, Storage, UserRow};
+use crate::store::{Lookup, Transactions, UserRow, Users};
 
 /// Rounds without anything to do after which a server is at rest: what is said in one is heard in the next.
 const QUIET_ROUNDS: usize = 3;

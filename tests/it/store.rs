@@ -1,21 +1,21 @@
 //! What the store promises, seen from outside: through its traits, and with SQLite beside it as other programs
 //! would use it.
 
+use linger::store::{
+    BoxUsage, DedupLog, DedupRecord, DepartureRow, DepartureUpdate, Departures, Friend, FriendsGroups,
+    Lookup, Member, NameTaken, OfflineBox, PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow, Tokens,
+    Transactions, UserRow, Users,
+};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use linger::channel::{ChannelId, Reason};
 use linger::ids::{Epoch, GroupId, Mid, UserId};
-use linger::store::DedupRecord;
 use linger::store::sqlite::{
     APPLICATION_ID, DATABASE_FILE, Durability, EXPIRE_BATCH, Filter, History, OpenError, SCHEMA_VERSION,
     SqliteLookup, SqliteStore, online_users,
 };
-use linger::store::{
-    BoxUsage, DepartureRow, DepartureUpdate, Friend, Lookup, Member, NameTaken, Storage, UserRow,
-};
-use linger::store::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
 use rusqlite::Connection;
 use tempfile::TempDir;
 

@@ -9,7 +9,7 @@ use crate::message::reply::Answer;
 use crate::message::request::Ask;
 use crate::message::request::Resume;
 use crate::protocol::request::Caps;
-use crate::store::TOKEN_LIFE_MS;
+use crate::store::{TOKEN_LIFE_MS, Tokens, Transactions, Users};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};
 use crate::testing::whole::Server;

@@ -5,7 +5,7 @@ use crate::main_loop::context::Policy;
 use crate::main_loop::transaction::LATER_US;
 use crate::main_loop::turn::{COALESCE_DELAY, rest_after};
 use crate::shrink::KEPT;
-use crate::store::{DepartureUpdate, Storage};
+use crate::store::{DepartureUpdate, Departures, Transactions};
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Departed, Disk, Fault};

@@ -4,7 +4,7 @@ use crate::channel::Reason;
 use crate::ids::{GroupId, UserId};
 use crate::message::request::Ask;
 use crate::protocol::errno::Errno;
-use crate::store::{COPY_BYTES, Storage};
+use crate::store::{COPY_BYTES, OfflineBox};
 use crate::testing::commons::policy;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};

@@ -9,7 +9,7 @@ use crate::message::command::WorkerCommand;
 use crate::message::reply::Answer;
 use crate::message::request::Ask;
 use crate::protocol::errno::Errno;
-use crate::store::Storage;
+use crate::store::{FriendsGroups, Transactions, Users};
 use crate::testing::commons::{CAPACITY, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};

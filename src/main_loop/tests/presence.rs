@@ -6,7 +6,7 @@ use crate::main_loop::context::Policy;
 use crate::main_loop::transaction::LATER_US;
 use crate::message::event::Event;
 use crate::message::request::Ask;
-use crate::store::Storage;
+use crate::store::{FriendsGroups, Transactions};
 use crate::testing::commons::{CAPACITY, PRESENCE_DELAY_US, policy};
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Disk, Fault};

@@ -299,8 +299,8 @@ fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Log> {
 mod tests {
     use super::*;
     use crate::ids::{Mid, UserId};
-    use crate::store::Storage;
     use crate::store::sqlite::{DATABASE_FILE, Durability, SqliteStore};
+    use crate::store::{OfflineBox, Transactions};
 
     const DEADLINE: Duration = Duration::from_secs(20);
 

@@ -11,16 +11,20 @@
 //! is in WAL mode: readers and the one writer never wait for each other, two writers do, for at most
 //! [`BUSY_TIMEOUT`]. Other processes may be either.
 //!
-//! What the boxes hold lies in two tables, so that a commit with messages for many users writes few pages (`boxes`).
+//! `sqlite_store` has the transaction; `users`, `departures`, `bans`, `tokens`, `friends_groups`, `dedup_log` and `offline_box` have
+//! what is done in it. Every statement's text is in `sql`.
 //!
 //! Deliberately absent: exclusive locking, and automatic checkpoints, which would stretch one of main's commits
 //! at random. Nothing here decides what a request means; that is [`crate::main_loop`].
 
+mod bans;
 mod checkpoint;
 mod connect;
 mod dedup_log;
+mod departures;
 mod error;
 mod format;
+mod friends_groups;
 mod history;
 mod offline_box;
 mod open;
@@ -31,13 +35,16 @@ mod schema;
 mod sql;
 mod sqlite_store;
 mod statements;
+mod tokens;
 mod user_reader;
+mod users;
 
 pub use checkpoint::Checkpointer;
 pub use connect::{BUSY_TIMEOUT, DATABASE_FILE, OpenError};
+pub use dedup_log::EXPIRE_ACCEPTED_BATCH;
 pub use history::{Filter, History, StoredDeparture};
 pub use open::{Durability, Opened};
 pub use place::Place;
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION};
-pub use sqlite_store::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH, SqliteStore};
+pub use sqlite_store::{EXPIRE_BATCH, SqliteStore};
 pub use user_reader::{SqliteLookup, online_users};

@@ -148,8 +148,8 @@ mod tests {
     use super::*;
     use crate::clock::TimeMark;
     use crate::ids::{Mid, UserId};
-    use crate::store::Storage;
     use crate::store::sqlite::{DATABASE_FILE, Durability, SqliteStore};
+    use crate::store::{OfflineBox, Transactions};
 
     fn opened(dir: &Path) -> SqliteStore {
         SqliteStore::open(dir, Durability::Normal, 0).unwrap().store

@@ -6,9 +6,7 @@ use rusqlite::{Result, Row};
 
 use crate::ids::{Epoch, UserId};
 use crate::ip_block::AddrBlock;
-use crate::store::{Ban, BanSubject};
-use crate::store::{PasswordMark, TokenHash, TokenRow};
-use crate::store::{UserMark, UserRow};
+use crate::store::{Ban, BanSubject, PasswordMark, TokenHash, TokenRow, UserMark, UserRow};
 
 /// A user from `id, name, password, state, epoch`.
 pub(super) fn user(row: &Row<'_>) -> Result<UserRow> {

@@ -101,10 +101,10 @@ statements! {
 
     KEEP "INSERT INTO box (user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5)";
     /// A short message; it moves on to `box` with many others.
-    TAKE_IN "INSERT INTO intake (id, user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    ALL_TAKEN_IN "SELECT i.user, i.mid, i.id, octet_length(i.body) FROM intake AS i, settled AS s
+    STAGE "INSERT INTO intake (id, user, mid, at, body, sent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    ALL_STAGED "SELECT i.user, i.mid, i.id, octet_length(i.body) FROM intake AS i, settled AS s
         WHERE i.id > s.rows OR i.user > s.users ORDER BY i.user, i.mid";
-    SHARE "INSERT INTO message (id, at, receivers, body) VALUES (?1, ?2, ?3, ?4)";
+    ADD_SHARED "INSERT INTO message (id, at, receivers, body) VALUES (?1, ?2, ?3, ?4)";
     ALL_SHARED "SELECT id, receivers, octet_length(body) FROM message WHERE receivers <> '[]' ORDER BY id";
     ALL_COPY_MARKS "SELECT user, dropped, sent FROM copy_mark";
     SHARED_BODY "SELECT body FROM message WHERE id = ?1";
@@ -122,22 +122,22 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM box WHERE message = ?1) RETURNING octet_length(body)";
     BOXED_TOTAL "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM box";
     /// Rows of `message` have no row of their own here: their copies are counted apart.
-    TAKEN_IN_TOTAL "SELECT (SELECT count(*) FROM intake AS i, settled AS s WHERE i.id > s.rows OR i.user > s.users),
+    STAGED_TOTAL "SELECT (SELECT count(*) FROM intake AS i, settled AS s WHERE i.id > s.rows OR i.user > s.users),
         (SELECT coalesce(sum(octet_length(i.body)), 0) FROM intake AS i, settled AS s
             WHERE i.id > s.rows OR i.user > s.users)
         + (SELECT coalesce(sum(octet_length(body)), 0) FROM message)";
     /// The largest integer where there is none.
-    FIRST_TAKEN_IN "SELECT coalesce(min(id), 9223372036854775807) FROM intake";
-    LAST_TAKEN_IN "SELECT max((SELECT coalesce(max(id), 0) FROM intake), (SELECT coalesce(max(id), 0) FROM message))";
-    TAKEN_IN "SELECT mid, body, sent FROM intake WHERE id = ?1";
-    MARK_TAKEN_IN "UPDATE intake SET sent = 1 WHERE id = ?1 AND sent = 0";
-    DROP_TAKEN_IN "DELETE FROM intake WHERE id = ?1";
+    FIRST_STAGED "SELECT coalesce(min(id), 9223372036854775807) FROM intake";
+    LAST_STAGED "SELECT max((SELECT coalesce(max(id), 0) FROM intake), (SELECT coalesce(max(id), 0) FROM message))";
+    STAGED_MESSAGE "SELECT mid, body, sent FROM intake WHERE id = ?1";
+    MARK_STAGED "UPDATE intake SET sent = 1 WHERE id = ?1 AND sent = 0";
+    DROP_STAGED "DELETE FROM intake WHERE id = ?1";
     /// Replaces what an outsider may have put in that place.
-    MOVE_ON "INSERT OR REPLACE INTO box (user, mid, at, body, sent)
+    MOVE_STAGED "INSERT OR REPLACE INTO box (user, mid, at, body, sent)
         SELECT ?1, i.mid, i.at, i.body, i.sent FROM rarray(?2) AS r CROSS JOIN intake AS i ON i.id = r.value";
-    CLEAR_INTAKE "DELETE FROM intake WHERE id <= ?1";
-    SETTLED "SELECT coalesce(max(rows), 0), coalesce(max(users), 0) FROM settled";
-    SET_SETTLED "UPDATE settled SET rows = ?1, users = ?2";
+    CLEAR_STAGED "DELETE FROM intake WHERE id <= ?1";
+    CURSOR "SELECT coalesce(max(rows), 0), coalesce(max(users), 0) FROM settled";
+    SET_CURSOR "UPDATE settled SET rows = ?1, users = ?2";
     MARK_SENT "UPDATE box SET sent = 1 WHERE user = ?1 AND mid <= ?2 AND sent = 0";
     BOX_USAGE "SELECT count(*), coalesce(sum(octet_length(coalesce(m.body, b.body))), 0)
         FROM box AS b LEFT JOIN message AS m ON m.id = b.message WHERE b.user = ?1";

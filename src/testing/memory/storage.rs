@@ -6,18 +6,16 @@ use super::transaction::{MemoryStore, REFUSES, Transaction};
 use crate::clock::TimeMark;
 use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::name::Skeletons;
-use crate::store::DedupRecord;
 use crate::store::sqlite::{EXPIRE_ACCEPTED_BATCH, EXPIRE_BATCH};
-use crate::store::{Ban, BanSubject};
 use crate::store::{
-    BoxCopy, BoxUsage, DepartureId, DepartureRow, DepartureUpdate, ExpiredKept, Friend, GroupRow, Member,
-    NameTaken, Storage, Stored, StoredMessage, UserMark, UserRow,
+    Ban, BanSubject, Bans, BoxCopy, BoxUsage, DedupLog, DedupRecord, DepartureId, DepartureRow,
+    DepartureUpdate, Departures, ExpiredKept, Friend, FriendsGroups, GroupRow, Member, NameTaken, OfflineBox,
+    PasswordMark, Stored, StoredMessage, TokenHash, TokenRow, Tokens, Transactions, UserMark, UserRow, Users,
 };
-use crate::store::{PasswordMark, TokenHash, TokenRow};
 use crate::sync::Arc;
 use std::ops::RangeInclusive;
 
-impl Storage for MemoryStore {
+impl Transactions for MemoryStore {
     fn begin(&mut self) -> Stored<()> {
         self.begins()
     }
@@ -45,7 +43,9 @@ impl Storage for MemoryStore {
             Ok(())
         })
     }
+}
 
+impl Users for MemoryStore {
     fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Result<UserId, NameTaken>> {
         self.write(|tables| {
             if let Some(taken) = tables.name_taken(name) {
@@ -121,7 +121,9 @@ impl Storage for MemoryStore {
             Ok(())
         })
     }
+}
 
+impl Departures for MemoryStore {
     fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId> {
         if self.disk.0.lock().refuses_history {
             return Err(self.voided("recording a departure", REFUSES));
@@ -168,7 +170,9 @@ impl Storage for MemoryStore {
             Ok(too_many + old.len() as u64)
         })
     }
+}
 
+impl Bans for MemoryStore {
     fn put_ban(&mut self, ban: &Ban) -> Stored<()> {
         self.write(|tables| {
             tables.bans.retain(|other| other.banned != ban.banned);
@@ -190,7 +194,9 @@ impl Storage for MemoryStore {
             Ok(())
         })
     }
+}
 
+impl Tokens for MemoryStore {
     fn add_token(&mut self, token: &TokenRow, keep: usize) -> Stored<()> {
         self.write(|tables| {
             tables.tokens.insert((token.user, token.epoch), token.clone());
@@ -262,7 +268,9 @@ impl Storage for MemoryStore {
             Ok(old.len() as u64)
         })
     }
+}
 
+impl FriendsGroups for MemoryStore {
     fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<bool> {
         self.write(|tables| Ok(tables.friends.insert((user, friend))))
     }
@@ -329,7 +337,9 @@ impl Storage for MemoryStore {
             rows.map(member).take(max).collect()
         })
     }
+}
 
+impl OfflineBox for MemoryStore {
     fn keep(&mut self, user: UserId, mid: Mid, at_ms: i64, body: &[u8], sent: bool) -> Stored<()> {
         self.write(|tables| tables.keep(BoxCopy { user, mid, sent }, at_ms, body.into()))
     }
@@ -418,7 +428,9 @@ impl Storage for MemoryStore {
             Ok(expired)
         })
     }
+}
 
+impl DedupLog for MemoryStore {
     fn accept(&mut self, acceptance: DedupRecord, at_ms: i64) -> Stored<()> {
         self.write(|tables| {
             tables.accepted.push((at_ms, acceptance));

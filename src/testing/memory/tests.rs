@@ -4,10 +4,11 @@ use super::tables::Departed;
 use super::*;
 use crate::channel::{ChannelId, Reason};
 use crate::ids::{Epoch, GroupId, Mid, UserId};
-use crate::store::DedupRecord;
 use crate::store::sqlite::{Durability, Filter, History, SqliteStore};
-use crate::store::{DepartureId, DepartureRow, DepartureUpdate, Lookup, Storage, Stored};
-use crate::store::{PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow};
+use crate::store::{
+    DedupRecord, DepartureId, DepartureRow, DepartureUpdate, Lookup, OfflineBox, PasswordMark, Storage,
+    Stored, TOKEN_LIFE_MS, TokenHash, TokenRow, Tokens, Transactions, Users,
+};
 use std::fmt::Debug;
 
 const NOW_MS: i64 = 1_700_000_000_000;

@@ -17,7 +17,7 @@ use crate::ids::{GroupId, UserId};
 use crate::main_loop::context::Policy;
 use crate::message::request::{Ask, Login};
 use crate::protocol::framing::Framer;
-use crate::store::Storage;
+use crate::store::{FriendsGroups, Transactions, Users};
 use crate::testing::bench::Bench;
 use crate::testing::commons::{Commons, policy};
 use crate::testing::memory::Disk;

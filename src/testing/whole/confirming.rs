@@ -5,6 +5,7 @@ use crate::channel::Reason;
 use crate::main_loop::transaction::RETRY_US;
 use crate::main_loop::users::UserState;
 use crate::protocol::line::LineFramer;
+use crate::store::OfflineBox;
 use crate::testing::commons::{ACK_WINDOW, BOX_AGE_MS, BOX_MESSAGES};
 use crate::testing::memory::Fault;
 use crate::worker::Codec;

@@ -5,6 +5,7 @@ use crate::channel::{Reason, Stage};
 use crate::ids::GroupId;
 use crate::main_loop::transaction::LATER_US;
 use crate::message::event::Event;
+use crate::store::FriendsGroups;
 use crate::testing::commons::GRACE_US;
 use crate::testing::memory::Fault;
 

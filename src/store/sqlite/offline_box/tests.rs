@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use rusqlite::Connection;
 
+use super::compaction::FLOOD;
+use super::expiry::EXPIRE_MOVES;
 use super::*;
+use crate::store::ExpiredKept;
+use crate::store::sqlite::connect;
 use crate::store::sqlite::{Durability, SqliteStore};
 
 /// Small enough that a handful of messages are a generation, and so slow that everything else happens while it moves.
@@ -98,7 +102,7 @@ fn seen(conn: &Connection) -> Model {
     model
 }
 
-fn hold_the_same(boxes: &mut Boxes, all: &Statements<'_>, model: &Model) {
+fn hold_the_same(boxes: &mut OfflineBoxes, all: &Statements<'_>, model: &Model) {
     assert_eq!(&seen(all.conn()), model);
     assert_eq!(boxes.total(all).unwrap(), total(model));
     for user in 1..=USERS {
@@ -135,7 +139,7 @@ proptest! {
         let (_dir, conn) = database();
         let all = Statements::prepare(&conn).unwrap();
         conn.execute_batch("BEGIN").unwrap();
-        let mut boxes = Boxes::with_pace(SLOW);
+        let mut boxes = OfflineBoxes::with_policy(SLOW);
         let (mut model, mut committed) = (Model::new(), Model::new());
         let mut highest = [MIDS; USERS as usize + 1];
         for (number, step) in steps.into_iter().enumerate() {
@@ -185,7 +189,7 @@ proptest! {
                 }
                 Step::Restart => {
                     conn.execute_batch("ROLLBACK; BEGIN").unwrap();
-                    boxes = Boxes::with_pace(SLOW);
+                    boxes = OfflineBoxes::with_policy(SLOW);
                     model.clone_from(&committed);
                 }
             }
@@ -198,12 +202,13 @@ proptest! {
 fn a_new_message_never_gets_the_number_of_one_that_has_moved_on() {
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::with_pace(CompactionPolicy { generation: 3, stride: 3, moves: 1, ..PACE });
+    let mut boxes =
+        OfflineBoxes::with_policy(CompactionPolicy { generation: 3, stride: 3, moves: 1, ..COMPACTION });
     // The third begins a generation of all three, and the first user's has moved on.
     for user in 1..=3 {
         boxes.keep(&all, UserId(user), Mid(1), 0, b"first", false).unwrap();
     }
-    assert_eq!(boxes.settled, CompactionCursor { rows: 3, users: 1 });
+    assert_eq!(boxes.compaction.cursor(), CompactionCursor { rows: 3, users: 1 });
     // The highest number is free now, and a new start does not know it.
     boxes.drop_kept(&all, UserId(3), Mid(1)).unwrap();
     boxes.forget();
@@ -220,7 +225,7 @@ fn messages_for_many_users_share_pages_until_they_move_on() {
     const PAGES_MOST: i64 = 60;
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::new();
+    let mut boxes = OfflineBoxes::new();
     let body = [b'x'; 100];
     // All have a page in `box`, as after weeks.
     conn.execute_batch("BEGIN").unwrap();
@@ -240,10 +245,10 @@ fn messages_for_many_users_share_pages_until_they_move_on() {
 
 #[test]
 fn a_flood_moves_on_as_fast_as_it_comes() {
-    const SMALL: CompactionPolicy = CompactionPolicy { generation: 128, ..PACE };
+    const SMALL: CompactionPolicy = CompactionPolicy { generation: 128, ..COMPACTION };
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::with_pace(SMALL);
+    let mut boxes = OfflineBoxes::with_policy(SMALL);
     conn.execute_batch("BEGIN").unwrap();
     for mid in 1..=5_000 {
         boxes.keep(&all, UserId(mid % 37), Mid(mid), 0, b"{}", false).unwrap();
@@ -257,7 +262,7 @@ fn a_flood_moves_on_as_fast_as_it_comes() {
 fn boxes_expire_while_a_flood_goes_on() {
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::new();
+    let mut boxes = OfflineBoxes::new();
     conn.execute_batch("BEGIN").unwrap();
     boxes.keep(&all, UserId(1), Mid(1), 10, b"old", false).unwrap();
     let (mut removed, mut next) = (0, None);
@@ -279,11 +284,11 @@ fn boxes_expire_while_a_flood_goes_on() {
 
 #[test]
 fn a_generation_of_which_all_was_confirmed_ends_and_so_does_one_with_a_wide_gap() {
-    const STEADY: CompactionPolicy = CompactionPolicy { generation: 4, stride: 1, moves: 3, ..PACE };
+    const STEADY: CompactionPolicy = CompactionPolicy { generation: 4, stride: 1, moves: 3, ..COMPACTION };
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::with_pace(STEADY);
-    let keep_on = |boxes: &mut Boxes, mids: std::ops::Range<i64>| {
+    let mut boxes = OfflineBoxes::with_policy(STEADY);
+    let keep_on = |boxes: &mut OfflineBoxes, mids: std::ops::Range<i64>| {
         for mid in mids {
             boxes.keep(&all, UserId(mid % 5), Mid(mid), 0, b"{}", false).unwrap();
         }
@@ -291,7 +296,7 @@ fn a_generation_of_which_all_was_confirmed_ends_and_so_does_one_with_a_wide_gap(
     };
     for old in [1, 100] {
         keep_on(&mut boxes, old..old + 4);
-        assert!(boxes.settled.rows > 0, "a generation is on its way");
+        assert!(boxes.compaction.cursor().rows > 0, "a generation is on its way");
         // The first stays in one of the two cases, and what follows is confirmed at once.
         for mid in old..old + 60 {
             keep_on(&mut boxes, mid + 4..mid + 5);
@@ -309,7 +314,7 @@ fn a_generation_of_which_all_was_confirmed_ends_and_so_does_one_with_a_wide_gap(
 fn what_expires_may_lie_in_the_intake() {
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::new();
+    let mut boxes = OfflineBoxes::new();
     boxes.keep(&all, UserId(1), Mid(1), 10, b"old", false).unwrap();
     boxes.keep(&all, UserId(1), Mid(2), 30, b"new", false).unwrap();
     let expired = boxes.expire(&all, 20, None, 1_000, 1_000).unwrap();
@@ -324,7 +329,7 @@ fn a_flood_that_has_ended_expires_in_calls_that_follow_at_once() {
     const MESSAGES: i64 = 3 * EXPIRE_MOVES as i64 / 2;
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::new();
+    let mut boxes = OfflineBoxes::new();
     conn.execute_batch("BEGIN").unwrap();
     for mid in 1..=MESSAGES {
         boxes.keep(&all, UserId(mid % 7 + 1), Mid(mid), 10, b"{}", false).unwrap();
@@ -347,11 +352,11 @@ fn a_flood_that_has_ended_expires_in_calls_that_follow_at_once() {
 fn the_pages_of_a_flood_are_kept_until_it_has_moved_on_even_if_its_transaction_fails() {
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::new();
+    let mut boxes = OfflineBoxes::new();
     let cache_kib = || -conn.query_row("PRAGMA cache_size", (), |row| row.get::<_, i64>(0)).unwrap();
     connect::fit_cache(&conn, false).unwrap();
     let calm_kib = cache_kib();
-    let keep = |boxes: &mut Boxes, mids: std::ops::Range<i64>| {
+    let keep = |boxes: &mut OfflineBoxes, mids: std::ops::Range<i64>| {
         mids.for_each(|mid| boxes.keep(&all, UserId(mid % 7 + 1), Mid(mid), 10, b"{}", false).unwrap());
     };
     conn.execute_batch("BEGIN").unwrap();
@@ -375,7 +380,7 @@ fn a_message_for_many_is_stored_once_and_gone_with_its_last_copy() {
     const RECEIVERS: i64 = 1_000;
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::with_pace(CompactionPolicy { copies: 1_500, ..PACE });
+    let mut boxes = OfflineBoxes::with_policy(CompactionPolicy { copies: 1_500, ..COMPACTION });
     let body = vec![b'x'; 60_000];
     let copies = |mid| -> Vec<BoxCopy> {
         (1..=RECEIVERS).map(|user| BoxCopy { user: UserId(user), mid: Mid(mid), sent: false }).collect()
@@ -386,7 +391,7 @@ fn a_message_for_many_is_stored_once_and_gone_with_its_last_copy() {
         boxes.keep_copies(&all, &copies(mid), 0, &body).unwrap();
     }
     conn.execute_batch("COMMIT").unwrap();
-    assert!(boxes.settled.rows > 0 || rows_in(&conn, "box") > 0, "some have moved on");
+    assert!(boxes.compaction.cursor().rows > 0 || rows_in(&conn, "box") > 0, "some have moved on");
     let pages: i64 = conn.query_row("PRAGMA page_count", (), |row| row.get(0)).unwrap();
     assert!(pages * 4096 < 1_000_000, "{pages} pages for two bodies of 60,000 bytes");
     for user in 1..=RECEIVERS {
@@ -402,7 +407,7 @@ fn a_message_for_many_is_stored_once_and_gone_with_its_last_copy() {
 fn copies_expire_by_their_age_like_all_else() {
     let (_dir, conn) = database();
     let all = Statements::prepare(&conn).unwrap();
-    let mut boxes = Boxes::new();
+    let mut boxes = OfflineBoxes::new();
     let copies = [1, 2].map(|user| BoxCopy { user: UserId(user), mid: Mid(1), sent: false });
     boxes.keep_copies(&all, &copies, 10, b"old").unwrap();
     let (mut removed, mut next) = (0, None);
