@@ -41,7 +41,7 @@ mod users;
 
 pub use checkpoint::Checkpointer;
 pub use connect::{BUSY_TIMEOUT, DATABASE_FILE, OpenError};
-pub use dedup_log::EXPIRE_ACCEPTED_BATCH;
+pub use dedup_log::storage::EXPIRE_ACCEPTED_BATCH;
 pub use history::{Filter, History, StoredDeparture};
 pub use open::{Durability, Opened};
 pub use place::Place;
