@@ -55,36 +55,36 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
         let Some(mid) = self.next_mid(user) else { return Ok(self.not_stored(user, chat)) };
         self.note_sent(user, mid, chat.body.size(), Some(chat.body.clone()));
-        self.cx.then(AfterCommit::Post { worker, letter: numbered(user, key, chat, mid) });
+        self.cx.then(AfterCommit::Post { worker, command: numbered(user, key, chat, mid) });
         Ok(Placement::Elsewhere)
     }
 
     /// A message is under way to the present session of a user, under that number.
     fn note_sent(&mut self, user: UserId, mid: Mid, bytes: usize, body: Option<Body>) {
-        let batch = self.cx.transaction.number();
+        let transaction = self.cx.transaction.number();
         let Some(person) = self.users.find(user) else { return };
         if let Some(unconfirmed) = &mut person.ack_window {
             unconfirmed.send(mid, bytes, body);
         }
         if let Some(session) = &mut person.session {
-            session.addressed = Some(batch);
+            session.addressed = Some(transaction);
         }
     }
 
     /// A chat with `seq` goes into the box, and to its receiver when it is there.
     fn keep_and_send(&mut self, user: UserId, chat: Chat, key: SessionKey, worker: usize) -> Placement {
         let copy = chat.clone();
-        let mid = match self.keep_as(user, chat, true) {
+        let mid = match self.keep_numbered(user, chat, true) {
             Ok(mid) => mid,
             Err(placed) => return placed,
         };
         self.note_sent(user, mid, copy.body.size(), None);
-        let letter = numbered(user, key, copy, mid);
-        self.cx.then(AfterCommit::Deliver { worker, letter, user, key, mid });
+        let command = numbered(user, key, copy, mid);
+        self.cx.then(AfterCommit::Deliver { worker, command, user, key, mid });
         Placement::Elsewhere
     }
 
-    /// The batch that was to put a message into the box has failed: it was never sent.
+    /// The transaction that was to put a message into the box has failed: it was never sent.
     pub(super) fn unsend(&mut self, user: UserId, key: SessionKey, mid: Mid) {
         let unconfirmed = self.users.find(user).and_then(|person| person.ack_window.as_mut());
         if let Some(unconfirmed) = unconfirmed.filter(|unconfirmed| unconfirmed.is_of(key)) {
@@ -114,7 +114,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             self.refills.push(user);
         }
         if let Some(upto) = confirmation.stored {
-            self.cx.owe(PendingWrite::DropKept { user, upto });
+            self.cx.enqueue(PendingWrite::DropKept { user, upto });
         }
     }
 
@@ -132,7 +132,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             }
             let keeping =
                 BoxWrite { user, mid, at_ms, body, sent: true, ticket: None, accepted: None, reaches: None };
-            self.cx.owe(PendingWrite::Keep(Box::new(keeping)));
+            self.cx.enqueue(PendingWrite::Keep(Box::new(keeping)));
         }
         Some(account)
     }

@@ -21,9 +21,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 // Whoever asked may have given up.
                 let _ = reply.send(report);
             }
-            ControlAsk::StaleOnline { who, reply } => match self.find_ghost(&who) {
+            ControlAsk::StaleOnline { who, reply } => match self.find_stale_online(&who) {
                 Ok(Some(UserRow { id: user, name, epoch, .. })) => {
-                    // Should it fail, the batch has failed, and says so.
+                    // Should it fail, the transaction has failed, and says so.
                     self.cx.attempt(|store| store.set_offline(user, epoch));
                     let (ghost, asked_us) = (StaleOnline { user, name, offline_us: 0 }, self.cx.now.mono_us);
                     self.cx.then(AfterCommit::StaleOnline { reply, ghost, asked_us });
@@ -41,7 +41,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// A user who is marked online and has no session. Looked up without a transaction, for most are none, and that is
     /// known also while nothing can be written.
-    fn find_ghost(&mut self, who: &StaleOnlineName) -> Stored<Option<UserRow>> {
+    fn find_stale_online(&mut self, who: &StaleOnlineName) -> Stored<Option<UserRow>> {
         let row = self.cx.look(|store| match who {
             StaleOnlineName::Id(user) => store.user(*user),
             StaleOnlineName::Name(name) => store.user_called(name),

@@ -22,21 +22,21 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     pub(super) fn carry_out(&mut self, mut effects: Vec<AfterCommit>, failure: Option<&StorageError>) {
         let committed = failure.is_none();
         let mut outgoing = Outgoing::new(self.cx.handles.outlet.workers());
-        let mut put = |worker, letter| outgoing.put(worker, letter);
+        let mut put = |worker, command| outgoing.put(worker, command);
         let mut answers: Vec<PendingReply> = Vec::new();
         let mut replaced: Vec<SessionKey> = Vec::new();
         for effect in effects.drain(..) {
             match effect {
                 AfterCommit::Replace { key } => replaced.push(key),
-                AfterCommit::Post { worker, letter } => put(worker, letter),
-                AfterCommit::Commit { worker, letter, otherwise } => {
-                    put(worker, if committed { letter } else { *otherwise });
+                AfterCommit::Post { worker, command } => put(worker, command),
+                AfterCommit::Commit { worker, command, otherwise } => {
+                    put(worker, if committed { command } else { *otherwise });
                 }
-                AfterCommit::Deliver { worker, letter, .. } if committed => put(worker, letter),
+                AfterCommit::Deliver { worker, command, .. } if committed => put(worker, command),
                 AfterCommit::Deliver { user, key, mid, .. } => self.unsend(user, key, mid),
-                AfterCommit::Refill { worker, letters, user, .. } if committed => {
-                    for letter in letters {
-                        put(worker, letter);
+                AfterCommit::Refill { worker, commands, user, .. } if committed => {
+                    for command in commands {
+                        put(worker, command);
                     }
                     self.refills.push(user);
                 }
@@ -45,9 +45,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                     let worker = self.cx.handles.table.worker(asker.channel);
                     put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));
                 }
-                AfterCommit::LoggedIn { worker, letter, user, .. } if committed => {
+                AfterCommit::LoggedIn { worker, command, user, .. } if committed => {
                     self.presence.show_online(&self.cx, &self.users, user);
-                    put(worker, *letter);
+                    put(worker, *command);
                     if self.has_had_none_of_its_box(user) {
                         self.refills.push(user);
                     }
@@ -105,11 +105,11 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
         self.cx.transaction.reuse(effects);
         let mut refused = Vec::new();
-        for (worker, mut letters) in outgoing.into_lists() {
-            self.cx.handles.outlet.post(worker, &mut letters, &mut refused);
+        for (worker, mut commands) in outgoing.into_lists() {
+            self.cx.handles.outlet.post(worker, &mut commands, &mut refused);
         }
-        for letter in refused {
-            self.came_back(letter);
+        for command in refused {
+            self.came_back(command);
         }
         for (channel, session) in replaced {
             self.cx.handles.kicker.kick_session(channel, session, CloseInfo::new(Reason::Replaced));
@@ -130,15 +130,15 @@ impl Outgoing {
         Outgoing { ranks: std::array::from_fn(|_| (0..workers).map(|_| Vec::new()).collect()) }
     }
 
-    fn put(&mut self, worker: usize, letter: WorkerCommand) {
-        let rank = match &letter {
+    fn put(&mut self, worker: usize, command: WorkerCommand) {
+        let rank = match &command {
             WorkerCommand::Answer { settles: Completes::Login, .. } => 0,
             WorkerCommand::Answer { .. } => 1,
             WorkerCommand::Close { .. } => 2,
             _ => 0,
         };
         if let Some(list) = self.ranks[rank].get_mut(worker) {
-            list.push(letter);
+            list.push(command);
         }
     }
 

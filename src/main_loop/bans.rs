@@ -99,9 +99,9 @@ impl Bans {
                 return;
             }
             cx.handles.metrics.bans.add(1);
-            cx.owe(PendingWrite::Ban(ban.clone()));
+            cx.enqueue(PendingWrite::Ban(ban.clone()));
             if let BanSubject::User(user) = ban.banned {
-                cx.owe(PendingWrite::DropTokens { user });
+                cx.enqueue(PendingWrite::DropTokens { user });
             }
             bans.push(ban);
         }
@@ -121,7 +121,7 @@ impl Bans {
             bans.extend(self.take(name, cx.trusted_ms()));
         }
         for ban in &bans {
-            cx.owe(PendingWrite::Unban(ban.banned));
+            cx.enqueue(PendingWrite::Unban(ban.banned));
         }
         let bans = as_shown(cx, bans);
         cx.then(AfterCommit::Bans { reply, bans });

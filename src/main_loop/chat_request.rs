@@ -86,7 +86,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         let told =
             if ticket.is_some() { OnFailure::ByTicket } else { OnFailure::Sender(Box::new(asker.clone())) };
         let answered = ticket.clone();
-        let placed = self.place(
+        let placed = self.deliver(
             user,
             Chat {
                 body: message.body.clone().addressed_to(user),
@@ -97,7 +97,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             },
         );
         match answered {
-            // It is settled with this batch.
+            // It is settled with this transaction.
             Some(ticket) if placed != Placement::Elsewhere => ticket.answer_lets_go_on(),
             answered => self.cx.let_go_on(asker, answered.is_none() && placed == Placement::Kept),
         }

@@ -106,8 +106,8 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
     }
 
     /// Writes what must be written, now or in a later transaction.
-    pub(super) fn owe(&mut self, write: PendingWrite) {
-        self.transaction.owe(write);
+    pub(super) fn enqueue(&mut self, write: PendingWrite) {
+        self.transaction.enqueue(write);
     }
 
     /// Has something happen when the transaction is over.
@@ -116,9 +116,9 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
     }
 
     /// Sends a command to the worker of a channel, whatever becomes of the transaction.
-    pub(super) fn post(&mut self, channel: ChannelId, letter: WorkerCommand) {
+    pub(super) fn post(&mut self, channel: ChannelId, command: WorkerCommand) {
         let worker = self.handles.table.worker(channel);
-        self.then(AfterCommit::Post { worker, letter });
+        self.then(AfterCommit::Post { worker, command });
     }
 
     /// True exactly when the mailbox of some worker is so full that the worker should get no new chats.

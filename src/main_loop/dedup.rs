@@ -41,7 +41,7 @@ struct Recent {
     places: HashTable<u32>,
     /// How many at the front have been looked at since they were settled.
     settled: usize,
-    /// Not before then is one forgotten for its age. The chats themselves lie far apart in memory.
+    /// Before then no chat is old enough to be forgotten, so that none has to be looked at.
     expires_us: u64,
 }
 
@@ -128,7 +128,7 @@ impl Recent {
         chat(*self.places.find(id_hash(fingerprint), is_same)?)
     }
 
-    /// A chat that failed comes again: its old place is nobody's until it goes.
+    /// A chat that failed comes again: its old place stays empty until it is the oldest.
     fn forget(&mut self, fingerprint: u128) {
         let (chats, gone) = (&mut self.chats, self.gone);
         let is_same =
@@ -169,7 +169,7 @@ impl Recent {
         self.expires_us = self.chats.front().map_or(0, |chat| chat.until_us);
     }
 
-    /// Gives up the tickets that only say what goes without saying. Thousands of senders have a thousand each.
+    /// Drops the tickets that only say that every copy was safe. Thousands of senders have a thousand each.
     fn release(&mut self) {
         while let Some(chat) = self.chats.get_mut(self.settled)
             && chat.ticket.as_ref().is_none_or(|ticket| ticket.is_settled())

@@ -1,4 +1,4 @@
-//! A chat on its way to one receiver: to the receiver's channel, behind a settlement that is awaited, or into the box.
+//! A chat on its way to one receiver: to the receiver's channel, behind a delivery report that is awaited, or into the box.
 //!
 //! On main.
 
@@ -14,28 +14,28 @@ use crate::store::Storage;
 use crate::sync::Arc;
 
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
-    /// Brings a chat to where its receiver is: a channel, a settlement that is awaited, or the box.
-    pub(super) fn place(&mut self, user: UserId, chat: Chat) -> Placement {
-        match self.forward(user, chat) {
+    /// Brings a chat to where its receiver is: a channel, a delivery report that is awaited, or the box.
+    pub(super) fn deliver(&mut self, user: UserId, chat: Chat) -> Placement {
+        match self.send(user, chat) {
             Ok(placed) => placed,
             Err(chat) => self.keep(user, chat),
         }
     }
 
-    /// The same for a chat that has waited. Its sender has gone on, so that its way into the box is not given up.
-    pub(super) fn place_held(&mut self, user: UserId, chat: Chat) {
-        let Err(chat) = self.forward(user, chat) else { return };
+    /// The same for a chat that has waited. Its sender has gone on, so a failed commit does not give up its way into the box.
+    pub(super) fn deliver_held(&mut self, user: UserId, chat: Chat) {
+        let Err(chat) = self.send(user, chat) else { return };
         let usage = if matches!(chat.told, OnFailure::Nobody) { None } else { self.box_usage(user) };
         if usage.is_some_and(|usage| self.with_one_more(usage, &chat.body.object()) == Err(Errno::BoxFull)) {
             return self.cx.fail_copy(user, chat, Errno::BoxFull);
         }
         self.cx.handles.metrics.chats_kept.add(1);
-        self.save(user, chat);
+        self.keep_accepted(user, chat);
     }
 
     /// Has a chat wait, or sends it to its receiver's channel. Gives back what belongs into the box.
-    fn forward(&mut self, user: UserId, chat: Chat) -> Result<Placement, Chat> {
-        let batch = self.cx.transaction.number();
+    fn send(&mut self, user: UserId, chat: Chat) -> Result<Placement, Chat> {
+        let transaction = self.cx.transaction.number();
         let outlet = Arc::clone(&self.cx.handles.outlet);
         let Some(person) = self.users.find(user) else { return Err(chat) };
         if person.holds_messages() {
@@ -58,16 +58,16 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             self.cx.fail_copy(user, chat, Errno::Busy);
             return Ok(Placement::Elsewhere);
         }
-        session.addressed = Some(batch);
-        // Should the session be over by then, or its login not be committed, the letter comes back.
-        let letter = chat_command(user, (channel, number), chat);
-        self.cx.then(AfterCommit::Post { worker, letter });
+        session.addressed = Some(transaction);
+        // Should the session be over by then, or its login not be committed, the command comes back.
+        let command = chat_command(user, (channel, number), chat);
+        self.cx.then(AfterCommit::Post { worker, command });
         Ok(Placement::Elsewhere)
     }
 
-    /// A letter came back because its session has ended: its departure is on its way through the queue.
-    pub(super) fn came_back(&mut self, letter: WorkerCommand) {
-        let WorkerCommand::Chat { to, session, user, chat, .. } = letter else { return };
+    /// A command came back because its session has ended: its departure is on its way through the queue.
+    pub(super) fn came_back(&mut self, command: WorkerCommand) {
+        let WorkerCommand::Chat { to, session, user, chat, .. } = command else { return };
         let Some(person) = self.users.find(user) else { return };
         if let Some(present) = &mut person.session
             && (present.channel, present.number) == (to, session)
@@ -83,20 +83,21 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
     }
 
-    /// Letters that hang on no batch.
-    pub(super) fn post_now(&mut self, worker: usize, letters: &mut Vec<WorkerCommand>) {
+    /// Posts commands at once.
+    pub(super) fn post_now(&mut self, worker: usize, commands: &mut Vec<WorkerCommand>) {
         let mut refused = Vec::new();
-        self.cx.handles.outlet.post(worker, letters, &mut refused);
-        for letter in refused {
-            self.came_back(letter);
+        self.cx.handles.outlet.post(worker, commands, &mut refused);
+        for command in refused {
+            self.came_back(command);
         }
     }
 
     /// Messages to a session that are not posted yet wait from now on with those that come after them.
-    pub(super) fn recall_letters(&mut self, user: UserId) {
-        let batch = self.cx.transaction.number();
+    pub(super) fn take_back_unposted(&mut self, user: UserId) {
+        let transaction = self.cx.transaction.number();
         let Some(person) = self.users.find(user) else { return };
-        let Some(session) = person.session.as_mut().filter(|session| session.addressed == Some(batch)) else {
+        let Some(session) = person.session.as_mut().filter(|session| session.addressed == Some(transaction))
+        else {
             return;
         };
         session.addressed = None;

@@ -1,4 +1,4 @@
-//! Main's side of an end: departure, settlement, the grace, the close.
+//! Main's side of an end: departure, delivery report, the grace, the close.
 //!
 //! On main. What the history says of an end is in `open_departures`, who still has an fd in `lingering`.
 
@@ -16,7 +16,7 @@ use crate::store::{DepartureRow, Storage, TOKEN_LIFE_MS};
 const EARLY_CLOSES_MAX: usize = 4096;
 
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
-    /// The first report: routing has stopped, now the user goes offline.
+    /// The first delivery report: routing has stopped, now the user goes offline.
     pub(super) fn depart(&mut self, departure: &Departure) {
         let Departure { channel, session, stays, noticed_us, parting, .. } = departure;
         self.stages.note_departure(*noticed_us, departure.queued_us, self.cx.now.mono_us);
@@ -47,7 +47,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         };
         let key = (channel, number);
         self.sessions.remove(key);
-        self.recall_letters(user);
+        self.take_back_unposted(user);
         let Some(person) = self.users.find(user) else { return };
         let Some(session) = person.session.take_if(|s| (s.channel, s.number) == key) else { return };
         person.await_settlement(key);
@@ -74,20 +74,20 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         };
         let expires_ms = trusted_ms.saturating_add(TOKEN_LIFE_MS);
         // One transaction, but each by itself: what the database refuses of it must not keep the user online.
-        self.cx.owe(PendingWrite::Offline { user, epoch: session.epoch });
-        self.cx.owe(PendingWrite::Departure { key, row });
+        self.cx.enqueue(PendingWrite::Offline { user, epoch: session.epoch });
+        self.cx.enqueue(PendingWrite::Departure { key, row });
         if parting.reason == Reason::Banned {
-            self.cx.owe(PendingWrite::DropTokens { user });
+            self.cx.enqueue(PendingWrite::DropTokens { user });
         } else if session.resumes {
-            self.cx.owe(PendingWrite::EndTokens { user, upto: session.epoch, expires_ms });
+            self.cx.enqueue(PendingWrite::EndTokens { user, upto: session.epoch, expires_ms });
         }
         // Whoever asked whether this client is still there knows now.
         self.followups.push_back(Followup::Probed(user));
     }
 
-    /// The second report: what was under way to that session is known, so what has waited may follow it.
-    pub(super) fn settle(&mut self, settlement: DeliveryReport) {
-        let DeliveryReport { channel, session, unsent, delivered } = settlement;
+    /// The second delivery report: what was under way to that session is known, so what has waited may follow it.
+    pub(super) fn settle(&mut self, report: DeliveryReport) {
+        let DeliveryReport { channel, session, unsent, delivered } = report;
         if self.lingering.settle(channel, session) {
             self.ask_for_socket(channel);
         }
@@ -99,7 +99,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             self.open_departures.account(key, confirmed, unconfirmed);
         }
         for chat in unsent {
-            self.save(user, chat);
+            self.keep_accepted(user, chat);
         }
         if let Some(person) = self.users.find(user)
             && person.end_settlement(key)
@@ -174,18 +174,18 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             self.cx.handles.metrics.chats_lost.add(chats);
             self.open_departures.lose((channel, session), chats);
         }
-        self.unseat(channel);
+        self.end_lingering(channel);
     }
 
     /// A channel has no fd any more: nothing of its end is left to wait for.
-    pub(super) fn unseat(&mut self, channel: ChannelId) {
-        let Some(seat) = self.lingering.remove(channel) else { return };
-        let closed_us = self.cx.now.mono_us.saturating_sub(seat.noticed_us);
+    pub(super) fn end_lingering(&mut self, channel: ChannelId) {
+        let Some(entry) = self.lingering.remove(channel) else { return };
+        let closed_us = self.cx.now.mono_us.saturating_sub(entry.noticed_us);
         self.stages.closed.note(closed_us);
-        if let Some(receipt) = &seat.receipt {
+        if let Some(receipt) = &entry.receipt {
             receipt.report(self.cx.now.mono_us, |_| CloseStage::Closed);
         }
-        if let Some(key) = seat.session.map(|number| (channel, number)) {
+        if let Some(key) = entry.session.map(|number| (channel, number)) {
             self.open_departures.close(key, closed_us);
             self.complete(key);
         }
@@ -194,7 +194,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Writes what has become known of an end, with the next commit.
     fn complete(&mut self, key: SessionKey) {
         if let Some(write) = self.open_departures.complete(key) {
-            self.cx.transaction.owe_later(write, self.cx.now.mono_us);
+            self.cx.transaction.enqueue_later(write, self.cx.now.mono_us);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Group chats under way, and what waits behind them: work that main puts down at the end of its share of a turn and
-//! takes up again in the next.
+//! Group chats under way, and what waits behind them. Main does a share of that work in each turn.
 //!
 //! What a peer sends may cost a turn of main no more than its share, however many members a group has. So a chat is
 //! handed out in parts. While a chat of a user is under way, the user's later requests wait behind it, and so does the
@@ -42,13 +41,13 @@ pub(super) struct FanOut {
     next: usize,
     /// Members whose part was not committed.
     again: Vec<UserId>,
-    /// Members into whose boxes the batch under way puts a copy.
+    /// Members into whose boxes the transaction under way puts a copy.
     pub(super) in_batch: Vec<UserId>,
-    /// True exactly when the batch under way has a part of it.
+    /// True exactly when the transaction under way has a part of it.
     is_in_batch: bool,
     /// True exactly when a part of it is committed: then the rest has to follow.
     pub(super) begun: bool,
-    /// True exactly when some copy of the first part rests on the batch under way.
+    /// True exactly when some copy of the first part rests on the transaction under way.
     pub(super) rests_on_commit: bool,
 }
 
@@ -228,7 +227,7 @@ impl FanOuts {
         if !committed {
             self.pause_us = RETRY_US;
         }
-        // The order of a map is nobody's.
+        // A map has no order: the same events give the same sequence.
         ended.sort_unstable();
         ended.into_iter().filter_map(|user| self.end_line(user)).collect()
     }
@@ -282,7 +281,7 @@ impl FanOut {
         }
     }
 
-    /// True exactly when each member's copy is on its way, and none of them rests on the batch under way.
+    /// True exactly when each member's copy is on its way, and none of them rests on the transaction under way.
     fn is_over(&self) -> bool {
         self.is_handed_out() && self.in_batch.is_empty()
     }

@@ -86,7 +86,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
     }
 
-    /// True exactly when a user may add that friend: again, or one more. `None` when the batch has failed.
+    /// True exactly when a user may add that friend: again, or one more. `None` when the transaction has failed.
     fn has_room_for_friend(&mut self, user: UserId, friend: UserId) -> Option<bool> {
         if self.lists.count_friends(&mut self.cx, user)? < self.cx.policy.friends_max {
             return Some(true);

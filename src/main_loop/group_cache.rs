@@ -70,7 +70,7 @@ impl GroupCache {
         self.by_id.insert(group, known);
     }
 
-    /// Forgets all, after a batch that failed: they may rest on it.
+    /// Forgets all, after a transaction that failed: they may rest on it.
     pub(super) fn forget_all(&mut self) {
         *self = GroupCache::default();
     }

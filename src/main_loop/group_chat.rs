@@ -127,7 +127,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             let collected = self.fan_outs.bytes_collected();
             let found = self.users.find_or_load(&mut self.cx, member).map(|found| found.is_some());
             let placed = match found {
-                Ok(true) => self.place(member, chat.copy()),
+                Ok(true) => self.deliver(member, chat.copy()),
                 Ok(false) => {
                     self.cx.count_off(chat.ticket.clone());
                     Placement::Elsewhere
@@ -165,7 +165,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         chat.in_batch.extend(copies.iter().map(|copy| copy.user));
         let Some(ticket) = &chat.ticket else { return };
         let count = copies.len();
-        self.cx.secure(ticket, count);
+        self.cx.mark_safe(ticket, count);
         let ticket = Arc::clone(ticket);
         self.cx.then(if chat.begun {
             AfterCommit::SafeOrAgain { ticket, copies: count }

@@ -45,7 +45,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// A channel has taken over messages of its user's box: they are gone from it, and more may follow.
     pub(super) fn taken_over(&mut self, user: UserId, key: (ChannelId, SessionNo), upto: Mid) {
-        self.cx.owe(PendingWrite::DropKept { user, upto });
+        self.cx.enqueue(PendingWrite::DropKept { user, upto });
         let Some(person) = self.users.find(user) else { return };
         person.forget_usage();
         if let Some(session) = &person.session
@@ -82,18 +82,18 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         let lines = session.lines;
         let kept = self.cx.attempt(|store| store.kept(user, sent, HANDOVER_COUNT, HANDOVER_BYTES))?;
         let last = kept.last().map(|kept| kept.mid);
-        let mut letters: Vec<WorkerCommand> = self
+        let mut commands: Vec<WorkerCommand> = self
             .chats_of(kept, lines)
             .into_iter()
             .map(|chat| chat_command(user, (channel, number), chat))
             .collect();
         if last.is_none() {
-            letters.push(WorkerCommand::Open { channel, session: number });
+            commands.push(WorkerCommand::Open { channel, session: number });
         }
         if let Some(session) = self.users.find(user).and_then(|person| person.session.as_mut()) {
             session.backlog = last.map(Box::new);
         }
-        self.post_now(worker, &mut letters);
+        self.post_now(worker, &mut commands);
         Some(())
     }
 
@@ -109,7 +109,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
         let kept = self.cx.attempt(|store| store.kept(user, sent, count, bytes))?;
         let last = kept.last().map(|kept| kept.mid);
-        let batch = self.cx.transaction.number();
+        let transaction = self.cx.transaction.number();
         let person = self.users.find(user)?;
         let (session, unconfirmed) = (person.session.as_mut()?, person.ack_window.as_mut()?);
         // What comes meanwhile goes into the box, until a look behind the commit finds nothing there.
@@ -118,15 +118,15 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         unconfirmed.send_kept(&kept);
         let key = (session.channel, session.number);
         let worker = self.cx.handles.table.worker(session.channel);
-        session.addressed = Some(batch);
+        session.addressed = Some(transaction);
         // They go out behind the commit of their mark: a crash in between would have them come again without it.
         self.cx.attempt(|store| store.mark_sent(user, upto));
-        let letters = kept.into_iter().map(|kept| chat_command(user, key, numbered_kept(kept))).collect();
-        self.cx.then(AfterCommit::Refill { worker, letters, user, key, sent });
+        let commands = kept.into_iter().map(|kept| chat_command(user, key, numbered_kept(kept))).collect();
+        self.cx.then(AfterCommit::Refill { worker, commands, user, key, sent });
         Some(())
     }
 
-    /// The batch that was to mark messages of the box as sent has failed: they never were, and are looked for again.
+    /// The transaction that was to mark messages of the box as sent has failed: they never were, and are looked for again.
     pub(super) fn unsend_kept(&mut self, user: UserId, key: SessionKey, sent: Mid) {
         let Some(person) = self.users.find(user) else { return };
         let Some(unconfirmed) = person.ack_window.as_mut().filter(|unconfirmed| unconfirmed.is_of(key))

@@ -1,13 +1,13 @@
-//! How long the stages of an end take, so that the offline queue can be watched.
+//! How long the stages of an end take, so that an operator can watch the offline queue.
 //!
-//! Histograms are owned by main, who copies their percentiles out for `linger stats`. The watchdog has a thread of
-//! its own, for it is main that it watches.
+//! Main owns the histograms, and copies their percentiles out for `linger stats`. The watchdog has a thread of
+//! its own, because it watches main.
 
 use hdrhistogram::Histogram;
 
 /// Significant digits of the histograms.
 const DIGITS: u8 = 3;
-/// Age of the oldest departure in the queue at which the watchdog barks, in microseconds (1 s).
+/// Age of the oldest departure in the queue at which the watchdog raises an alert, in microseconds (1 s).
 pub const TOO_OLD_US: u64 = 1_000_000;
 
 /// Times from noticed to each stage, in microseconds.
@@ -22,7 +22,7 @@ pub struct Stages {
     /// The fd is closed.
     pub closed: Times,
     /// Departures in one transaction.
-    pub batch: Times,
+    pub transaction: Times,
     /// Departures that main has taken off its queue.
     taken: u64,
     /// Those of the transaction under way.
@@ -40,7 +40,7 @@ impl Default for Stages {
             drained: Times::new(),
             committed: Times::new(),
             closed: Times::new(),
-            batch: Times::new(),
+            transaction: Times::new(),
             taken: 0,
             in_turn: 0,
         }
@@ -80,7 +80,7 @@ impl Stages {
     /// The events of a turn are taken.
     pub fn end_turn(&mut self) {
         if self.in_turn > 0 {
-            self.batch.note(std::mem::take(&mut self.in_turn));
+            self.transaction.note(std::mem::take(&mut self.in_turn));
         }
     }
 
@@ -104,19 +104,19 @@ impl Stages {
             ("closed_us_p50", self.closed.at(0.5)),
             ("closed_us_p99", self.closed.at(0.99)),
             ("closed_us_max", self.closed.max()),
-            ("drain_batch_p50", self.batch.at(0.5)),
-            ("drain_batch_max", self.batch.max()),
+            ("drain_batch_p50", self.transaction.at(0.5)),
+            ("drain_batch_max", self.transaction.max()),
         ]
     }
 }
 
-/// Barks once when main falls behind, and once when it has caught up.
+/// Raises an alert once when main falls behind, and once when it has caught up.
 #[derive(Debug, Default)]
 pub struct Watchdog {
-    barking: bool,
+    is_behind: bool,
 }
 
-/// What a watchdog has to say.
+/// What the watchdog has found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Alert {
     /// The oldest departure has waited that long, in microseconds.
@@ -130,7 +130,7 @@ impl Watchdog {
     pub fn look(&mut self, oldest_us: Option<u64>, now_us: u64) -> Option<Alert> {
         let age_us = oldest_us.map_or(0, |then_us| now_us.saturating_sub(then_us));
         let behind = age_us > TOO_OLD_US;
-        if behind == std::mem::replace(&mut self.barking, behind) {
+        if behind == std::mem::replace(&mut self.is_behind, behind) {
             return None;
         }
         Some(if behind { Alert::Behind(age_us) } else { Alert::CaughtUp })
@@ -142,13 +142,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_watchdog_barks_once_for_each_time_that_main_falls_behind() {
-        let mut dog = Watchdog::default();
-        assert_eq!(dog.look(Some(5), TOO_OLD_US), None);
-        assert_eq!(dog.look(Some(5), TOO_OLD_US + 6), Some(Alert::Behind(TOO_OLD_US + 1)));
-        assert_eq!(dog.look(Some(5), TOO_OLD_US + 7), None);
-        assert_eq!(dog.look(None, TOO_OLD_US + 8), Some(Alert::CaughtUp));
-        assert_eq!(dog.look(None, TOO_OLD_US + 9), None);
+    fn the_watchdog_raises_one_alert_for_each_time_that_main_falls_behind() {
+        let mut watchdog = Watchdog::default();
+        assert_eq!(watchdog.look(Some(5), TOO_OLD_US), None);
+        assert_eq!(watchdog.look(Some(5), TOO_OLD_US + 6), Some(Alert::Behind(TOO_OLD_US + 1)));
+        assert_eq!(watchdog.look(Some(5), TOO_OLD_US + 7), None);
+        assert_eq!(watchdog.look(None, TOO_OLD_US + 8), Some(Alert::CaughtUp));
+        assert_eq!(watchdog.look(None, TOO_OLD_US + 9), None);
     }
 
     #[test]

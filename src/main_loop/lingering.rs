@@ -32,7 +32,7 @@ const _: () = assert!(size_of::<LingeringChannel>() <= 40);
 #[derive(Debug, Default)]
 pub(super) struct Lingering {
     /// By slot.
-    seats: Vec<Option<LingeringChannel>>,
+    by_slot: Vec<Option<LingeringChannel>>,
     /// When their grace is over, in order (monotonic, in microseconds).
     order: VecDeque<(u64, ChannelId)>,
     /// How many there are.
@@ -52,11 +52,11 @@ impl Lingering {
     ) {
         self.order.push_back((until_us, channel));
         let slot = channel.slot as usize;
-        if self.seats.len() <= slot {
-            self.seats.resize_with(slot + 1, || None);
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize_with(slot + 1, || None);
         }
         self.count += 1;
-        self.seats[slot] = Some(LingeringChannel {
+        self.by_slot[slot] = Some(LingeringChannel {
             channel,
             session,
             noticed_us,
@@ -67,11 +67,13 @@ impl Lingering {
         });
     }
 
-    /// Its worker has settled with that session. True exactly when the socket is to be asked for.
+    /// Its worker has reported what that session left unsent. True exactly when the socket is to be asked for.
     pub(super) fn settle(&mut self, channel: ChannelId, session: Option<SessionNo>) -> bool {
-        let Some(seat) = self.find_mut(channel).filter(|seat| seat.session == session) else { return false };
-        seat.settled = true;
-        seat.is_to_ask_for()
+        let Some(entry) = self.find_mut(channel).filter(|entry| entry.session == session) else {
+            return false;
+        };
+        entry.settled = true;
+        entry.is_to_ask_for()
     }
 
     /// Takes the next channel whose grace is over at `now_us` off the order.
@@ -88,9 +90,9 @@ impl Lingering {
 
     /// The grace of a channel is over. True exactly when the socket is to be asked for.
     pub(super) fn end_grace(&mut self, channel: ChannelId) -> bool {
-        let Some(seat) = self.find_mut(channel) else { return false };
-        let was_due = std::mem::replace(&mut seat.due, true);
-        let asks = seat.is_to_ask_for();
+        let Some(entry) = self.find_mut(channel) else { return false };
+        let was_due = std::mem::replace(&mut entry.due, true);
+        let asks = entry.is_to_ask_for();
         self.due += usize::from(!was_due);
         asks
     }
@@ -104,25 +106,25 @@ impl Lingering {
 
     /// The fd of a channel is closed.
     pub(super) fn remove(&mut self, channel: ChannelId) -> Option<LingeringChannel> {
-        let seat = self.seats.get_mut(channel.slot as usize)?.take_if(|seat| seat.channel == channel)?;
-        self.due -= usize::from(seat.due);
+        let entry = self.by_slot.get_mut(channel.slot as usize)?.take_if(|entry| entry.channel == channel)?;
+        self.due -= usize::from(entry.due);
         self.count -= 1;
-        Some(seat)
+        Some(entry)
     }
 
     /// A channel, if it lingers.
     pub(super) fn find(&self, channel: ChannelId) -> Option<&LingeringChannel> {
-        self.in_slot(channel.slot as usize).filter(|seat| seat.channel == channel)
+        self.in_slot(channel.slot as usize).filter(|entry| entry.channel == channel)
     }
 
     /// The channel that lingers in a slot.
     pub(super) fn in_slot(&self, slot: usize) -> Option<&LingeringChannel> {
-        self.seats.get(slot)?.as_ref()
+        self.by_slot.get(slot)?.as_ref()
     }
 
     /// The number of slots up to the highest from which a channel has left.
     pub(super) fn slots(&self) -> usize {
-        self.seats.len()
+        self.by_slot.len()
     }
 
     /// How many channels linger.
@@ -150,7 +152,7 @@ impl Lingering {
     #[cfg(test)]
     pub(super) fn left_over(&self) -> [(&'static str, usize); 4] {
         [
-            ("seats", self.seats.iter().flatten().count()),
+            ("by_slot", self.by_slot.iter().flatten().count()),
             ("seated", self.count),
             ("closing", self.due),
             ("lingering", self.order.len()),
@@ -158,7 +160,7 @@ impl Lingering {
     }
 
     fn find_mut(&mut self, channel: ChannelId) -> Option<&mut LingeringChannel> {
-        self.seats.get_mut(channel.slot as usize)?.as_mut().filter(|seat| seat.channel == channel)
+        self.by_slot.get_mut(channel.slot as usize)?.as_mut().filter(|entry| entry.channel == channel)
     }
 }
 

@@ -67,7 +67,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         if let Some(present) = present
             && present.0 != channel
         {
-            return self.meet_duplicate(login, present);
+            return self.meet_present_session(login, present);
         }
         self.log_in_here(login, owner);
     }
@@ -89,7 +89,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             && !table.is_live(channel, session.number)
         {
             session.gone = true;
-            self.recall_letters(user);
+            self.take_back_unposted(user);
         }
     }
 
@@ -141,7 +141,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     pub(super) fn release(&mut self, user: UserId) {
         let Some(person) = self.users.find(user).filter(|person| person.has_waiting()) else { return };
         for chat in person.take_held() {
-            self.place_held(user, chat);
+            self.deliver_held(user, chat);
         }
         while let Some(person) = self.users.find(user)
             && person.session.is_none()

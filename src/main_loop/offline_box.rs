@@ -21,7 +21,7 @@ pub(super) enum Placement {
 }
 
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
-    /// What a box holds. `None` when the batch has failed.
+    /// What a box holds. `None` when the transaction has failed.
     pub(super) fn box_usage(&mut self, user: UserId) -> Option<BoxUsage> {
         if let Some(usage) = self.users.find(user)?.usage() {
             return Some(usage);
@@ -47,12 +47,12 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// Puts a chat into a box, if there is room.
     pub(super) fn keep(&mut self, user: UserId, chat: Chat) -> Placement {
-        self.keep_as(user, chat, false).map_or_else(|placed| placed, |_| Placement::Kept)
+        self.keep_numbered(user, chat, false).map_or_else(|placed| placed, |_| Placement::Kept)
     }
 
     /// The same, and whether it is sent to a client that confirms as soon as it is there. Answers its number, or where
     /// it has come to instead.
-    pub(super) fn keep_as(&mut self, user: UserId, chat: Chat, sent: bool) -> Result<Mid, Placement> {
+    pub(super) fn keep_numbered(&mut self, user: UserId, chat: Chat, sent: bool) -> Result<Mid, Placement> {
         let Some(usage) = self.box_usage(user) else { return Err(self.not_stored(user, chat)) };
         let object = chat.body.object();
         let usage = match self.with_one_more(usage, &object) {
@@ -78,7 +78,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
         self.cx.handles.metrics.chats_kept.add(1);
         if let Some(ticket) = chat.ticket.filter(|_| !is_part) {
-            self.cx.secure(&ticket, 1);
+            self.cx.mark_safe(&ticket, 1);
             self.cx.then(AfterCommit::Safe { ticket, copies: 1 });
         }
         Ok(mid)
@@ -106,7 +106,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     }
 
     /// An accepted message goes to the box, whatever the box holds.
-    pub(super) fn save(&mut self, user: UserId, chat: Chat) {
+    pub(super) fn keep_accepted(&mut self, user: UserId, chat: Chat) {
         let (at_ms, unix_ms) = (self.cx.trusted_ms(), self.cx.now.unix_ms);
         let Ok(Some(person)) = self.users.find_or_load(&mut self.cx, user) else {
             tracing::error!(%user, "an accepted message has no receiver's row to be kept for");
@@ -119,11 +119,11 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         let begun = (!person.has_numbers()).then(|| person.go_on_in_next_epoch(unix_ms));
         let mid = person.number();
         if let Some(epoch) = begun {
-            self.cx.owe(PendingWrite::Epoch { user, epoch });
+            self.cx.enqueue(PendingWrite::Epoch { user, epoch });
         }
         let accepted = chat.ticket.as_ref().and_then(|ticket| ticket.secure(1));
         let reaches = chat.ticket.as_ref().and_then(|ticket| ticket.note_reached());
-        self.cx.owe(PendingWrite::Keep(Box::new(BoxWrite {
+        self.cx.enqueue(PendingWrite::Keep(Box::new(BoxWrite {
             user,
             mid,
             at_ms,

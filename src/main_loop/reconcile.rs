@@ -8,8 +8,8 @@
 //! |---|---|---|
 //! | slot of the table | the connections that its worker holds | sends a channel without a connection away; has a connection without a name closed |
 //! | gate of a channel | main's session there | sends away a session that main does not know; ends one whose channel has gone |
-//! | gate of a channel | its seat | makes the departure that was lost; forgets a seat whose channel is free |
-//! | seat | its grace, its settlement | asks for the socket; settles with nothing |
+//! | gate of a channel | its entry | makes the departure that was lost; forgets a entry whose channel is free |
+//! | entry | its grace, its report | asks for the socket; settles with nothing |
 //! | session of a user | main's map of channels | puts the map right |
 //! | session of a user | the registry, by user and by name | enters it anew |
 //! | registry | main's sessions | takes the entry or the name out |

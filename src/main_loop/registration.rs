@@ -37,7 +37,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         let worker = self.cx.handles.table.worker(asker.channel);
         self.cx.then(AfterCommit::Commit {
             worker,
-            letter: login_answer(asker.channel, answer),
+            command: login_answer(asker.channel, answer),
             otherwise: Box::new(refusal(asker, Errno::NotStored)),
         });
     }

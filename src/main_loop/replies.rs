@@ -33,9 +33,9 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
         let (channel, settles) = (asker.channel, Completes::Request);
         let done = |seq| Answer::Done { re: asker.re, seq, id, full: Vec::new() };
         let answer = asker.seq.clone().map(done);
-        let letter = WorkerCommand::Answer { channel, settles, answer };
+        let command = WorkerCommand::Answer { channel, settles, answer };
         let otherwise = through(asker, Some(Errno::NotStored));
-        self.then(AfterCommit::Commit { worker, letter, otherwise: Box::new(otherwise) });
+        self.then(AfterCommit::Commit { worker, command, otherwise: Box::new(otherwise) });
     }
 
     /// A request without a ticket has failed.
@@ -80,15 +80,15 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
     pub(super) fn fail_copy(&mut self, user: UserId, chat: Chat, errno: Errno) {
         match (chat.ticket, chat.told) {
             (Some(ticket), OnFailure::Group) if errno == Errno::BoxFull => {
-                self.secure(&ticket, 1);
+                self.mark_safe(&ticket, 1);
                 self.then(AfterCommit::Full { ticket, user });
             }
             (Some(ticket), _) => self.then(AfterCommit::Failed { ticket, errno }),
             (None, OnFailure::Sender(asker)) => {
                 let answer = Some(error(&asker, errno));
-                let letter =
+                let command =
                     WorkerCommand::Answer { channel: asker.channel, settles: Completes::Nothing, answer };
-                self.post(asker.channel, letter);
+                self.post(asker.channel, command);
             }
             // A sender without `seq` has asked to hear of no member in particular.
             (None, OnFailure::Group) => {}
@@ -101,14 +101,14 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
     /// A copy that nobody has to get.
     pub(super) fn count_off(&mut self, ticket: Option<Arc<DeliveryTracker>>) {
         if let Some(ticket) = ticket {
-            self.secure(&ticket, 1);
+            self.mark_safe(&ticket, 1);
             self.then(AfterCommit::CountOff { ticket, copies: 1 });
         }
     }
 
     /// Notes that so many more copies are safe, if the transaction is committed; the last one stores that the chat was
     /// accepted.
-    pub(super) fn secure(&mut self, ticket: &DeliveryTracker, copies: usize) {
+    pub(super) fn mark_safe(&mut self, ticket: &DeliveryTracker, copies: usize) {
         if let Some(accepted) = ticket.secure(copies) {
             let at_ms = self.trusted_ms();
             self.attempt(|store| accepted.write(store, at_ms));

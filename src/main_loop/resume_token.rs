@@ -81,7 +81,7 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
         given.map(|(token, _)| token)
     }
 
-    /// A token that was used up in this batch may be good again if the batch fails, so then nothing is said of it. `read`
+    /// A token that was used up in this transaction may be good again if the transaction fails, so then nothing is said of it. `read`
     /// where the store could be read: else nobody knows whether it is good.
     pub(super) fn refuse_token(&mut self, asker: &ReplyTo, peer: SocketAddr, read: bool) {
         if read {
@@ -91,7 +91,7 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
         let worker = self.handles.table.worker(asker.channel);
         self.then(AfterCommit::Commit {
             worker,
-            letter: refusal(asker, Errno::Refused),
+            command: refusal(asker, Errno::Refused),
             otherwise: Box::new(refusal(asker, Errno::NotStored)),
         });
     }

@@ -1,4 +1,4 @@
-//! What main knows of sessions, each named by its channel and its number on it.
+//! A map by session, which is named by its channel and its number on that channel.
 //!
 //! Plain data, owned by main.
 
@@ -39,7 +39,7 @@ impl<T> SessionMap<T> {
 
     /// What is known of that session.
     pub(crate) fn get(&self, key: SessionKey) -> Option<&T> {
-        match self.place(key) {
+        match self.deliver(key) {
             Some(place) => Some(&place.value),
             None => self.others.get(&key),
         }
@@ -47,7 +47,7 @@ impl<T> SessionMap<T> {
 
     /// The same, to change it.
     pub(crate) fn get_mut(&mut self, key: SessionKey) -> Option<&mut T> {
-        if self.place(key).is_none() {
+        if self.deliver(key).is_none() {
             return self.others.get_mut(&key);
         }
         self.first[key.0.slot as usize].as_mut().map(|place| &mut place.value)
@@ -75,7 +75,7 @@ impl<T> SessionMap<T> {
 
     /// Takes a session out; answers what was known of it.
     pub(crate) fn remove(&mut self, key: SessionKey) -> Option<T> {
-        if self.place(key).is_none() {
+        if self.deliver(key).is_none() {
             return self.others.remove(&key);
         }
         self.placed -= 1;
@@ -101,7 +101,7 @@ impl<T> SessionMap<T> {
         first.chain(self.others.iter().map(|(key, value)| (*key, value)))
     }
 
-    fn place(&self, (channel, session): SessionKey) -> Option<&Place<T>> {
+    fn deliver(&self, (channel, session): SessionKey) -> Option<&Place<T>> {
         let place = self.first.get(channel.slot as usize)?.as_ref()?;
         ((place.generation.get(), place.session) == (channel.generation, session)).then_some(place)
     }

@@ -90,10 +90,10 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
         self.cx.handles.metrics.logins.add(1);
         tracing::info!(channel = %channel, user = %user, name = &*logged_in.sender.name, peer = %login.peer, "online");
-        let letter = login_answer(channel, Answer::LoggedIn(Box::new(logged_in)));
+        let command = login_answer(channel, Answer::LoggedIn(Box::new(logged_in)));
         self.cx.then(AfterCommit::LoggedIn {
             worker,
-            letter: Box::new(letter),
+            command: Box::new(command),
             user,
             key,
             asker: login.asker.clone(),
@@ -151,7 +151,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         self.cx.post(channel, WorkerCommand::Settle { channel, session: number });
     }
 
-    /// The login's batch failed: the session never was. Its end, if it had one, is forgotten already.
+    /// The login's transaction failed: the session never was. Its end, if it had one, is forgotten already.
     pub(super) fn undo_login(&mut self, user: UserId, key: SessionKey) {
         self.sessions.remove(key);
         self.cx.handles.registry.remove(user, key.0, key.1);

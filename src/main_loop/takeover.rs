@@ -13,17 +13,17 @@ use crate::store::Storage;
 
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// The user is online elsewhere.
-    pub(super) fn meet_duplicate(&mut self, login: Login, present: (ChannelId, SessionNo)) {
+    pub(super) fn meet_present_session(&mut self, login: Login, present: (ChannelId, SessionNo)) {
         let (user, (other, number)) = (login.user, present);
         if !self.cx.policy.reject_duplicates {
             let Some(login) = self.prove(login, user) else { return };
             let Some(person) = self.users.find(user) else { return };
             person.park(login);
             if let Some(session) = person.session.as_mut() {
-                // Nobody may write to it any more; what comes for the user waits for the settlement.
+                // Nobody may write to it any more; what comes for the user waits for the delivery report.
                 session.gone = true;
             }
-            self.recall_letters(user);
+            self.take_back_unposted(user);
             self.cx.then(AfterCommit::Replace { key: (other, number) });
             return;
         }
@@ -56,7 +56,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             && !stays
         {
             session.gone = true;
-            self.recall_letters(user);
+            self.take_back_unposted(user);
         }
         for login in waiting {
             if stays {

@@ -30,7 +30,7 @@ pub(crate) const RETRY_US: u64 = 100_000;
 /// disk half as often; `offline_us` and `closed_us` come that much later.
 pub(crate) const LATER_US: u64 = 20_000;
 
-// Each is copied when it is noted and when it is carried out: what is large and rare goes into boxes.
+// Each effect is copied twice: what is large and rare is boxed.
 const _: () = assert!(size_of::<AfterCommit>() <= 192);
 
 /// Owed writes of one transaction from which on it should end: some 10 ms.
@@ -43,19 +43,19 @@ const STORED_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) enum PendingWrite {
     /// The user is offline.
     Offline { user: UserId, epoch: Epoch },
-    /// The history says so.
+    /// A departure gets its row in the history.
     Departure { key: SessionKey, row: DepartureRow },
     /// The session's token begins to run out.
     EndTokens { user: UserId, upto: Epoch, expires_ms: i64 },
     /// All tokens of a banned user end.
     DropTokens { user: UserId },
-    /// What is known of it later; after the last completion its row is forgotten.
+    /// What became known of a departure later completes its row; after the last completion no more follows.
     DepartureUpdate { key: SessionKey, completion: DepartureUpdate, last: bool },
     /// Somebody may not log in for a while.
     Ban(Ban),
     /// Somebody may log in again.
     Unban(BanSubject),
-    /// A box's numbers begin a new epoch.
+    /// The numbers of a user's box go on in a new epoch.
     Epoch { user: UserId, epoch: Epoch },
     /// An accepted message goes to the box.
     Keep(Box<BoxWrite>),
@@ -72,54 +72,55 @@ pub(crate) struct BoxWrite {
     pub(crate) body: Body,
     /// True exactly when it was sent to a client that has not confirmed it.
     pub(crate) sent: bool,
-    /// Counted off when it is there.
+    /// Counts the message off once it is in the box.
     pub(crate) ticket: Option<Arc<DeliveryTracker>>,
-    /// Stored with it: it is the last copy of this chat with `seq`.
+    /// Stored with the message, where this is the last copy of a chat with `seq`: the chat was accepted.
     pub(crate) accepted: Option<Accepted>,
-    /// Stored with it: it is a copy of this chat with `seq`, of which others are under way.
+    /// Stored with the message, where other copies of the chat are under way: the chat has reached this user.
     pub(crate) reaches: Option<DedupRecord>,
 }
 
 /// What happens when the transaction is over.
 #[derive(Debug)]
 pub(crate) enum AfterCommit {
-    /// A letter, whatever becomes of the transaction.
-    Post { worker: usize, letter: WorkerCommand },
-    /// A letter if it is committed, another if not.
-    Commit { worker: usize, letter: WorkerCommand, otherwise: Box<WorkerCommand> },
-    /// A chat that was put into the box goes to the client that has to confirm it, if it is committed; else it was
-    /// never sent.
-    Deliver { worker: usize, letter: WorkerCommand, user: UserId, key: SessionKey, mid: Mid },
-    /// Messages of the box go to the client that has to confirm them and then perhaps more, if their mark is committed;
-    /// else none was sent since that one.
-    Refill { worker: usize, letters: Vec<WorkerCommand>, user: UserId, key: SessionKey, sent: Mid },
-    /// A request of a channel is through; an error besides if it is not committed.
+    /// Posts a command, whatever becomes of the transaction.
+    Post { worker: usize, command: WorkerCommand },
+    /// Posts a command if the transaction is committed, and another one if not.
+    Commit { worker: usize, command: WorkerCommand, otherwise: Box<WorkerCommand> },
+    /// Posts a chat that the transaction puts into the box of a client that confirms. If the transaction fails, the chat
+    /// was never sent.
+    Deliver { worker: usize, command: WorkerCommand, user: UserId, key: SessionKey, mid: Mid },
+    /// Posts messages of the box that the transaction marks as sent to a client that confirms; then the box may have more to
+    /// send. If the transaction fails, the message `sent` is still the last one that was sent.
+    Refill { worker: usize, commands: Vec<WorkerCommand>, user: UserId, key: SessionKey, sent: Mid },
+    /// Tells a worker that main has done a request of a channel, and errno 19 if the transaction fails.
     GoOn { asker: ReplyTo },
-    /// A login's letter if it is committed; else the session never was.
-    LoggedIn { worker: usize, letter: Box<WorkerCommand>, user: UserId, key: SessionKey, asker: ReplyTo },
-    /// A friend was added, who was online then or not; the user's session watches from now on if it is committed.
+    /// Posts the answer to a login. If the transaction fails, the session never began.
+    LoggedIn { worker: usize, command: Box<WorkerCommand>, user: UserId, key: SessionKey, asker: ReplyTo },
+    /// The user's session watches a friend from now on, who was online or not when the friend was added. Nothing if the
+    /// transaction fails.
     Befriended { user: UserId, friend: UserId, online: bool },
-    /// A login goes on if it is committed: another session is ended for it only when the store takes commits.
+    /// A login goes on if the transaction is committed: another session ends for it only when the store takes commits.
     Proven { login: Box<Login> },
-    /// Copies of a chat with `seq` are safe if they are committed.
+    /// Copies of a chat with `seq` are safe if the transaction is committed.
     Safe { ticket: Arc<DeliveryTracker>, copies: usize },
-    /// The same for copies that follow in another transaction if they are not.
+    /// The same for copies that are stored in a later transaction if this one fails.
     SafeOrAgain { ticket: Arc<DeliveryTracker>, copies: usize },
-    /// Copies of a chat with `seq` that nobody has to get are counted off, whatever becomes of the transaction.
+    /// Counts copies of a chat with `seq` off that nobody has to get, whatever becomes of the transaction.
     CountOff { ticket: Arc<DeliveryTracker>, copies: usize },
     /// A chat with `seq` failed, whatever becomes of the transaction.
     Failed { ticket: Arc<DeliveryTracker>, errno: Errno },
     /// A member's box was full, whatever becomes of the transaction.
     Full { ticket: Arc<DeliveryTracker>, user: UserId },
-    /// Sends a session away whose user logs in elsewhere, once all its letters are posted.
+    /// Ends a session whose user logs in elsewhere, once all commands to it are posted.
     Replace { key: SessionKey },
-    /// Somebody waits to hear that a ghost's is.
+    /// Answers the administrator that a user who was wrongly marked online is offline.
     StaleOnline {
         reply: Sender<Result<Option<StaleOnline>, StaleOnlineFault>>,
         ghost: StaleOnline,
         asked_us: u64,
     },
-    /// Somebody waits to hear that bans are put or lifted.
+    /// Answers the administrator that bans are put or lifted.
     Bans { reply: Sender<Result<Vec<Ban>, BanFault>>, bans: Vec<Ban> },
 }
 
@@ -142,13 +143,13 @@ pub(crate) struct Transaction<St> {
     effects: Vec<AfterCommit>,
     open: bool,
     failed: Option<StorageError>,
-    /// The owed write for which it has failed, if it was one.
+    /// The owed write that made it fail, if one did.
     failed_at: Option<usize>,
-    patience: RetryBudget,
-    /// True exactly from a write that was refused to the next commit: each is carried out by itself then, so that it is
-    /// known which one it was.
+    retry_budget: RetryBudget,
+    /// True exactly from a refused write to the next commit. Each write is carried out by itself then, so that it is known
+    /// which one is refused.
     singly: bool,
-    /// Counts transactions, so that a session can tell whether letters to it still wait in this one.
+    /// Counts transactions, so that a session can tell whether commands to it still wait in this one.
     number: NonZeroU64,
 }
 
@@ -176,7 +177,7 @@ impl<St: Storage> Transaction<St> {
             open: false,
             failed: None,
             failed_at: None,
-            patience: RetryBudget::default(),
+            retry_budget: RetryBudget::default(),
             singly: false,
             number: NonZeroU64::MIN,
         }
@@ -207,7 +208,7 @@ impl<St: Storage> Transaction<St> {
     pub(crate) fn take_back(&mut self, key: SessionKey) -> Vec<Chat> {
         let mut taken = Vec::new();
         self.effects.retain_mut(|effect| match effect {
-            AfterCommit::Post { letter: WorkerCommand::Chat { to, session, chat, .. }, .. }
+            AfterCommit::Post { command: WorkerCommand::Chat { to, session, chat, .. }, .. }
                 if (*to, *session) == key =>
             {
                 if chat.custody == OtherCopy::Here {
@@ -238,7 +239,7 @@ impl<St: Storage> Transaction<St> {
     }
 
     /// Writes what must be written, now or in a later transaction.
-    pub(crate) fn owe(&mut self, write: PendingWrite) {
+    pub(crate) fn enqueue(&mut self, write: PendingWrite) {
         if let PendingWrite::Keep(keeping) = &write {
             self.bytes += keeping.body.size();
         }
@@ -247,7 +248,7 @@ impl<St: Storage> Transaction<St> {
     }
 
     /// Writes what must be written with the next commit, or after [`LATER_US`].
-    pub(crate) fn owe_later(&mut self, write: PendingWrite, now_us: u64) {
+    pub(crate) fn enqueue_later(&mut self, write: PendingWrite, now_us: u64) {
         if self.later.is_empty() {
             self.later_until_us = now_us + LATER_US;
         }
@@ -303,7 +304,7 @@ impl<St: Storage> Transaction<St> {
     pub(crate) fn finish(&mut self, now_us: u64) -> Outcome {
         self.catch_up();
         if self.open || self.later_until_us().is_some_and(|until_us| until_us <= now_us) {
-            self.owe_what_waits();
+            self.enqueue_what_waits();
             self.catch_up();
         }
         self.number = self.number.saturating_add(1);
@@ -319,7 +320,7 @@ impl<St: Storage> Transaction<St> {
         let mut set_aside = false;
         match &result {
             Ok(()) => {
-                self.patience = RetryBudget::default();
+                self.retry_budget = RetryBudget::default();
                 self.singly = false;
                 for write in self.owed.drain(..self.written) {
                     match write {
@@ -348,7 +349,7 @@ impl<St: Storage> Transaction<St> {
         let Some((place, write)) = self.failed_at.take().and_then(|at| Some((at, self.owed.get(at)?))) else {
             return false;
         };
-        if !error.refused || !write.can_be_set_aside() || !self.patience.ends(place, now_us) {
+        if !error.refused || !write.can_be_set_aside() || !self.retry_budget.ends(place, now_us) {
             return false;
         }
         let Some(write) = self.owed.remove(place) else { return false };
@@ -384,7 +385,7 @@ impl<St: Storage> Transaction<St> {
     }
 
     /// What waits for another commit has one.
-    fn owe_what_waits(&mut self) {
+    fn enqueue_what_waits(&mut self) {
         if self.owed.is_empty() {
             // The room changes hands: a storm's list would need as much again to be copied into.
             std::mem::swap(&mut self.owed, &mut self.later);

@@ -38,7 +38,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         self.cx.now = now;
         match event {
             Event::Departure(departure) => self.depart(&departure),
-            Event::DeliveryReport(settlement) => self.settle(settlement),
+            Event::DeliveryReport(report) => self.settle(report),
             Event::HandBack { channel, socket, torn } => {
                 // The only place where a client's fd is closed.
                 drop(socket);
@@ -212,7 +212,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         let table = &self.cx.handles.table;
         if table.taken() < table.capacity() {
             for worker in std::mem::take(&mut self.short) {
-                self.cx.then(AfterCommit::Post { worker, letter: WorkerCommand::Accept });
+                self.cx.then(AfterCommit::Post { worker, command: WorkerCommand::Accept });
             }
         }
     }

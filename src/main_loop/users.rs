@@ -1,4 +1,4 @@
-//! The users whom main has to do with: their sessions, what waits for them, who waits to be them.
+//! The users whom main knows: their sessions, the messages that wait for them, the logins that wait.
 //!
 //! Plain data, owned by main.
 
@@ -20,7 +20,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 /// Users who are remembered although nothing goes on with them.
 const IDLE_MAX: usize = 65_536;
-/// Messages held for one user between a departure and its settlement; past it, senders get errno 18.
+/// Messages held for one user between a departure and its report; past it, senders get errno 18.
 const HELD_MAX: usize = 65_536;
 /// The same in bytes of bodies.
 const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -34,7 +34,7 @@ pub(crate) struct UserState {
     /// restarts and crashes without a write of their own.
     pub(crate) epoch: Epoch,
     pub(crate) session: Option<Session>,
-    /// What waits for a settlement or a look; seldom anything.
+    /// What waits for a delivery report or a look; seldom anything.
     waiting: Option<Box<Pending>>,
     /// What the session's client has to confirm, until the session has settled; none where the client does not.
     pub(super) ack_window: Option<Box<AckWindow>>,
@@ -48,14 +48,14 @@ pub(crate) struct UserState {
 /// What waits for one user, and for what.
 #[derive(Debug, Default)]
 struct Pending {
-    /// The session whose departure is drained and whose settlement is not. Until it comes, messages are held and
+    /// The session whose departure is drained and whose delivery report is not. Until it comes, messages are held and
     /// logins parked.
     leaving: Option<(ChannelId, SessionNo)>,
-    /// Logins that wait for a settlement, oldest first.
+    /// Logins that wait for a delivery report, oldest first.
     parked: VecDeque<Login>,
     /// Logins that wait to hear whether the present session's client is still there.
     probing: Vec<Login>,
-    /// Messages that wait for a settlement, oldest first.
+    /// Messages that wait for a delivery report, oldest first.
     held: VecDeque<Chat>,
     /// Bytes of their bodies.
     held_bytes: usize,
@@ -79,7 +79,7 @@ pub(crate) struct Session {
     /// The newest message of the box that was sent to the channel, while the box may hold newer ones. Boxed, for that is
     /// seldom.
     pub(crate) backlog: Option<Box<Mid>>,
-    /// True exactly when a letter came back because the step is taken; the departure is on its way.
+    /// True exactly when the session's channel is known to have left, and its departure is still on its way.
     pub(crate) gone: bool,
     /// The latest transaction in which a chat was addressed to it.
     pub(crate) addressed: Option<NonZeroU64>,
@@ -161,27 +161,27 @@ impl UserState {
         self.next = None;
     }
 
-    /// A session's departure is drained: its settlement is awaited from now on.
+    /// A session's departure is drained: its report is awaited from now on.
     pub(crate) fn await_settlement(&mut self, of: (ChannelId, SessionNo)) {
         self.waiting.get_or_insert_default().leaving = Some(of);
     }
 
-    /// The settlement of a session has come. True exactly when it was the one awaited.
+    /// The delivery report of a session has come. True exactly when it was the one awaited.
     pub(crate) fn end_settlement(&mut self, of: (ChannelId, SessionNo)) -> bool {
         self.take_waiting(|waiting| waiting.leaving.take_if(|leaving| *leaving == of).is_some())
     }
 
-    /// True exactly while a settlement is awaited.
+    /// True exactly while a delivery report is awaited.
     pub(crate) fn is_leaving(&self) -> bool {
         self.waiting.as_deref().is_some_and(|waiting| waiting.leaving.is_some())
     }
 
-    /// True exactly when a message or a login waits, or a settlement is awaited.
+    /// True exactly when a message or a login waits, or a delivery report is awaited.
     pub(crate) fn has_waiting(&self) -> bool {
         self.waiting.is_some()
     }
 
-    /// Has a message wait for a settlement.
+    /// Has a message wait for a delivery report.
     pub(crate) fn hold(&mut self, chat: Chat) {
         let waiting = self.waiting.get_or_insert_default();
         waiting.held_bytes += chat.body.size();
@@ -202,28 +202,28 @@ impl UserState {
         })
     }
 
-    /// Has a login wait for a settlement.
+    /// Has a login wait for a delivery report.
     pub(crate) fn park(&mut self, login: Login) {
         self.waiting.get_or_insert_default().parked.push_back(login);
     }
 
-    /// The same for a login that has ended the session itself: it would fail and have changed something if another took
-    /// the place meanwhile.
+    /// The same for a login that has ended the session itself. It goes first: if another login took the place, this one
+    /// would fail after it had changed something.
     pub(crate) fn park_first(&mut self, login: Login) {
         self.waiting.get_or_insert_default().parked.push_front(login);
     }
 
-    /// True exactly when logins wait for a settlement.
+    /// True exactly when logins wait for a delivery report.
     pub(crate) fn has_parked(&self) -> bool {
         self.waiting.as_deref().is_some_and(|waiting| !waiting.parked.is_empty())
     }
 
-    /// Takes the login that has waited longest for a settlement.
+    /// Takes the login that has waited longest for a delivery report.
     pub(crate) fn take_first_parked(&mut self) -> Option<Login> {
         self.take_waiting(|waiting| waiting.parked.pop_front())
     }
 
-    /// Takes all logins that have waited for a settlement.
+    /// Takes all logins that have waited for a delivery report.
     pub(crate) fn take_parked(&mut self) -> VecDeque<Login> {
         self.take_waiting(|waiting| std::mem::take(&mut waiting.parked))
     }
@@ -249,7 +249,7 @@ impl UserState {
         taken
     }
 
-    /// True exactly when messages have to wait for a settlement.
+    /// True exactly when messages have to wait for a delivery report.
     pub(crate) fn holds_messages(&self) -> bool {
         self.is_leaving() || self.session.as_ref().is_some_and(|session| session.gone)
     }

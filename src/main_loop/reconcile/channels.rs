@@ -1,4 +1,4 @@
-//! The way through the slots: table, seats, and the workers' connections.
+//! The way through the slots: table, by_slot, and the workers' connections.
 //!
 //! On main. A step notes how its slots stand and asks the workers what they hold. When a worker answers, everything
 //! that it had done by the time of the note has reached main, so what stands as noted can be compared.
@@ -55,11 +55,11 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
     }
 
-    /// Looks for seats whose channel is free. Main alone makes seats and frees channels.
+    /// Looks for by_slot whose channel is free. Main alone makes by_slot and frees channels.
     pub(in crate::main_loop) fn compare_seats(&mut self, from: u32, to: u32) {
         let to = (to as usize).min(self.lingering.slots());
         for slot in from as usize..to {
-            let channel = self.lingering.in_slot(slot).map(|seat| seat.channel);
+            let channel = self.lingering.in_slot(slot).map(|entry| entry.channel);
             if let Some(channel) =
                 channel.filter(|channel| self.cx.handles.table.stage(*channel) == Stage::Free)
             {
@@ -83,20 +83,20 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 match self.lingering.find(channel) {
                     None => Some(Difference::MissingLinger { channel }),
                     // A connection that could never be watched is not held; it goes when its grace is over.
-                    Some(seat) => over.or_else(|| self.seat_differs(seat)),
+                    Some(entry) => over.or_else(|| self.seat_differs(entry)),
                 }
             }
         }
     }
 
-    fn seat_differs(&self, seat: &LingeringChannel) -> Option<Difference> {
-        let channel = seat.channel;
-        if !seat.settled {
-            return Some(Difference::Unsettled { channel, session: seat.session });
+    fn seat_differs(&self, entry: &LingeringChannel) -> Option<Difference> {
+        let channel = entry.channel;
+        if !entry.settled {
+            return Some(Difference::Unsettled { channel, session: entry.session });
         }
-        let over_us = seat.noticed_us + self.cx.policy.grace_us;
-        let forgotten = !seat.due && self.cx.now.mono_us >= over_us + SURE_US;
-        (forgotten || seat.due && !seat.closing).then_some(Difference::Overdue { channel })
+        let over_us = entry.noticed_us + self.cx.policy.grace_us;
+        let forgotten = !entry.due && self.cx.now.mono_us >= over_us + SURE_US;
+        (forgotten || entry.due && !entry.closing).then_some(Difference::Overdue { channel })
     }
 
     /// The session that main has on a channel.
@@ -136,14 +136,14 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 }
                 self.make_up_departure(channel, session.map(|(_, session)| session), false);
             }
-            Difference::Seated { channel } => self.unseat(channel),
+            Difference::Seated { channel } => self.end_lingering(channel),
             Difference::Overdue { channel } => self.grace_over(channel),
             Difference::Unsettled { channel, session } => self.settle_with_nothing(channel, session),
             _ => {}
         }
     }
 
-    /// Ends what should have ended long ago. Its worker has no settlement for it any more, or will send a second one
+    /// Ends what should have ended long ago. Its worker has no delivery report for it any more, or will send a second one
     /// that brings what is unsent.
     fn make_up_departure(&mut self, channel: ChannelId, session: Option<SessionNo>, stays: bool) {
         let parting = CloseInfo::new(Reason::InternalError);

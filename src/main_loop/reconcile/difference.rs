@@ -90,7 +90,7 @@ impl fmt::Display for Difference {
                 write!(f, "the grace of channel {channel} was over, and nobody had asked for its socket")
             }
             Difference::Unsettled { channel, .. } => {
-                write!(f, "channel {channel} had left, and its settlement never came")
+                write!(f, "channel {channel} had left, and its report never came")
             }
             Difference::Unmapped { user, channel, .. } => {
                 write!(f, "user {user} was on channel {channel}, and the map of sessions did not say so")

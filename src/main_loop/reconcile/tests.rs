@@ -26,8 +26,8 @@ fn steps(desk: &mut Desk, count: u64, lost: &[ChannelId], extra: &[ChannelId]) {
     for _ in 0..count {
         desk.commons.clock.advance(STEP_US);
         desk.finish_all();
-        for letter in desk.letters.take_those(|letter| matches!(letter, WorkerCommand::Audit { .. })) {
-            let WorkerCommand::Audit { from, to } = letter else { continue };
+        for command in desk.letters.take_those(|command| matches!(command, WorkerCommand::Audit { .. })) {
+            let WorkerCommand::Audit { from, to } = command else { continue };
             let mut held: Vec<ChannelId> = desk.commons.table.occupants().collect();
             held.extend(extra);
             held.retain(|channel| (from..to).contains(&channel.slot) && !lost.contains(channel));
@@ -35,8 +35,8 @@ fn steps(desk: &mut Desk, count: u64, lost: &[ChannelId], extra: &[ChannelId]) {
             desk.take(Event::Audited { worker: 0, held });
         }
         desk.finish_all();
-        for letter in desk.letters.take_those(|letter| matches!(letter, WorkerCommand::Leave { .. })) {
-            if let WorkerCommand::Leave { channel, session, .. } = letter {
+        for command in desk.letters.take_those(|command| matches!(command, WorkerCommand::Leave { .. })) {
+            if let WorkerCommand::Leave { channel, session, .. } = command {
                 desk.take(Event::DeliveryReport(DeliveryReport {
                     channel,
                     session,
@@ -44,7 +44,7 @@ fn steps(desk: &mut Desk, count: u64, lost: &[ChannelId], extra: &[ChannelId]) {
                     delivered: 0,
                 }));
             }
-            desk.letters.post(0, &mut vec![letter], &mut Vec::new());
+            desk.letters.post(0, &mut vec![command], &mut Vec::new());
         }
     }
 }
@@ -294,7 +294,7 @@ fn a_settlement_that_never_comes_is_not_waited_for_for_ever() {
     let (mut desk, ann) = spoilt(|desk, ann| {
         desk.kicker.kick(ann.channel, Reason::Kicked);
         desk.take_queued();
-        // The worker has lost the letter.
+        // The worker has lost the command.
         desk.forget();
     });
     let again = desk.enter(ann.user);
@@ -332,7 +332,7 @@ fn a_user_with_an_end_under_way_is_left_alone() {
     desk.finish();
     desk.disk.change_user(ann.user, |row| row.online = true);
     look(&mut desk);
-    assert_eq!(count(&desk), 0, "the settlement is awaited");
+    assert_eq!(count(&desk), 0, "the report is awaited");
     desk.settle(ann, Vec::new());
     look(&mut desk);
     assert_eq!(count(&desk), 1);

@@ -37,8 +37,8 @@ fn resume(desk: &mut Desk, token: &str, channel: ChannelId) {
 
 /// The token in the only answer that a channel has got.
 fn token_of(desk: &Desk, channel: ChannelId) -> String {
-    let letters = desk.letters.take(Some(channel));
-    match &letters[..] {
+    let commands = desk.letters.take(Some(channel));
+    match &commands[..] {
         [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] => {
             login.token.as_ref().expect("a token").text().to_owned()
         }
@@ -153,9 +153,9 @@ fn no_token_is_given_unless_it_is_wanted() {
         caps: Caps::default(),
     }));
     desk.finish_all();
-    let letters = desk.letters.take(Some(channel));
-    let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
-        panic!("no login answer but {letters:?}")
+    let commands = desk.letters.take(Some(channel));
+    let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &commands[..] else {
+        panic!("no login answer but {commands:?}")
     };
     assert!(login.session.is_some() && login.token.is_none());
 }
@@ -405,9 +405,9 @@ fn a_client_that_has_ended_its_side_neither_uses_a_token_up_nor_gets_one() {
     desk.commons.table.mark_ended(half_closed);
     resume(&mut desk, &token, half_closed);
     desk.finish_all();
-    let letters = desk.letters.take(Some(half_closed));
-    let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
-        panic!("no login answer but {letters:?}")
+    let commands = desk.letters.take(Some(half_closed));
+    let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &commands[..] else {
+        panic!("no login answer but {commands:?}")
     };
     assert!(login.session.is_none() && login.token.is_none());
     assert_eq!(told(&mut desk, &token), [Said::welcome(user, &[])]);

@@ -155,11 +155,11 @@ fn no_grace_still_waits_for_the_settlement_and_for_what_was_asked_before() {
     desk.finish_all();
     assert_eq!(desk.heard(ann.channel)[1..], [Said::Through, Said::Done], "behind the word to leave");
     desk.settle(ann, vec![accepted("unsent")]);
-    desk.chat_with_seq(ann, bob, "in the same batch", "2");
+    desk.chat_with_seq(ann, bob, "in the same transaction", "2");
     desk.finish_all();
     assert_eq!(desk.heard(ann.channel), [Said::Through, Said::Done, Said::Close], "the socket comes last");
     assert_eq!(desk.disk.texts(ann.user), ["unsent"]);
-    assert_eq!(desk.disk.texts(bob), ["last words", "in the same batch"]);
+    assert_eq!(desk.disk.texts(bob), ["last words", "in the same transaction"]);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn a_chat_that_waited_for_a_settlement_is_kept_although_the_first_commit_fails()
     desk.chat_with_seq(ann, bob.user, "with seq", "1");
     desk.finish();
     assert_eq!(desk.heard(ann.channel), [Said::Through, Said::Through]);
-    // Their sender has gone on long since: whatever becomes of this batch, they are not given up.
+    // Their sender has gone on long since: whatever becomes of this transaction, they are not given up.
     desk.settle(bob, vec![accepted("unsent")]);
     desk.disk.fail_next(Fault::Commit);
     desk.finish();
@@ -98,8 +98,8 @@ fn a_group_chat_whose_members_are_all_online_does_not_rest_on_the_store() {
     desk.group_chat(ann, group, "without seq", None);
     desk.group_chat(ann, group, "with seq", Some("1"));
     desk.finish();
-    let letters = desk.letters.take(Some(bob.channel));
-    let said: Vec<Said> = letters.iter().map(|letter| Said::of(letter).1).collect();
+    let commands = desk.letters.take(Some(bob.channel));
+    let said: Vec<Said> = commands.iter().map(|command| Said::of(command).1).collect();
     assert_eq!(said, [Said::chat("without seq"), Said::chat("with seq")]);
     let heard = desk.heard(ann.channel);
     assert_eq!(
@@ -107,7 +107,7 @@ fn a_group_chat_whose_members_are_all_online_does_not_rest_on_the_store() {
         1,
         "only for the lost one: {heard:?}"
     );
-    desk.take_over(letters);
+    desk.take_over(commands);
     assert_eq!(desk.heard(ann.channel), [Said::Done]);
 }
 
@@ -257,7 +257,7 @@ fn somebody_whose_joining_was_not_committed_is_no_member() {
     let (ann, bob) = (desk.online("ann"), desk.online("bob"));
     let group = desk.group(ann);
     desk.join(bob, group);
-    // The members are looked up, and remembered, within the batch that fails.
+    // The members are looked up, and remembered, within the transaction that fails.
     desk.group_chat(bob, group, "too early", Some("1"));
     desk.disk.fail_next(Fault::Commit);
     desk.finish();

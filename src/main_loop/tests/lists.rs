@@ -37,9 +37,9 @@ fn a_login_that_lists_thousands_goes_behind_others_between_its_looks_at_the_stor
     desk.finish();
     assert_eq!(desk.heard(long), [], "two thirds are read");
     desk.finish_all();
-    let letters = desk.letters.take(Some(long));
-    let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
-        panic!("{letters:?}")
+    let commands = desk.letters.take(Some(long));
+    let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &commands[..] else {
+        panic!("{commands:?}")
     };
     assert_eq!((login.friends.len(), login.more), (2 * LIST_ROWS + 1, false));
     // What is remembered needs no look, and a new friend is not missed.

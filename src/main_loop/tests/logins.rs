@@ -20,9 +20,9 @@ pub(super) fn let_them_leave(desk: &mut Desk) -> Vec<(ChannelId, Said)> {
     let mut heard = Vec::new();
     loop {
         desk.finish_all();
-        let letters = desk.letters.take(None);
-        let told: Vec<_> = letters.iter().map(Said::of).collect();
-        let leaving: Vec<Online> = letters.iter().filter_map(leaver).collect();
+        let commands = desk.letters.take(None);
+        let told: Vec<_> = commands.iter().map(Said::of).collect();
+        let leaving: Vec<Online> = commands.iter().filter_map(leaver).collect();
         heard.extend(told.into_iter().filter_map(|(channel, said)| Some((channel?, said))));
         if leaving.is_empty() {
             return heard;
@@ -33,8 +33,8 @@ pub(super) fn let_them_leave(desk: &mut Desk) -> Vec<(ChannelId, Said)> {
     }
 }
 
-fn leaver(letter: &WorkerCommand) -> Option<Online> {
-    match letter {
+fn leaver(command: &WorkerCommand) -> Option<Online> {
+    match command {
         WorkerCommand::Leave { channel, session: Some(session), .. } => {
             Some(Online { user: UserId(0), channel: *channel, session: *session })
         }
@@ -99,7 +99,7 @@ fn a_takeover_hands_over_what_the_old_channel_had_not_sent() {
     desk.chat(ann, bob.user, "third");
     desk.finish_all();
     assert_eq!(desk.heard(bob.channel), [Said::Leave(Reason::Replaced)], "nothing more goes to the old one");
-    assert_eq!(desk.heard(new), [], "it waits for the settlement");
+    assert_eq!(desk.heard(new), [], "it waits for the report");
     desk.settle(bob, unsent);
     desk.finish_all();
     assert_eq!(desk.heard(new), [Said::welcome(bob.user, &["first", "second", "third"])]);

@@ -31,7 +31,7 @@ fn a_departure_in_the_middle_of_a_batch_does_not_turn_the_order_round() {
     let mut desk = Desk::new();
     let (ann, bob) = (desk.online("ann"), desk.online("bob"));
     desk.chat(ann, bob.user, "first");
-    // The letter with the first still waits in this batch when its receiver leaves.
+    // The command with the first still waits in this transaction when its receiver leaves.
     desk.send_away(bob, Reason::Kicked);
     desk.chat(ann, bob.user, "second");
     desk.finish();
@@ -47,7 +47,7 @@ fn what_was_under_way_to_a_channel_goes_to_the_box_before_anything_newer() {
     desk.send_away(bob, Reason::PeerReset);
     desk.chat(ann, bob.user, "newer");
     desk.finish();
-    assert_eq!(desk.disk.texts(bob.user), [""; 0], "it waits for the settlement");
+    assert_eq!(desk.disk.texts(bob.user), [""; 0], "it waits for the report");
     desk.settle(bob, vec![accepted("one"), accepted("two")]);
     desk.finish_all();
     assert_eq!(next_login_brings(&mut desk, bob.user), ["one", "two", "newer"]);
@@ -63,7 +63,7 @@ fn messages_that_come_back_to_a_full_box_are_errors_and_not_lost_in_silence() {
         desk.chat_with_seq(ann, bob.user, "hello", &number.to_string());
     }
     desk.chat(ann, bob.user, "without seq");
-    // They are letters of a batch that is not over: at its end nobody is there any more, and all come back.
+    // They are commands of a transaction that is not over: at its end nobody is there any more, and all come back.
     assert!(desk.kicker.kick(bob.channel, Reason::Kicked));
     desk.finish();
     desk.take_queued();
@@ -153,9 +153,9 @@ fn with_long_boxes(desk: &mut Desk) -> [Online; 2] {
         let channel = desk.connect();
         desk.log_in(user, channel);
         desk.finish();
-        let letters = desk.letters.take(Some(channel));
-        let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &letters[..] else {
-            panic!("{letters:?}");
+        let commands = desk.letters.take(Some(channel));
+        let [WorkerCommand::Answer { answer: Some(Answer::LoggedIn(login)), .. }] = &commands[..] else {
+            panic!("{commands:?}");
         };
         assert!(!login.open, "there is more in the box");
         let (session, upto) = (login.session.unwrap(), login.upto.unwrap());
@@ -172,7 +172,7 @@ fn with_long_boxes(desk: &mut Desk) -> [Online; 2] {
 fn everybody_gets_the_rest_of_the_box_although_the_store_was_locked_in_between() {
     let mut desk = Desk::new();
     let both = with_long_boxes(&mut desk);
-    // The batch is under way and will be committed; another process takes the lock before more of the boxes is read.
+    // The transaction is under way and will be committed; another process takes the lock before more of the boxes is read.
     desk.disk.fail_next(Fault::Begin);
     desk.finish();
     assert!(desk.all_heard().is_empty(), "nobody gets anything yet");

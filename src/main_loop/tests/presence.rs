@@ -192,7 +192,7 @@ fn a_takeover_shows_nothing_even_without_a_delay() {
     desk.log_in(bob, channel);
     desk.finish_all();
     assert!(desk.heard(old.channel).contains(&Said::Leave(Reason::Replaced)));
-    assert!(desk.session(channel).is_none(), "it waits for the settlement");
+    assert!(desk.session(channel).is_none(), "it waits for the report");
     assert_eq!(desk.told(), []);
     desk.settle(old, vec![]);
     desk.finish_all();
