@@ -16,7 +16,8 @@
 //! | [`auth`] | the threads that hash passwords, and how often somebody may try |
 //! | [`main_loop`] | main: who is online, what is delivered, what is written |
 //! | [`config`] | flags, environment and file to one valid configuration |
-//! | [`worker`] | the poll loop: listeners, sockets, buffers, mailboxes |
+//! | [`net`] | sockets and the poller that watches them |
+//! | [`worker`] | the poll loop: listeners, buffers, mailboxes |
 //! | [`admin`] | the admin socket, both ends |
 //! | [`server`] | composition: from a configuration to running threads and back |
 //!
@@ -37,6 +38,7 @@ pub mod logs;
 pub mod main_loop;
 pub mod message;
 pub mod metrics;
+pub mod net;
 pub mod offline_queue;
 pub mod protocol;
 pub mod registry;

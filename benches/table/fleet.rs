@@ -2,12 +2,10 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use linger::worker::poller::{Events, Poller};
-use linger::worker::watch::Watched;
+use linger::net::{Events, Poller, Registered};
 use socket2::{Domain, Socket, Type};
 
 use super::protocol::{Heard, Protocol};
@@ -22,7 +20,7 @@ const SOURCES: u32 = 4_000;
 pub(crate) struct Fleet {
     target: SocketAddr,
     protocol: Protocol,
-    poller: Arc<Poller>,
+    poller: Poller,
     events: Events,
     clients: Vec<Option<Client>>,
     dirty: Vec<usize>,
@@ -31,7 +29,7 @@ pub(crate) struct Fleet {
 }
 
 struct Client {
-    stream: Watched<TcpStream>,
+    stream: Registered<TcpStream>,
     /// The beginning of a line whose end has not come.
     partial: Vec<u8>,
     out: Vec<u8>,
@@ -43,8 +41,8 @@ impl Fleet {
         Ok(Self {
             target,
             protocol,
-            poller: Arc::new(Poller::new().context("cannot make a poller")?),
-            events: Events::new(),
+            poller: Poller::new().context("cannot make a poller")?,
+            events: Events::default(),
             clients: Vec::new(),
             dirty: Vec::new(),
             connects: 0,
@@ -63,8 +61,8 @@ impl Fleet {
     pub(crate) fn connect(&mut self, who: usize) -> Result<()> {
         self.connects = self.connects.wrapping_add(1);
         let stream = open(self.target, self.connects).context("cannot open a socket")?;
-        let stream = Watched::new(Arc::clone(&self.poller), stream, who, true, true)
-            .context("cannot watch a socket")?;
+        let stream =
+            Registered::new(&self.poller, stream, who, true, true).context("cannot watch a socket")?;
         if self.clients.len() <= who {
             self.clients.resize_with(who + 1, || None);
         }
@@ -101,9 +99,8 @@ impl Fleet {
                 client.write()?;
             }
         }
-        let mut events = std::mem::take(&mut self.events);
-        self.poller.wait(&mut events, Some(timeout)).context("cannot wait")?;
-        for event in &events {
+        self.poller.wait(&mut self.events, Some(timeout)).context("cannot wait")?;
+        for event in self.events.iter() {
             let Some(client) = &mut self.clients[event.key] else { continue };
             if event.writable && client.awaits_writable {
                 client.write().with_context(|| format!("client {}", event.key))?;
@@ -115,7 +112,6 @@ impl Fleet {
                     .with_context(|| format!("client {}", event.key))?;
             }
         }
-        self.events = events;
         Ok(())
     }
 }

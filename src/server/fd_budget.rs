@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Fds beside connections and workers: standard streams, database, control socket and its connections, spare.
 const FIXED_FDS: usize = 96;
-/// Fds of one worker beside its listeners: epoll, eventfd, timerfd, spare.
+/// Fds of one worker beside its listeners: epoll, two eventfds, a timerfd, spare.
 const WORKER_FDS: usize = 6;
 /// Connections that the table is made for when nobody says how many, however high the fd limit is.
 const CAPACITY_MAX: usize = 262_144;

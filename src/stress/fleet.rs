@@ -4,7 +4,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -13,8 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::client::{Heard, Splitter};
 use super::fault::StressError;
-use crate::worker::poller::{Events, Poller};
-use crate::worker::watch::Watched;
+use crate::net::{Events, Poller, Registered};
 
 /// Bytes read at once from one client.
 const READ_BYTES: usize = 64 * 1024;
@@ -59,7 +57,7 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) struct Fleet {
     target: SocketAddr,
-    poller: Arc<Poller>,
+    poller: Poller,
     events: Events,
     lines: Vec<Option<Line>>,
     /// Clients that have something to write.
@@ -70,7 +68,7 @@ pub(super) struct Fleet {
 
 #[derive(Debug)]
 struct Line {
-    stream: Watched<TcpStream>,
+    stream: Registered<TcpStream>,
     connected: bool,
     splitter: Splitter,
     out: Vec<u8>,
@@ -87,8 +85,8 @@ impl Fleet {
         raise_fd_limit(clients)?;
         Ok(Self {
             target,
-            poller: Arc::new(Poller::new().map_err(StressError::io("cannot make a poller"))?),
-            events: Events::new(),
+            poller: Poller::new().map_err(StressError::io("cannot make a poller"))?,
+            events: Events::default(),
             lines: (0..clients).map(|_| None).collect(),
             dirty: Vec::new(),
             connects: 0,
@@ -115,7 +113,7 @@ impl Fleet {
     pub(super) fn connect(&mut self, who: usize) -> Result<(), StressError> {
         self.connects = self.connects.wrapping_add(1);
         let stream = open(self.target, self.connects).map_err(StressError::io("cannot open a socket"))?;
-        let stream = Watched::new(Arc::clone(&self.poller), stream, who, false, true)
+        let stream = Registered::new(&self.poller, stream, who, false, true)
             .map_err(StressError::io("cannot watch a socket"))?;
         self.lines[who] = Some(Line {
             stream,

@@ -126,7 +126,7 @@ impl Bench {
             if readable || writable {
                 any = true;
                 let worker = self.commons.table.worker(*channel);
-                self.cores[worker].ready(channel.slot as usize, readable, writable, client.has_ended());
+                self.cores[worker].ready(channel.slot as usize, readable, writable);
             }
         }
         any

@@ -165,11 +165,6 @@ impl Client {
         self.0.borrow().closed.load(Ordering::Relaxed)
     }
 
-    /// True exactly when the client's end, or an error, is behind what there may be to read.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.0.borrow().input.iter().any(|piece| piece.as_ref().map_or(true, Vec::is_empty))
-    }
-
     /// How often the server has read the end of the client's side.
     pub(crate) fn ends_read(&self) -> u32 {
         self.0.borrow().ends_read

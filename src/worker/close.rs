@@ -256,7 +256,7 @@ impl<T: Transport> Core<T> {
         else {
             return;
         };
-        if end_waits { self.take_end(id) } else { self.ready(slot, true, false, true) }
+        if end_waits { self.take_end(id) } else { self.ready(slot, true, false) }
     }
 
     /// Main wants the socket. What is ready to go goes first.

@@ -5,12 +5,12 @@ use super::presence_queue::News;
 use super::rate_limit::Allowance;
 use super::seldom::Seldom;
 use super::timer_wheel::Tick;
-use super::watch::Watched;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ids::UserId;
 use crate::ip_block::{IpBlock, Peer};
 use crate::message::chat::{Chat, Sender};
 use crate::message::disconnect::{CloseInfo, PartialWrite};
+use crate::net::Registered;
 use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::protocol::request::Caps;
@@ -102,7 +102,7 @@ pub(super) enum End {
 }
 
 // There is one for each client, and most are idle.
-const _: () = assert!(size_of::<Connection<Watched<TcpStream>>>() <= 216);
+const _: () = assert!(size_of::<Connection<Registered<TcpStream>>>() <= 216);
 
 /// What a client has that talks, or is told of friends.
 #[derive(Debug, Default)]

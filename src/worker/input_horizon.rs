@@ -4,10 +4,7 @@
 //! at the sockets, as when the process was stopped for a while or the machine slept: then nobody is sent away for what
 //! he has said in time.
 
-use super::poller::EVENTS_MAX;
-
-/// Sources that a wait tells of at least, when it does not tell of all: one event may be the waker's.
-const TOLD_MIN: usize = EVENTS_MAX - 1;
+use crate::net::poller::TOLD_MIN;
 
 /// How far a worker has heard.
 #[derive(Debug, Default)]

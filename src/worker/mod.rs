@@ -19,7 +19,7 @@
 //! | `connection`, `seldom`, `output_buffer` | one channel, what it seldom has, and its unsent output |
 //! | `mailbox` | what others say |
 //! | `timeouts`, `timer_wheel`, `input_horizon`, `ip_limit`, `waiting` | time limits and as of when they are judged, request rates, channels of one address, who waits long with nobody logged in |
-//! | `listener`, `socket`, `poller`, `watch` | the kernel's side |
+//! | `listener`, `socket` | the kernel's side, beside [`crate::net`] |
 
 mod accept;
 mod close;
@@ -34,7 +34,6 @@ mod line_input;
 pub mod listener;
 pub mod mailbox;
 pub mod output_buffer;
-pub mod poller;
 mod presence;
 mod presence_queue;
 mod rate_limit;
@@ -49,7 +48,6 @@ mod tests;
 pub mod timeouts;
 pub mod timer_wheel;
 pub mod waiting;
-pub mod watch;
 
 pub use crate::worker::state::{Core, Shared};
 pub use connection::Codec;

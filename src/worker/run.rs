@@ -6,10 +6,10 @@ use super::connection::Codec;
 use super::input_horizon::Hearing;
 use super::listener;
 use super::mailbox::{Mailbox, Wake};
-use super::poller::{Events, MAX_KEY, Poller};
 use super::state::{Core, Shared};
-use super::watch::Watched;
 use crate::clock::Clock;
+use crate::net::registered::MAX_KEY;
+use crate::net::{Events, Poller, Registered};
 use crate::protocol::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::sync::Arc;
@@ -93,9 +93,9 @@ impl Spare {
 
 /// A worker's thread.
 pub struct Worker {
-    core: Core<Watched<TcpStream>>,
+    core: Core<Registered<TcpStream>>,
     poller: Arc<Poller>,
-    listeners: Vec<(Speaks, Watched<TcpListener>)>,
+    listeners: Vec<(Speaks, Registered<TcpListener>)>,
     /// A connection that was accepted when no name was free.
     waiting: Option<(TcpStream, SocketAddr, Speaks)>,
     /// An fd to give up when the table of fds is full, so that whoever knocks can be accepted and turned away.
@@ -125,7 +125,7 @@ impl Worker {
             .enumerate()
             .map(|(i, (speaks, listener))| {
                 let key = LISTENER_KEYS + i;
-                Ok((speaks, Watched::new(Arc::clone(&poller), listener, key, true, false)?))
+                Ok((speaks, Registered::new(&poller, listener, key, true, false)?))
             })
             .collect::<io::Result<_>>()?;
         let core = Core::new(index, shared, Arc::clone(&desk.mailbox), clock.now());
@@ -135,7 +135,7 @@ impl Worker {
 
     /// Works until it is told to end.
     pub fn run(mut self) {
-        let mut events = Events::new();
+        let mut events = Events::default();
         let mut knocked = Vec::new();
         let mut hearing = Hearing::default();
         while !self.core.is_exiting() {
@@ -146,11 +146,11 @@ impl Worker {
                 false
             });
             self.core.begin(self.clock.now());
-            for event in &events {
+            for event in events.iter() {
                 match event.key.checked_sub(LISTENER_KEYS) {
                     Some(listener) => knocked.push(listener),
-                    None if event.over => self.core.over(event.key),
-                    None => self.core.ready(event.key, event.readable, event.writable, event.ended),
+                    None if event.is_interrupt() => self.core.over(event.key),
+                    None => self.core.ready(event.key, event.readable, event.writable),
                 }
             }
             self.attend_listeners(&mut knocked);
@@ -218,8 +218,7 @@ impl Worker {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, speaks: Speaks) {
-        let poller = Arc::clone(&self.poller);
-        let wrap = |stream, key| Watched::unwatched(poller, stream, key);
+        let wrap = |stream, key| Registered::unregistered(&self.poller, stream, key);
         if let Err(stream) = self.core.accept(stream, peer, speaks.codec(), wrap) {
             self.waiting = Some((stream, peer, speaks));
             self.core.pause_accepting();

@@ -1,6 +1,6 @@
 //! What a worker does with a connection, so that a made-up network can stand in for the kernel.
 
-use super::watch::Watched;
+use crate::net::Registered;
 use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -51,7 +51,7 @@ pub trait Transport {
     fn into_socket(self) -> Option<Self::Socket>;
 }
 
-impl Transport for Watched<TcpStream> {
+impl Transport for Registered<TcpStream> {
     type Socket = TcpStream;
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {

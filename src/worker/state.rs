@@ -163,20 +163,20 @@ impl<T: Transport> Core<T> {
         self.put_off.shrink();
     }
 
-    /// The poller says that a channel can be read or written. `ended` where the end of the client's side is behind what
-    /// there is to read.
-    pub fn ready(&mut self, slot: usize, readable: bool, writable: bool, ended: bool) {
+    /// The poller says that a channel can be read or written.
+    pub fn ready(&mut self, slot: usize, readable: bool, writable: bool) {
         let Some(Some(connection)) = self.channels.get_mut(slot) else { return };
         let id = connection.id;
         if writable && connection.blocked {
             connection.blocked = false;
             self.mark_dirty(id);
         }
-        if !readable || !self.read(id) || !ended {
-            return;
-        }
-        if self.connection(id).is_some_and(|connection| connection.is_logging_in() && !connection.ended) {
-            // A client that has ended its side behind a login takes nobody's place: main has to know of it first.
+        if readable
+            && self.read(id)
+            && self.connection(id).is_some_and(|connection| connection.is_logging_in() && !connection.ended)
+        {
+            // A client that has ended its side behind a login takes nobody's place: main has to know of it first, and
+            // the poller would tell of the end a turn later.
             self.read(id);
         }
     }
@@ -186,11 +186,7 @@ impl<T: Transport> Core<T> {
     pub fn over(&mut self, slot: usize) {
         let Some(Some(connection)) = self.channels.get(slot) else { return };
         let id = connection.id;
-        if self.may_take_end() {
-            self.ready(slot, true, true, true);
-        } else {
-            self.put_off(id, End::Told);
-        }
+        if self.may_take_end() { self.ready(slot, true, true) } else { self.put_off(id, End::Told) }
     }
 
     /// Counts an end in; false when the turn has taken in enough of them.
@@ -350,7 +346,7 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         match connection.end_waits.take() {
             None => {}
-            Some(End::Told) => self.ready(id.slot as usize, true, true, true),
+            Some(End::Told) => self.ready(id.slot as usize, true, true),
             Some(End::Read) => {
                 self.ends += 1;
                 self.input_ended(id);

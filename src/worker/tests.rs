@@ -93,6 +93,16 @@ fn a_storm_of_ends_is_taken_in_a_few_at_a_turn_while_others_are_read_at_once() {
     assert!(lost.iter().all(|client| client.ends_read() == 1), "who has read an end needs no second read");
 }
 
+#[test]
+fn an_end_behind_a_login_is_known_before_main_hears_of_the_login() {
+    let mut bench = Bench::new();
+    let (channel, client) = bench.accept();
+    client.send(&login(ANN));
+    client.end();
+    bench.turn();
+    assert!(bench.commons.table.has_ended(channel));
+}
+
 /// So many broken connections that the end of the last one has to wait for another turn.
 fn storm(bench: &mut Bench) -> ChannelId {
     let lost: Vec<(ChannelId, Client)> = (0..=ENDS_MAX).map(|_| bench.accept()).collect();

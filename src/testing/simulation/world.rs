@@ -228,8 +228,7 @@ impl World {
         let (readable, writable) = self.lines[line].client.events();
         let what = if readable { "reads" } else { "may write" };
         self.tell(|| format!("worker {worker}: {channel} {what}"));
-        let ended = self.lines[line].client.has_ended();
-        self.server.bench.cores[worker].ready(channel.slot as usize, readable, writable, ended);
+        self.server.bench.cores[worker].ready(channel.slot as usize, readable, writable);
         self.note_output();
     }
 
