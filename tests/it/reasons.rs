@@ -277,9 +277,10 @@ fn whoever_finds_no_fd_is_told_logged_and_counted_in_either_protocol_and_the_ser
         line.expect_end();
     }
     drop(few);
-    let log = server.log();
     for peer in &peers {
         let peer = format!("peer={peer} reason=\"resource_exhausted\" errno={EMFILE}");
+        eventually("the log tells of each", || server.log().contains(&peer));
+        let log = server.log();
         let lines: Vec<_> = log.lines().filter(|line| line.contains(&peer)).collect();
         assert!(lines.len() == 1 && lines[0].contains("INFO"), "{peer}: {lines:?}");
     }
