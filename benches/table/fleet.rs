@@ -61,8 +61,7 @@ impl Fleet {
     pub(crate) fn connect(&mut self, who: usize) -> Result<()> {
         self.connects = self.connects.wrapping_add(1);
         let stream = open(self.target, self.connects).context("cannot open a socket")?;
-        let stream =
-            Registered::new(&self.poller, stream, who, true, true).context("cannot watch a socket")?;
+        let stream = self.poller.register(stream, who, true, true).context("cannot watch a socket")?;
         if self.clients.len() <= who {
             self.clients.resize_with(who + 1, || None);
         }

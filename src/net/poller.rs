@@ -14,6 +14,7 @@ use polling::Event;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// Events that one wait takes at most.
@@ -30,7 +31,7 @@ const PORTABLE_WAIT: &str = "PORTABLE_WAIT";
 /// A poller with what wakes it.
 #[derive(Debug)]
 pub struct Poller {
-    pub(super) registry: Arc<polling::Poller>,
+    registry: Arc<polling::Poller>,
     way: Way,
 }
 
@@ -85,6 +86,27 @@ impl Poller {
 
     fn portable() -> io::Result<Self> {
         Ok(Poller { registry: Arc::new(polling::Poller::new()?), way: Way::Portable })
+    }
+
+    /// A source of this poller's, which is not registered yet.
+    pub fn hold<S: AsFd>(&self, source: S, key: usize) -> Registered<S> {
+        Registered::new(Arc::clone(&self.registry), source, key)
+    }
+
+    /// Registers a source.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the key is above [`MAX_KEY`](super::registered::MAX_KEY).
+    pub fn register<S: AsFd>(
+        &self,
+        source: S,
+        key: usize,
+        readable: bool,
+        writable: bool,
+    ) -> io::Result<Registered<S>> {
+        let mut registered = self.hold(source, key);
+        registered.set_interest(readable, writable)?;
+        Ok(registered)
     }
 
     /// Waits until something is ready, somebody wakes it, or the time is over. May return for nothing. Answers whether
@@ -219,7 +241,7 @@ mod tests {
         for poller in each_way() {
             // The other end of each is closed, so that each is ready.
             let sources: Vec<_> = (0..SOURCES)
-                .map(|key| Registered::new(&poller, UnixStream::pair().unwrap().0, key, true, false).unwrap())
+                .map(|key| poller.register(UnixStream::pair().unwrap().0, key, true, false).unwrap())
                 .collect();
             let (mut events, mut told) = (Events::default(), std::collections::BTreeSet::new());
             for _ in 0..3 {

@@ -2,7 +2,6 @@
 //!
 //! Owned by one thread. The only unsafe code of the project is here.
 
-use super::poller::Poller;
 use crate::sync::Arc;
 use polling::{Event, PollMode};
 use std::io;
@@ -59,21 +58,9 @@ impl Registration {
 }
 
 impl<S: AsFd> Registered<S> {
-    /// Registers a source.
-    ///
-    /// # Errors
-    /// When the kernel refuses, or the key is above [`MAX_KEY`].
-    pub fn new(poller: &Poller, source: S, key: usize, readable: bool, writable: bool) -> io::Result<Self> {
-        let mut registered = Registered::unregistered(poller, source, key);
-        registered.set_interest(readable, writable)?;
-        Ok(registered)
-    }
-
-    /// A source that is not registered yet.
-    pub fn unregistered(poller: &Poller, source: S, key: usize) -> Self {
-        // A key that is too high becomes one that is refused when it is registered.
+    /// A source that is not registered yet. A key above [`MAX_KEY`] is refused when it is.
+    pub(super) fn new(registry: Arc<polling::Poller>, source: S, key: usize) -> Self {
         let key = if key > MAX_KEY { REFUSED_KEY } else { key };
-        let registry = Arc::clone(&poller.registry);
         Registered { registry, registration: Registration::new(key), source: Some(source) }
     }
 
@@ -154,8 +141,8 @@ impl<S: AsFd> Drop for Registered<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Events;
     use crate::net::poller::each_way;
+    use crate::net::{Events, Poller};
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
@@ -181,7 +168,7 @@ mod tests {
     fn an_event_comes_back_until_its_cause_is_gone() {
         for poller in each_way() {
             let (mut near, far) = pair();
-            let _registered = Registered::new(&poller, far, 5, true, false).unwrap();
+            let _registered = poller.register(far, 5, true, false).unwrap();
             near.write_all(b"x").unwrap();
             for _ in 0..2 {
                 assert_eq!(wait(&poller, LONG), [(5, true)]);
@@ -193,7 +180,7 @@ mod tests {
     fn an_end_behind_a_short_read_is_told() {
         for poller in each_way() {
             let (mut near, far) = pair();
-            let registered = Registered::new(&poller, far, 5, true, false).unwrap();
+            let registered = poller.register(far, 5, true, false).unwrap();
             near.write_all(b"x").unwrap();
             drop(near);
             let reads = || {
@@ -209,7 +196,7 @@ mod tests {
     fn a_broken_connection_is_told_as_such() {
         for poller in each_way() {
             let (near, far) = pair();
-            let _registered = Registered::new(&poller, far, 5, true, false).unwrap();
+            let _registered = poller.register(far, 5, true, false).unwrap();
             socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).unwrap();
             drop(near);
             let mut events = Events::default();
@@ -223,7 +210,7 @@ mod tests {
     fn an_urgent_byte_is_read_away_and_not_told_on_and_on() {
         for poller in each_way() {
             let (near, far) = pair();
-            let registered = Registered::new(&poller, far, 5, true, false).unwrap();
+            let registered = poller.register(far, 5, true, false).unwrap();
             socket2::SockRef::from(&near).send_out_of_band(b"!").unwrap();
             assert_eq!(wait(&poller, LONG), [(5, true)]);
             let read = registered.source().unwrap().read(&mut [0; 64]);
@@ -237,10 +224,10 @@ mod tests {
         for poller in each_way() {
             let (mut near, far) = pair();
             for key in [MAX_KEY + 1, usize::MAX] {
-                let too_high = Registered::new(&poller, far.try_clone().unwrap(), key, true, false);
+                let too_high = poller.register(far.try_clone().unwrap(), key, true, false);
                 assert_eq!(too_high.unwrap_err().kind(), io::ErrorKind::InvalidInput);
             }
-            let mut registered = Registered::new(&poller, far, MAX_KEY, false, true).unwrap();
+            let mut registered = poller.register(far, MAX_KEY, false, true).unwrap();
             registered.set_interest(true, false).unwrap();
             assert_eq!(registered.interest(), (true, false));
             near.write_all(b"x").unwrap();
@@ -252,7 +239,7 @@ mod tests {
     fn watching_for_nothing_reports_no_hang_up() {
         for poller in each_way() {
             let (near, far) = pair();
-            let mut registered = Registered::new(&poller, far, 5, true, false).unwrap();
+            let mut registered = poller.register(far, 5, true, false).unwrap();
             registered.set_interest(false, false).unwrap();
             drop(near);
             assert_eq!(wait(&poller, Duration::ZERO), []);
@@ -267,11 +254,11 @@ mod tests {
             // The kernel watches the socket and not the fd: a copy of the fd keeps what was not deregistered.
             let copy = || far.try_clone().unwrap();
             near.write_all(b"x").unwrap();
-            drop(Registered::new(&poller, copy(), 5, true, false).unwrap());
+            drop(poller.register(copy(), 5, true, false).unwrap());
             assert_eq!(wait(&poller, Duration::ZERO), []);
-            let given_up = Registered::new(&poller, copy(), 6, true, false).unwrap().into_inner();
+            let given_up = poller.register(copy(), 6, true, false).unwrap().into_inner();
             assert_eq!(wait(&poller, Duration::ZERO), []);
-            let _again = Registered::new(&poller, given_up.unwrap(), 7, true, false).unwrap();
+            let _again = poller.register(given_up.unwrap(), 7, true, false).unwrap();
             assert_eq!(wait(&poller, LONG), [(7, true)]);
         }
     }

@@ -113,7 +113,9 @@ impl Fleet {
     pub(super) fn connect(&mut self, who: usize) -> Result<(), StressError> {
         self.connects = self.connects.wrapping_add(1);
         let stream = open(self.target, self.connects).map_err(StressError::io("cannot open a socket"))?;
-        let stream = Registered::new(&self.poller, stream, who, false, true)
+        let stream = self
+            .poller
+            .register(stream, who, false, true)
             .map_err(StressError::io("cannot watch a socket"))?;
         self.lines[who] = Some(Line {
             stream,

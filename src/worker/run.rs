@@ -125,7 +125,7 @@ impl Worker {
             .enumerate()
             .map(|(i, (speaks, listener))| {
                 let key = LISTENER_KEYS + i;
-                Ok((speaks, Registered::new(&poller, listener, key, true, false)?))
+                Ok((speaks, poller.register(listener, key, true, false)?))
             })
             .collect::<io::Result<_>>()?;
         let core = Core::new(index, shared, Arc::clone(&desk.mailbox), clock.now());
@@ -218,7 +218,7 @@ impl Worker {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, speaks: Speaks) {
-        let wrap = |stream, key| Registered::unregistered(&self.poller, stream, key);
+        let wrap = |stream, key| self.poller.hold(stream, key);
         if let Err(stream) = self.core.accept(stream, peer, speaks.codec(), wrap) {
             self.waiting = Some((stream, peer, speaks));
             self.core.pause_accepting();

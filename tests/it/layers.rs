@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders and single files of the server, the lowest first. Each uses only those before it.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     "sync",
     "ids",
     "ip_block",
@@ -23,6 +23,7 @@ const LAYERS: [&str; 22] = [
     "auth",
     "main_loop",
     "config",
+    "net",
     "worker",
     "logs",
     "admin",
