@@ -1,19 +1,15 @@
-//! Main's side of an end: departure, delivery report, the grace, the close.
+//! Main's side of an end: the departure, what the worker reports, the commit.
 //!
-//! On main. What the history says of an end is in `open_departures`, who still has an fd in `lingering`.
+//! On main. What the history says of an end is in `open_departures`; who still has an fd, in `lingering`; the fd is closed in
+//! `fd_close`.
 
 use super::open_departures::Committed;
-use super::session_map::SessionKey;
 use super::state::{Followup, MainLoop};
 use super::transaction::{AfterCommit, PendingWrite};
-use crate::channel::{ChannelId, Reason};
+use crate::channel::Reason;
 use crate::ids::UserId;
-use crate::message::command::WorkerCommand;
-use crate::message::disconnect::{CloseStage, DeliveryReport, Departure, PartialWrite};
+use crate::message::disconnect::{CloseStage, DeliveryReport, Departure};
 use crate::store::{DepartureRow, Storage, TOKEN_LIFE_MS};
-
-/// Lingering channels that one turn closes early at most.
-const EARLY_CLOSES_MAX: usize = 4096;
 
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// The first delivery report: routing has stopped, now the user goes offline.
@@ -88,9 +84,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// The second delivery report: what was under way to that session is known, so what has waited may follow it.
     pub(super) fn settle(&mut self, report: DeliveryReport) {
         let DeliveryReport { channel, session, unsent, delivered } = report;
-        if self.lingering.settle(channel, session) {
-            self.ask_for_socket(channel);
-        }
+        self.lingering.settle(&mut self.cx, channel, session);
         let Some(key) = session.map(|number| (channel, number)) else { return };
         let Some(user) = self.open_departures.settle(key, delivered, unsent.len()) else { return };
         self.cx.handles.metrics.chats_saved.add(unsent.len() as u64);
@@ -106,7 +100,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         {
             self.followups.push_back(Followup::Release(user));
         }
-        self.complete(key);
+        self.open_departures.complete(&mut self.cx, key);
     }
 
     /// Every end of the transaction is committed.
@@ -117,7 +111,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 self.stages.committed.note(offline_us);
                 self.presence.left(user, epoch, now_us + self.cx.policy.presence_delay_us);
             }
-            self.complete(key);
+            self.open_departures.complete(&mut self.cx, key);
         }
     }
 
@@ -130,71 +124,6 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             {
                 self.cx.transaction.forget_departure(*key);
             }
-        }
-    }
-
-    /// Asks for every socket whose grace is over.
-    pub(super) fn close_lingering(&mut self) {
-        while let Some(channel) = self.lingering.take_due(self.cx.now.mono_us) {
-            self.grace_over(channel);
-        }
-    }
-
-    /// Asks for the sockets of the oldest lingering channels while more than `limit` names are taken.
-    pub(super) fn close_early(&mut self, limit: usize) {
-        let taken = self.cx.handles.table.taken();
-        let excess = taken.saturating_sub(limit).saturating_sub(self.lingering.due()).min(EARLY_CLOSES_MAX);
-        for _ in 0..excess {
-            let Some(channel) = self.lingering.take_oldest() else { break };
-            self.cx.handles.metrics.closed_early.add(1);
-            self.grace_over(channel);
-        }
-    }
-
-    /// Asks for a socket whose grace is over, as soon as its worker has settled.
-    pub(super) fn grace_over(&mut self, channel: ChannelId) {
-        if self.lingering.end_grace(channel) {
-            self.ask_for_socket(channel);
-        }
-    }
-
-    fn ask_for_socket(&mut self, channel: ChannelId) {
-        self.cx.post(channel, WorkerCommand::Close { channel });
-    }
-
-    /// The fd is closed: the name is free. What went out in part only will never be whole.
-    pub(super) fn closed(&mut self, channel: ChannelId, torn: Option<PartialWrite>) {
-        if self.lingering.find(channel).is_none() {
-            tracing::error!(%channel, "a socket came back that nobody asked for");
-            return;
-        }
-        self.cx.handles.metrics.closed.add(1);
-        self.cx.handles.table.free(channel);
-        if let Some(PartialWrite { session, chats }) = torn {
-            self.cx.handles.metrics.chats_lost.add(chats);
-            self.open_departures.lose((channel, session), chats);
-        }
-        self.end_lingering(channel);
-    }
-
-    /// A channel has no fd any more: nothing of its end is left to wait for.
-    pub(super) fn end_lingering(&mut self, channel: ChannelId) {
-        let Some(entry) = self.lingering.remove(channel) else { return };
-        let closed_us = self.cx.now.mono_us.saturating_sub(entry.noticed_us);
-        self.stages.closed.note(closed_us);
-        if let Some(receipt) = &entry.receipt {
-            receipt.report(self.cx.now.mono_us, |_| CloseStage::Closed);
-        }
-        if let Some(key) = entry.session.map(|number| (channel, number)) {
-            self.open_departures.close(key, closed_us);
-            self.complete(key);
-        }
-    }
-
-    /// Writes what has become known of an end, with the next commit.
-    fn complete(&mut self, key: SessionKey) {
-        if let Some(write) = self.open_departures.complete(key) {
-            self.cx.transaction.enqueue_later(write, self.cx.now.mono_us);
         }
     }
 }

@@ -1,14 +1,21 @@
 //! Channels that have left and still have their fd: until the grace is over, and then until the worker has handed the
 //! socket back.
 //!
-//! Plain data, owned by main, which asks the workers for the sockets that this part names. A socket is asked for once, and
-//! not before its worker has reported what the session left unsent.
+//! Owned by main. A worker is asked for a socket once, and not before it has reported what the session left unsent.
 
+use super::context::Context;
 use crate::channel::{ChannelId, SessionNo};
+use crate::message::command::WorkerCommand;
 use crate::message::disconnect::CloseWatcher;
 use crate::shrink::Shrink;
+use crate::store::Storage;
 use crate::sync::Arc;
 use std::collections::VecDeque;
+
+/// The share of all names from which on lingering channels close early, in percent.
+const EARLY_CLOSE_PERCENT: usize = 90;
+/// Lingering channels that one turn closes early at most.
+const EARLY_CLOSES_MAX: usize = 4096;
 
 /// A channel that has left and still has its fd.
 #[derive(Debug)]
@@ -67,34 +74,47 @@ impl Lingering {
         });
     }
 
-    /// Its worker has reported what that session left unsent. True exactly when the socket is to be asked for.
-    pub(super) fn settle(&mut self, channel: ChannelId, session: Option<SessionNo>) -> bool {
-        let Some(entry) = self.find_mut(channel).filter(|entry| entry.session == session) else {
-            return false;
-        };
-        entry.settled = true;
-        entry.is_to_ask_for()
+    /// The worker has reported what that session left unsent.
+    pub(super) fn settle(
+        &mut self,
+        cx: &mut Context<impl Storage, impl Send + 'static>,
+        channel: ChannelId,
+        session: Option<SessionNo>,
+    ) {
+        if let Some(entry) = self.find_mut(channel).filter(|entry| entry.session == session) {
+            entry.settled = true;
+            entry.ask_for_socket(cx);
+        }
     }
 
-    /// Takes the next channel whose grace is over at `now_us` off the order.
-    pub(super) fn take_due(&mut self, now_us: u64) -> Option<ChannelId> {
-        let (_, channel) = self.order.pop_front_if(|(until_us, _)| *until_us <= now_us)?;
+    /// Ends every grace whose time is over, and that of the oldest channels while more than [`EARLY_CLOSE_PERCENT`] of all
+    /// names are taken.
+    pub(super) fn end_graces(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>) {
+        let now_us = cx.now.mono_us;
+        while let Some((_, channel)) = self.order.pop_front_if(|(until_us, _)| *until_us <= now_us) {
+            self.end_grace(cx, channel);
+        }
         self.order.shrink();
-        Some(channel)
+        let limit = cx.handles.table.capacity() * EARLY_CLOSE_PERCENT / 100;
+        let taken = cx.handles.table.taken();
+        let excess = taken.saturating_sub(limit).saturating_sub(self.due).min(EARLY_CLOSES_MAX);
+        for _ in 0..excess {
+            let Some((_, channel)) = self.order.pop_front() else { break };
+            cx.handles.metrics.closed_early.add(1);
+            self.end_grace(cx, channel);
+        }
     }
 
-    /// Takes the oldest channel off the order, whenever its grace is over.
-    pub(super) fn take_oldest(&mut self) -> Option<ChannelId> {
-        self.order.pop_front().map(|(_, channel)| channel)
-    }
-
-    /// The grace of a channel is over. True exactly when the socket is to be asked for.
-    pub(super) fn end_grace(&mut self, channel: ChannelId) -> bool {
-        let Some(entry) = self.find_mut(channel) else { return false };
+    /// The grace of a channel is over: its socket is asked for as soon as its worker has settled.
+    pub(super) fn end_grace(
+        &mut self,
+        cx: &mut Context<impl Storage, impl Send + 'static>,
+        channel: ChannelId,
+    ) {
+        let Some(entry) = self.find_mut(channel) else { return };
         let was_due = std::mem::replace(&mut entry.due, true);
-        let asks = entry.is_to_ask_for();
+        entry.ask_for_socket(cx);
         self.due += usize::from(!was_due);
-        asks
     }
 
     /// Ends every grace at once: the server stops.
@@ -132,11 +152,6 @@ impl Lingering {
         self.count
     }
 
-    /// How many of them are due.
-    pub(super) fn due(&self) -> usize {
-        self.due
-    }
-
     /// When the next grace is over (monotonic, in microseconds).
     pub(super) fn next_us(&self) -> Option<u64> {
         self.order.front().map(|(until_us, _)| *until_us)
@@ -165,8 +180,10 @@ impl Lingering {
 }
 
 impl LingeringChannel {
-    /// True exactly once: when it is due and settled.
-    fn is_to_ask_for(&mut self) -> bool {
-        self.due && self.settled && !std::mem::replace(&mut self.closing, true)
+    /// Asks the worker for the socket: once, when it is due and settled.
+    fn ask_for_socket(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>) {
+        if self.due && self.settled && !std::mem::replace(&mut self.closing, true) {
+            cx.post(self.channel, WorkerCommand::Close { channel: self.channel });
+        }
     }
 }

@@ -6,9 +6,9 @@
 //!
 //! | built on | files |
 //! |---|---|
-//! | plain data | `session_map`, `users`, `ack_window`, `lingering`, `latency`, `refills`, `poison_write`, `transaction`, `open_departures` |
-//! | `context`, `replies` | `bans`, `lists`, `group_cache`, `presence`, `dedup`, `fan_out`, `retention`, `shutdown`, `resume_token` |
-//! | `state` | `offline_box`, then `ack_delivery`, `delivery`, `handover`, then `group_chat`, `chat_request`, `friends_groups`, `disconnect`, `takeover`, `session_start`, `registration`, `login`, `reconcile`, `admin_requests`, `after_commit` |
+//! | plain data | `session_map`, `users`, `ack_window`, `latency`, `refills`, `poison_write`, `transaction` |
+//! | `context`, `replies` | `lingering`, `open_departures`, `bans`, `lists`, `group_cache`, `presence`, `dedup`, `fan_out`, `retention`, `shutdown`, `resume_token` |
+//! | `state` | `offline_box`, then `ack_delivery`, `delivery`, `handover`, then `group_chat`, `chat_request`, `friends_groups`, `disconnect`, `fd_close`, `takeover`, `session_start`, `registration`, `login`, `reconcile`, `admin_requests`, `after_commit` |
 //! | all of them | `turn` |
 
 mod ack_delivery;
@@ -22,6 +22,7 @@ pub mod dedup;
 mod delivery;
 mod disconnect;
 mod fan_out;
+mod fd_close;
 mod friends_groups;
 mod group_cache;
 mod group_chat;

@@ -1,13 +1,14 @@
 //! Ends of which not all is known yet: an end is noticed, committed, settled, and its fd closed, and each step adds to its
 //! row in the history.
 //!
-//! Plain data, owned by main. Each step answers what there is to write or to tell; main does so.
+//! Owned by main.
 
+use super::context::Context;
 use super::session_map::{SessionKey, SessionMap};
 use super::transaction::PendingWrite;
 use crate::ids::{Epoch, UserId};
 use crate::message::disconnect::{CloseStage, CloseWatcher};
-use crate::store::DepartureUpdate;
+use crate::store::{DepartureUpdate, Storage};
 use crate::sync::Arc;
 
 /// What becomes known of a session's end bit by bit.
@@ -127,19 +128,21 @@ impl OpenDepartures {
         }
     }
 
-    /// What there is to write of an end: once when it is settled and committed, once more when the fd is closed.
-    pub(super) fn complete(&mut self, key: SessionKey) -> Option<PendingWrite> {
-        let end = self.open.get_mut(key)?;
+    /// Writes what has become known of an end, with the next commit: once when it is settled and committed, once more when
+    /// the fd is closed.
+    pub(super) fn complete(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>, key: SessionKey) {
+        let Some(end) = self.open.get_mut(key) else { return };
         let last = end.stays || end.completion.closed_us.is_some();
         if !end.settled || end.completion.offline_us.is_none() || end.completed && !last {
-            return None;
+            return;
         }
         end.completed = true;
         let completion = end.completion;
         if last {
             self.open.remove(key);
         }
-        Some(PendingWrite::DepartureUpdate { key, completion, last })
+        let write = PendingWrite::DepartureUpdate { key, completion, last };
+        cx.transaction.enqueue_later(write, cx.now.mono_us);
     }
 
     /// True exactly when all is known of every end.

@@ -8,8 +8,8 @@
 //! |---|---|---|
 //! | slot of the table | the connections that its worker holds | sends a channel without a connection away; has a connection without a name closed |
 //! | gate of a channel | main's session there | sends away a session that main does not know; ends one whose channel has gone |
-//! | gate of a channel | its entry | makes the departure that was lost; forgets a entry whose channel is free |
-//! | entry | its grace, its report | asks for the socket; settles with nothing |
+//! | gate of a channel | whether it lingers | makes the departure that was lost; forgets a lingering channel that is free |
+//! | lingering channel | its grace, its delivery report | asks for the socket; settles with nothing |
 //! | session of a user | main's map of channels | puts the map right |
 //! | session of a user | the registry, by user and by name | enters it anew |
 //! | registry | main's sessions | takes the entry or the name out |
@@ -20,7 +20,7 @@
 //! Whatever another thread may be in the middle of is compared so that its report comes first: a worker pushes the
 //! departures and sockets that it has before its answer, into the same queue. What is left of races (a thread that
 //! sleeps between the step and its report) is met by looking twice: only what differs in the same way in two rounds,
-//! [`SURE_US`] apart, is counted and repaired. A user is left out while an end, a login or a message of his waits.
+//! [`SURE_US`] apart, is counted and repaired. A user is left out while an end, a login or a message of that user waits.
 //!
 //! Not compared, and why:
 //! - The number of sockets in `/proc/self/fd`. A socket is there before its channel has a name, and on its way back to

@@ -23,8 +23,6 @@ pub const COALESCE_DELAY: Duration = Duration::from_millis(4);
 /// Entries of ends in a turn from which on they are many. The reports of a few ends, and the logins that may wait for
 /// them, have no rest to wait for.
 const MANY_ENDS: usize = 16;
-/// The share of all names from which on lingering channels close early, in percent.
-const EARLY_CLOSE_PERCENT: usize = 90;
 
 /// How long main rests after a turn in which it has taken so many entries, of which some may be pressing
 /// ([`Event::is_pressing`]).
@@ -39,11 +37,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         match event {
             Event::Departure(departure) => self.depart(&departure),
             Event::DeliveryReport(report) => self.settle(report),
-            Event::HandBack { channel, socket, torn } => {
-                // The only place where a client's fd is closed.
-                drop(socket);
-                self.closed(channel, torn);
-            }
+            Event::HandBack { channel, socket, torn } => self.close_fd(channel, socket, torn),
             Event::Ask(ask) => self.answer(ask),
             Event::TakenOver { user, channel, session, upto } => {
                 self.taken_over(user, (channel, session), upto);
@@ -104,7 +98,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
         self.dedup.expire(&mut self.cx);
         self.cx.handles.attempts.tidy(self.cx.now.mono_us);
-        self.close_due();
+        self.lingering.end_graces(&mut self.cx);
+        self.end_shortage();
 
         let outcome = self.cx.transaction.finish(self.cx.now.mono_us);
         self.cx.handles.metrics.writes_set_aside.add(u64::from(outcome.set_aside));
@@ -202,13 +197,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         self.shutdown.limit_us(self.cx.now.mono_us)
     }
 
-    /// Asks for the sockets that are due, and lets workers accept again once there is room.
-    fn close_due(&mut self) {
-        self.close_lingering();
-        let table = &self.cx.handles.table;
-        let limit = table.capacity() * EARLY_CLOSE_PERCENT / 100;
-        self.close_early(limit);
-        // Told too early, a worker and main would go on asking each other.
+    /// Lets workers accept again once there is room. Told too early, a worker and main would go on asking each other.
+    fn end_shortage(&mut self) {
         let table = &self.cx.handles.table;
         if table.taken() < table.capacity() {
             for worker in std::mem::take(&mut self.short) {

@@ -1,4 +1,4 @@
-//! The way through the slots: table, by_slot, and the workers' connections.
+//! The way through the slots: table, lingering channels, and the workers' connections.
 //!
 //! On main. A step notes how its slots stand and asks the workers what they hold. When a worker answers, everything
 //! that it had done by the time of the note has reached main, so what stands as noted can be compared.
@@ -55,7 +55,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
     }
 
-    /// Looks for by_slot whose channel is free. Main alone makes by_slot and frees channels.
+    /// Looks for lingering channels that are free. Main alone has channels linger, and frees them.
     pub(in crate::main_loop) fn compare_seats(&mut self, from: u32, to: u32) {
         let to = (to as usize).min(self.lingering.slots());
         for slot in from as usize..to {
@@ -137,7 +137,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 self.make_up_departure(channel, session.map(|(_, session)| session), false);
             }
             Difference::Seated { channel } => self.end_lingering(channel),
-            Difference::Overdue { channel } => self.grace_over(channel),
+            Difference::Overdue { channel } => self.lingering.end_grace(&mut self.cx, channel),
             Difference::Unsettled { channel, session } => self.settle_with_nothing(channel, session),
             _ => {}
         }
