@@ -29,15 +29,15 @@ use crate::main_loop::turn::{BATCH_US, rest_after};
 use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::message::event::Event;
 use crate::metrics::Metrics;
+use crate::net::listener::{ListenError, TcpTimeouts, listen};
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::BATCH_MAX;
 use crate::offline_queue::queue::OfflineQueue;
 use crate::registry::Registry;
 use crate::store::sqlite::{Checkpointer, History, OpenError, Place, SqliteLookup, SqliteStore};
 use crate::sync::Arc;
-use crate::worker::listener::{ListenError, TcpTimeouts, listen};
-use crate::worker::run::{Desk, Speaks, Worker};
-use crate::worker::{Addresses, Limits, Mailboxes, Shared, Waiting};
+use crate::worker::event_loop::{ProtocolKind, Worker, WorkerSetup};
+use crate::worker::{IpLimit, Limits, Mailboxes, Shared, Unauthenticated};
 use data_dir::{DataDirectory, DirectoryError};
 use fd_budget::{FdBudget, LimitError};
 use signals::Terminal;
@@ -184,7 +184,7 @@ struct Parts {
     jobs: Jobs,
     attempts: Arc<Attempts>,
     metrics: Arc<Metrics>,
-    desks: Vec<Desk>,
+    desks: Vec<WorkerSetup>,
 }
 
 impl Parts {
@@ -196,7 +196,7 @@ impl Parts {
     ) -> Result<Self, ServerError> {
         let table = Arc::new(ChannelTable::new(budget.capacity));
         let desks = (0..config.workers)
-            .map(|_| Desk::new())
+            .map(|_| WorkerSetup::new())
             .collect::<io::Result<Vec<_>>>()
             .map_err(starting("create a poller"))?;
         let mailboxes = desks.iter().map(|desk| Arc::clone(&desk.mailbox)).collect();
@@ -316,8 +316,8 @@ impl Parts {
                 request_rate: config.request_rate,
             },
             attempts: Arc::clone(&self.attempts),
-            addresses: Addresses::new(config.address_channels),
-            waiting: Waiting::new(),
+            addresses: IpLimit::new(config.address_channels),
+            unauthenticated: Unauthenticated::new(),
             kicker: self.kicker(),
         });
         let mut threads = Vec::new();
@@ -452,7 +452,7 @@ fn is_loopback(address: &SocketAddr) -> bool {
 struct Listeners {
     json: Vec<SocketAddr>,
     line: Option<SocketAddr>,
-    by_address: Vec<(Speaks, Vec<Option<TcpListener>>)>,
+    by_address: Vec<(ProtocolKind, Vec<Option<TcpListener>>)>,
 }
 
 impl Listeners {
@@ -462,11 +462,11 @@ impl Listeners {
         let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
         let patience = TcpTimeouts { keepalive, user_timeout: config.user_timeout };
         for address in &config.listen {
-            let bound = all.add(Speaks::Json, *address, config.workers, &patience)?;
+            let bound = all.add(ProtocolKind::Json, *address, config.workers, &patience)?;
             all.json.push(bound);
         }
         if let Some(address) = config.line {
-            all.line = Some(all.add(Speaks::Lines, address, config.workers, &patience)?);
+            all.line = Some(all.add(ProtocolKind::Lines, address, config.workers, &patience)?);
         }
         Ok(all)
     }
@@ -474,7 +474,7 @@ impl Listeners {
     /// Listens on one more address, and answers which port it is.
     fn add(
         &mut self,
-        speaks: Speaks,
+        speaks: ProtocolKind,
         address: SocketAddr,
         workers: usize,
         patience: &TcpTimeouts,
@@ -499,8 +499,8 @@ impl Listeners {
     }
 
     /// One worker's listeners, of each address one.
-    fn take(&mut self, worker: usize) -> Vec<(Speaks, TcpListener)> {
-        let own = |(speaks, of): &mut (Speaks, Vec<Option<TcpListener>>)| {
+    fn take(&mut self, worker: usize) -> Vec<(ProtocolKind, TcpListener)> {
+        let own = |(speaks, of): &mut (ProtocolKind, Vec<Option<TcpListener>>)| {
             Some((*speaks, of.get_mut(worker).and_then(Option::take)?))
         };
         self.by_address.iter_mut().filter_map(own).collect()

@@ -15,7 +15,7 @@ use crate::protocol::framing::Framer;
 use crate::protocol::request::Caps;
 use crate::registry::SessionEntry;
 use crate::sync::Arc;
-use crate::worker::{Codec, Core, Limits, Mailbox, Mailboxes, Wake};
+use crate::worker::{Codec, Limits, Mailbox, Mailboxes, Wake, WorkerState};
 
 /// Nobody waits in a poller here.
 struct NoWake;
@@ -29,7 +29,7 @@ pub(crate) struct Bench {
     pub(crate) commons: Commons,
     pub(crate) outlet: Arc<dyn WorkerSender>,
     pub(crate) kicker: Kicker<Fd>,
-    pub(crate) cores: Vec<Core<Wire>>,
+    pub(crate) cores: Vec<WorkerState<Wire>>,
     clients: Vec<(ChannelId, Client)>,
 }
 
@@ -58,8 +58,9 @@ impl Bench {
         let shared = commons.shared(&outlet, limits);
         let now = commons.clock.now();
         let numbered = mailboxes.into_iter().enumerate();
-        let cores =
-            numbered.map(|(index, mailbox)| Core::new(index, Arc::clone(&shared), mailbox, now)).collect();
+        let cores = numbered
+            .map(|(index, mailbox)| WorkerState::new(index, Arc::clone(&shared), mailbox, now))
+            .collect();
         Bench { kicker: commons.kicker(&outlet), commons, outlet, cores, clients: Vec::new() }
     }
 

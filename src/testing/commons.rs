@@ -13,7 +13,7 @@ use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
 use crate::registry::Registry;
 use crate::sync::Arc;
-use crate::worker::{Addresses, Limits, Shared, Waiting};
+use crate::worker::{IpLimit, Limits, Shared, Unauthenticated};
 
 /// Names of a made-up server's channels.
 pub(crate) const CAPACITY: usize = 64;
@@ -127,8 +127,8 @@ impl Commons {
             metrics: Arc::clone(&self.metrics),
             limits,
             attempts: Arc::clone(&self.attempts),
-            addresses: Addresses::new(CAPACITY),
-            waiting: Waiting::new(),
+            addresses: IpLimit::new(CAPACITY),
+            unauthenticated: Unauthenticated::new(),
             kicker: self.kicker(outlet),
         })
     }

@@ -1,7 +1,7 @@
 //! A connection without a network: the server's end is a [`Transport`], the test holds the client's.
 
+use crate::net::transport::Transport;
 use crate::sync::{Arc, AtomicBool, Ordering};
-use crate::worker::socket::Transport;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;

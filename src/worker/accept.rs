@@ -1,19 +1,19 @@
 //! How a connection becomes a channel, and when nobody is accepted.
 //!
-//! Part of the core. The kernel's listeners are in [`super::run`].
+//! Part of the core. The kernel's listeners are in [`super::event_loop`].
 
 use super::connection::{Codec, Connection};
 use super::responses;
-use super::socket::Transport;
-use super::state::Core;
+use super::state::WorkerState;
 use crate::channel::Reason;
 use crate::ip_block::IpBlock;
 use crate::message::disconnect::CloseInfo;
 use crate::message::event::Event;
+use crate::net::transport::Transport;
 use std::io;
 use std::net::SocketAddr;
 
-impl<T: Transport> Core<T> {
+impl<T: Transport> WorkerState<T> {
     /// Takes a new connection. `make` wraps the socket under the poller key that it is given, and does not have it
     /// watched yet.
     ///
@@ -33,7 +33,7 @@ impl<T: Transport> Core<T> {
             self.channels.resize_with(slot + 1, || None);
         }
         let mut connection = Connection::new(id, make(socket, slot), peer, codec, self.now.mono_us);
-        connection.hurried = self.shared.limits.has_two_user_timeouts();
+        connection.has_short_user_timeout = self.shared.limits.has_two_user_timeouts();
         let refusal = if self.shared.table.present() > self.shared.limits.max_channels {
             Some(Reason::ServerFull)
         } else {
@@ -56,7 +56,7 @@ impl<T: Transport> Core<T> {
         self.shared.metrics.left.add(parting.reason, 1);
         self.log_turned_away(peer, &parting);
         let mut goodbye = Vec::new();
-        responses::write_goodbye(codec, &parting, &mut goodbye);
+        responses::append_goodbye(codec, &parting, &mut goodbye);
         goodbye
     }
 

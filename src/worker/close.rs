@@ -4,13 +4,13 @@
 //! it: one write, the goodbye, the end of the server's side, then input is read and dropped until main asks for the
 //! socket.
 
-use super::connection::{Leaving, Settling};
+use super::connection::{Closing, EndedSession};
 use super::output_buffer::Written;
-use super::socket::Transport;
-use super::state::Core;
+use super::state::WorkerState;
 use crate::channel::{ChannelId, Initiator, Reason, SessionNo};
 use crate::message::disconnect::{CloseInfo, CloseStage, DeliveryReport, Departure};
 use crate::message::event::Event;
+use crate::net::transport::Transport;
 use std::io;
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ const ECONNRESET: i32 = 104;
 const ETIMEDOUT: i32 = 110;
 const EHOSTUNREACH: i32 = 113;
 
-impl<T: Transport> Core<T> {
+impl<T: Transport> WorkerState<T> {
     /// A system call on the connection failed: it takes and gives nothing any more.
     pub(super) fn fail(&mut self, id: ChannelId, error: &io::Error, otherwise: Reason) {
         let errno = error.raw_os_error();
@@ -34,11 +34,11 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         connection.ended = true;
         connection.blocked = false;
-        if connection.leaving.is_none() {
+        if connection.closing.is_none() {
             self.step(id, CloseInfo::new(reason).with_errno(errno));
         }
         let Some(connection) = self.connection(id) else { return };
-        if connection.leaving.is_some() {
+        if connection.closing.is_some() {
             self.give_up(id);
         } else {
             // Somebody else has taken the step: their letter settles what is unsent, and fails at its goodbye.
@@ -62,13 +62,13 @@ impl<T: Transport> Core<T> {
             at_ms: self.now.unix_ms,
             parting: parting.clone(),
         }));
-        self.part(id, left.session, parting);
+        self.start_close(id, left.session, parting);
         // Others may have sent to the session until just now. Nor may main hear that a channel has settled before a session
         // has that it had until just now.
         if left.session.is_some() || self.connection(id).is_some_and(|connection| !connection.is_settled()) {
-            self.settle_later(id, left.session);
+            self.report_delivery_later(id, left.session);
         } else {
-            self.settle(id, None);
+            self.report_delivery(id, None);
         }
     }
 
@@ -76,13 +76,13 @@ impl<T: Transport> Core<T> {
     /// takes it at once.
     pub(super) fn go_unwatched(&mut self, id: ChannelId, error: &io::Error) {
         let Some(connection) = self.connection(id) else { return };
-        match &connection.leaving {
+        match &connection.closing {
             None => {
                 let errno = error.raw_os_error();
                 self.step(id, CloseInfo::new(Reason::ResourceExhausted).with_errno(errno));
             }
             // What is left of the farewell comes in this turn.
-            Some(leaving) if !leaving.shut && !connection.blocked => {}
+            Some(closing) if !closing.shut && !connection.blocked => {}
             Some(_) => {
                 self.give_up(id);
                 self.mark_dirty(id);
@@ -94,16 +94,16 @@ impl<T: Transport> Core<T> {
     fn give_up(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
-        if let Some(leaving) = &mut connection.leaving {
-            leaving.broken = true;
-            leaving.gone = true;
-            if let (Some(receipt), false) = (&leaving.parting.receipt, leaving.shut) {
+        if let Some(closing) = &mut connection.closing {
+            closing.broken = true;
+            closing.gone = true;
+            if let (Some(receipt), false) = (&closing.parting.receipt, closing.shut) {
                 receipt.report(now_us, |_| CloseStage::Lost);
             }
         }
         let torn = connection.out.clear();
-        if let Some(leaving) = &mut connection.leaving {
-            leaving.torn = leaving.torn.or(torn);
+        if let Some(closing) = &mut connection.closing {
+            closing.torn = closing.torn.or(torn);
         }
         connection.input.clear();
         // Deregistering an fd cannot fail in a way that matters: the socket is about to be closed.
@@ -111,12 +111,12 @@ impl<T: Transport> Core<T> {
     }
 
     /// Starts the farewell of a channel whose step is taken: one write, the cut, the goodbye.
-    pub(super) fn part(&mut self, id: ChannelId, session: Option<SessionNo>, parting: CloseInfo) {
+    pub(super) fn start_close(&mut self, id: ChannelId, session: Option<SessionNo>, parting: CloseInfo) {
         let Some(connection) = self.connection(id) else { return };
-        if connection.leaving.is_some() {
+        if connection.closing.is_some() {
             return;
         }
-        self.wait_no_longer(id);
+        self.end_overstay(id);
         let broken = matches!(
             parting.reason,
             Reason::PeerReset | Reason::NetworkTimeout | Reason::ReadError | Reason::WriteError
@@ -124,26 +124,26 @@ impl<T: Transport> Core<T> {
         // Usually the one that the step has ended. Otherwise main has ended it before, and its letter is on the way: what
         // is unsent belongs to it all the same.
         let present = self.connection(id).and_then(|connection| connection.session());
-        let settling = present.and_then(|present| self.unload(id, present, broken));
+        let ended_session = present.and_then(|present| self.take_unsent(id, present, broken));
         let Some(connection) = self.connection(id) else { return };
         if let Some(session) = session
-            && settling.as_ref().is_none_or(|settling| settling.session != session)
-            && connection.settling(session).is_none()
+            && ended_session.as_ref().is_none_or(|ended| ended.session != session)
+            && connection.ended_session(session).is_none()
         {
-            connection.await_settlement(Settling { session, unsent: Vec::new(), delivered: 0 });
+            connection.add_ended_session(EndedSession { session, unsent: Vec::new(), delivered: 0 });
         }
         self.log_departure(id, session.is_some(), &parting);
         let Some(connection) = self.connection(id) else { return };
         connection.input.clear();
         let waits = connection.in_main > 0 || connection.tickets > 0;
-        connection.leaving = Some(Box::new(Leaving {
+        connection.closing = Some(Box::new(Closing {
             parting,
-            settling,
+            ended_session,
             broken,
             shut: broken,
             gone: broken || connection.ended && connection.out.is_empty() && !waits,
-            told: false,
-            close_asked: false,
+            goodbye_sent: false,
+            socket_wanted: false,
             torn: None,
         }));
         if broken {
@@ -157,11 +157,11 @@ impl<T: Transport> Core<T> {
         if self.connection(id).is_none_or(|connection| connection.session() != Some(session)) {
             return;
         }
-        let settling = self.unload(id, session, false);
+        let ended_session = self.take_unsent(id, session, false);
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
-        if let Some(settling) = settling {
-            connection.await_settlement(settling);
+        if let Some(ended) = ended_session {
+            connection.add_ended_session(ended);
         }
         connection.user = None;
         connection.changed_us = now_us;
@@ -170,7 +170,7 @@ impl<T: Transport> Core<T> {
     }
 
     /// One write, then everything that is unsent comes off the channel, to wait for the settlement.
-    fn unload(&mut self, id: ChannelId, session: SessionNo, broken: bool) -> Option<Settling> {
+    fn take_unsent(&mut self, id: ChannelId, session: SessionNo, broken: bool) -> Option<EndedSession> {
         let connection = self.connection(id)?;
         let mut written = Written::default();
         if !broken && !connection.blocked && !connection.out.is_empty() {
@@ -182,7 +182,7 @@ impl<T: Transport> Core<T> {
                 connection.out.advance(count, &mut written);
             }
         }
-        connection.drop_news();
+        connection.drop_presence();
         let unsent = connection.out.cut(session, broken, &mut written);
         self.note_written(id, written);
         let connection = self.connection(id)?;
@@ -191,76 +191,76 @@ impl<T: Transport> Core<T> {
             user.session = None;
             user.delivered
         });
-        Some(Settling { session, unsent, delivered })
+        Some(EndedSession { session, unsent, delivered })
     }
 
     /// Says goodbye behind the last of the output, and ends the server's side when all of it is written.
-    pub(super) fn farewell(&mut self, id: ChannelId) {
+    pub(super) fn send_goodbye(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         let asks = connection.in_main > 0;
         let waits = asks || connection.tickets > 0 || connection.is_logging_in();
-        let Some(leaving) = &mut connection.leaving else { return };
-        if leaving.shut || leaving.broken {
+        let Some(closing) = &mut connection.closing else { return };
+        if closing.shut || closing.broken {
             return;
         }
-        let by_client = leaving.parting.reason == Reason::PeerClosed;
-        let by_fault = leaving.parting.reason.initiator() == Initiator::Client;
+        let by_client = closing.parting.reason == Reason::PeerClosed;
+        let by_fault = closing.parting.reason.initiator() == Initiator::Client;
         if by_client && waits || by_fault && asks {
             // What was asked before the end is still answered.
             return;
         }
-        if !leaving.told {
-            leaving.told = true;
+        if !closing.goodbye_sent {
+            closing.goodbye_sent = true;
             if !by_client {
-                let parting = leaving.parting.clone();
-                connection.say_goodbye(&parting);
+                let parting = closing.parting.clone();
+                connection.write_goodbye(&parting);
                 self.mark_dirty(id);
                 return;
             }
         }
         if !connection.out.is_empty() {
-            if let (true, Some(receipt)) = (connection.blocked, &leaving.parting.receipt) {
+            if let (true, Some(receipt)) = (connection.blocked, &closing.parting.receipt) {
                 receipt.report(now_us, |_| CloseStage::Blocked);
             }
             return;
         }
-        if let Some(receipt) = &leaving.parting.receipt {
+        if let Some(receipt) = &closing.parting.receipt {
             receipt.report(now_us, CloseStage::Told);
         }
-        leaving.shut = true;
+        closing.shut = true;
         // The other side may be gone already; then there is nothing to end.
         let _ = connection.io.end_output();
-        if let Some(receipt) = &leaving.parting.receipt {
+        if let Some(receipt) = &closing.parting.receipt {
             receipt.report(now_us, CloseStage::ShutDown);
         }
         if connection.ended {
-            leaving.gone = true;
+            closing.gone = true;
         }
     }
 
     /// Reports what a session has left unsent. Everything others sent to it has been seen by now.
-    pub(super) fn settle(&mut self, id: ChannelId, session: Option<SessionNo>) {
+    pub(super) fn report_delivery(&mut self, id: ChannelId, session: Option<SessionNo>) {
         let (mut unsent, mut delivered) = (Vec::new(), 0);
         if let (Some(session), Some(connection)) = (session, self.connection(id)) {
-            let Some(settling) = connection.take_settling(session) else { return };
-            Settling { unsent, delivered, .. } = settling;
+            let Some(ended) = connection.take_ended_session(session) else { return };
+            EndedSession { unsent, delivered, .. } = ended;
         }
         self.to_main.push(Event::DeliveryReport(DeliveryReport { channel: id, session, unsent, delivered }));
     }
 
     /// Looks whether the client is still there, because somebody wants its place.
     pub(super) fn probe(&mut self, id: ChannelId) {
-        let Some((slot, end_waits)) =
-            self.connection(id).map(|c| (c.id.slot as usize, c.end_waits.is_some()))
+        let Some((slot, deferred_eof)) =
+            self.connection(id).map(|c| (c.id.slot as usize, c.deferred_eof.is_some()))
         else {
             return;
         };
-        if end_waits { self.take_end(id) } else { self.ready(slot, true, false) }
+        if deferred_eof { self.take_deferred_eof(id) } else { self.ready(slot, true, false) }
     }
 
     /// Main wants the socket. What is ready to go goes first.
-    pub(super) fn hand_back(&mut self, id: ChannelId) {
+    pub(super) fn return_socket(&mut self, id: ChannelId) {
         // The farewell may have only just begun: once for what waits, once for the goodbye behind it.
         self.flush(id);
         self.flush(id);
@@ -269,13 +269,13 @@ impl<T: Transport> Core<T> {
             return self.to_main.push(Event::HandBack { channel: id, socket: None, torn: None });
         };
         let asks = connection.in_main > 0;
-        if let Some(leaving) = &mut connection.leaving
-            && leaving.parting.reason == Reason::PeerClosed
-            && !leaving.broken
+        if let Some(closing) = &mut connection.closing
+            && closing.parting.reason == Reason::PeerClosed
+            && !closing.broken
             && asks
         {
             // What the client asked before it ended its side is still answered; main has it in hand.
-            leaving.close_asked = true;
+            closing.socket_wanted = true;
             return;
         }
         let Some(mut connection) = self.channels.get_mut(id.slot as usize).and_then(Option::take) else {
@@ -288,18 +288,18 @@ impl<T: Transport> Core<T> {
             self.shared.addresses.leave(connection.block());
         }
         debug_assert!(connection.is_settled(), "a channel is settled before it is closed");
-        let torn = connection.leaving.and_then(|leaving| leaving.torn).or(connection.out.clear());
+        let torn = connection.closing.and_then(|closing| closing.torn).or(connection.out.clear());
         let socket = connection.io.into_socket();
         self.to_main.push(Event::HandBack { channel: id, socket, torn });
     }
 }
 
-impl<T: Transport> Core<T> {
+impl<T: Transport> WorkerState<T> {
     /// Says that a channel has left. Where somebody was logged in, main says so too, with the user.
     pub(super) fn log_departure(&mut self, id: ChannelId, had_session: bool, parting: &CloseInfo) {
         let Some(peer) = self.connection(id).map(|connection| connection.peer.addr()) else { return };
         let (reason, errno) = (parting.reason.word(), parting.errno);
-        if !had_session && self.strangers.note(parting.reason, self.now.mono_us) {
+        if !had_session && self.close_log.note(parting.reason, self.now.mono_us) {
             tracing::info!(channel = %id, %peer, reason, errno, "left; nobody was logged in");
         } else {
             tracing::debug!(channel = %id, %peer, reason, errno, "left");
@@ -309,7 +309,7 @@ impl<T: Transport> Core<T> {
     /// Says that a connection was ended before it became a channel.
     pub(super) fn log_turned_away(&mut self, peer: SocketAddr, parting: &CloseInfo) {
         let (reason, errno) = (parting.reason.word(), parting.errno);
-        if self.strangers.note(parting.reason, self.now.mono_us) {
+        if self.close_log.note(parting.reason, self.now.mono_us) {
             tracing::info!(%peer, reason, errno, "turned away");
         } else {
             tracing::debug!(%peer, reason, errno, "turned away");
@@ -317,9 +317,9 @@ impl<T: Transport> Core<T> {
     }
 
     /// Says how many have got no line of their own, once their window is over or the worker ends.
-    pub(super) fn say_what_is_unsaid(&mut self) {
+    pub(super) fn log_suppressed(&mut self) {
         let now_us = if self.exiting { u64::MAX } else { self.now.mono_us };
-        for (reason, count) in self.strangers.take_unsaid(now_us) {
+        for (reason, count) in self.close_log.take_suppressed(now_us) {
             tracing::info!(count, reason = reason.word(), "more left; nobody was logged in");
         }
     }

@@ -12,53 +12,53 @@ const WINDOW_US: u64 = 10_000_000;
 
 /// How much has been said in this window.
 #[derive(Debug)]
-pub(super) struct Strangers {
+pub(super) struct CloseLog {
     began_us: u64,
     lines: u32,
     /// Those who got no line, by reason.
-    unsaid: [u64; Reason::ALL.len()],
+    suppressed: [u64; Reason::ALL.len()],
 }
 
-impl Strangers {
+impl CloseLog {
     pub(super) fn new(now_us: u64) -> Self {
-        Strangers { began_us: now_us, lines: 0, unsaid: [0; Reason::ALL.len()] }
+        CloseLog { began_us: now_us, lines: 0, suppressed: [0; Reason::ALL.len()] }
     }
 
     /// Somebody has left. True when there is room for a line of his own.
     pub(super) fn note(&mut self, reason: Reason, now_us: u64) -> bool {
-        if self.unsaid() == 0 && now_us >= self.began_us + WINDOW_US {
+        if self.suppressed() == 0 && now_us >= self.began_us + WINDOW_US {
             self.begin(now_us);
         }
         if self.lines < LINES_MAX {
             self.lines += 1;
             return true;
         }
-        self.unsaid[reason as usize] += 1;
+        self.suppressed[reason as usize] += 1;
         false
     }
 
     /// How many got no line, by reason, once their window is over; then a new one begins.
-    pub(super) fn take_unsaid(&mut self, now_us: u64) -> Vec<(Reason, u64)> {
+    pub(super) fn take_suppressed(&mut self, now_us: u64) -> Vec<(Reason, u64)> {
         if self.due_us().is_none_or(|due_us| now_us < due_us) {
             return Vec::new();
         }
-        let unsaid = Reason::ALL.iter().map(|&reason| (reason, self.unsaid[reason as usize]));
-        let unsaid = unsaid.filter(|(_, count)| *count > 0).collect();
+        let suppressed = Reason::ALL.iter().map(|&reason| (reason, self.suppressed[reason as usize]));
+        let suppressed = suppressed.filter(|(_, count)| *count > 0).collect();
         self.begin(now_us);
-        unsaid
+        suppressed
     }
 
     /// When there will be something to take.
     pub(super) fn due_us(&self) -> Option<u64> {
-        (self.unsaid() > 0).then_some(self.began_us + WINDOW_US)
+        (self.suppressed() > 0).then_some(self.began_us + WINDOW_US)
     }
 
-    fn unsaid(&self) -> u64 {
-        self.unsaid.iter().sum()
+    fn suppressed(&self) -> u64 {
+        self.suppressed.iter().sum()
     }
 
     fn begin(&mut self, now_us: u64) {
-        *self = Strangers::new(now_us);
+        *self = CloseLog::new(now_us);
     }
 }
 
@@ -68,29 +68,29 @@ mod tests {
 
     #[test]
     fn a_few_get_a_line_each_and_a_flood_is_counted_by_reason() {
-        let mut strangers = Strangers::new(0);
+        let mut close_log = CloseLog::new(0);
         for _ in 0..LINES_MAX {
-            assert!(strangers.note(Reason::PeerClosed, 1));
+            assert!(close_log.note(Reason::PeerClosed, 1));
         }
-        assert_eq!(strangers.due_us(), None);
-        assert!(!strangers.note(Reason::PeerClosed, 2));
-        assert!(!strangers.note(Reason::IpLimit, 2));
-        assert!(!strangers.note(Reason::IpLimit, WINDOW_US), "what is unsaid is said first");
-        assert_eq!(strangers.due_us(), Some(WINDOW_US));
-        assert_eq!(strangers.take_unsaid(WINDOW_US - 1), []);
-        let unsaid = [(Reason::PeerClosed, 1), (Reason::IpLimit, 2)];
-        assert_eq!(strangers.take_unsaid(WINDOW_US), unsaid);
-        assert_eq!(strangers.take_unsaid(2 * WINDOW_US), [], "once");
-        assert!(strangers.note(Reason::PeerClosed, WINDOW_US));
+        assert_eq!(close_log.due_us(), None);
+        assert!(!close_log.note(Reason::PeerClosed, 2));
+        assert!(!close_log.note(Reason::IpLimit, 2));
+        assert!(!close_log.note(Reason::IpLimit, WINDOW_US), "what is unsaid is said first");
+        assert_eq!(close_log.due_us(), Some(WINDOW_US));
+        assert_eq!(close_log.take_suppressed(WINDOW_US - 1), []);
+        let suppressed = [(Reason::PeerClosed, 1), (Reason::IpLimit, 2)];
+        assert_eq!(close_log.take_suppressed(WINDOW_US), suppressed);
+        assert_eq!(close_log.take_suppressed(2 * WINDOW_US), [], "once");
+        assert!(close_log.note(Reason::PeerClosed, WINDOW_US));
     }
 
     #[test]
     fn a_new_window_has_room_again() {
-        let mut strangers = Strangers::new(0);
+        let mut close_log = CloseLog::new(0);
         for _ in 0..LINES_MAX {
-            strangers.note(Reason::PeerClosed, 0);
+            close_log.note(Reason::PeerClosed, 0);
         }
-        assert!(strangers.note(Reason::PeerClosed, WINDOW_US));
-        assert_eq!(strangers.due_us(), None);
+        assert!(close_log.note(Reason::PeerClosed, WINDOW_US));
+        assert_eq!(close_log.due_us(), None);
     }
 }

@@ -1,8 +1,7 @@
 //! What each letter in a worker's mailbox means.
 
 use super::connection::{Pings, User};
-use super::socket::Transport;
-use super::state::Core;
+use super::state::WorkerState;
 use crate::channel::{ChannelId, SessionNo};
 use crate::message::chat::{Chat, OtherCopy};
 use crate::message::command::{ChannelReport, WorkerCommand};
@@ -10,25 +9,26 @@ use crate::message::disconnect::CloseInfo;
 use crate::message::event::Event;
 use crate::message::reply::{Answer, LoggedIn};
 use crate::message::reply_to::Completes;
+use crate::net::transport::Transport;
 use crate::sync::Arc;
 
-impl<T: Transport> Core<T> {
-    pub(super) fn open_letter(&mut self, letter: WorkerCommand) {
-        match letter {
-            WorkerCommand::Chat { to, session, chat, .. } => self.take_chat(to, session, chat),
-            WorkerCommand::Presence(bulletin) => self.take_bulletin(bulletin),
+impl<T: Transport> WorkerState<T> {
+    pub(super) fn handle_command(&mut self, command: WorkerCommand) {
+        match command {
+            WorkerCommand::Chat { to, session, chat, .. } => self.deliver_chat(to, session, chat),
+            WorkerCommand::Presence(bulletin) => self.queue_presence(bulletin),
             WorkerCommand::Answer { channel, settles, answer } => self.take_answer(channel, settles, answer),
             WorkerCommand::Open { channel, session } => self.open_to_others(channel, session),
             WorkerCommand::Leave { channel, session, parting } => {
-                self.part(channel, session, parting);
-                self.settle(channel, session);
+                self.start_close(channel, session, parting);
+                self.report_delivery(channel, session);
             }
             WorkerCommand::Settle { channel, session } => {
                 // Main ends a session when the channel logs in anew; then the worker learns of it here.
                 self.end_session_here(channel, session);
-                self.settle(channel, Some(session));
+                self.report_delivery(channel, Some(session));
             }
-            WorkerCommand::Close { channel } => self.hand_back(channel),
+            WorkerCommand::Close { channel } => self.return_socket(channel),
             WorkerCommand::Probe { channel, user } => {
                 self.probe(channel);
                 self.to_main.push(Event::Probed { channel, user });
@@ -47,17 +47,17 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    fn take_chat(&mut self, to: ChannelId, session: SessionNo, chat: Chat) {
+    fn deliver_chat(&mut self, to: ChannelId, session: SessionNo, chat: Chat) {
         let Some(connection) = self.connection(to) else { return };
-        if let Some(settling) = connection.settling(session) {
+        if let Some(ended) = connection.ended_session(session) {
             if chat.custody == OtherCopy::Here {
-                settling.unsent.push(chat);
+                ended.unsent.push(chat);
             }
             return;
         }
-        self.lend_room(to);
+        self.lend_buffer(to);
         if let Some(connection) = self.connection(to) {
-            connection.take_chat(&chat);
+            connection.write_chat(&chat);
         }
         self.mark_dirty(to);
     }
@@ -81,30 +81,30 @@ impl<T: Transport> Core<T> {
             Completes::Chat | Completes::Nothing => {}
         }
         if let Some(answer) = answer {
-            self.lend_room(id);
-            self.tell_client(id, answer);
+            self.lend_buffer(id);
+            self.write_answer(id, answer);
         }
         if settles == Completes::Login {
             // The time to log in has moved.
             self.arm(id);
         }
-        if self.connection(id).and_then(|c| c.leaving.as_ref()).is_some_and(|leaving| leaving.close_asked) {
-            self.hand_back(id);
+        if self.connection(id).and_then(|c| c.closing.as_ref()).is_some_and(|closing| closing.socket_wanted) {
+            self.return_socket(id);
         }
         self.mark_dirty(id);
     }
 
     /// Puts an answer into the words of the channel's protocol.
-    fn tell_client(&mut self, id: ChannelId, answer: Answer) {
+    fn write_answer(&mut self, id: ChannelId, answer: Answer) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
-        if connection.leaving.as_ref().is_some_and(|leaving| leaving.broken || leaving.told) {
+        if connection.closing.as_ref().is_some_and(|closing| closing.broken || closing.goodbye_sent) {
             return;
         }
         match answer {
-            Answer::LoggedIn(login) => self.greet(id, &login),
+            Answer::LoggedIn(login) => self.complete_login(id, &login),
             Answer::Registered { id: user, seq } => {
-                connection.say_registered(user, seq.as_deref());
+                connection.write_registered(user, seq.as_deref());
                 if connection.user.is_none() {
                     connection.changed_us = now_us;
                 }
@@ -114,21 +114,21 @@ impl<T: Transport> Core<T> {
             }
             Answer::Banned { msgid, retry_after_ms, reason, seq } => {
                 let parting = CloseInfo::banned(retry_after_ms, reason.as_deref());
-                self.keep_out(id, msgid, &parting, seq.as_deref());
+                self.refuse_banned(id, msgid, &parting, seq.as_deref());
             }
             Answer::Error { errno, text, re, seq } => {
-                connection.say_error(errno, &text, re, seq.as_deref());
+                connection.write_error(errno, &text, re, seq.as_deref());
                 self.shared.metrics.request_errors.add(1);
             }
-            Answer::Done { re, seq, id, full } => connection.say_done(re, &seq, id, &full),
+            Answer::Done { re, seq, id, full } => connection.write_done(re, &seq, id, &full),
         }
     }
 
     /// A login succeeded: the channel has a user from here on.
-    fn greet(&mut self, id: ChannelId, login: &LoggedIn) {
+    fn complete_login(&mut self, id: ChannelId, login: &LoggedIn) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
-        if connection.leaving.is_some() {
+        if connection.closing.is_some() {
             // The channel left while main answered. What came from the box still lies there.
             return;
         }
@@ -141,7 +141,7 @@ impl<T: Transport> Core<T> {
             pings: caps.ping.then(|| Box::new(Pings { latest_us: now_us, first_us: None })),
         });
         connection.changed_us = now_us;
-        connection.say_welcome(login);
+        connection.write_login_answer(login);
         self.arm(id);
         if let (true, Some(session)) = (login.open, login.session) {
             self.open_to_others(id, session);
@@ -172,7 +172,7 @@ impl<T: Transport> Core<T> {
             .flatten()
             .map(|c| ChannelReport {
                 channel: c.id,
-                state: match (&c.leaving, &c.user) {
+                state: match (&c.closing, &c.user) {
                     (Some(_), _) => "lingering",
                     (None, Some(_)) => "live",
                     (None, None) => "new",

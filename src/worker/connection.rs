@@ -1,9 +1,9 @@
 //! One channel in its worker's hands. Nobody else touches it.
 
-use super::output_buffer::OutBuf;
-use super::presence_queue::News;
-use super::rate_limit::Allowance;
-use super::seldom::Seldom;
+use super::output_buffer::OutputBuffer;
+use super::presence_queue::PresenceQueue;
+use super::rate_limit::TokenBucket;
+use super::thin_vec::ThinVec;
 use super::timer_wheel::Tick;
 use crate::channel::{ChannelId, SessionNo};
 use crate::ids::UserId;
@@ -39,8 +39,8 @@ pub(super) struct Connection<T> {
     pub(super) peer: Peer,
     pub(super) codec: Codec,
     /// Bytes that are read and not yet understood.
-    pub(super) input: Seldom<u8>,
-    pub(super) out: OutBuf,
+    pub(super) input: ThinVec<u8>,
+    pub(super) out: OutputBuffer,
     /// True exactly when the latest write took less than it was offered.
     pub(super) blocked: bool,
     /// True exactly while the channel is on the worker's list of those with something to write.
@@ -49,7 +49,7 @@ pub(super) struct Connection<T> {
     pub(super) user: Option<User>,
     /// Sessions that have ended and are not settled yet, oldest first, but for the one with which the channel leaves.
     /// Hardly ever any.
-    settling: Seldom<Settling>,
+    ended_sessions: ThinVec<EndedSession>,
     /// When the login or registration was asked that is on its way: what is behind it waits.
     pub(super) login_asked_us: Option<NonZeroU64>,
     /// Requests on their way through main. While there are some, later ones follow them.
@@ -59,13 +59,13 @@ pub(super) struct Connection<T> {
     /// True exactly when the client has ended its side.
     pub(super) ended: bool,
     /// The end that waits for a turn that takes it in, while one does.
-    pub(super) end_waits: Option<End>,
+    pub(super) deferred_eof: Option<Eof>,
     /// True exactly when the channel table has been told that the client is gone.
     pub(super) counted_gone: bool,
     /// What an idle client has no use for.
-    talk: Option<Box<Talk>>,
+    active: Option<Box<ActiveState>>,
     /// Why the channel leaves; set from the moment its worker learns that the step is taken.
-    pub(super) leaving: Option<Box<Leaving>>,
+    pub(super) closing: Option<Box<Closing>>,
     /// Errors 10 to 12 in a row.
     pub(super) faults: u8,
     /// Logins refused on this channel.
@@ -83,7 +83,7 @@ pub(super) struct Connection<T> {
     /// When output last moved.
     pub(super) moved_us: u64,
     /// True exactly while the kernel has the user timeout of a connection with output under way.
-    pub(super) hurried: bool,
+    pub(super) has_short_user_timeout: bool,
     /// True exactly while it is among those who have had nobody logged in for long.
     pub(super) overstays: bool,
     /// When the wheel will have this channel looked at. Other entries of it are stale.
@@ -94,7 +94,7 @@ pub(super) struct Connection<T> {
 
 /// How an end was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
+pub(super) enum Eof {
     /// The poller told of it; a read has to say which end it is.
     Told,
     /// A read has come to the end of the client's side: there is nothing to read any more.
@@ -106,13 +106,13 @@ const _: () = assert!(size_of::<Connection<Registered<TcpStream>>>() <= 216);
 
 /// What a client has that talks, or is told of friends.
 #[derive(Debug, Default)]
-pub(super) struct Talk {
+pub(super) struct ActiveState {
     /// The way of the latest chat, which the next one often takes too.
     pub(super) route: Option<Route>,
     /// Events that wait until the output has room for them.
-    pub(super) news: Option<News>,
+    pub(super) news: Option<PresenceQueue>,
     /// What the request rate leaves, where there is one.
-    pub(super) allowance: Option<Allowance>,
+    pub(super) token_bucket: Option<TokenBucket>,
 }
 
 /// Who is logged in.
@@ -140,7 +140,7 @@ pub(super) struct Pings {
 
 /// What has to be reported about a session that has ended.
 #[derive(Debug)]
-pub(super) struct Settling {
+pub(super) struct EndedSession {
     pub(super) session: SessionNo,
     pub(super) unsent: Vec<Chat>,
     pub(super) delivered: u64,
@@ -149,10 +149,10 @@ pub(super) struct Settling {
 /// A channel that has left.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
-pub(super) struct Leaving {
+pub(super) struct Closing {
     pub(super) parting: CloseInfo,
     /// The session that went on until the channel left, until it is settled.
-    pub(super) settling: Option<Settling>,
+    pub(super) ended_session: Option<EndedSession>,
     /// True exactly when the connection takes and gives nothing any more.
     pub(super) broken: bool,
     /// True exactly when the server's side is ended.
@@ -160,9 +160,9 @@ pub(super) struct Leaving {
     /// True exactly when the client's side has ended too, so that nothing is left to wait for.
     pub(super) gone: bool,
     /// True exactly when the goodbye has been put behind the last of the output.
-    pub(super) told: bool,
+    pub(super) goodbye_sent: bool,
     /// True exactly when main wants the socket and answers that main owes come first.
-    pub(super) close_asked: bool,
+    pub(super) socket_wanted: bool,
     /// What had not gone out whole when the connection broke.
     pub(super) torn: Option<PartialWrite>,
 }
@@ -174,20 +174,20 @@ impl<T> Connection<T> {
             io,
             peer: peer.into(),
             codec,
-            input: Seldom::default(),
-            out: OutBuf::default(),
+            input: ThinVec::default(),
+            out: OutputBuffer::default(),
             blocked: false,
             dirty: false,
             user: None,
-            settling: Seldom::default(),
+            ended_sessions: ThinVec::default(),
             login_asked_us: None,
             in_main: 0,
             tickets: 0,
             ended: false,
-            end_waits: None,
+            deferred_eof: None,
             counted_gone: false,
-            talk: None,
-            leaving: None,
+            active: None,
+            closing: None,
             faults: 0,
             refused_logins: 0,
             registrations: 0,
@@ -196,7 +196,7 @@ impl<T> Connection<T> {
             changed_us: now_us,
             counted_in: false,
             moved_us: now_us,
-            hurried: false,
+            has_short_user_timeout: false,
             overstays: false,
             armed: None,
             bytes_in: 0,
@@ -215,50 +215,51 @@ impl<T> Connection<T> {
     }
 
     /// Has a session wait to be settled, on a channel that stays.
-    pub(super) fn await_settlement(&mut self, settling: Settling) {
-        self.settling.push(settling);
+    pub(super) fn add_ended_session(&mut self, ended: EndedSession) {
+        self.ended_sessions.push(ended);
     }
 
     /// A session that has ended and is not settled yet.
-    pub(super) fn settling(&mut self, session: SessionNo) -> Option<&mut Settling> {
-        let leaving = self.leaving.as_mut().and_then(|leaving| leaving.settling.as_mut());
-        leaving.into_iter().chain(self.settling.iter_mut()).find(|settling| settling.session == session)
+    pub(super) fn ended_session(&mut self, session: SessionNo) -> Option<&mut EndedSession> {
+        let closing = self.closing.as_mut().and_then(|closing| closing.ended_session.as_mut());
+        closing.into_iter().chain(self.ended_sessions.iter_mut()).find(|ended| ended.session == session)
     }
 
     /// Takes it to settle it.
-    pub(super) fn take_settling(&mut self, session: SessionNo) -> Option<Settling> {
-        let is_it = |settling: &Settling| settling.session == session;
-        let leaving =
-            self.leaving.as_mut().and_then(|leaving| leaving.settling.take_if(|settling| is_it(settling)));
-        leaving.or_else(|| self.settling.take_first(is_it))
+    pub(super) fn take_ended_session(&mut self, session: SessionNo) -> Option<EndedSession> {
+        let is_it = |ended: &EndedSession| ended.session == session;
+        let closing =
+            self.closing.as_mut().and_then(|closing| closing.ended_session.take_if(|ended| is_it(ended)));
+        closing.or_else(|| self.ended_sessions.take_first(is_it))
     }
 
     /// True exactly when all sessions that have ended are settled.
     pub(super) fn is_settled(&self) -> bool {
-        self.settling.is_empty() && self.leaving.as_ref().is_none_or(|leaving| leaving.settling.is_none())
+        self.ended_sessions.is_empty()
+            && self.closing.as_ref().is_none_or(|closing| closing.ended_session.is_none())
     }
 
     /// What a client has that talks; made where there is none.
-    pub(super) fn talk(&mut self) -> &mut Talk {
-        self.talk.get_or_insert_default()
+    pub(super) fn active(&mut self) -> &mut ActiveState {
+        self.active.get_or_insert_default()
     }
 
     /// The way of the latest chat.
     pub(super) fn route(&self) -> Option<&Route> {
-        self.talk.as_deref()?.route.as_ref()
+        self.active.as_deref()?.route.as_ref()
     }
 
     /// True exactly when events wait.
-    pub(super) fn has_news(&self) -> bool {
-        self.talk.as_deref().is_some_and(|talk| talk.news.is_some())
+    pub(super) fn has_presence(&self) -> bool {
+        self.active.as_deref().is_some_and(|active| active.news.is_some())
     }
 
     /// No events wait any more. A client that does nothing else is idle again.
-    pub(super) fn drop_news(&mut self) {
-        if let Some(talk) = &mut self.talk {
-            talk.news = None;
+    pub(super) fn drop_presence(&mut self) {
+        if let Some(active) = &mut self.active {
+            active.news = None;
         }
-        self.talk.take_if(|talk| talk.route.is_none() && talk.allowance.is_none());
+        self.active.take_if(|active| active.route.is_none() && active.token_bucket.is_none());
     }
 
     /// True exactly when the client speaks lines.

@@ -3,9 +3,8 @@
 use super::connection::Codec;
 use super::line_input::LOGIN_ANSWER;
 use super::rate_limit::Pace;
-use super::routing::{Saying, Speaker};
-use super::socket::Transport;
-use super::state::Core;
+use super::routing::{ChatPayload, ChatSender};
+use super::state::WorkerState;
 use crate::auth::login_limiter::{Account, TOO_MANY_FAILURES};
 use crate::auth::pool::{Job, Task};
 use crate::channel::{ChannelId, Reason};
@@ -17,6 +16,7 @@ use crate::message::event::Event;
 use crate::message::reply_to::ReplyTo;
 use crate::message::request::Who;
 use crate::message::request::{Ask, Destination, Login, Resume};
+use crate::net::transport::Transport;
 use crate::protocol::errno::Errno;
 use crate::protocol::hint;
 use crate::protocol::json::next_request;
@@ -45,21 +45,21 @@ impl Asked<'_> {
     }
 }
 
-impl<T: Transport> Core<T> {
+impl<T: Transport> WorkerState<T> {
     /// Takes what was read, understands what is whole, and keeps the rest.
     pub(super) fn take_input(&mut self, id: ChannelId, bytes: &[u8]) {
         let Some(connection) = self.connection(id) else { return };
-        if connection.leaving.is_some() {
+        if connection.closing.is_some() {
             return;
         }
         if connection.input.is_empty() {
-            let used = self.understand(id, bytes);
+            let used = self.decode(id, bytes);
             if let Some(connection) = self.connection(id) {
                 connection.input.extend_from_slice(&bytes[used..]);
             }
         } else {
             connection.input.extend_from_slice(bytes);
-            self.understand_waiting(id);
+            self.decode_waiting(id);
         }
     }
 
@@ -67,32 +67,32 @@ impl<T: Transport> Core<T> {
     pub(super) fn input_ended(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
         connection.ended = true;
-        if let Some(leaving) = &mut connection.leaving {
-            leaving.gone = leaving.shut;
+        if let Some(closing) = &mut connection.closing {
+            closing.gone = closing.shut;
             self.mark_dirty(id);
             return;
         }
         self.shared.table.mark_ended(id);
-        self.go_on(id);
+        self.resume_input(id);
     }
 
     /// Goes on with input that has waited, and leaves when that was all.
-    pub(super) fn go_on(&mut self, id: ChannelId) {
-        self.understand_waiting(id);
+    pub(super) fn resume_input(&mut self, id: ChannelId) {
+        self.decode_waiting(id);
         let Some(connection) = self.connection(id) else { return };
-        if connection.ended && connection.leaving.is_none() && !connection.is_held_up() {
+        if connection.ended && connection.closing.is_none() && !connection.is_held_up() {
             self.step(id, CloseInfo::new(Reason::PeerClosed));
         }
         self.adjust_interest(id);
     }
 
-    fn understand_waiting(&mut self, id: ChannelId) {
+    fn decode_waiting(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
         if connection.input.is_empty() {
             return;
         }
         let mut input = connection.input.take();
-        let used = self.understand(id, &input);
+        let used = self.decode(id, &input);
         let Some(connection) = self.connection(id) else { return };
         if used < input.len() {
             input.drain(..used);
@@ -101,13 +101,13 @@ impl<T: Transport> Core<T> {
     }
 
     /// Handles whole requests until the channel has to wait; answers how many bytes are done with.
-    fn understand(&mut self, id: ChannelId, bytes: &[u8]) -> usize {
+    fn decode(&mut self, id: ChannelId, bytes: &[u8]) -> usize {
         let mut at = 0;
         loop {
             let limits = &self.shared.limits;
             let (before_login, after_login) = (limits.max_frame_before_login, limits.max_frame);
             let Some(connection) = self.connection(id) else { return bytes.len() };
-            if connection.leaving.is_some() {
+            if connection.closing.is_some() {
                 return bytes.len();
             }
             if connection.is_held_up() {
@@ -167,7 +167,7 @@ impl<T: Transport> Core<T> {
         let Some(rate) = self.shared.limits.request_rate else { return false };
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return false };
-        let pace = connection.talk().allowance.get_or_insert_default().take(rate, now_us);
+        let pace = connection.active().token_bucket.get_or_insert_default().take(rate, now_us);
         if pace == Pace::FarTooFast {
             self.step(id, CloseInfo::new(Reason::RateExceeded));
         }
@@ -228,12 +228,12 @@ impl<T: Transport> Core<T> {
                 }
             }
             Body::Ping => {
-                connection.say_pong(request.seq);
+                connection.write_pong(request.seq);
                 self.mark_dirty(id);
             }
             Body::Pong => {
                 if let Some(seq) = request.seq {
-                    connection.say_done(asked.request.msgid(), seq, None, &[]);
+                    connection.write_done(asked.request.msgid(), seq, None, &[]);
                     self.mark_dirty(id);
                 }
             }
@@ -249,13 +249,13 @@ impl<T: Transport> Core<T> {
     /// Handles a request of somebody who is logged in.
     fn handle_as(&mut self, sender: Arc<Sender>, asked: &Asked<'_>) {
         let user = sender.id;
-        let speaker =
-            Speaker { channel: asked.channel, sender, re: asked.request.msgid(), seq: asked.request.seq };
+        let from =
+            ChatSender { channel: asked.channel, sender, re: asked.request.msgid(), seq: asked.request.seq };
         match &asked.request.body {
             Body::Logout => self.log_out(asked),
-            Body::Chat { to, chat } => self.chat(&speaker, *to, Saying::Object(chat)),
+            Body::Chat { to, chat } => self.chat(&from, *to, ChatPayload::Object(chat)),
             Body::GroupChat { group, chat } => {
-                self.chat_through_main(&speaker, Destination::Group(*group), Saying::Object(chat));
+                self.chat_through_main(&from, Destination::Group(*group), ChatPayload::Object(chat));
             }
             Body::AddFriend { friend } => {
                 let asker = asked.asker();
@@ -282,7 +282,7 @@ impl<T: Transport> Core<T> {
         }
         let (user, session) = (user.sender.id, user.session);
         if let Some(seq) = asked.request.seq {
-            connection.say_done(asked.request.msgid(), seq, None, &[]);
+            connection.write_done(asked.request.msgid(), seq, None, &[]);
             self.mark_dirty(channel);
         }
         if let Some(session) = session
@@ -315,14 +315,14 @@ impl<T: Transport> Core<T> {
         }));
         self.shared.metrics.left.add(Reason::ClientQuit, 1);
         self.end_session_here(id, session);
-        self.settle_later(id, Some(session));
+        self.report_delivery_later(id, Some(session));
         self.ask_main(Ask::Fence { asker: asked.asker() });
     }
 
     /// The login clock stands still, and what is behind the login waits for it.
     pub(super) fn await_login(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
-        self.wait_no_longer(id);
+        self.end_overstay(id);
         if let Some(connection) = self.connection(id) {
             connection.begin_login(now_us);
         }
@@ -391,7 +391,7 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         let (re, seq) = (fault.re, fault.seq.as_deref());
         if connection.user.is_some() && fault.is_of_unknown_kind() {
-            self.say_error(id, Errno::Malformed, &fault.text, re, seq);
+            self.write_error(id, Errno::Malformed, &fault.text, re, seq);
         } else {
             self.reject(id, Errno::Malformed, &fault.text, re, seq);
         }
@@ -406,7 +406,7 @@ impl<T: Transport> Core<T> {
         re: Option<i64>,
         seq: Option<&str>,
     ) {
-        self.say_error(id, errno, text, re, seq);
+        self.write_error(id, errno, text, re, seq);
         let Some(connection) = self.connection(id) else { return };
         if matches!(errno, Errno::Malformed | Errno::LoginFirst | Errno::WrongId) {
             connection.faults = connection.faults.saturating_add(1);
@@ -416,10 +416,10 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    fn say_error(&mut self, id: ChannelId, errno: Errno, text: &str, re: Option<i64>, seq: Option<&str>) {
+    fn write_error(&mut self, id: ChannelId, errno: Errno, text: &str, re: Option<i64>, seq: Option<&str>) {
         self.shared.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
-        connection.say_error(errno, text, re, seq);
+        connection.write_error(errno, text, re, seq);
         self.mark_dirty(id);
     }
 }

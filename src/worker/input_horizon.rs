@@ -8,7 +8,7 @@ use crate::net::poller::TOLD_MIN;
 
 /// How far a worker has heard.
 #[derive(Debug, Default)]
-pub(super) struct Hearing {
+pub(super) struct InputHorizon {
     heard_us: u64,
     /// Waits that did not tell of all, since the last time that everybody was heard.
     waits: usize,
@@ -16,7 +16,7 @@ pub(super) struct Hearing {
     began_us: u64,
 }
 
-impl Hearing {
+impl InputHorizon {
     /// A wait that began at `before_us` is over, and what it told of is read. `places` is the most that can be ready.
     /// Answers up to when everybody has been heard.
     pub(super) fn waited(&mut self, before_us: u64, told_all: bool, places: usize) -> u64 {
@@ -42,23 +42,23 @@ mod tests {
 
     #[test]
     fn whoever_had_spoken_before_a_wait_that_tells_all_has_been_heard() {
-        let mut hearing = Hearing::default();
-        assert_eq!(hearing.waited(7, true, 10), 7);
-        assert_eq!(hearing.waited(90, true, 10), 90);
+        let mut horizon = InputHorizon::default();
+        assert_eq!(horizon.waited(7, true, 10), 7);
+        assert_eq!(horizon.waited(90, true, 10), 90);
     }
 
     #[test]
     fn an_interrupted_wait_has_heard_nobody() {
-        let mut hearing = Hearing::default();
-        hearing.waited(7, true, 10);
-        assert_eq!(hearing.waited(90, false, 10), 7);
-        assert_eq!(hearing.waited(95, true, 10), 95);
+        let mut horizon = InputHorizon::default();
+        horizon.waited(7, true, 10);
+        assert_eq!(horizon.waited(90, false, 10), 7);
+        assert_eq!(horizon.waited(95, true, 10), 95);
     }
 
     #[test]
     fn when_waits_never_tell_all_everybody_has_been_heard_after_enough_of_them() {
-        let mut hearing = Hearing::default();
-        let heard: Vec<u64> = (1..=8).map(|at| hearing.waited(at, false, 2 * TOLD_MIN)).collect();
+        let mut horizon = InputHorizon::default();
+        let heard: Vec<u64> = (1..=8).map(|at| horizon.waited(at, false, 2 * TOLD_MIN)).collect();
         assert_eq!(heard, [0, 0, 0, 1, 1, 1, 1, 5]);
     }
 }

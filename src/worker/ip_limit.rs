@@ -8,15 +8,15 @@ use std::collections::HashMap;
 
 /// Channels by address.
 #[derive(Debug)]
-pub struct Addresses {
+pub struct IpLimit {
     max: usize,
     counts: Lock<HashMap<IpBlock, usize>>,
 }
 
-impl Addresses {
+impl IpLimit {
     /// None yet; each address may have `max`.
     pub fn new(max: usize) -> Self {
-        Addresses { max, counts: Lock::new(HashMap::new()) }
+        IpLimit { max, counts: Lock::new(HashMap::new()) }
     }
 
     /// Counts a channel in. False when its address has too many without it; then it is not counted, or whoever tries
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn an_address_has_room_again_when_one_of_its_channels_leaves() {
-        let addresses = Addresses::new(1);
+        let addresses = IpLimit::new(1);
         let far = block("192.0.2.1");
         assert!(addresses.enter(far));
         for _ in 0..3 {
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_an_address_without_channels() {
-        let addresses = Addresses::new(1);
+        let addresses = IpLimit::new(1);
         let far = block("192.0.2.1");
         assert!(addresses.enter(far) && !addresses.enter(far));
         addresses.leave(far);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn loopback_is_exempt() {
-        let addresses = Addresses::new(0);
+        let addresses = IpLimit::new(0);
         assert!(addresses.enter(block("127.0.0.9")));
     }
 }

@@ -22,7 +22,7 @@ pub struct Limits {
     pub write_timeout_us: u64,
     /// How long sent data may stay unacknowledged, in microseconds.
     pub user_timeout_us: u64,
-    /// The TCP user timeout while nothing is sent, in microseconds; see [`super::listener::TcpTimeouts`].
+    /// The TCP user timeout while nothing is sent, in microseconds; see [`crate::net::listener::TcpTimeouts`].
     pub quiet_timeout_us: u64,
     /// How often a client that asked for it is pinged, in microseconds.
     pub ping_interval_us: u64,

@@ -1,8 +1,7 @@
 //! The line protocol's requests: the first line logs in, every other one says something.
 
-use super::routing::{Saying, Speaker};
-use super::socket::Transport;
-use super::state::Core;
+use super::routing::{ChatPayload, ChatSender};
+use super::state::WorkerState;
 use crate::auth::login_limiter::TOO_MANY_FAILURES;
 use crate::auth::pool::Task;
 use crate::channel::{ChannelId, Reason};
@@ -11,6 +10,7 @@ use crate::message::disconnect::CloseInfo;
 use crate::message::reply_to::ReplyTo;
 use crate::message::request::Ask;
 use crate::message::request::Who;
+use crate::net::transport::Transport;
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::Caps;
@@ -24,19 +24,19 @@ const LOGIN: i64 = 1;
 /// The msgid of a login's answer.
 pub(super) const LOGIN_ANSWER: i64 = 2;
 
-impl<T: Transport> Core<T> {
+impl<T: Transport> WorkerState<T> {
     pub(super) fn handle_line(&mut self, id: ChannelId, line: &[u8]) {
         let Some(connection) = self.connection(id) else { return };
         match connection.user.as_ref().map(|user| user.sender.clone()) {
-            None => self.first_line(id, line),
+            None => self.handle_login_line(id, line),
             Some(sender) => {
-                let speaker = Speaker { channel: id, sender, re: CHAT, seq: None };
-                self.say_line(&speaker, line);
+                let from = ChatSender { channel: id, sender, re: CHAT, seq: None };
+                self.handle_chat_line(&from, line);
             }
         }
     }
 
-    fn first_line(&mut self, id: ChannelId, line: &[u8]) {
+    fn handle_login_line(&mut self, id: ChannelId, line: &[u8]) {
         let opening = match line::opening(line) {
             Ok(opening) => opening,
             Err(fault) => return self.refuse_login(id, 2, Errno::Refused, fault, None),
@@ -62,22 +62,22 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    fn say_line(&mut self, speaker: &Speaker<'_>, line: &[u8]) {
+    fn handle_chat_line(&mut self, from: &ChatSender<'_>, line: &[u8]) {
         match line::said(line) {
             Ok(said) => {
-                if let Some(connection) = self.connection(speaker.channel) {
+                if let Some(connection) = self.connection(from.channel) {
                     connection.faults = 0;
                 }
                 let shared = OnceCell::new();
                 for name in said.to() {
                     self.chat_to_name(
-                        speaker,
+                        from,
                         &read_name(name),
-                        Saying::Text { text: said.text, shared: &shared },
+                        ChatPayload::Text { text: said.text, shared: &shared },
                     );
                 }
             }
-            Err(fault) => self.reject(speaker.channel, Errno::Malformed, fault, None, None),
+            Err(fault) => self.reject(from.channel, Errno::Malformed, fault, None, None),
         }
     }
 
@@ -92,7 +92,7 @@ impl<T: Transport> Core<T> {
     ) {
         self.shared.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
-        connection.say_refused(msgid, errno, text, seq);
+        connection.write_refused(msgid, errno, text, seq);
         let wrong = msgid == LOGIN_ANSWER && errno == Errno::Refused;
         let only_try = connection.speaks_lines();
         if wrong || only_try {
@@ -105,11 +105,17 @@ impl<T: Transport> Core<T> {
     }
 
     /// A ban keeps a login or registration out: a refusal, then the goodbye. For a client that speaks lines the first is both.
-    pub(super) fn keep_out(&mut self, id: ChannelId, msgid: i64, parting: &CloseInfo, seq: Option<&str>) {
+    pub(super) fn refuse_banned(
+        &mut self,
+        id: ChannelId,
+        msgid: i64,
+        parting: &CloseInfo,
+        seq: Option<&str>,
+    ) {
         self.shared.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
         let text = format!("{}: {}", parting.reason.word(), parting.text);
-        connection.say_refused(msgid, Errno::TooMany, &text, seq);
+        connection.write_refused(msgid, Errno::TooMany, &text, seq);
         connection.refused_logins += 1;
         self.step(id, parting.clone());
         self.mark_dirty(id);

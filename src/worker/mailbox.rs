@@ -20,7 +20,7 @@ pub trait Wake: Send + Sync {
 
 /// One worker's mailbox.
 pub struct Mailbox {
-    letters: Lock<Vec<WorkerCommand>>,
+    commands: Lock<Vec<WorkerCommand>>,
     /// About how many there are, to be read without the lock.
     count: AtomicUsize,
     /// The same in bytes of chats.
@@ -32,7 +32,7 @@ impl Mailbox {
     /// An empty mailbox.
     pub fn new(wake: Box<dyn Wake>) -> Self {
         let (count, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Mailbox { letters: Lock::new(Vec::new()), count, bytes, wake }
+        Mailbox { commands: Lock::new(Vec::new()), count, bytes, wake }
     }
 
     /// Pushes letters in order, and wakes the worker unless others lie there already: whoever pushed the first of them
@@ -47,21 +47,21 @@ impl Mailbox {
             return;
         }
         let bytes: usize = mail.iter().map(chat_bytes).sum();
-        let mut letters = self.letters.lock();
-        let were_none = letters.is_empty();
-        for letter in mail.drain(..) {
-            match &letter {
+        let mut commands = self.commands.lock();
+        let were_none = commands.is_empty();
+        for command in mail.drain(..) {
+            match &command {
                 WorkerCommand::Chat { to, session, .. } if !table.is_live(*to, *session) => {
-                    refused.push(letter);
+                    refused.push(command);
                 }
-                _ => letters.push(letter),
+                _ => commands.push(command),
             }
         }
         // Relaxed: read only as a measure.
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.count.store(letters.len(), Ordering::Relaxed);
-        let is_first = were_none && !letters.is_empty();
-        drop(letters);
+        self.count.store(commands.len(), Ordering::Relaxed);
+        let is_first = were_none && !commands.is_empty();
+        drop(commands);
         if is_first {
             self.wake.wake();
         }
@@ -70,8 +70,8 @@ impl Mailbox {
     /// Takes everything; by the owning worker alone. `into` must be empty and lends its room to the mailbox.
     pub fn take(&self, into: &mut Vec<WorkerCommand>) {
         debug_assert!(into.is_empty());
-        let mut letters = self.letters.lock();
-        std::mem::swap(&mut *letters, into);
+        let mut commands = self.commands.lock();
+        std::mem::swap(&mut *commands, into);
         self.count.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
     }
@@ -81,8 +81,8 @@ impl Mailbox {
     }
 }
 
-fn chat_bytes(letter: &WorkerCommand) -> usize {
-    if let WorkerCommand::Chat { chat, .. } = letter { chat.body.size() } else { 0 }
+fn chat_bytes(command: &WorkerCommand) -> usize {
+    if let WorkerCommand::Chat { chat, .. } = command { chat.body.size() } else { 0 }
 }
 
 /// Every worker's mailbox, as everybody else sees them.
@@ -167,8 +167,8 @@ mod tests {
         for _ in 0..4 {
             assert!(!mailbox.is_full());
             let chat = Chat::accepted(Body::Object(Arc::clone(&body)), None);
-            let letter = WorkerCommand::Chat { to: channel, session, user: UserId(1), origin: None, chat };
-            mailbox.push(&table, &mut vec![letter], &mut Vec::new());
+            let command = WorkerCommand::Chat { to: channel, session, user: UserId(1), origin: None, chat };
+            mailbox.push(&table, &mut vec![command], &mut Vec::new());
         }
         assert!(mailbox.is_full());
         mailbox.take(&mut Vec::new());

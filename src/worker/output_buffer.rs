@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 const KEEP_CAPACITY: usize = 16 * 1024;
 
 /// Rooms that a worker keeps to lend.
-const SHELF_MAX: usize = 64;
+const POOL_MAX: usize = 64;
 
 /// Written bytes at the start of the buffer past which the rest is moved to the front, in bytes.
 const COMPACT_AT: usize = 65_536;
@@ -56,7 +56,7 @@ impl Source {
 
 /// What a stretch of bytes is.
 #[derive(Debug)]
-enum Kind {
+enum SegmentKind {
     /// An answer, an error, a goodbye.
     Plain,
     /// A chat that is nowhere else.
@@ -67,31 +67,34 @@ enum Kind {
     /// A login answer without chats: not charged, for the client cannot make it shorter.
     Greeting,
     /// An event of a friend: not charged, for its channel bounds it, and worth nothing to a later session.
-    News,
+    Presence,
     /// The rest of a stretch that a cut has found torn, and the chats that are whole with it.
     Rest { torn: PartialWrite, is_charged: bool },
 }
 
-impl Kind {
+impl SegmentKind {
     /// True exactly when its bytes count against the out-limit.
     fn is_charged(&self) -> bool {
-        matches!(self, Kind::Plain | Kind::Live { .. } | Kind::Rest { is_charged: true, .. })
+        matches!(
+            self,
+            SegmentKind::Plain | SegmentKind::Live { .. } | SegmentKind::Rest { is_charged: true, .. }
+        )
     }
 
     /// How many chats are nowhere but here once a cut has found them begun: the box gives them up then, and main keeps
     /// those that are confirmed.
     fn chats_only_here(&self) -> u64 {
         match self {
-            Kind::Live { .. } => 1,
-            Kind::Kept { upto: Some(_), chats } => *chats,
+            SegmentKind::Live { .. } => 1,
+            SegmentKind::Kept { upto: Some(_), chats } => *chats,
             _ => 0,
         }
     }
 }
 
 #[derive(Debug)]
-struct Piece {
-    kind: Kind,
+struct Segment {
+    kind: SegmentKind,
     /// Bytes, the terminator included.
     len: usize,
 }
@@ -109,14 +112,15 @@ pub struct Written {
 
 impl Written {
     /// A stretch has gone out, or its rest is about to.
-    fn note(&mut self, kind: &mut Kind) {
+    fn note(&mut self, kind: &mut SegmentKind) {
         match kind {
-            Kind::Plain | Kind::Greeting | Kind::News | Kind::Rest { .. } => {}
-            Kind::Live { ticket, .. } => {
+            SegmentKind::Plain | SegmentKind::Greeting | SegmentKind::Presence | SegmentKind::Rest { .. } => {
+            }
+            SegmentKind::Live { ticket, .. } => {
                 self.delivered += 1;
                 self.tickets.extend(ticket.take());
             }
-            Kind::Kept { upto, chats } => {
+            SegmentKind::Kept { upto, chats } => {
                 self.delivered += *chats;
                 self.taken_over = upto.or(self.taken_over);
             }
@@ -128,43 +132,43 @@ impl Written {
 /// asks the allocator for some. Owned by one worker.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "a room changes hands as it is")]
-pub struct Shelf(Vec<Box<Room>>);
+pub struct BufferPool(Vec<Box<Buffer>>);
 
 /// A channel's unsent output. Empty it is without heap, once its room is on the shelf.
 #[derive(Debug, Default)]
-pub struct OutBuf(Option<Box<Room>>);
+pub struct OutputBuffer(Option<Box<Buffer>>);
 
-impl OutBuf {
+impl OutputBuffer {
     /// True exactly when nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.0.as_deref().is_none_or(Room::is_empty)
+        self.0.as_deref().is_none_or(Buffer::is_empty)
     }
 
     /// Unsent bytes.
     pub fn len(&self) -> usize {
-        self.0.as_deref().map_or(0, Room::len)
+        self.0.as_deref().map_or(0, Buffer::len)
     }
 
     /// True exactly when so much waits that the reader is slow: more than `limit` without the largest object that has
     /// come since there was last nothing. So one object is never too much, whatever its size.
     pub fn is_over(&self, limit: usize) -> bool {
-        self.0.as_deref().is_some_and(|room| room.charged > limit.saturating_add(room.largest))
+        self.0.as_deref().is_some_and(|buffer| buffer.charged > limit.saturating_add(buffer.largest))
     }
 
     /// Unsent bytes that count against the out-limit: all but what somebody else has, which is bounded there.
     #[cfg(test)]
     fn charged(&self) -> usize {
-        self.0.as_deref().map_or(0, |room| room.charged)
+        self.0.as_deref().map_or(0, |buffer| buffer.charged)
     }
 
     /// The unsent bytes.
     pub fn unsent(&self) -> &[u8] {
-        self.0.as_deref().map_or(&[], |room| &room.bytes[room.head..])
+        self.0.as_deref().map_or(&[], |buffer| &buffer.bytes[buffer.head..])
     }
 
     /// Appends an answer; `write` gets the buffer's end.
     pub fn plain(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.room().plain(write);
+        self.buffer().plain(write);
     }
 
     /// Appends a chat that is nowhere else.
@@ -174,32 +178,32 @@ impl OutBuf {
         source: Source,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let room = self.room();
-        let len = room.append(write);
-        room.charge(len);
-        room.pieces.push_back(Piece { kind: Kind::Live { ticket, source }, len });
+        let buffer = self.buffer();
+        let len = buffer.append(write);
+        buffer.charge(len);
+        buffer.segments.push_back(Segment { kind: SegmentKind::Live { ticket, source }, len });
     }
 
     /// Appends so many chats that somebody else has: they lie in the box, up to and including `upto`, or main has
     /// them until they are confirmed.
     pub fn kept(&mut self, upto: Option<Mid>, chats: u64, write: impl FnOnce(&mut Vec<u8>)) {
-        self.room().uncharged(Kind::Kept { upto, chats }, write);
+        self.buffer().uncharged(SegmentKind::Kept { upto, chats }, write);
     }
 
     /// Appends a login answer without chats.
     pub fn greeting(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.room().uncharged(Kind::Greeting, write);
+        self.buffer().uncharged(SegmentKind::Greeting, write);
     }
 
     /// Appends an event of a friend.
-    pub fn news(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.room().uncharged(Kind::News, write);
+    pub fn presence(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.buffer().uncharged(SegmentKind::Presence, write);
     }
 
     /// Notes that the kernel has taken `count` bytes.
     pub fn advance(&mut self, count: usize, written: &mut Written) {
-        if let Some(room) = &mut self.0 {
-            room.advance(count, written);
+        if let Some(buffer) = &mut self.0 {
+            buffer.advance(count, written);
         }
     }
 
@@ -207,7 +211,7 @@ impl OutBuf {
     /// answers. What somebody else has is dropped, and so is news. A torn message counts as written, except on a
     /// connection that is `broken`: there its rest can never go out, so it goes back too.
     pub fn cut(&mut self, session: SessionNo, broken: bool, written: &mut Written) -> Vec<Chat> {
-        self.0.as_deref_mut().map(|room| room.cut(session, broken, written)).unwrap_or_default()
+        self.0.as_deref_mut().map(|buffer| buffer.cut(session, broken, written)).unwrap_or_default()
     }
 
     /// Drops everything; for a connection that takes nothing any more. Answers which chats are torn for good by that.
@@ -216,42 +220,42 @@ impl OutBuf {
     }
 
     /// Takes room from the shelf, unless there is some.
-    pub fn borrow_room(&mut self, shelf: &mut Shelf) {
+    pub fn borrow_buffer(&mut self, pool: &mut BufferPool) {
         if self.0.is_none() {
-            self.0 = shelf.0.pop();
+            self.0 = pool.0.pop();
         }
     }
 
     /// Puts the room onto the shelf, if nothing waits in it.
-    pub fn return_room(&mut self, shelf: &mut Shelf) {
-        if let Some(room) = self.0.take_if(|room| room.is_empty())
-            && room.fits_the_shelf()
-            && shelf.0.len() < SHELF_MAX
+    pub fn return_buffer(&mut self, pool: &mut BufferPool) {
+        if let Some(buffer) = self.0.take_if(|buffer| buffer.is_empty())
+            && buffer.fits_the_pool()
+            && pool.0.len() < POOL_MAX
         {
-            shelf.0.push(room);
+            pool.0.push(buffer);
         }
     }
 
-    fn room(&mut self) -> &mut Room {
+    fn buffer(&mut self) -> &mut Buffer {
         self.0.get_or_insert_default()
     }
 
     /// Panics when the parts disagree; for tests.
     #[cfg(test)]
     fn check_invariants(&self) {
-        if let Some(room) = &self.0 {
-            room.check_invariants();
+        if let Some(buffer) = &self.0 {
+            buffer.check_invariants();
         }
     }
 }
 
 /// Output and its boundaries.
 #[derive(Debug, Default)]
-struct Room {
+struct Buffer {
     bytes: Vec<u8>,
     /// Bytes at the start of `bytes` that are written.
     head: usize,
-    pieces: VecDeque<Piece>,
+    segments: VecDeque<Segment>,
     /// Bytes of the first piece that are written.
     front: usize,
     /// Unsent bytes that count against the out-limit.
@@ -260,7 +264,7 @@ struct Room {
     largest: usize,
 }
 
-impl Room {
+impl Buffer {
     fn is_empty(&self) -> bool {
         self.head == self.bytes.len()
     }
@@ -275,16 +279,16 @@ impl Room {
         if len == 0 {
             return;
         }
-        if let Some(Piece { kind: Kind::Plain, len: last }) = self.pieces.back_mut() {
+        if let Some(Segment { kind: SegmentKind::Plain, len: last }) = self.segments.back_mut() {
             *last += len;
         } else {
-            self.pieces.push_back(Piece { kind: Kind::Plain, len });
+            self.segments.push_back(Segment { kind: SegmentKind::Plain, len });
         }
     }
 
-    fn uncharged(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+    fn uncharged(&mut self, kind: SegmentKind, write: impl FnOnce(&mut Vec<u8>)) {
         let len = self.append(write);
-        self.pieces.push_back(Piece { kind, len });
+        self.segments.push_back(Segment { kind, len });
     }
 
     /// An object of that length counts against the out-limit.
@@ -313,16 +317,16 @@ impl Room {
     fn advance(&mut self, mut count: usize, written: &mut Written) {
         self.head += count;
         while count > 0 {
-            let Some(piece) = self.pieces.front_mut() else { break };
-            let step = count.min(piece.len - self.front);
-            if piece.kind.is_charged() {
+            let Some(segment) = self.segments.front_mut() else { break };
+            let step = count.min(segment.len - self.front);
+            if segment.kind.is_charged() {
                 self.charged -= step;
             }
             count -= step;
             self.front += step;
-            if self.front == piece.len {
-                written.note(&mut piece.kind);
-                self.pieces.pop_front();
+            if self.front == segment.len {
+                written.note(&mut segment.kind);
+                self.segments.pop_front();
                 self.front = 0;
             }
         }
@@ -335,57 +339,60 @@ impl Room {
     fn cut(&mut self, session: SessionNo, broken: bool, written: &mut Written) -> Vec<Chat> {
         let mut unsent = Vec::new();
         let mut rest = Vec::new();
-        let mut pieces = VecDeque::new();
+        let mut segments = VecDeque::new();
         let mut at = self.head;
         let mut torn = self.front;
         self.charged = 0;
-        for piece in self.pieces.drain(..) {
-            let end = at + piece.len - torn;
+        for segment in self.segments.drain(..) {
+            let end = at + segment.len - torn;
             let goes_back = torn == 0 || broken;
-            match piece.kind {
-                Kind::Live { ticket, source } if goes_back => {
-                    unsent.push(Chat::accepted(source.body(&self.bytes[end - piece.len..end]), ticket));
+            match segment.kind {
+                SegmentKind::Live { ticket, source } if goes_back => {
+                    unsent.push(Chat::accepted(source.body(&self.bytes[end - segment.len..end]), ticket));
                 }
-                Kind::Kept { .. } | Kind::News if goes_back => {}
+                SegmentKind::Kept { .. } | SegmentKind::Presence if goes_back => {}
                 mut kind => {
                     written.note(&mut kind);
                     rest.extend_from_slice(&self.bytes[at..end]);
                     let (chats, is_charged) = (kind.chats_only_here(), kind.is_charged());
                     let kind = match kind {
-                        Kind::Rest { .. } => kind,
-                        _ if chats > 0 => Kind::Rest { torn: PartialWrite { session, chats }, is_charged },
-                        _ if is_charged => Kind::Plain,
-                        _ => Kind::Greeting,
+                        SegmentKind::Rest { .. } => kind,
+                        _ if chats > 0 => {
+                            SegmentKind::Rest { torn: PartialWrite { session, chats }, is_charged }
+                        }
+                        _ if is_charged => SegmentKind::Plain,
+                        _ => SegmentKind::Greeting,
                     };
                     self.charged += if is_charged { end - at } else { 0 };
-                    pieces.push_back(Piece { kind, len: end - at });
+                    segments.push_back(Segment { kind, len: end - at });
                 }
             }
             at = end;
             torn = 0;
         }
-        (self.bytes, self.head, self.front, self.pieces) = (rest, 0, 0, pieces);
+        (self.bytes, self.head, self.front, self.segments) = (rest, 0, 0, segments);
         unsent
     }
 
     /// The chats of which a cut has left the rest.
     fn torn(&self) -> Option<PartialWrite> {
-        match self.pieces.front()?.kind {
-            Kind::Rest { torn, .. } => Some(torn),
+        match self.segments.front()?.kind {
+            SegmentKind::Rest { torn, .. } => Some(torn),
             _ => None,
         }
     }
 
-    fn fits_the_shelf(&self) -> bool {
-        self.bytes.capacity() <= KEEP_CAPACITY && self.pieces.capacity() <= KEEP_CAPACITY / size_of::<Piece>()
+    fn fits_the_pool(&self) -> bool {
+        self.bytes.capacity() <= KEEP_CAPACITY
+            && self.segments.capacity() <= KEEP_CAPACITY / size_of::<Segment>()
     }
 
     #[cfg(test)]
     fn check_invariants(&self) {
-        let pieces: usize = self.pieces.iter().map(|p| p.len).sum();
-        assert_eq!(pieces - self.front, self.len());
+        let segments: usize = self.segments.iter().map(|p| p.len).sum();
+        assert_eq!(segments - self.front, self.len());
         assert!(self.charged <= self.len());
-        assert!(self.pieces.front().is_none_or(|p| self.front < p.len));
+        assert!(self.segments.front().is_none_or(|p| self.front < p.len));
     }
 }
 
@@ -400,8 +407,8 @@ mod tests {
     const SESSION: SessionNo = SessionNo(7);
     const TORN_ANSWER: Option<PartialWrite> = Some(PartialWrite { session: SESSION, chats: 3 });
 
-    fn filled() -> OutBuf {
-        let mut out = OutBuf::default();
+    fn filled() -> OutputBuffer {
+        let mut out = OutputBuffer::default();
         out.kept(Some(Mid(4)), 1, |b| b.extend(b"login\n"));
         out.live(None, Source::Bytes, |b| b.extend(b"one\n"));
         out.plain(|b| b.extend(b"answer\n"));
@@ -458,7 +465,7 @@ mod tests {
 
     #[test]
     fn a_torn_message_is_whole_in_the_buffer_however_much_was_written_before_it() {
-        let mut out = OutBuf::default();
+        let mut out = OutputBuffer::default();
         out.plain(|b| b.resize(2 * COMPACT_AT, b' '));
         out.live(None, Source::Bytes, |b| b.extend(b"torn\n"));
         out.advance(2 * COMPACT_AT + 2, &mut Written::default());
@@ -489,7 +496,7 @@ mod tests {
     #[test]
     fn what_is_lost_with_the_output_are_the_chats_whose_rest_has_not_gone_out() {
         let lost = |begun: usize, gone: usize| {
-            let mut out = OutBuf::default();
+            let mut out = OutputBuffer::default();
             out.kept(Some(Mid(4)), 3, |b| b.extend(b"login\n"));
             out.live(None, Source::Bytes, |b| b.extend(b"one\n"));
             out.kept(None, 1, |b| b.extend(b"mid\n"));
@@ -516,7 +523,7 @@ mod tests {
     #[test]
     fn one_object_is_never_too_much_and_two_are_when_the_other_one_is() {
         const LIMIT: usize = 10;
-        let mut out = OutBuf::default();
+        let mut out = OutputBuffer::default();
         out.live(None, Source::Bytes, |b| b.extend([b'x'; 5 * LIMIT]));
         assert!(!out.is_over(LIMIT));
         out.plain(|b| b.extend([b'y'; LIMIT]));
@@ -542,9 +549,9 @@ mod tests {
 
     #[test]
     fn news_is_not_charged_and_a_cut_drops_all_of_it_but_a_torn_event() {
-        let mut out = OutBuf::default();
-        out.news(|b| b.extend(b"came\n"));
-        out.news(|b| b.extend(b"went\n"));
+        let mut out = OutputBuffer::default();
+        out.presence(|b| b.extend(b"came\n"));
+        out.presence(|b| b.extend(b"went\n"));
         assert_eq!(out.charged(), 0);
         let mut written = Written::default();
         out.advance(1, &mut written);
@@ -554,26 +561,26 @@ mod tests {
         out.check_invariants();
     }
 
-    fn written_out(len: usize, shelf: &mut Shelf) -> OutBuf {
-        let mut out = OutBuf::default();
-        out.borrow_room(shelf);
+    fn written_out(len: usize, pool: &mut BufferPool) -> OutputBuffer {
+        let mut out = OutputBuffer::default();
+        out.borrow_buffer(pool);
         out.plain(|b| b.resize(len, b'x'));
-        out.return_room(shelf);
+        out.return_buffer(pool);
         assert_eq!(out.len(), len, "room in use stays");
         out.advance(len, &mut Written::default());
-        out.return_room(shelf);
+        out.return_buffer(pool);
         assert!(out.0.is_none());
         out
     }
 
     #[test]
     fn the_room_of_a_channel_without_output_serves_the_next() {
-        let mut shelf = Shelf::default();
-        let _quiet = written_out(100, &mut shelf);
-        assert_eq!(shelf.0.len(), 1);
-        let mut next = OutBuf::default();
-        next.borrow_room(&mut shelf);
-        assert!(next.room().bytes.capacity() >= 100 && next.is_empty() && shelf.0.is_empty());
+        let mut pool = BufferPool::default();
+        let _quiet = written_out(100, &mut pool);
+        assert_eq!(pool.0.len(), 1);
+        let mut next = OutputBuffer::default();
+        next.borrow_buffer(&mut pool);
+        assert!(next.buffer().bytes.capacity() >= 100 && next.is_empty() && pool.0.is_empty());
         next.plain(|b| b.extend(b"y"));
         assert_eq!(next.unsent(), b"y");
         next.check_invariants();
@@ -581,11 +588,11 @@ mod tests {
 
     #[test]
     fn large_rooms_and_too_many_rooms_are_freed() {
-        let mut shelf = Shelf::default();
-        written_out(KEEP_CAPACITY * 2, &mut shelf);
-        assert!(shelf.0.is_empty());
-        let full = (0..=SHELF_MAX).map(|_| OutBuf(Some(Box::default())));
-        full.for_each(|mut out| out.return_room(&mut shelf));
-        assert_eq!(shelf.0.len(), SHELF_MAX);
+        let mut pool = BufferPool::default();
+        written_out(KEEP_CAPACITY * 2, &mut pool);
+        assert!(pool.0.is_empty());
+        let full = (0..=POOL_MAX).map(|_| OutputBuffer(Some(Box::default())));
+        full.for_each(|mut out| out.return_buffer(&mut pool));
+        assert_eq!(pool.0.len(), POOL_MAX);
     }
 }

@@ -1,34 +1,34 @@
 //! Tells watchers that friends came or went.
 
 use super::connection::{Codec, Connection};
-use super::presence_queue::News;
-use super::socket::Transport;
-use super::state::Core;
+use super::presence_queue::PresenceQueue;
+use super::state::WorkerState;
 use crate::channel::ChannelId;
 use crate::message::presence::{Notice, PresenceBatch, PresenceEvent};
+use crate::net::transport::Transport;
 use crate::protocol::responses;
 
 /// Unsent output of a channel below which it gets events, in bytes.
-const NEWS_ROOM: usize = 16 * 1024;
+const PRESENCE_ROOM: usize = 16 * 1024;
 
 impl<T> Connection<T> {
     /// True exactly when events wait that could be written now.
-    fn has_news_to_tell(&self) -> bool {
-        self.has_news() && !self.blocked && self.leaving.is_none() && self.out.len() < NEWS_ROOM
+    fn has_presence_to_write(&self) -> bool {
+        self.has_presence() && !self.blocked && self.closing.is_none() && self.out.len() < PRESENCE_ROOM
     }
 
     /// Appends events for which there is room; answers how many.
-    fn tell_news(&mut self) -> u64 {
+    fn write_presence(&mut self) -> u64 {
         let mut told = 0;
-        while self.has_news_to_tell() {
-            let event = self.talk().news.as_mut().and_then(News::take_first);
+        while self.has_presence_to_write() {
+            let event = self.active().news.as_mut().and_then(PresenceQueue::take_first);
             let Some(PresenceEvent { user, name, online, epoch }) = event else {
-                self.drop_news();
+                self.drop_presence();
                 break;
             };
             if let Codec::Json(framer) = &self.codec {
                 let end = framer.terminator();
-                self.out.news(|out| {
+                self.out.presence(|out| {
                     responses::presence(out, user, &name, online, epoch);
                     out.push(end);
                 });
@@ -39,29 +39,29 @@ impl<T> Connection<T> {
     }
 }
 
-impl<T: Transport> Core<T> {
+impl<T: Transport> WorkerState<T> {
     /// Main tells what has changed for the watchers of this worker.
-    pub(super) fn take_bulletin(&mut self, bulletin: PresenceBatch) {
-        for Notice { to, session, event } in bulletin.notices {
+    pub(super) fn queue_presence(&mut self, batch: PresenceBatch) {
+        for Notice { to, session, event } in batch.notices {
             // A session that is over has no use for it, and the next one was told at its login.
             if self.shared.table.is_live(to, session)
                 && let Some(connection) = self.connection(to)
             {
-                connection.talk().news.get_or_insert_default().add(event);
+                connection.active().news.get_or_insert_default().add(event);
                 self.mark_dirty(to);
             }
         }
     }
 
     /// Has events go out with what is written next.
-    pub(super) fn bring_news(&mut self, id: ChannelId) {
-        let told = self.connection(id).map_or(0, Connection::tell_news);
+    pub(super) fn write_presence(&mut self, id: ChannelId) {
+        let told = self.connection(id).map_or(0, Connection::write_presence);
         self.shared.metrics.presence_told.add(told);
     }
 
     /// Comes back to a channel that took all it was offered and has events left.
-    pub(super) fn bring_more_news(&mut self, id: ChannelId) {
-        if self.connection(id).is_some_and(|connection| connection.has_news_to_tell()) {
+    pub(super) fn mark_waiting_presence(&mut self, id: ChannelId) {
+        if self.connection(id).is_some_and(|connection| connection.has_presence_to_write()) {
             self.mark_dirty(id);
         }
     }
@@ -79,7 +79,7 @@ mod tests {
     use crate::message::presence::Notice;
     use crate::testing::bench::Bench;
     use crate::testing::wire::Client;
-    use crate::worker::presence_queue::News;
+    use crate::worker::presence_queue::PresenceQueue;
 
     const WATCHER: UserId = UserId(1);
 
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_late_event_of_an_older_session_is_dropped() {
-        let mut news = News::default();
+        let mut news = PresenceQueue::default();
         news.add(event(7, true, 5));
         news.add(event(7, false, 4));
         assert_eq!((news.take_first(), news.take_first()), (Some(event(7, true, 5)), None));

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 /// The latest of each friend that a channel has not been told.
 #[derive(Debug, Default)]
-pub(super) struct News(BTreeMap<UserId, PresenceEvent>);
+pub(super) struct PresenceQueue(BTreeMap<UserId, PresenceEvent>);
 
-impl News {
+impl PresenceQueue {
     /// Takes an event in, unless there is a newer one of that friend.
     pub(super) fn add(&mut self, event: PresenceEvent) {
         let known = self.0.get(&event.user);

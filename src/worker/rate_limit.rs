@@ -10,7 +10,7 @@ const TOO_FAST_MAX: u32 = 100;
 
 /// What a channel may still ask this second.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Allowance {
+pub(super) struct TokenBucket {
     /// Requests left, in microseconds' worth.
     left_us: u64,
     at_us: u64,
@@ -29,7 +29,7 @@ pub(super) enum Pace {
     FarTooFast,
 }
 
-impl Allowance {
+impl TokenBucket {
     /// Takes one request off, with `rate` requests a second.
     pub(super) fn take(&mut self, rate: usize, now_us: u64) -> Pace {
         let price_us = SECOND_US / (rate as u64).max(1);
@@ -53,20 +53,20 @@ mod tests {
 
     #[test]
     fn a_burst_is_borne_and_then_only_the_rate() {
-        let mut allowance = Allowance::default();
+        let mut token_bucket = TokenBucket::default();
         let start_us = 5 * SECOND_US;
         for _ in 0..20 {
-            assert_eq!(allowance.take(10, start_us), Pace::Fine);
+            assert_eq!(token_bucket.take(10, start_us), Pace::Fine);
         }
-        assert_eq!(allowance.take(10, start_us), Pace::TooFast);
-        assert_eq!(allowance.take(10, start_us + SECOND_US / 10), Pace::Fine);
-        assert_eq!(allowance.take(10, start_us + SECOND_US / 10), Pace::TooFast);
+        assert_eq!(token_bucket.take(10, start_us), Pace::TooFast);
+        assert_eq!(token_bucket.take(10, start_us + SECOND_US / 10), Pace::Fine);
+        assert_eq!(token_bucket.take(10, start_us + SECOND_US / 10), Pace::TooFast);
     }
 
     #[test]
     fn who_never_slows_down_has_to_go() {
-        let mut allowance = Allowance::default();
-        let last = (0..2 + TOO_FAST_MAX).map(|_| allowance.take(1, SECOND_US)).last();
+        let mut token_bucket = TokenBucket::default();
+        let last = (0..2 + TOO_FAST_MAX).map(|_| token_bucket.take(1, SECOND_US)).last();
         assert_eq!(last, Some(Pace::FarTooFast));
     }
 }

@@ -14,7 +14,7 @@ use crate::protocol::responses::{FriendState, GroupState, LoginAnswer, MemberSta
 
 impl<T> Connection<T> {
     /// Appends one JSON object, ended in the way the client speaks; nothing for a client that speaks lines.
-    pub(super) fn say_object(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn write_object(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if let Codec::Json(framer) = &self.codec {
             let end = framer.terminator();
             self.out.plain(|out| {
@@ -25,45 +25,45 @@ impl<T> Connection<T> {
     }
 
     /// A request that failed.
-    pub(super) fn say_error(&mut self, errno: Errno, text: &str, re: Option<i64>, seq: Option<&str>) {
+    pub(super) fn write_error(&mut self, errno: Errno, text: &str, re: Option<i64>, seq: Option<&str>) {
         match self.codec {
-            Codec::Json(_) => self.say_object(|out| responses::error(out, errno, text, re, seq)),
+            Codec::Json(_) => self.write_object(|out| responses::error(out, errno, text, re, seq)),
             Codec::Line(_) => self.out.plain(|out| line::write_error(out, text)),
         }
     }
 
     /// A login or registration that failed; `msgid` is that of the answer.
-    pub(super) fn say_refused(&mut self, msgid: i64, errno: Errno, text: &str, seq: Option<&str>) {
+    pub(super) fn write_refused(&mut self, msgid: i64, errno: Errno, text: &str, seq: Option<&str>) {
         match self.codec {
-            Codec::Json(_) => self.say_object(|out| responses::refused(out, msgid, errno, text, seq)),
+            Codec::Json(_) => self.write_object(|out| responses::refused(out, msgid, errno, text, seq)),
             Codec::Line(_) => self.out.plain(|out| line::write_error(out, text)),
         }
     }
 
     /// A registration that succeeded.
-    pub(super) fn say_registered(&mut self, user: UserId, seq: Option<&str>) {
-        self.say_object(|out| responses::registered(out, user, seq));
+    pub(super) fn write_registered(&mut self, user: UserId, seq: Option<&str>) {
+        self.write_object(|out| responses::registered(out, user, seq));
     }
 
     /// A request with `seq` that succeeded.
-    pub(super) fn say_done(&mut self, re: i64, seq: &str, id: Option<GroupId>, full: &[UserId]) {
-        self.say_object(|out| responses::done(out, re, seq, id.map(|group| group.0), full));
+    pub(super) fn write_done(&mut self, re: i64, seq: &str, id: Option<GroupId>, full: &[UserId]) {
+        self.write_object(|out| responses::done(out, re, seq, id.map(|group| group.0), full));
     }
 
     /// The answer to a ping.
-    pub(super) fn say_pong(&mut self, seq: Option<&str>) {
-        self.say_object(|out| responses::pong(out, seq));
+    pub(super) fn write_pong(&mut self, seq: Option<&str>) {
+        self.write_object(|out| responses::pong(out, seq));
     }
 
     /// The last words. A refused first line has had its one line already.
-    pub(super) fn say_goodbye(&mut self, parting: &CloseInfo) {
+    pub(super) fn write_goodbye(&mut self, parting: &CloseInfo) {
         if self.refused_logins == 0 || !self.speaks_lines() {
-            self.out.plain(|out| write_goodbye(&self.codec, parting, out));
+            self.out.plain(|out| append_goodbye(&self.codec, parting, out));
         }
     }
 
     /// The answer to a login, with what the box held.
-    pub(super) fn say_welcome(&mut self, login: &LoggedIn) {
+    pub(super) fn write_login_answer(&mut self, login: &LoggedIn) {
         match &self.codec {
             Codec::Json(framer) => {
                 let end = framer.terminator();
@@ -78,14 +78,14 @@ impl<T> Connection<T> {
             }
             Codec::Line(_) => {
                 for chat in &login.offline {
-                    self.take_chat(chat);
+                    self.write_chat(chat);
                 }
             }
         }
     }
 
     /// A chat from another worker, from main or from the box.
-    pub(super) fn take_chat(&mut self, chat: &Chat) {
+    pub(super) fn write_chat(&mut self, chat: &Chat) {
         let (end, source) = match &self.codec {
             Codec::Json(framer) => (Some(framer.terminator()), Source::Bytes),
             Codec::Line(_) => (None, Source::Body(chat.body.clone())),
@@ -106,7 +106,7 @@ impl<T> Connection<T> {
 }
 
 /// A goodbye, ended in the way the client speaks.
-pub(super) fn write_goodbye(codec: &Codec, parting: &CloseInfo, out: &mut Vec<u8>) {
+pub(super) fn append_goodbye(codec: &Codec, parting: &CloseInfo, out: &mut Vec<u8>) {
     let (reason, text) = (parting.reason, &parting.text);
     match codec {
         Codec::Json(framer) => {

@@ -2,8 +2,7 @@
 
 use super::connection::{Codec, Route};
 use super::output_buffer::Source;
-use super::socket::Transport;
-use super::state::Core;
+use super::state::WorkerState;
 use crate::channel::ChannelId;
 use crate::clock::local_time;
 use crate::ids::UserId;
@@ -12,6 +11,7 @@ use crate::message::command::{Origin, WorkerCommand};
 use crate::message::fingerprint;
 use crate::message::reply_to::ReplyTo;
 use crate::message::request::{Ask, Destination, Message};
+use crate::net::transport::Transport;
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
 use crate::protocol::request::ChatObject;
@@ -22,7 +22,7 @@ use std::cell::OnceCell;
 const KEEP_DRAFT: usize = 16 * 1024;
 
 /// Somebody who says something, and how an answer names it.
-pub(super) struct Speaker<'a> {
+pub(super) struct ChatSender<'a> {
     pub(super) channel: ChannelId,
     pub(super) sender: Arc<Sender>,
     /// The request's msgid; 6 for a line.
@@ -31,7 +31,7 @@ pub(super) struct Speaker<'a> {
     pub(super) seq: Option<&'a str>,
 }
 
-impl Speaker<'_> {
+impl ChatSender<'_> {
     fn asker(&self) -> ReplyTo {
         ReplyTo { channel: self.channel, re: self.re, seq: self.seq.map(Into::into) }
     }
@@ -39,7 +39,7 @@ impl Speaker<'_> {
 
 /// What is said, as one of the two protocols brings it.
 #[derive(Clone, Copy)]
-pub(super) enum Saying<'a> {
+pub(super) enum ChatPayload<'a> {
     /// A JSON request.
     Object(&'a ChatObject<'a>),
     /// A line's text.
@@ -51,18 +51,18 @@ pub(super) enum Saying<'a> {
     },
 }
 
-impl Saying<'_> {
+impl ChatPayload<'_> {
     /// What is said, on its own. It is written to `draft` first, which is empty, for its length is not known before.
     fn body(self, sender: &Arc<Sender>, to: UserId, unix_ms: i64, draft: &mut Vec<u8>) -> Body {
         match self {
-            Saying::Object(object) => {
+            ChatPayload::Object(object) => {
                 object.deliver(sender.id, &sender.name, || local_time(unix_ms), draft);
                 let body = Body::Object(draft.as_slice().into());
                 draft.clear();
                 draft.shrink_to(KEEP_DRAFT);
                 body
             }
-            Saying::Text { text, shared } => {
+            ChatPayload::Text { text, shared } => {
                 let text = Arc::clone(shared.get_or_init(|| text.into()));
                 Body::Text { sender: Arc::clone(sender), to, at_ms: unix_ms, text }
             }
@@ -71,34 +71,34 @@ impl Saying<'_> {
 
     fn fingerprint(self, seq: &str, to: &Destination) -> u128 {
         match self {
-            Saying::Object(object) => fingerprint::of(seq, to, object.text().as_bytes()),
-            Saying::Text { text, .. } => fingerprint::of(seq, to, text.as_bytes()),
+            ChatPayload::Object(object) => fingerprint::of(seq, to, object.text().as_bytes()),
+            ChatPayload::Text { text, .. } => fingerprint::of(seq, to, text.as_bytes()),
         }
     }
 }
 
-impl<T: Transport> Core<T> {
+impl<T: Transport> WorkerState<T> {
     /// A chat to one user: straight to the receiver's channel where that keeps the order, else through main.
-    pub(super) fn chat(&mut self, speaker: &Speaker<'_>, to: UserId, saying: Saying<'_>) {
-        if speaker.seq.is_none()
-            && self.may_go_directly(speaker.channel)
-            && let Some(route) = self.route_to(speaker.channel, to)
-            && self.chat_along(speaker, &route, saying)
+    pub(super) fn chat(&mut self, from: &ChatSender<'_>, to: UserId, payload: ChatPayload<'_>) {
+        if from.seq.is_none()
+            && self.may_go_directly(from.channel)
+            && let Some(route) = self.route_to(from.channel, to)
+            && self.chat_by_route(from, &route, payload)
         {
             return;
         }
-        self.chat_through_main(speaker, Destination::User(to), saying);
+        self.chat_through_main(from, Destination::User(to), payload);
     }
 
     /// A chat to a user by name.
-    pub(super) fn chat_to_name(&mut self, speaker: &Speaker<'_>, name: &str, saying: Saying<'_>) {
-        if self.may_go_directly(speaker.channel)
-            && let Some(route) = self.route_to_name(speaker.channel, name)
-            && self.chat_along(speaker, &route, saying)
+    pub(super) fn chat_to_name(&mut self, from: &ChatSender<'_>, name: &str, payload: ChatPayload<'_>) {
+        if self.may_go_directly(from.channel)
+            && let Some(route) = self.route_to_name(from.channel, name)
+            && self.chat_by_route(from, &route, payload)
         {
             return;
         }
-        self.chat_through_main(speaker, Destination::Name(name.into()), saying);
+        self.chat_through_main(from, Destination::Name(name.into()), payload);
     }
 
     /// While a channel has something on its way through main, its chats follow it there.
@@ -115,7 +115,7 @@ impl<T: Transport> Core<T> {
         }
         let (worker, channel, session) = self.shared.registry.direct(to)?;
         let route = Route { user: to, worker, channel, session, name: None };
-        self.connection(sender)?.talk().route = Some(route.clone());
+        self.connection(sender)?.active().route = Some(route.clone());
         Some(route)
     }
 
@@ -130,60 +130,65 @@ impl<T: Transport> Core<T> {
         let user = self.shared.registry.named(name)?;
         let (worker, channel, session) = self.shared.registry.direct(user)?;
         let route = Route { user, worker, channel, session, name: Some(name.into()) };
-        self.connection(sender)?.talk().route = Some(route.clone());
+        self.connection(sender)?.active().route = Some(route.clone());
         Some(route)
     }
 
     /// Sends a chat around main. False when that session is over.
-    fn chat_along(&mut self, speaker: &Speaker<'_>, route: &Route, saying: Saying<'_>) -> bool {
+    fn chat_by_route(&mut self, from: &ChatSender<'_>, route: &Route, payload: ChatPayload<'_>) -> bool {
         if route.worker == self.index {
-            return self.chat_here(speaker, route, saying);
+            return self.chat_on_this_worker(from, route, payload);
         }
         if self.shared.outlet.is_full(route.worker) {
-            self.reject(speaker.channel, Errno::Busy, Errno::Busy.text(), Some(speaker.re), speaker.seq);
+            self.reject(from.channel, Errno::Busy, Errno::Busy.text(), Some(from.re), from.seq);
             return true;
         }
-        let body = saying.body(&speaker.sender, route.user, self.now.unix_ms, &mut self.draft);
+        let body = payload.body(&from.sender, route.user, self.now.unix_ms, &mut self.draft);
         self.shared.metrics.chats_direct.add(1);
         self.to_workers[route.worker].push(WorkerCommand::Chat {
             to: route.channel,
             session: route.session,
             user: route.user,
             chat: Chat::accepted(body, None),
-            origin: Some(Origin { channel: speaker.channel, user: speaker.sender.id }),
+            origin: Some(Origin { channel: from.channel, user: from.sender.id }),
         });
         true
     }
 
     /// Writes a chat to a channel of the same worker. False when that session is over.
-    fn chat_here(&mut self, speaker: &Speaker<'_>, route: &Route, saying: Saying<'_>) -> bool {
+    fn chat_on_this_worker(
+        &mut self,
+        from: &ChatSender<'_>,
+        route: &Route,
+        payload: ChatPayload<'_>,
+    ) -> bool {
         let unix_ms = self.now.unix_ms;
         if !self.shared.table.is_live(route.channel, route.session) {
             // Somebody has taken the step, and what others send goes through main already.
             return false;
         }
         let Some(receiver) = self.connection(route.channel) else { return false };
-        if receiver.leaving.is_some() || receiver.session() != Some(route.session) {
+        if receiver.closing.is_some() || receiver.session() != Some(route.session) {
             return false;
         }
-        self.lend_room(route.channel);
+        self.lend_buffer(route.channel);
         let Some(receiver) = self.connection(route.channel) else { return false };
-        let sender = &speaker.sender;
-        match (saying, &receiver.codec) {
-            (Saying::Object(object), Codec::Json(framer)) => {
+        let sender = &from.sender;
+        match (payload, &receiver.codec) {
+            (ChatPayload::Object(object), Codec::Json(framer)) => {
                 let end = framer.terminator();
                 receiver.out.live(None, Source::Bytes, |out| {
                     object.deliver(sender.id, &sender.name, || local_time(unix_ms), out);
                     out.push(end);
                 });
             }
-            (Saying::Text { text, .. }, Codec::Line(_)) => {
+            (ChatPayload::Text { text, .. }, Codec::Line(_)) => {
                 let source = Source::Line { sender: Arc::clone(sender), to: route.user, at_ms: unix_ms };
                 receiver.out.live(None, source, |out| line::write_chat(out, &sender.name, None, text));
             }
-            (saying, _) => {
-                let body = saying.body(sender, route.user, unix_ms, &mut Vec::new());
-                receiver.take_chat(&Chat::accepted(body, None));
+            (payload, _) => {
+                let body = payload.body(sender, route.user, unix_ms, &mut Vec::new());
+                receiver.write_chat(&Chat::accepted(body, None));
             }
         }
         self.shared.metrics.chats_direct.add(1);
@@ -191,15 +196,20 @@ impl<T: Transport> Core<T> {
         true
     }
 
-    pub(super) fn chat_through_main(&mut self, speaker: &Speaker<'_>, to: Destination, saying: Saying<'_>) {
-        let user = if let Destination::User(user) = to { user } else { speaker.sender.id };
-        let body = saying.body(&speaker.sender, user, self.now.unix_ms, &mut self.draft);
-        let fingerprint = speaker.seq.map(|seq| saying.fingerprint(seq, &to));
+    pub(super) fn chat_through_main(
+        &mut self,
+        from: &ChatSender<'_>,
+        to: Destination,
+        payload: ChatPayload<'_>,
+    ) {
+        let user = if let Destination::User(user) = to { user } else { from.sender.id };
+        let body = payload.body(&from.sender, user, self.now.unix_ms, &mut self.draft);
+        let fingerprint = from.seq.map(|seq| payload.fingerprint(seq, &to));
         self.shared.metrics.chats_via_main.add(1);
-        if let (Some(_), Some(connection)) = (fingerprint, self.connection(speaker.channel)) {
+        if let (Some(_), Some(connection)) = (fingerprint, self.connection(from.channel)) {
             connection.tickets += 1;
         }
-        let (asker, from) = (speaker.asker(), speaker.sender.id);
+        let (asker, from) = (from.asker(), from.sender.id);
         self.ask_main(Ask::Chat(Message { asker, from, to, body, fingerprint }));
     }
 
@@ -213,8 +223,8 @@ impl<T: Transport> Core<T> {
     }
 
     /// Sends a chat through main whose receiver has left on the way.
-    pub(super) fn redirect(&mut self, letter: WorkerCommand) {
-        let WorkerCommand::Chat { user, chat, origin: Some(origin), .. } = letter else { return };
+    pub(super) fn redirect(&mut self, command: WorkerCommand) {
+        let WorkerCommand::Chat { user, chat, origin: Some(origin), .. } = command else { return };
         self.shared.metrics.chats_via_main.add(1);
         self.ask_main(Ask::Chat(Message {
             asker: ReplyTo { channel: origin.channel, re: 6, seq: None },
@@ -243,7 +253,7 @@ impl<T: Transport> Core<T> {
                 // What it answers is done; it only had to keep its place behind others.
                 connection.in_main -= 1;
                 if let Some(seq) = &seq {
-                    connection.say_done(re, seq, None, &[]);
+                    connection.write_done(re, seq, None, &[]);
                 }
             }
             _ => {
@@ -251,7 +261,7 @@ impl<T: Transport> Core<T> {
                 if matches!(ask, Ask::Chat(Message { fingerprint: Some(_), .. })) {
                     connection.tickets -= 1;
                 }
-                connection.say_error(Errno::Busy, Errno::Busy.text(), Some(re), seq.as_deref());
+                connection.write_error(Errno::Busy, Errno::Busy.text(), Some(re), seq.as_deref());
                 self.shared.metrics.request_errors.add(1);
             }
         }

@@ -2,15 +2,14 @@
 //!
 //! Owned by one worker thread. It never waits, and holds no lock while it reads or writes a socket.
 
-use super::close_log::Strangers;
-use super::connection::{Connection, End};
-use super::ip_limit::Addresses;
+use super::close_log::CloseLog;
+use super::connection::{Connection, Eof};
+use super::ip_limit::IpLimit;
 use super::limits::Limits;
 use super::mailbox::Mailbox;
-use super::output_buffer::{Shelf, Written};
-use super::socket::Transport;
-use super::timer_wheel::Wheel;
-use super::waiting::Waiting;
+use super::output_buffer::{BufferPool, Written};
+use super::timer_wheel::TimerWheel;
+use super::unauthenticated::Unauthenticated;
 use crate::auth::login_limiter::Attempts;
 use crate::auth::pool::Auth;
 use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo};
@@ -20,6 +19,7 @@ use crate::message::disconnect::CloseInfo;
 use crate::message::event::Event;
 use crate::message::request::Ask;
 use crate::metrics::Metrics;
+use crate::net::transport::Transport;
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
 use crate::registry::Registry;
@@ -33,7 +33,7 @@ pub const READ_BUDGET: usize = 65_536;
 /// Bytes of input that may wait behind a login or behind requests in main; past it the channel is not read.
 pub const WAITING_INPUT_MAX: usize = 65_536;
 /// Ends that one turn takes in: each costs a farewell, and who has more to say waits behind them.
-pub(super) const ENDS_MAX: usize = 64;
+pub(super) const EOFS_MAX: usize = 64;
 /// Reads that are still done on a connection that takes no more output, for what was asked before.
 const LAST_READS: usize = 16;
 
@@ -56,15 +56,15 @@ pub struct Shared<S> {
     /// Failed logins.
     pub attempts: Arc<Attempts>,
     /// Channels of each address.
-    pub addresses: Addresses,
+    pub addresses: IpLimit,
     /// Channels that have had nobody logged in for long.
-    pub waiting: Waiting,
+    pub unauthenticated: Unauthenticated,
     /// Sends channels away.
     pub kicker: Kicker<S>,
 }
 
 /// One worker's channels.
-pub struct Core<T: Transport> {
+pub struct WorkerState<T: Transport> {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared<T::Socket>>,
     pub(super) mailbox: Arc<Mailbox>,
@@ -75,21 +75,21 @@ pub struct Core<T: Transport> {
     pub(super) to_main: Vec<Event<T::Socket>>,
     /// Sessions that this worker has ended itself in this turn, and channels that have left behind one of theirs. It
     /// settles with them in the next turn, when it has taken all that others had sent to them out of its mailbox.
-    to_settle: Vec<(ChannelId, Option<SessionNo>)>,
+    reports_due: Vec<(ChannelId, Option<SessionNo>)>,
     /// What to tell the other workers at the end of the turn, by worker.
     pub(super) to_workers: Vec<Vec<WorkerCommand>>,
     /// Channels with something to write.
     pub(super) dirty: Vec<ChannelId>,
     /// Channels that may go on with the input that has waited.
     pub(super) unblocked: Vec<ChannelId>,
-    pub(super) wheel: Wheel,
+    pub(super) wheel: TimerWheel,
     /// What the log has said of those whom nobody knew.
-    pub(super) strangers: Strangers,
+    pub(super) close_log: CloseLog,
     pub(super) scratch: Box<[u8]>,
     /// Room for a chat's object while it is written. Empty between two.
     pub(super) draft: Vec<u8>,
     /// Room for output, for the next channel that needs some.
-    shelf: Shelf,
+    pool: BufferPool,
     /// True exactly while the listeners are watched.
     pub(super) accepting: bool,
     /// True exactly when the server stops: nobody new is accepted after those who are queued.
@@ -97,42 +97,42 @@ pub struct Core<T: Transport> {
     /// True exactly when the thread is to end.
     pub(super) exiting: bool,
     /// Ends taken in in this turn.
-    ends: usize,
+    eofs: usize,
     /// Ends that wait for a turn to take them in, oldest first. They are not watched meanwhile, or the poller would tell
     /// of all of them in every turn.
-    put_off: VecDeque<ChannelId>,
-    letters: Vec<WorkerCommand>,
+    deferred_eofs: VecDeque<ChannelId>,
+    commands: Vec<WorkerCommand>,
     due: Vec<ChannelId>,
 }
 
-impl<T: Transport> Core<T> {
+impl<T: Transport> WorkerState<T> {
     /// A worker without channels.
     pub fn new(index: usize, shared: Arc<Shared<T::Socket>>, mailbox: Arc<Mailbox>, now: Now) -> Self {
         let workers = shared.outlet.workers().max(index + 1);
         // Room for all: what is not used is not resident, and a list that grows leaves holes behind.
         let channels = Vec::with_capacity(shared.table.capacity());
-        Core {
+        WorkerState {
             index,
             shared,
             mailbox,
             channels,
             now,
             to_main: Vec::new(),
-            to_settle: Vec::new(),
+            reports_due: Vec::new(),
             to_workers: (0..workers).map(|_| Vec::new()).collect(),
             dirty: Vec::new(),
             unblocked: Vec::new(),
-            wheel: Wheel::new(now.mono_us),
-            strangers: Strangers::new(now.mono_us),
+            wheel: TimerWheel::new(now.mono_us),
+            close_log: CloseLog::new(now.mono_us),
             scratch: vec![0; READ_BUDGET].into_boxed_slice(),
             draft: Vec::new(),
-            shelf: Shelf::default(),
+            pool: BufferPool::default(),
             accepting: true,
             stopping: false,
             exiting: false,
-            ends: 0,
-            put_off: VecDeque::new(),
-            letters: Vec::new(),
+            eofs: 0,
+            deferred_eofs: VecDeque::new(),
+            commands: Vec::new(),
             due: Vec::new(),
         }
     }
@@ -140,27 +140,27 @@ impl<T: Transport> Core<T> {
     /// Begins a turn: the time, the mailbox, and ends that have waited.
     pub fn begin(&mut self, now: Now) {
         self.now = now;
-        self.ends = 0;
-        let mut ended = std::mem::take(&mut self.to_settle);
-        let mut letters = std::mem::take(&mut self.letters);
-        self.mailbox.take(&mut letters);
-        for letter in letters.drain(..) {
-            self.open_letter(letter);
+        self.eofs = 0;
+        let mut ended = std::mem::take(&mut self.reports_due);
+        let mut commands = std::mem::take(&mut self.commands);
+        self.mailbox.take(&mut commands);
+        for command in commands.drain(..) {
+            self.handle_command(command);
         }
         for (id, session) in ended.drain(..) {
-            self.settle(id, session);
+            self.report_delivery(id, session);
         }
         // What a flood has needed is not kept for the next one.
-        letters.shrink();
-        self.letters = letters;
-        ended.append(&mut self.to_settle);
+        commands.shrink();
+        self.commands = commands;
+        ended.append(&mut self.reports_due);
         ended.shrink();
-        self.to_settle = ended;
-        for _ in 0..ENDS_MAX {
-            let Some(id) = self.put_off.pop_front() else { break };
-            self.take_end(id);
+        self.reports_due = ended;
+        for _ in 0..EOFS_MAX {
+            let Some(id) = self.deferred_eofs.pop_front() else { break };
+            self.take_deferred_eof(id);
         }
-        self.put_off.shrink();
+        self.deferred_eofs.shrink();
     }
 
     /// The poller says that a channel can be read or written.
@@ -186,26 +186,26 @@ impl<T: Transport> Core<T> {
     pub fn over(&mut self, slot: usize) {
         let Some(Some(connection)) = self.channels.get(slot) else { return };
         let id = connection.id;
-        if self.may_take_end() { self.ready(slot, true, true) } else { self.put_off(id, End::Told) }
+        if self.may_take_eof() { self.ready(slot, true, true) } else { self.defer_eof(id, Eof::Told) }
     }
 
     /// Counts an end in; false when the turn has taken in enough of them.
-    fn may_take_end(&mut self) -> bool {
-        self.ends += 1;
-        self.ends <= ENDS_MAX
+    fn may_take_eof(&mut self) -> bool {
+        self.eofs += 1;
+        self.eofs <= EOFS_MAX
     }
 
     /// Ends a turn: what has waited goes on, time limits are looked at, everything is written and told.
     ///
     /// `heard_us` is up to when everything is read that clients had sent; time limits are judged as of then. `clock` is
     /// read only where an end is told, for the stages of the offline queue.
-    pub fn finish(&mut self, heard_us: u64, clock: &dyn Fn() -> Now) {
-        self.turn_wheel(heard_us);
-        self.say_what_is_unsaid();
+    pub fn finish(&mut self, horizon_us: u64, clock: &dyn Fn() -> Now) {
+        self.turn_wheel(horizon_us);
+        self.log_suppressed();
         // Telling may refuse what was asked, and that is written too.
         while self.has_work() {
             let mut unblocked = std::mem::take(&mut self.unblocked);
-            unblocked.drain(..).for_each(|id| self.go_on(id));
+            unblocked.drain(..).for_each(|id| self.resume_input(id));
             // The list is kept for its room; what came in meanwhile is on another.
             unblocked.append(&mut self.unblocked);
             unblocked.shrink();
@@ -213,13 +213,13 @@ impl<T: Transport> Core<T> {
             let mut dirty = std::mem::take(&mut self.dirty);
             for id in dirty.drain(..) {
                 self.flush(id);
-                self.return_room(id);
+                self.return_buffer(id);
             }
             dirty.append(&mut self.dirty);
             dirty.shrink();
             self.dirty = dirty;
             if self.unblocked.is_empty() && self.dirty.is_empty() {
-                self.tell(clock);
+                self.send_events(clock);
             }
         }
     }
@@ -233,19 +233,19 @@ impl<T: Transport> Core<T> {
         !self.unblocked.is_empty()
             || !self.dirty.is_empty()
             || !self.to_main.is_empty()
-            || self.to_workers.iter().any(|letters| !letters.is_empty())
+            || self.to_workers.iter().any(|commands| !commands.is_empty())
     }
 
     /// How long the worker may sleep, in microseconds.
     pub fn timeout_us(&self, now_us: u64) -> Option<u64> {
-        let unsaid = self.strangers.due_us().map(|due_us| due_us.saturating_sub(now_us));
-        [self.wheel.timeout_us(now_us), unsaid].into_iter().flatten().min()
+        let suppressed = self.close_log.due_us().map(|due_us| due_us.saturating_sub(now_us));
+        [self.wheel.timeout_us(now_us), suppressed].into_iter().flatten().min()
     }
 
     /// True exactly when there is more to do at once, so that the worker must not sleep: ends that wait, or sessions to
     /// settle with.
     pub fn has_more(&self) -> bool {
-        !self.put_off.is_empty() || !self.to_settle.is_empty()
+        !self.deferred_eofs.is_empty() || !self.reports_due.is_empty()
     }
 
     /// True exactly while new connections are wanted.
@@ -278,21 +278,21 @@ impl<T: Transport> Core<T> {
     }
 
     /// A channel is about to get something to write.
-    pub(super) fn lend_room(&mut self, id: ChannelId) {
+    pub(super) fn lend_buffer(&mut self, id: ChannelId) {
         if let Some(Some(connection)) = self.channels.get_mut(id.slot as usize) {
-            connection.out.borrow_room(&mut self.shelf);
+            connection.out.borrow_buffer(&mut self.pool);
         }
     }
 
-    fn return_room(&mut self, id: ChannelId) {
+    fn return_buffer(&mut self, id: ChannelId) {
         if let Some(Some(connection)) = self.channels.get_mut(id.slot as usize) {
-            connection.out.return_room(&mut self.shelf);
+            connection.out.return_buffer(&mut self.pool);
         }
     }
 
     /// Settles in the next turn with a session that this worker has ended, or behind it with a channel that has left.
-    pub(super) fn settle_later(&mut self, id: ChannelId, session: Option<SessionNo>) {
-        self.to_settle.push((id, session));
+    pub(super) fn report_delivery_later(&mut self, id: ChannelId, session: Option<SessionNo>) {
+        self.reports_due.push((id, session));
     }
 
     /// Tells main at the end of the turn.
@@ -303,7 +303,7 @@ impl<T: Transport> Core<T> {
     /// Reads once. True exactly when that brought something.
     fn read(&mut self, id: ChannelId) -> bool {
         let now_us = self.now.mono_us;
-        if self.connection(id).is_some_and(|connection| connection.end_waits.is_some()) {
+        if self.connection(id).is_some_and(|connection| connection.deferred_eof.is_some()) {
             return false;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -320,7 +320,7 @@ impl<T: Transport> Core<T> {
             self.shared.metrics.bytes_in.add(count as u64);
         }
         match &outcome {
-            Ok(0) if !self.may_take_end() => self.put_off(id, End::Read),
+            Ok(0) if !self.may_take_eof() => self.defer_eof(id, Eof::Read),
             Ok(0) => self.input_ended(id),
             Ok(count) => self.take_input(id, &scratch[..*count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -332,23 +332,23 @@ impl<T: Transport> Core<T> {
     }
 
     /// Has an end wait for a later turn.
-    fn put_off(&mut self, id: ChannelId, end: End) {
+    fn defer_eof(&mut self, id: ChannelId, eof: Eof) {
         let Some(connection) = self.connection(id) else { return };
-        if connection.end_waits.is_none() {
-            connection.end_waits = Some(end);
-            self.put_off.push_back(id);
+        if connection.deferred_eof.is_none() {
+            connection.deferred_eof = Some(eof);
+            self.deferred_eofs.push_back(id);
         }
         self.adjust_interest(id);
     }
 
     /// Takes an end in that has waited, unless its channel has gone meanwhile.
-    pub(super) fn take_end(&mut self, id: ChannelId) {
+    pub(super) fn take_deferred_eof(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
-        match connection.end_waits.take() {
+        match connection.deferred_eof.take() {
             None => {}
-            Some(End::Told) => self.ready(id.slot as usize, true, true),
-            Some(End::Read) => {
-                self.ends += 1;
+            Some(Eof::Told) => self.ready(id.slot as usize, true, true),
+            Some(Eof::Read) => {
+                self.eofs += 1;
                 self.input_ended(id);
                 self.adjust_interest(id);
             }
@@ -359,12 +359,12 @@ impl<T: Transport> Core<T> {
     pub(super) fn adjust_interest(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
         let held_up = connection.is_held_up();
-        let wants_input = match &connection.leaving {
-            _ if connection.end_waits.is_some() => false,
+        let wants_input = match &connection.closing {
+            _ if connection.deferred_eof.is_some() => false,
             None => !(connection.ended || held_up && connection.input.len() >= WAITING_INPUT_MAX),
-            Some(leaving) => !(leaving.gone || leaving.broken || connection.ended),
+            Some(closing) => !(closing.gone || closing.broken || connection.ended),
         };
-        let gone = connection.leaving.as_ref().is_some_and(|leaving| leaving.gone);
+        let gone = connection.closing.as_ref().is_some_and(|closing| closing.gone);
         let news = gone && !std::mem::replace(&mut connection.counted_gone, gone);
         let wanted = (wants_input, connection.blocked && !connection.out.is_empty());
         if connection.io.watching() == wanted {
@@ -380,12 +380,12 @@ impl<T: Transport> Core<T> {
     /// Writes what waits, once.
     pub(super) fn flush(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
-        self.bring_news(id);
+        self.write_presence(id);
         let Some(connection) = self.connection(id) else { return };
         connection.dirty = false;
         if connection.out.is_empty() || connection.blocked {
             self.check_out_limit(id);
-            self.farewell(id);
+            self.send_goodbye(id);
             self.adjust_interest(id);
             return;
         }
@@ -399,7 +399,7 @@ impl<T: Transport> Core<T> {
                 connection.out.advance(count, &mut written);
                 self.shared.metrics.bytes_out.add(count as u64);
                 self.note_written(id, written);
-                self.hurry(id);
+                self.set_short_user_timeout(id);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.blocked = true,
             Err(error) => {
@@ -408,10 +408,10 @@ impl<T: Transport> Core<T> {
                 return self.adjust_interest(id);
             }
         }
-        self.bring_more_news(id);
+        self.mark_waiting_presence(id);
         self.check_out_limit(id);
         self.arm_if_blocked(id);
-        self.farewell(id);
+        self.send_goodbye(id);
         self.adjust_interest(id);
     }
 
@@ -432,7 +432,7 @@ impl<T: Transport> Core<T> {
     fn check_out_limit(&mut self, id: ChannelId) {
         let limit = self.shared.limits.out_limit;
         let Some(connection) = self.connection(id) else { return };
-        if connection.out.is_over(limit) && connection.leaving.is_none() {
+        if connection.out.is_over(limit) && connection.closing.is_none() {
             self.step(id, CloseInfo::new(Reason::SlowConsumer));
         }
     }
@@ -442,7 +442,7 @@ impl<T: Transport> Core<T> {
         let mut scratch = std::mem::take(&mut self.scratch);
         for _ in 0..LAST_READS {
             let Some(connection) = self.connection(id) else { break };
-            if connection.leaving.is_some() {
+            if connection.closing.is_some() {
                 break;
             }
             match connection.io.read(&mut scratch) {
@@ -454,7 +454,7 @@ impl<T: Transport> Core<T> {
     }
 
     /// Tells main and the other workers what this turn has brought.
-    fn tell(&mut self, clock: &dyn Fn() -> Now) {
+    fn send_events(&mut self, clock: &dyn Fn() -> Now) {
         let mut refused = Vec::new();
         for (worker, mail) in self.to_workers.iter_mut().enumerate().filter(|(_, mail)| !mail.is_empty()) {
             self.shared.outlet.post(worker, mail, &mut refused);
@@ -463,8 +463,8 @@ impl<T: Transport> Core<T> {
         if !refused.is_empty() {
             // What comes back goes before what its sender has asked of main since.
             let asked = std::mem::take(&mut self.to_main);
-            for letter in refused {
-                self.redirect(letter);
+            for command in refused {
+                self.redirect(command);
             }
             self.to_main.extend(asked);
         }
@@ -482,11 +482,11 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    fn turn_wheel(&mut self, heard_us: u64) {
+    fn turn_wheel(&mut self, horizon_us: u64) {
         let mut due = std::mem::take(&mut self.due);
-        self.wheel.turn(heard_us, &mut due);
+        self.wheel.turn(horizon_us, &mut due);
         for id in due.drain(..) {
-            self.check_time_limits(id, heard_us);
+            self.check_time_limits(id, horizon_us);
         }
         due.shrink();
         self.due = due;

@@ -1,8 +1,7 @@
 //! What a worker does with its channels, turn by turn, on made-up connections. The test plays main and the others.
 
 use super::input::REGISTRATIONS_MAX;
-use super::socket::Transport;
-use super::state::ENDS_MAX;
+use super::state::EOFS_MAX;
 use crate::auth::pool::{JOBS_MAX, Job, Task};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ids::UserId;
@@ -13,6 +12,7 @@ use crate::message::reply::Answer;
 use crate::message::reply_to::Completes;
 use crate::message::request::Ask;
 use crate::message::request::{HashTag, Who};
+use crate::net::transport::Transport;
 use crate::offline_queue::queue::ASKS_MAX;
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
@@ -67,8 +67,8 @@ fn assert_nothing_under_way(bench: &mut Bench, channel: ChannelId) {
 
 #[test]
 fn a_storm_of_ends_is_taken_in_a_few_at_a_turn_while_others_are_read_at_once() {
-    let mut bench = Bench::with(1, 3 * ENDS_MAX);
-    let lost: Vec<Client> = (0..3 * ENDS_MAX / 2).map(|_| bench.accept().1).collect();
+    let mut bench = Bench::with(1, 3 * EOFS_MAX);
+    let lost: Vec<Client> = (0..3 * EOFS_MAX / 2).map(|_| bench.accept().1).collect();
     let (_, _, stayer) = logged_in(&mut bench, ANN);
     lost.iter().for_each(Client::end);
     stayer.send(r#"{"msgid":7,"friendid":2}"#);
@@ -76,18 +76,18 @@ fn a_storm_of_ends_is_taken_in_a_few_at_a_turn_while_others_are_read_at_once() {
         |entries: &[Event<_>]| entries.iter().filter(|entry| matches!(entry, Event::Departure(_))).count();
     bench.turn();
     let first = bench.entries();
-    assert_eq!(departures(&first), ENDS_MAX, "the rest waits");
+    assert_eq!(departures(&first), EOFS_MAX, "the rest waits");
     assert!(first.iter().any(|entry| matches!(entry, Event::Ask(_))), "behind whoever has more to say");
-    let late: Vec<Client> = (0..ENDS_MAX).map(|_| bench.accept().1).collect();
+    let late: Vec<Client> = (0..EOFS_MAX).map(|_| bench.accept().1).collect();
     late.iter().for_each(Client::end);
     bench.turn();
     assert_eq!(
         departures(&bench.entries()),
-        ENDS_MAX,
+        EOFS_MAX,
         "those that have waited, and as many more as a turn takes"
     );
     bench.turn();
-    assert_eq!(departures(&bench.entries()), lost.len() + late.len() - 2 * ENDS_MAX);
+    assert_eq!(departures(&bench.entries()), lost.len() + late.len() - 2 * EOFS_MAX);
     bench.turn();
     assert_eq!(departures(&bench.entries()), 0, "each once");
     assert!(lost.iter().all(|client| client.ends_read() == 1), "who has read an end needs no second read");
@@ -105,21 +105,21 @@ fn an_end_behind_a_login_is_known_before_main_hears_of_the_login() {
 
 /// So many broken connections that the end of the last one has to wait for another turn.
 fn storm(bench: &mut Bench) -> ChannelId {
-    let lost: Vec<(ChannelId, Client)> = (0..=ENDS_MAX).map(|_| bench.accept()).collect();
+    let lost: Vec<(ChannelId, Client)> = (0..=EOFS_MAX).map(|_| bench.accept()).collect();
     bench.begin();
     for (channel, client) in &lost {
         client.reset();
         bench.cores[0].over(channel.slot as usize);
     }
     bench.finish();
-    let (last, _) = lost[ENDS_MAX];
+    let (last, _) = lost[EOFS_MAX];
     assert_eq!(bench.stage(last), Stage::Connected, "it waits");
     last
 }
 
 #[test]
 fn an_end_that_waits_is_not_watched_meanwhile_and_keeps_the_worker_awake() {
-    let mut bench = Bench::with(1, 2 * ENDS_MAX);
+    let mut bench = Bench::with(1, 2 * EOFS_MAX);
     let last = storm(&mut bench);
     let connection = bench.cores[0].connection(last).expect("it is still there");
     assert_eq!(connection.io.watching(), (false, false), "the poller would tell of it in every turn");
@@ -140,7 +140,7 @@ fn an_end_that_waits_is_not_watched_meanwhile_and_keeps_the_worker_awake() {
 
 #[test]
 fn a_look_at_a_channel_whose_end_waits_takes_it_in() {
-    let mut bench = Bench::with(1, 2 * ENDS_MAX);
+    let mut bench = Bench::with(1, 2 * EOFS_MAX);
     let last = storm(&mut bench);
     bench.entries();
     bench.post(WorkerCommand::Probe { channel: last, user: ANN });

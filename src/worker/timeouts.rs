@@ -5,10 +5,10 @@
 
 use super::connection::{Codec, Connection, Pings};
 use super::limits::Limits;
-use super::socket::Transport;
-use super::state::Core;
+use super::state::WorkerState;
 use crate::channel::{ChannelId, Reason};
 use crate::message::disconnect::CloseInfo;
+use crate::net::transport::Transport;
 use crate::protocol::responses;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 const SHORT_LOGIN_US: u64 = 10_000_000;
 /// How much later than the user timeout says the kernel may give up unacknowledged data, in microseconds: it counts
 /// from the first repetition.
-const REPETITION_US: u64 = 2_000_000;
+const RETRANSMISSION_US: u64 = 2_000_000;
 
 /// What a deadline asks for once it has passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,7 +24,7 @@ enum Due {
     Leave(Reason),
     Overstay,
     Ping,
-    Calm,
+    LongUserTimeout,
 }
 
 impl<T> Connection<T> {
@@ -50,8 +50,10 @@ impl<T> Connection<T> {
             .unanswered_us()
             .map(|at_us| (at_us + limits.ping_timeout_us, Due::Leave(Reason::KeepaliveTimeout)));
         // By then what was written is acknowledged, or the kernel has given up.
-        let calm = self.hurried.then(|| (self.moved_us + limits.user_timeout_us + REPETITION_US, Due::Calm));
-        [login, overstay, idle, write, pong, ping, calm].into_iter().flatten()
+        let long_user_timeout = self
+            .has_short_user_timeout
+            .then(|| (self.moved_us + limits.user_timeout_us + RETRANSMISSION_US, Due::LongUserTimeout));
+        [login, overstay, idle, write, pong, ping, long_user_timeout].into_iter().flatten()
     }
 
     /// When the first ping was sent behind which nothing has been heard. Later pings do not move it.
@@ -64,12 +66,12 @@ impl<T> Connection<T> {
     }
 }
 
-impl<T: Transport> Core<T> {
+impl<T: Transport> WorkerState<T> {
     /// Looks at a channel whose entry in the wheel has come up, as of a moment up to which its input is read.
     pub(super) fn check_time_limits(&mut self, id: ChannelId, now_us: u64) {
         let shared = crate::sync::Arc::clone(&self.shared);
         let Some(connection) = self.connection(id) else { return };
-        if connection.leaving.is_some() || connection.armed.is_none_or(|look| now_us < look.us()) {
+        if connection.closing.is_some() || connection.armed.is_none_or(|look| now_us < look.us()) {
             return;
         }
         connection.armed = None;
@@ -82,7 +84,7 @@ impl<T: Transport> Core<T> {
                 Due::Leave(reason) => return self.step(id, CloseInfo::new(reason)),
                 Due::Overstay => self.overstay(id),
                 Due::Ping => self.ping(id),
-                Due::Calm => self.calm(id),
+                Due::LongUserTimeout => self.set_long_user_timeout(id),
             }
         }
         self.arm(id);
@@ -93,16 +95,16 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connection(id) else { return };
         connection.overstays = true;
         let since_us = connection.changed_us;
-        self.shared.waiting.add(since_us, id);
+        self.shared.unauthenticated.add(since_us, id);
         self.make_room();
     }
 
     /// A login or registration begins, or the channel leaves.
-    pub(super) fn wait_no_longer(&mut self, id: ChannelId) {
+    pub(super) fn end_overstay(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
         if std::mem::take(&mut connection.overstays) {
             let since_us = connection.changed_us;
-            self.shared.waiting.remove(since_us, id);
+            self.shared.unauthenticated.remove(since_us, id);
         }
     }
 
@@ -112,7 +114,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn make_room(&self) {
         let shared = &self.shared;
         while shared.limits.are_places_short(shared.table.present())
-            && let Some(oldest) = shared.waiting.take_oldest()
+            && let Some(oldest) = shared.unauthenticated.take_oldest()
         {
             // A login that was committed just now, or an end, has come before.
             shared.kicker.kick_open(oldest, Reason::LoginTimeout);
@@ -129,24 +131,24 @@ impl<T: Transport> Core<T> {
 
     /// Something was written: until it must have been acknowledged, the kernel waits no longer than the user timeout.
     /// That costs a connection two system calls for each time that it talks again.
-    pub(super) fn hurry(&mut self, id: ChannelId) {
+    pub(super) fn set_short_user_timeout(&mut self, id: ChannelId) {
         let (short_us, two) =
             (self.shared.limits.user_timeout_us, self.shared.limits.has_two_user_timeouts());
         let Some(connection) = self.connection(id) else { return };
-        if connection.hurried || !two || connection.leaving.is_some() {
+        if connection.has_short_user_timeout || !two || connection.closing.is_some() {
             return;
         }
-        connection.hurried = true;
+        connection.has_short_user_timeout = true;
         // It fails only where there is no connection any more, and then reading says why.
         let _ = connection.io.set_user_timeout(Duration::from_micros(short_us));
         self.arm(id);
     }
 
     /// Nothing is under way any more: keepalive may send all its probes.
-    fn calm(&mut self, id: ChannelId) {
+    fn set_long_user_timeout(&mut self, id: ChannelId) {
         let long_us = self.shared.limits.quiet_timeout_us;
         let Some(connection) = self.connection(id) else { return };
-        connection.hurried = false;
+        connection.has_short_user_timeout = false;
         let _ = connection.io.set_user_timeout(Duration::from_micros(long_us));
     }
 
@@ -158,7 +160,7 @@ impl<T: Transport> Core<T> {
             user.pings = Some(Box::new(Pings { latest_us: now_us, first_us }));
         }
         if let Codec::Json(_) = connection.codec {
-            connection.say_object(responses::ping);
+            connection.write_object(responses::ping);
         }
         self.mark_dirty(id);
     }
@@ -181,7 +183,7 @@ impl<T: Transport> Core<T> {
 
     /// A reader that takes nothing any more has a deadline from now on.
     pub(super) fn arm_if_blocked(&mut self, id: ChannelId) {
-        if self.connection(id).is_some_and(|connection| connection.blocked && connection.leaving.is_none()) {
+        if self.connection(id).is_some_and(|connection| connection.blocked && connection.closing.is_none()) {
             self.arm(id);
         }
     }

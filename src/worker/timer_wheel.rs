@@ -29,7 +29,7 @@ impl Tick {
 
 /// A timer wheel.
 #[derive(Debug)]
-pub struct Wheel {
+pub struct TimerWheel {
     slots: Vec<Vec<ChannelId>>,
     /// Every tick before this one has been looked at.
     next: u64,
@@ -38,11 +38,11 @@ pub struct Wheel {
     earliest: u64,
 }
 
-impl Wheel {
+impl TimerWheel {
     /// An empty wheel.
     pub fn new(now_us: u64) -> Self {
         let next = now_us / TICK_US;
-        Wheel { slots: vec![Vec::new(); SLOTS], next, entries: 0, earliest: u64::MAX }
+        TimerWheel { slots: vec![Vec::new(); SLOTS], next, entries: 0, earliest: u64::MAX }
     }
 
     /// Has a channel looked at when `at_us` has passed, or sooner; answers when.
@@ -96,7 +96,7 @@ mod tests {
     const CHANNEL: ChannelId = ChannelId { slot: 1, generation: 1 };
     const SECOND_US: u64 = 1_000_000;
 
-    fn due(wheel: &mut Wheel, now_us: u64) -> usize {
+    fn due(wheel: &mut TimerWheel, now_us: u64) -> usize {
         let mut due = Vec::new();
         wheel.turn(now_us, &mut due);
         due.len()
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_channel_is_looked_at_once_and_not_before_its_time() {
-        let mut wheel = Wheel::new(SECOND_US);
+        let mut wheel = TimerWheel::new(SECOND_US);
         wheel.arm(CHANNEL, 3 * SECOND_US);
         assert_eq!(due(&mut wheel, 3 * SECOND_US - TICK_US), 0);
         assert_eq!(due(&mut wheel, 3 * SECOND_US + TICK_US), 1);
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_timeout_leads_to_the_next_look() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = TimerWheel::new(0);
         wheel.arm(CHANNEL, 2 * SECOND_US);
         let timeout = wheel.timeout_us(SECOND_US).unwrap();
         assert_eq!(due(&mut wheel, SECOND_US + timeout), 1);
@@ -122,14 +122,14 @@ mod tests {
 
     #[test]
     fn a_far_deadline_is_looked_at_within_a_turn_of_the_wheel() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = TimerWheel::new(0);
         wheel.arm(CHANNEL, 3600 * SECOND_US);
         assert_eq!(due(&mut wheel, SLOTS as u64 * TICK_US), 1);
     }
 
     #[test]
     fn a_long_sleep_loses_nothing() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = TimerWheel::new(0);
         wheel.arm(CHANNEL, SECOND_US);
         wheel.arm(CHANNEL, 40 * SECOND_US);
         assert_eq!(due(&mut wheel, 10_000 * SECOND_US), 2);

@@ -24,7 +24,7 @@ use crate::testing::memory::Disk;
 use crate::testing::whole::{Server, verified};
 use crate::testing::wire::{Wire, connection};
 use crate::testing::words::SECOND_US;
-use crate::worker::{Codec, Core};
+use crate::worker::{Codec, WorkerState};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -557,7 +557,7 @@ impl World {
             && commons.queue.is_empty()
             && !self.server.drain.cx.transaction.is_under_way()
             && self.server.drain.is_settled()
-            && !self.server.bench.cores.iter().any(Core::has_more)
+            && !self.server.bench.cores.iter().any(WorkerState::has_more)
     }
 
     pub(super) fn stage(&self, channel: ChannelId) -> Stage {

@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 
 /// Channels by the moment since when nobody has been logged in.
 #[derive(Debug, Default)]
-pub struct Waiting(Lock<BTreeSet<(u64, ChannelId)>>);
+pub struct Unauthenticated(Lock<BTreeSet<(u64, ChannelId)>>);
 
-impl Waiting {
+impl Unauthenticated {
     /// None yet.
     pub fn new() -> Self {
-        Waiting(Lock::new(BTreeSet::new()))
+        Unauthenticated(Lock::new(BTreeSet::new()))
     }
 
     /// A channel has had nobody logged in for long, since `since_us`.

@@ -3,11 +3,11 @@
 //! The only place of the worker that waits. Accepting is here too, for it needs the kernel's listeners.
 
 use super::connection::Codec;
-use super::input_horizon::Hearing;
-use super::listener;
+use super::input_horizon::InputHorizon;
 use super::mailbox::{Mailbox, Wake};
-use super::state::{Core, Shared};
+use super::state::{Shared, WorkerState};
 use crate::clock::Clock;
+use crate::net::listener;
 use crate::net::registered::MAX_KEY;
 use crate::net::{Events, Poller, Registered};
 use crate::protocol::framing::Framer;
@@ -23,24 +23,24 @@ const ACCEPTS_MAX: usize = 64;
 /// Listeners have the highest keys.
 const LISTENER_KEYS: usize = MAX_KEY - 4096;
 /// How long a listener rests after it has failed for want of fds or memory.
-const REST: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What is read and dropped of a client who was turned away, in bytes: more than any login.
-const LAST_WORDS_MAX: usize = 16 * 1024;
+const DISCARD_MAX: usize = 16 * 1024;
 
 /// What clients of a listener speak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Speaks {
+pub enum ProtocolKind {
     /// JSON objects.
     Json,
     /// Lines.
     Lines,
 }
 
-impl Speaks {
+impl ProtocolKind {
     fn codec(self) -> Codec {
         match self {
-            Speaks::Json => Codec::Json(Framer::default()),
-            Speaks::Lines => Codec::Line(LineFramer::default()),
+            ProtocolKind::Json => Codec::Json(Framer::default()),
+            ProtocolKind::Lines => Codec::Line(LineFramer::default()),
         }
     }
 }
@@ -55,13 +55,13 @@ impl Wake for Waker {
 }
 
 /// A worker's own poller and mailbox, made before the workers know each other.
-pub struct Desk {
+pub struct WorkerSetup {
     poller: Arc<Poller>,
     /// Where others write to it.
     pub mailbox: Arc<Mailbox>,
 }
 
-impl Desk {
+impl WorkerSetup {
     /// A poller, and a mailbox that wakes it.
     ///
     /// # Errors
@@ -69,41 +69,41 @@ impl Desk {
     pub fn new() -> io::Result<Self> {
         let poller = Arc::new(Poller::new()?);
         let mailbox = Arc::new(Mailbox::new(Box::new(Waker(Arc::clone(&poller)))));
-        Ok(Desk { poller, mailbox })
+        Ok(WorkerSetup { poller, mailbox })
     }
 }
 
 /// An fd that is kept for the moment when there is no other.
-enum Spare {
+enum ReserveFd {
     /// Nobody needs it.
     Idle { _file: File },
     /// It is the connection of a client who was turned away, until the rest is over.
     TurnedAway(TcpStream),
 }
 
-impl Spare {
-    fn idle() -> Option<Spare> {
-        File::open("/dev/null").ok().map(|file| Spare::Idle { _file: file })
+impl ReserveFd {
+    fn idle() -> Option<ReserveFd> {
+        File::open("/dev/null").ok().map(|file| ReserveFd::Idle { _file: file })
     }
 
     fn is_client(&self) -> bool {
-        matches!(self, Spare::TurnedAway(_))
+        matches!(self, ReserveFd::TurnedAway(_))
     }
 }
 
 /// A worker's thread.
 pub struct Worker {
-    core: Core<Registered<TcpStream>>,
+    state: WorkerState<Registered<TcpStream>>,
     poller: Arc<Poller>,
-    listeners: Vec<(Speaks, Registered<TcpListener>)>,
+    listeners: Vec<(ProtocolKind, Registered<TcpListener>)>,
     /// A connection that was accepted when no name was free.
-    waiting: Option<(TcpStream, SocketAddr, Speaks)>,
+    unplaced: Option<(TcpStream, SocketAddr, ProtocolKind)>,
     /// An fd to give up when the table of fds is full, so that whoever knocks can be accepted and turned away.
-    spare: Option<Spare>,
+    reserve: Option<ReserveFd>,
     /// True exactly from an accept that failed for want of fds or memory to the next that does not.
-    short: bool,
+    is_short: bool,
     /// Until when the listeners rest, on the monotonic clock.
-    rest_until_us: u64,
+    paused_until_us: u64,
     clock: Clock,
 }
 
@@ -114,78 +114,87 @@ impl Worker {
     /// When the poller does not take the listeners.
     pub fn new(
         index: usize,
-        desk: &Desk,
-        listeners: Vec<(Speaks, TcpListener)>,
+        setup: &WorkerSetup,
+        listeners: Vec<(ProtocolKind, TcpListener)>,
         shared: Arc<Shared<TcpStream>>,
         clock: Clock,
     ) -> io::Result<Self> {
-        let poller = Arc::clone(&desk.poller);
+        let poller = Arc::clone(&setup.poller);
         let listeners = listeners
             .into_iter()
             .enumerate()
-            .map(|(i, (speaks, listener))| {
+            .map(|(i, (kind, listener))| {
                 let key = LISTENER_KEYS + i;
-                Ok((speaks, poller.register(listener, key, true, false)?))
+                Ok((kind, poller.register(listener, key, true, false)?))
             })
             .collect::<io::Result<_>>()?;
-        let core = Core::new(index, shared, Arc::clone(&desk.mailbox), clock.now());
-        let spare = Spare::idle();
-        Ok(Worker { core, poller, listeners, waiting: None, spare, short: false, rest_until_us: 0, clock })
+        let state = WorkerState::new(index, shared, Arc::clone(&setup.mailbox), clock.now());
+        let reserve = ReserveFd::idle();
+        Ok(Worker {
+            state,
+            poller,
+            listeners,
+            unplaced: None,
+            reserve,
+            is_short: false,
+            paused_until_us: 0,
+            clock,
+        })
     }
 
     /// Works until it is told to end.
     pub fn run(mut self) {
         let mut events = Events::default();
-        let mut knocked = Vec::new();
-        let mut hearing = Hearing::default();
-        while !self.core.is_exiting() {
+        let mut ready_listeners = Vec::new();
+        let mut horizon = InputHorizon::default();
+        while !self.state.is_exiting() {
             let before_us = self.clock.now().mono_us;
             let told_all = self.poller.wait(&mut events, self.timeout(before_us)).unwrap_or_else(|error| {
                 tracing::error!(%error, "waiting for events failed");
-                std::thread::sleep(REST);
+                std::thread::sleep(ACCEPT_PAUSE);
                 false
             });
-            self.core.begin(self.clock.now());
+            self.state.begin(self.clock.now());
             for event in events.iter() {
                 match event.key.checked_sub(LISTENER_KEYS) {
-                    Some(listener) => knocked.push(listener),
-                    None if event.is_interrupt() => self.core.over(event.key),
-                    None => self.core.ready(event.key, event.readable, event.writable),
+                    Some(listener) => ready_listeners.push(listener),
+                    None if event.is_interrupt() => self.state.over(event.key),
+                    None => self.state.ready(event.key, event.readable, event.writable),
                 }
             }
-            self.attend_listeners(&mut knocked);
-            let (heard_us, clock) = (hearing.waited(before_us, told_all, self.core.places()), self.clock);
-            self.core.finish(heard_us, &|| clock.now());
+            self.serve_listeners(&mut ready_listeners);
+            let (horizon_us, clock) = (horizon.waited(before_us, told_all, self.state.places()), self.clock);
+            self.state.finish(horizon_us, &|| clock.now());
         }
     }
 
     fn timeout(&self, now_us: u64) -> Option<Duration> {
-        if self.core.has_more() {
+        if self.state.has_more() {
             return Some(Duration::ZERO);
         }
-        let core = self.core.timeout_us(now_us);
-        let rest = (self.rest_until_us > 0).then(|| self.rest_until_us.saturating_sub(now_us));
-        [core, rest].into_iter().flatten().min().map(Duration::from_micros)
+        let state = self.state.timeout_us(now_us);
+        let rest = (self.paused_until_us > 0).then(|| self.paused_until_us.saturating_sub(now_us));
+        [state, rest].into_iter().flatten().min().map(Duration::from_micros)
     }
 
-    fn attend_listeners(&mut self, knocked: &mut Vec<usize>) {
-        if self.core.is_stopping() {
-            knocked.clear();
+    fn serve_listeners(&mut self, ready_listeners: &mut Vec<usize>) {
+        if self.state.is_stopping() {
+            ready_listeners.clear();
             if !self.listeners.is_empty() {
                 self.close_listeners();
             }
             return;
         }
-        if self.rest_until_us > 0 && self.clock.now().mono_us >= self.rest_until_us {
-            self.end_rest();
+        if self.paused_until_us > 0 && self.clock.now().mono_us >= self.paused_until_us {
+            self.end_pause();
         }
-        if let Some((stream, peer, speaks)) = self.waiting.take() {
-            self.admit(stream, peer, speaks);
+        if let Some((stream, peer, kind)) = self.unplaced.take() {
+            self.admit(stream, peer, kind);
         }
-        for listener in knocked.drain(..) {
+        for listener in ready_listeners.drain(..) {
             self.accept_from(listener, ACCEPTS_MAX);
         }
-        let wanted = self.core.is_accepting() && self.rest_until_us == 0;
+        let wanted = self.state.is_accepting() && self.paused_until_us == 0;
         for (_, listener) in &mut self.listeners {
             if let Err(error) = listener.set_interest(wanted, false) {
                 tracing::error!(%error, "a listener could not be watched");
@@ -196,15 +205,15 @@ impl Worker {
     /// Takes up to `max` connections; true when somebody may still wait.
     fn accept_from(&mut self, listener: usize, max: usize) -> bool {
         for _ in 0..max {
-            if !self.core.is_accepting() || self.waiting.is_some() {
+            if !self.state.is_accepting() || self.unplaced.is_some() {
                 return false;
             }
-            let Some((speaks, listening)) = self.listeners.get(listener) else { return false };
-            let (speaks, Some(source)) = (*speaks, listening.source()) else { return false };
+            let Some((kind, listening)) = self.listeners.get(listener) else { return false };
+            let (kind, Some(source)) = (*kind, listening.source()) else { return false };
             match listener::accept(source) {
                 Ok((stream, peer)) => {
-                    self.short = false;
-                    self.admit(stream, peer, speaks);
+                    self.is_short = false;
+                    self.admit(stream, peer, kind);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if is_transient(&error) => {}
@@ -217,50 +226,50 @@ impl Worker {
         true
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, speaks: Speaks) {
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, kind: ProtocolKind) {
         let wrap = |stream, key| self.poller.hold(stream, key);
-        if let Err(stream) = self.core.accept(stream, peer, speaks.codec(), wrap) {
-            self.waiting = Some((stream, peer, speaks));
-            self.core.pause_accepting();
+        if let Err(stream) = self.state.accept(stream, peer, kind.codec(), wrap) {
+            self.unplaced = Some((stream, peer, kind));
+            self.state.pause_accepting();
         }
     }
 
     /// No fds or no memory: gives up the spare fd to tell one client, and rests.
     fn turn_away(&mut self, listener: usize, error: &io::Error) {
-        let Some((speaks, listening)) = self.listeners.get(listener) else { return };
-        let (codec, Some(source)) = (speaks.codec(), listening.source()) else { return };
-        self.spare = None;
+        let Some((kind, listening)) = self.listeners.get(listener) else { return };
+        let (codec, Some(source)) = (kind.codec(), listening.source()) else { return };
+        self.reserve = None;
         match listener::accept(source) {
             Ok((stream, peer)) => {
-                let goodbye = self.core.turn_away(peer, &codec, error);
+                let goodbye = self.state.turn_away(peer, &codec, error);
                 // A new connection has room for it, unless the client is gone already.
                 let _ = (&stream).write(&goodbye);
                 let _ = stream.shutdown(Shutdown::Write);
-                self.spare = Some(Spare::TurnedAway(stream));
+                self.reserve = Some(ReserveFd::TurnedAway(stream));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // The kernel looks for an fd first, and nobody needs one.
-                self.spare = Spare::idle();
+                self.reserve = ReserveFd::idle();
                 return;
             }
             Err(second) => tracing::debug!(error = %second, "there is no fd to tell a client"),
         }
-        if !std::mem::replace(&mut self.short, true) {
+        if !std::mem::replace(&mut self.is_short, true) {
             tracing::warn!(%error, "accepting failed; is the limit of open files too low?");
         }
-        self.core.note_accept_error();
-        self.rest_until_us = self.clock.now().mono_us + REST.as_micros() as u64;
+        self.state.note_accept_error();
+        self.paused_until_us = self.clock.now().mono_us + ACCEPT_PAUSE.as_micros() as u64;
     }
 
     /// The rest is over: whoever was turned away has had it to read the goodbye, and his fd is the spare one again.
-    fn end_rest(&mut self) {
-        self.rest_until_us = 0;
-        if let Some(Spare::TurnedAway(mut stream)) = self.spare.take_if(|spare| spare.is_client()) {
+    fn end_pause(&mut self) {
+        self.paused_until_us = 0;
+        if let Some(ReserveFd::TurnedAway(mut stream)) = self.reserve.take_if(|reserve| reserve.is_client()) {
             // What he said before he knew would become a reset, which eats the goodbye.
-            let _ = stream.read(&mut [0; LAST_WORDS_MAX]);
+            let _ = stream.read(&mut [0; DISCARD_MAX]);
         }
-        if self.spare.is_none() {
-            self.spare = Spare::idle();
+        if self.reserve.is_none() {
+            self.reserve = ReserveFd::idle();
         }
     }
 
@@ -270,8 +279,8 @@ impl Worker {
             while self.accept_from(listener, ACCEPTS_MAX) {}
         }
         self.listeners.clear();
-        self.waiting = None;
-        self.core.stopped_listening();
+        self.unplaced = None;
+        self.state.stopped_listening();
     }
 }
 

@@ -7,15 +7,15 @@ use std::ops::{Deref, DerefMut};
 /// A list that is seldom anything but empty.
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "a list takes three words, also while it is empty")]
-pub(super) struct Seldom<T>(Option<Box<Vec<T>>>);
+pub(super) struct ThinVec<T>(Option<Box<Vec<T>>>);
 
-impl<T> Default for Seldom<T> {
+impl<T> Default for ThinVec<T> {
     fn default() -> Self {
-        Seldom(None)
+        ThinVec(None)
     }
 }
 
-impl<T> Deref for Seldom<T> {
+impl<T> Deref for ThinVec<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -23,19 +23,19 @@ impl<T> Deref for Seldom<T> {
     }
 }
 
-impl<T> DerefMut for Seldom<T> {
+impl<T> DerefMut for ThinVec<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         self.0.as_mut().map_or(&mut [], |list| list.as_mut_slice())
     }
 }
 
-impl<T> From<Vec<T>> for Seldom<T> {
+impl<T> From<Vec<T>> for ThinVec<T> {
     fn from(list: Vec<T>) -> Self {
-        Seldom((!list.is_empty()).then(|| Box::new(list)))
+        ThinVec((!list.is_empty()).then(|| Box::new(list)))
     }
 }
 
-impl<T> Seldom<T> {
+impl<T> ThinVec<T> {
     /// Appends one.
     pub(super) fn push(&mut self, item: T) {
         self.0.get_or_insert_default().push(item);
@@ -60,7 +60,7 @@ impl<T> Seldom<T> {
     }
 }
 
-impl<T: Clone> Seldom<T> {
+impl<T: Clone> ThinVec<T> {
     /// Appends copies.
     pub(super) fn extend_from_slice(&mut self, items: &[T]) {
         if !items.is_empty() {
@@ -75,8 +75,8 @@ mod tests {
 
     #[test]
     fn it_is_one_word_and_whatever_empties_it_gives_its_heap_back() {
-        assert_eq!(size_of::<Seldom<u8>>(), size_of::<usize>());
-        let mut seldom = Seldom::default();
+        assert_eq!(size_of::<ThinVec<u8>>(), size_of::<usize>());
+        let mut seldom = ThinVec::default();
         seldom.extend_from_slice(&[]);
         assert!(seldom.0.is_none());
         seldom.extend_from_slice(b"ab");
@@ -91,6 +91,6 @@ mod tests {
         assert!(seldom.0.is_none());
         seldom.push(b'e');
         seldom.clear();
-        assert!(seldom.0.is_none() && Seldom::<u8>::from(Vec::with_capacity(9)).0.is_none());
+        assert!(seldom.0.is_none() && ThinVec::<u8>::from(Vec::with_capacity(9)).0.is_none());
     }
 }

@@ -52,29 +52,29 @@ fn explain(cause: &io::Error) -> String {
 pub fn listen(
     address: SocketAddr,
     workers: usize,
-    patience: &TcpTimeouts,
+    timeouts: &TcpTimeouts,
 ) -> Result<Vec<TcpListener>, ListenError> {
     let failed = |cause| ListenError { address, cause };
-    let first = bind_first(address, patience).map_err(failed)?;
+    let first = bind_first(address, timeouts).map_err(failed)?;
     let bound = first.local_addr().map_err(failed)?;
     let mut listeners = vec![first];
     for _ in 1..workers {
-        listeners.push(bind_next(bound, patience).map_err(failed)?);
+        listeners.push(bind_next(bound, timeouts).map_err(failed)?);
     }
     Ok(listeners)
 }
 
 /// Binds without `SO_REUSEPORT`, so that a port that anybody has is an error, and sets it for those to come.
-fn bind_first(address: SocketAddr, patience: &TcpTimeouts) -> io::Result<TcpListener> {
-    let socket = prepare(address, patience)?;
+fn bind_first(address: SocketAddr, timeouts: &TcpTimeouts) -> io::Result<TcpListener> {
+    let socket = prepare(address, timeouts)?;
     socket.bind(&address.into())?;
     socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-fn bind_next(address: SocketAddr, patience: &TcpTimeouts) -> io::Result<TcpListener> {
-    let socket = prepare(address, patience)?;
+fn bind_next(address: SocketAddr, timeouts: &TcpTimeouts) -> io::Result<TcpListener> {
+    let socket = prepare(address, timeouts)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -82,7 +82,7 @@ fn bind_next(address: SocketAddr, patience: &TcpTimeouts) -> io::Result<TcpListe
 }
 
 /// What is set here is inherited by the connections that are accepted, which spares them system calls.
-fn prepare(address: SocketAddr, patience: &TcpTimeouts) -> io::Result<Socket> {
+fn prepare(address: SocketAddr, timeouts: &TcpTimeouts) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -91,8 +91,8 @@ fn prepare(address: SocketAddr, patience: &TcpTimeouts) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.set_tcp_keepalive(&patience.keepalive)?;
-    socket.set_tcp_user_timeout(Some(patience.user_timeout))?;
+    socket.set_tcp_keepalive(&timeouts.keepalive)?;
+    socket.set_tcp_user_timeout(Some(timeouts.user_timeout))?;
     Ok(socket)
 }
 
@@ -116,11 +116,11 @@ mod tests {
 
     #[test]
     fn a_port_that_another_listener_has_is_an_error_even_among_ourselves() {
-        let patience = TcpTimeouts { keepalive: TcpKeepalive::new(), user_timeout: Duration::from_secs(30) };
-        let held = listen("127.0.0.1:0".parse().unwrap(), 2, &patience).unwrap();
+        let timeouts = TcpTimeouts { keepalive: TcpKeepalive::new(), user_timeout: Duration::from_secs(30) };
+        let held = listen("127.0.0.1:0".parse().unwrap(), 2, &timeouts).unwrap();
         let address = held[0].local_addr().unwrap();
         assert_eq!(held[1].local_addr().unwrap(), address);
-        let error = listen(address, 1, &patience).unwrap_err();
+        let error = listen(address, 1, &timeouts).unwrap_err();
         assert!(error.to_string().contains("the port is taken"), "{error}");
     }
 }
