@@ -6,20 +6,20 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `run` | the thread: waits on its poller, gives the core its turns |
-//! | `state` | what a turn consists of: plain data, no poller, no clock |
+//! | `event_loop` | the thread: waits in its poller, accepts, gives the state its turns |
+//! | `state` | a worker's channels and what one turn does with them: no poller, no clock |
 //! | `accept` | how a connection becomes a channel |
 //! | `input`, `line_input` | bytes to requests, in either protocol |
 //! | `routing` | where a chat goes |
 //! | `responses` | what a channel is told, in the words of its protocol |
-//! | `commands` | what each letter in the mailbox means |
-//! | `presence_queue` | events of friends who come and go |
-//! | `close` | the step, the farewell, the settlement |
-//! | `close_log` | what the log says of those who never logged in |
-//! | `connection`, `seldom`, `output_buffer` | one channel, what it seldom has, and its unsent output |
-//! | `mailbox` | what others say |
-//! | `timeouts`, `timer_wheel`, `input_horizon`, `ip_limit`, `waiting` | time limits and as of when they are judged, request rates, channels of one address, who waits long with nobody logged in |
-//! | `listener`, `socket` | the kernel's side, beside [`crate::net`] |
+//! | `commands` | what each command in the mailbox does |
+//! | `presence`, `presence_queue` | events of friends who come and go |
+//! | `close` | the step, the goodbye, the delivery report, the socket for main |
+//! | `close_log` | how many lines the log gets of channels on which nobody logged in |
+//! | `connection`, `thin_vec`, `output_buffer` | one channel, its lists that are mostly empty, its unsent output |
+//! | `mailbox` | commands from other threads |
+//! | `limits`, `timeouts`, `timer_wheel`, `input_horizon` | limits, time limits and as of when they are judged |
+//! | `rate_limit`, `ip_limit`, `unauthenticated` | requests a second, channels of one address, channels on which nobody has logged in for long |
 
 mod accept;
 mod close;
