@@ -4,27 +4,27 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
-use linger::auth::login_limiter::AddressLimit;
-use linger::auth::login_limiter::{AttemptLimits, Attempts};
-use linger::auth::pool::Auth;
-use linger::channel::{ChannelId, ChannelTable, Reason, Stage};
-use linger::clock::Clock;
-use linger::ids::UserId;
-use linger::main_loop::context::{Handles, Policy};
-use linger::main_loop::state::MainLoop;
-use linger::message::chat::Body;
-use linger::message::command::{WorkerCommand, WorkerSender};
-use linger::message::disconnect::DeliveryReport;
-use linger::message::event::Event;
-use linger::message::fingerprint;
-use linger::message::reply_to::ReplyTo;
-use linger::message::request::{Ask, Destination, Login, Message};
-use linger::message::request::{HashTag, Who};
-use linger::metrics::Metrics;
-use linger::offline_queue::closer::Kicker;
-use linger::offline_queue::queue::OfflineQueue;
-use linger::protocol::request::Caps;
-use linger::store::sqlite::{Durability, SqliteStore};
+use linger_server::auth::login_limiter::AddressLimit;
+use linger_server::auth::login_limiter::{AttemptLimits, Attempts};
+use linger_server::auth::pool::Auth;
+use linger_server::channel::{ChannelId, ChannelTable, Reason, Stage};
+use linger_server::clock::Clock;
+use linger_server::ids::UserId;
+use linger_server::main_loop::context::{Handles, Policy};
+use linger_server::main_loop::state::MainLoop;
+use linger_server::message::chat::Body;
+use linger_server::message::command::{WorkerCommand, WorkerSender};
+use linger_server::message::disconnect::DeliveryReport;
+use linger_server::message::event::Event;
+use linger_server::message::fingerprint;
+use linger_server::message::reply_to::ReplyTo;
+use linger_server::message::request::{Ask, Destination, Login, Message};
+use linger_server::message::request::{HashTag, Who};
+use linger_server::metrics::Metrics;
+use linger_server::offline_queue::closer::Kicker;
+use linger_server::offline_queue::queue::OfflineQueue;
+use linger_server::protocol::request::Caps;
+use linger_server::store::sqlite::{Durability, SqliteStore};
 
 /// Sessions that end in one batch.
 const SESSIONS: usize = 100;

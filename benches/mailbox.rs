@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
-use linger::channel::{ChannelId, ChannelTable, SessionNo};
-use linger::ids::UserId;
-use linger::message::chat::{Body, Chat};
-use linger::message::command::WorkerCommand;
-use linger::worker::mailbox::{Mailbox, Wake};
+use linger_server::channel::{ChannelId, ChannelTable, SessionNo};
+use linger_server::ids::UserId;
+use linger_server::message::chat::{Body, Chat};
+use linger_server::message::command::WorkerCommand;
+use linger_server::worker::mailbox::{Mailbox, Wake};
 
 const USER: UserId = UserId(1);
 

@@ -4,10 +4,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use linger::protocol::framing::Framer;
-use linger::protocol::json::next_request;
-use linger::protocol::json::next_request::Taken;
-use linger::protocol::request::parse;
+use linger_server::protocol::framing::Framer;
+use linger_server::protocol::json::next_request;
+use linger_server::protocol::json::next_request::Taken;
+use linger_server::protocol::request::parse;
 
 const MAX_FRAME: usize = 65_536;
 

@@ -75,10 +75,10 @@ try() {
         return
     fi
     patched
-    if ! (with_surroundings cargo test -q "${profile[@]}" --lib --no-run) >"$log" 2>&1; then
+    if ! (with_surroundings cargo test -q -p linger-server "${profile[@]}" --lib --no-run) >"$log" 2>&1; then
         tail -n 20 "$log"
         verdict unbuilt
-    elif (ulimit -f "$LOG_MAX_KIB" && with_surroundings timeout "$PATIENCE_S" cargo test -q "${profile[@]}" --lib -- --exact "$path") >"$log" 2>&1; then
+    elif (ulimit -f "$LOG_MAX_KIB" && with_surroundings timeout "$PATIENCE_S" cargo test -q -p linger-server "${profile[@]}" --lib -- --exact "$path") >"$log" 2>&1; then
         verdict MISSED
     elif by=$(who_finds_it); then
         verdict found "$by"

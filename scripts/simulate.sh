@@ -10,5 +10,5 @@ if [ -z "${LINGER_SIM_SEED:-}" ]; then
     export LINGER_SIM_SECONDS=${1:-60}
     export LINGER_SIM_FIRST=${2:-$(date +%s)000}
 fi
-exec cargo test -q --lib -- --nocapture --exact \
+exec cargo test -q -p linger-server --lib -- --nocapture --exact \
     testing::simulation::whatever_happens_in_whatever_order_nobody_is_lost_and_nothing_promised_is

@@ -1,5 +1,7 @@
 //! The `linger` command: exit codes, and the allocator.
 
+mod cli;
+
 use std::process::ExitCode;
 
 /// Gives freed memory back to the system; `.cargo/config.toml` says how soon.
@@ -8,7 +10,7 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    match linger::cli::run(std::env::args_os()) {
+    match cli::run(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use linger::net::{Events, Poller, Registered};
+use linger_server::net::{Events, Poller, Registered};
 use socket2::{Domain, Socket, Type};
 
 use super::protocol::{Heard, Protocol};

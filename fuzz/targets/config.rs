@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|input: &[u8]| linger::fuzz("config", input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| linger_server::fuzz("config", input));

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::drive::{Input, View};
 use super::session::Show;
 use super::view;
-use crate::escape::shown;
+use linger_server::escape::shown;
 
 /// Lines that are read ahead.
 const AHEAD_MAX: usize = 64;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::sync::{Condvar, Lock, MutexGuard};
+use linger_server::sync::{Condvar, Lock, MutexGuard};
 
 /// How long an accepted line waits for a print that is under way, at most. A print that takes longer waits for the
 /// editor itself: it has looked at the editor's state already, and cannot tear the line any more.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use crate::protocol::framing::{Framed, Framer};
+use linger_server::protocol::framing::{Framed, Framer};
 
 /// How long one address may take to accept, in seconds.
 const CONNECT_S: u64 = 5;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::wire::{Group, LoggedIn, Member, Presence};
-use crate::protocol::written_name::read_name;
+use linger_server::protocol::written_name::read_name;
 
 /// What is known of users and groups.
 #[derive(Debug, Default)]

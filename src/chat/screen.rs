@@ -21,7 +21,7 @@ use super::drive::{Input, View};
 use super::gate::Gate;
 use super::session::Show;
 use super::view;
-use crate::sync::Arc;
+use linger_server::sync::Arc;
 
 /// Lines that wait to be printed; behind them the session reads no more from the server.
 const PRINTS_MAX: usize = 1024;
@@ -160,7 +160,7 @@ fn start_printer(
 
 /// Names in a prompt come from others.
 fn view_of_prompt(prompt: &str) -> String {
-    crate::escape::shown(prompt)
+    linger_server::escape::shown(prompt)
 }
 
 /// Tells the gate what the editor does. The editor calls these on its own thread, while it reads.

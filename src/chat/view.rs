@@ -3,8 +3,8 @@
 //! Plain functions. This is the only way from what others sent to what is printed.
 
 use super::session::Show;
-use crate::escape::{shown, shown_chat};
-use crate::protocol::written_name::written_sender;
+use linger_server::escape::{shown, shown_chat};
+use linger_server::protocol::written_name::written_sender;
 
 /// A chat as scripts read it: `name: text`, or `name@group: text`. No two senders look alike.
 pub(super) fn chat(from: &str, group: Option<&str>, text: &str) -> String {

@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::table::{local_time, or_dash, render};
 use super::{Failure, Reach};
-use crate::admin::ban_protocol::{BanList, BanRow, BanTarget, Unban as UnbanAsk, Unbanned};
-use crate::admin::protocol::Ask;
+use linger_server::admin::ban_protocol::{BanList, BanRow, BanTarget, Unban as UnbanAsk, Unbanned};
+use linger_server::admin::protocol::Ask;
 
 pub(super) const EXAMPLES: &str = "\
 `linger kick TARGET... --ban DURATION` bans, `linger unban TARGET...` lifts a ban.

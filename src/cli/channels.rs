@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::table::{age, or_dash, render};
 use super::{Failure, Reach, why};
-use crate::admin::departures::{Leaver, Limit};
-use crate::admin::protocol::{Ask, ChannelRow, ChannelState, Channels as Answer};
+use linger_server::admin::departures::{Leaver, Limit};
+use linger_server::admin::protocol::{Ask, ChannelRow, ChannelState, Channels as Answer};
 
 const EXAMPLES: &str = "\
 States: new (nobody logged in), live, lingering (offline, its file descriptor not yet closed).

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use super::Failure;
-use crate::chat::{self, ChatError, Options};
+use linger_chat::{ChatError, Options};
 
 const PASSWORD: &str = "LINGER_PASSWORD";
 
@@ -41,7 +41,7 @@ pub(super) struct Chat {
 pub(super) fn run(args: Chat) -> Result<(), Failure> {
     let Chat { name, server, register } = args;
     let password = password(&name)?;
-    Ok(chat::run(Options { name, password, server, register })?)
+    Ok(linger_chat::run(Options { name, password, server, register })?)
 }
 
 impl From<ChatError> for Failure {
@@ -57,7 +57,7 @@ fn password(name: &str) -> Result<String, Failure> {
         return OsString::into_string(password)
             .map_err(|_| Failure::Usage(anyhow!("{PASSWORD} is not UTF-8")));
     }
-    match rpassword::prompt_password(format!("Password of {}: ", crate::escape::shown(name))) {
+    match rpassword::prompt_password(format!("Password of {}: ", linger_server::escape::shown(name))) {
         Ok(password) => Ok(password),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
             Err(Failure::Failed(anyhow!("no password")))

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use clap::Args;
 
 use super::{Failure, Reach};
-use crate::admin::protocol::{Ask, Drain as DrainAsk, DrainTime, Draining, default_drain_rate};
+use linger_server::admin::protocol::{Ask, Drain as DrainAsk, DrainTime, Draining, default_drain_rate};
 
 const EXAMPLES: &str = "\
 The server accepts nobody any more. Each client gets a goodbye `server_drain` with the time after

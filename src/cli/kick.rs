@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::table::{micros, shown};
 use super::{Failure, Reach};
-use crate::admin::ban_protocol::BanLength;
-use crate::admin::protocol::{Ask, Kick as KickAsk, KickReason, Kicked, KickedRow};
-use crate::admin::target::Target;
+use linger_server::admin::ban_protocol::BanLength;
+use linger_server::admin::protocol::{Ask, Kick as KickAsk, KickReason, Kicked, KickedRow};
+use linger_server::admin::target::Target;
 
 const EXAMPLES: &str = "\
 Targets:

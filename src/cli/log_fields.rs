@@ -6,7 +6,7 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::field::{MakeVisitor, VisitFmt, VisitOutput};
 use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 
-use crate::escape::Quoted;
+use linger_server::escape::Quoted;
 
 /// Writes fields as `tracing_subscriber` does, but for the values that are strings.
 pub(super) struct LogFields;

@@ -27,13 +27,13 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::admin::client;
-use crate::admin::client::ControlError;
-use crate::admin::protocol::Ask;
+use linger_server::admin::client;
+use linger_server::admin::client::ControlError;
+use linger_server::admin::protocol::Ask;
 
 /// The end of a command that did not do what it was asked.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The command line was read otherwise than as a command: an error, or a wish for help.
     CommandLine(Box<clap::Error>),
     /// What was asked for makes no sense.
@@ -46,7 +46,7 @@ pub enum Failure {
 
 impl Failure {
     /// The exit code: 1 failed, 2 usage, 3 no match; 0 after help.
-    pub fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Failure::CommandLine(error) => u8::from(error.use_stderr()) * 2,
             Failure::Failed(_) => 1,
@@ -56,7 +56,7 @@ impl Failure {
     }
 
     /// Says why, in one line on stderr; help goes to stdout. A pipe that is closed stays silent.
-    pub fn report(&self) {
+    pub(crate) fn report(&self) {
         // There is nowhere left to say that stderr is gone.
         let _ = match self {
             Failure::CommandLine(error) if error.use_stderr() => {
@@ -115,7 +115,7 @@ impl From<ControlError> for Failure {
 ///
 /// # Errors
 /// When it did not do what it was asked.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
+pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     let line = CommandLine::try_parse_from(args).map_err(|error| Failure::CommandLine(Box::new(error)))?;
     match line.command {
         Command::Serve(args) => serve::run(&args),
@@ -179,7 +179,7 @@ enum Command {
     Chat(chat::Chat),
     /// Put load and faults on a running server, and judge how it stood them.
     #[command(after_help = stress::EXAMPLES)]
-    Stress(crate::stress::Args),
+    Stress(linger_stress::Args),
 }
 
 const DATA_HELP: &str = "Data directory of the running server [default: linger-data] [env: LINGER_DATA]";

@@ -2,7 +2,7 @@
 
 use super::table::{age, render};
 use super::{Failure, Reach};
-use crate::admin::protocol::{Ask, QueueState};
+use linger_server::admin::protocol::{Ask, QueueState};
 
 pub(super) const EXAMPLES: &str = "\
 depth      departures that wait for the main thread

@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::Failure;
 use super::log_fields::LogFields;
-use crate::config::{Config, ConfigError, Flags, LogFormat};
-use crate::logs::{self, Logs};
-use crate::server;
+use linger_server::config::{Config, ConfigError, Flags, LogFormat};
+use linger_server::logs::{self, Logs};
+use linger_server::server;
 
 const EXAMPLES: &str = "\
 A flag wins over the environment, that over the file, that over the default.

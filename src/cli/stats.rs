@@ -2,7 +2,7 @@
 
 use super::table::render;
 use super::{Failure, Reach};
-use crate::admin::protocol::{Ask, Stats};
+use linger_server::admin::protocol::{Ask, Stats};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

@@ -1,7 +1,7 @@
 //! `linger stress`: load and faults against a running server, and whether it stood them.
 
 use super::Failure;
-use crate::stress::{self, Args};
+use linger_stress::Args;
 
 pub(super) const EXAMPLES: &str = "\
 Each user costs one password hash on the first run; start the server with --argon2 8,1,1 for stress.
@@ -14,7 +14,7 @@ Examples:
   linger stress chaos --seed 7 -- linger serve --data scratch --listen 127.0.0.1:0 --argon2 8,1,1";
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let verdict = stress::run(args).map_err(|error| Failure::Failed(error.into()))?;
+    let verdict = linger_stress::run(args).map_err(|error| Failure::Failed(error.into()))?;
     match verdict.reason() {
         None => Ok(()),
         Some(reason) => Err(Failure::Failed(anyhow::anyhow!(reason))),

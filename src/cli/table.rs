@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr;
 
-pub(super) use crate::escape::shown;
+pub(super) use linger_server::escape::shown;
 
 /// Spaces between two columns.
 const GAP: usize = 2;

@@ -2,7 +2,7 @@
 
 use super::table::{age, local_time, render};
 use super::{Failure, Reach};
-use crate::admin::protocol::{Ask, UserRow, Users};
+use linger_server::admin::protocol::{Ask, UserRow, Users};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

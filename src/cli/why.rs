@@ -6,9 +6,9 @@ use rustix::io::Errno;
 
 use super::table::{age, local_time, micros, or_dash, render, shown};
 use super::{Failure, Reach};
-use crate::admin::departures::{DepartureRow, Departures, Leaver, Limit, Why as WhyAsk};
-use crate::admin::protocol::Ask;
-use crate::admin::target::Target;
+use linger_server::admin::departures::{DepartureRow, Departures, Leaver, Limit, Why as WhyAsk};
+use linger_server::admin::protocol::Ask;
+use linger_server::admin::target::Target;
 
 const EXAMPLES: &str = "\
 Targets:

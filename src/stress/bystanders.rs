@@ -4,8 +4,8 @@
 //! Runs on the scenario's thread, beside a second that does what is to be unnoticed, and a third that asks for kicks.
 //! Whatever is measured is put down under the phase in which it began.
 
-pub(in crate::stress) mod kicker;
-pub(in crate::stress) mod timeline;
+pub(crate) mod kicker;
+pub(crate) mod timeline;
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -24,7 +24,7 @@ use kicker::{Kicked, Kicker, Order};
 use timeline::{Phase, Timeline};
 
 /// Those who log in and are kicked, again and again.
-pub(in crate::stress) const VISITORS: usize = 4;
+pub(crate) const VISITORS: usize = 4;
 
 /// Each talker sends so often.
 const CHAT_EVERY: Duration = Duration::from_millis(4);
@@ -40,10 +40,10 @@ const LAST_ANSWERS: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10
 
 /// Bounds that 99 of 100 must stay within while something happens, and behind it. `None` where nothing is asked.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::stress) struct Bounds {
-    pub(in crate::stress) chat: Option<Duration>,
-    pub(in crate::stress) login: Option<Duration>,
-    pub(in crate::stress) kick: Option<Duration>,
+pub(crate) struct Bounds {
+    pub(crate) chat: Option<Duration>,
+    pub(crate) login: Option<Duration>,
+    pub(crate) kick: Option<Duration>,
 }
 
 /// Has the fleet's clients, who are logged in, chat, leave and come while `work` runs in another thread. The first are
@@ -51,7 +51,7 @@ pub(in crate::stress) struct Bounds {
 ///
 /// # Errors
 /// Those of `work`, and when the bystanders cannot go on.
-pub(in crate::stress) fn beside<T: Send>(
+pub(crate) fn beside<T: Send>(
     fleet: &mut Fleet,
     ids: &[i64],
     names: &Names,
@@ -93,7 +93,7 @@ struct Figures {
 
 /// All that was seen.
 #[derive(Debug)]
-pub(in crate::stress) struct Seen {
+pub(crate) struct Seen {
     phases: [Figures; 3],
     sent: u64,
     received: u64,
@@ -103,7 +103,7 @@ pub(in crate::stress) struct Seen {
     refused: u64,
     example: String,
     /// Logins of visitors.
-    pub(in crate::stress) logins: u64,
+    pub(crate) logins: u64,
     /// Talkers who lost their connection.
     touched: usize,
     not_kicked: usize,
@@ -374,13 +374,7 @@ impl Figures {
 impl Seen {
     /// Puts down what the bystanders have measured, each key behind `prefix`, and what was wrong with it. `words` name
     /// the phases.
-    pub(in crate::stress) fn judge(
-        self,
-        prefix: &str,
-        words: [&str; 3],
-        bounds: Bounds,
-        report: &mut Report,
-    ) {
+    pub(crate) fn judge(self, prefix: &str, words: [&str; 3], bounds: Bounds, report: &mut Report) {
         for ((phase, word), figures) in Phase::ALL.into_iter().zip(words).zip(self.phases) {
             for (what, latencies, bound) in [
                 ("chat", figures.chat, bounds.chat),

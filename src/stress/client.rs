@@ -14,13 +14,13 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Why a login or a registration was refused: the server's own number.
 pub(super) mod errno {
     /// Wrong id, name or password; no such user.
-    pub(in crate::stress) const WRONG: i64 = 1;
+    pub(crate) const WRONG: i64 = 1;
     /// Already online.
-    pub(in crate::stress) const ONLINE: i64 = 2;
+    pub(crate) const ONLINE: i64 = 2;
     /// The receiver's box is full.
-    pub(in crate::stress) const FULL: i64 = 20;
+    pub(crate) const FULL: i64 = 20;
     /// Too busy, try again.
-    pub(in crate::stress) const BUSY: i64 = 18;
+    pub(crate) const BUSY: i64 = 18;
 }
 
 /// One object that the server sent, as far as a scenario cares.

@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::client::{Heard, Splitter};
 use super::fault::StressError;
-use crate::net::{Events, Poller, Registered};
+use super::poller::{Poller, Ready, Registered};
 
 /// Bytes read at once from one client.
 const READ_BYTES: usize = 64 * 1024;
@@ -58,7 +58,7 @@ pub(super) enum What {
 pub(super) struct Fleet {
     target: SocketAddr,
     poller: Poller,
-    events: Events,
+    ready: Vec<Ready>,
     lines: Vec<Option<Line>>,
     /// Clients that have something to write.
     dirty: Vec<usize>,
@@ -86,7 +86,7 @@ impl Fleet {
         Ok(Self {
             target,
             poller: Poller::new().map_err(StressError::io("cannot make a poller"))?,
-            events: Events::default(),
+            ready: Vec::new(),
             lines: (0..clients).map(|_| None).collect(),
             dirty: Vec::new(),
             connects: 0,
@@ -113,9 +113,7 @@ impl Fleet {
     pub(super) fn connect(&mut self, who: usize) -> Result<(), StressError> {
         self.connects = self.connects.wrapping_add(1);
         let stream = open(self.target, self.connects).map_err(StressError::io("cannot open a socket"))?;
-        let stream = self
-            .poller
-            .register(stream, who, false, true)
+        let stream = Registered::new(&self.poller, stream, who, (false, true))
             .map_err(StressError::io("cannot watch a socket"))?;
         self.lines[who] = Some(Line {
             stream,
@@ -138,7 +136,7 @@ impl Fleet {
     pub(super) fn read_on(&mut self, who: usize, reads: bool) -> Result<(), StressError> {
         let Some(line) = self.lines[who].as_mut().filter(|line| line.connected) else { return Ok(()) };
         line.reads = reads;
-        let interest = line.stream.set_interest(reads, line.awaits_writable);
+        let interest = line.stream.set_interest((reads, line.awaits_writable));
         interest.map_err(StressError::io("cannot watch a socket"))
     }
 
@@ -155,7 +153,7 @@ impl Fleet {
 
     /// Leaves. Nothing more is heard of a client, except [`What::Ended`] of one that closed half.
     pub(super) fn leave(&mut self, who: usize, how: Leave) {
-        let Some(stream) = self.lines[who].as_ref().and_then(|line| line.stream.source()) else { return };
+        let Some(stream) = self.lines[who].as_ref().map(|line| line.stream.source()) else { return };
         // Where these fail the connection is already gone, and the drop or the next read finds out.
         match how {
             Leave::Fin => {}
@@ -179,11 +177,9 @@ impl Fleet {
             }
         }
         let timeout = if news.is_empty() { timeout } else { Duration::ZERO };
-        self.poller
-            .wait(&mut self.events, Some(timeout))
-            .map_err(StressError::io("cannot wait for events"))?;
-        let ready: Vec<_> = self.events.iter().map(|event| (event.key, event.readable)).collect();
-        for (who, readable) in ready {
+        self.poller.wait(&mut self.ready, timeout).map_err(StressError::io("cannot wait for events"))?;
+        let ready = std::mem::take(&mut self.ready);
+        for &Ready { key: who, readable } in &ready {
             let Some(line) = &self.lines[who] else { continue };
             if line.awaits_writable {
                 self.write(who, news);
@@ -192,6 +188,7 @@ impl Fleet {
                 self.read(who, news);
             }
         }
+        self.ready = ready;
         Ok(())
     }
 
@@ -206,7 +203,7 @@ impl Fleet {
 
     fn read(&mut self, who: usize, news: &mut Vec<News>) {
         let Some(line) = &mut self.lines[who] else { return };
-        let Some(mut stream) = line.stream.source() else { return };
+        let mut stream = line.stream.source();
         match stream.read(&mut self.read_buffer) {
             Ok(0) => self.end(who, None, news),
             Ok(count) => {
@@ -229,7 +226,7 @@ impl Fleet {
 impl Line {
     /// Goes on connecting or writing; true when the connection has just come to stand.
     fn write(&mut self) -> io::Result<bool> {
-        let Some(mut stream) = self.stream.source() else { return Ok(false) };
+        let mut stream = self.stream.source();
         let mut news = false;
         if !self.connected {
             if let Some(error) = stream.take_error()? {
@@ -257,7 +254,7 @@ impl Line {
         }
         self.reads |= news;
         if blocked != self.awaits_writable || news {
-            self.stream.set_interest(self.reads, blocked)?;
+            self.stream.set_interest((self.reads, blocked))?;
             self.awaits_writable = blocked;
         }
         Ok(news)

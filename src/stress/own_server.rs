@@ -25,16 +25,16 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// Where a server can be found, by its ready line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::stress) struct Ready {
-    pub(in crate::stress) target: SocketAddr,
-    pub(in crate::stress) data: PathBuf,
+pub(crate) struct Ready {
+    pub(crate) target: SocketAddr,
+    pub(crate) data: PathBuf,
     /// Where it speaks lines, if it does.
-    pub(in crate::stress) line: Option<SocketAddr>,
+    pub(crate) line: Option<SocketAddr>,
 }
 
 /// A server process.
 #[derive(Debug)]
-pub(in crate::stress) struct OwnServer {
+pub(crate) struct OwnServer {
     command: Vec<String>,
     child: Child,
     stdout: Receiver<String>,
@@ -43,17 +43,17 @@ pub(in crate::stress) struct OwnServer {
 
 impl OwnServer {
     /// Starts it; it is not ready yet.
-    pub(in crate::stress) fn start(command: &[String]) -> Result<Self, StressError> {
+    pub(crate) fn start(command: &[String]) -> Result<Self, StressError> {
         Self::start_with(command, Stdio::inherit())
     }
 
     /// The same, with a pipe as its stderr that nobody reads.
-    pub(in crate::stress) fn start_unread(command: &[String]) -> Result<Self, StressError> {
+    pub(crate) fn start_unread(command: &[String]) -> Result<Self, StressError> {
         Self::start_with(command, Stdio::piped())
     }
 
     /// Bytes that wait in the pipe that nobody reads.
-    pub(in crate::stress) fn unread(&self) -> Result<u64, StressError> {
+    pub(crate) fn unread(&self) -> Result<u64, StressError> {
         let waiting = self.child.stderr.as_ref().map_or(Ok(0), rustix::io::ioctl_fionread);
         waiting.map_err(|errno| StressError::Io { doing: "cannot look at a pipe", source: errno.into() })
     }
@@ -83,7 +83,7 @@ impl OwnServer {
     }
 
     /// Where it listens, once it does.
-    pub(in crate::stress) fn ready(&mut self) -> Result<Option<Ready>, StressError> {
+    pub(crate) fn ready(&mut self) -> Result<Option<Ready>, StressError> {
         match self.stdout.try_recv() {
             Ok(line) => {
                 let ready = read_ready(&line);
@@ -96,7 +96,7 @@ impl OwnServer {
     }
 
     /// The same, and waits for it.
-    pub(in crate::stress) fn wait_until_ready(&mut self) -> Result<Ready, StressError> {
+    pub(crate) fn wait_until_ready(&mut self) -> Result<Ready, StressError> {
         loop {
             if let Some(ready) = self.ready()? {
                 return Ok(ready);
@@ -106,7 +106,7 @@ impl OwnServer {
     }
 
     /// Fails when it has ended of itself.
-    pub(in crate::stress) fn check(&mut self) -> Result<(), StressError> {
+    pub(crate) fn check(&mut self) -> Result<(), StressError> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             _ => Err(StressError::Server(self.ended())),
@@ -114,7 +114,7 @@ impl OwnServer {
     }
 
     /// Kills it with -9. Nothing of it runs on.
-    pub(in crate::stress) fn kill(&mut self) -> Result<(), StressError> {
+    pub(crate) fn kill(&mut self) -> Result<(), StressError> {
         self.check()?;
         self.child.kill().map_err(StressError::io("cannot kill the server"))?;
         self.child.wait().map_err(StressError::io("cannot wait for the server"))?;
@@ -122,13 +122,13 @@ impl OwnServer {
     }
 
     /// Starts it again after a kill.
-    pub(in crate::stress) fn restart(&mut self) -> Result<(), StressError> {
+    pub(crate) fn restart(&mut self) -> Result<(), StressError> {
         *self = Self::start(&self.command)?;
         Ok(())
     }
 
     /// Stops it in order; an error where it does not end with exit code 0 in time.
-    pub(in crate::stress) fn stop(mut self) -> Result<(), StressError> {
+    pub(crate) fn stop(mut self) -> Result<(), StressError> {
         self.check()?;
         let told = kill_process(Pid::from_child(&self.child), Signal::TERM);
         told.map_err(|errno| StressError::Io { doing: "cannot stop the server", source: errno.into() })?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::common::{Client, Home, PASSWORD, Server, eventually, unpack};
-use linger::ids::Epoch;
+use linger_server::ids::Epoch;
 use serde_json::{Value, json};
 
 /// Seconds of a day.

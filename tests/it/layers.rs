@@ -1,4 +1,4 @@
-//! Which folder of the server uses which: each only those above it, and no files in a circle.
+//! Which folder of the server uses which: each only those before it, and no files in a circle. And which crate uses which.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,13 +27,13 @@ const LAYERS: [&str; 23] = [
     "worker",
     "logs",
     "admin",
+    "process",
     "server",
-    "cli",
 ];
 
 /// Every file of the server as a path of modules, with its own code: no comments, no tests.
 fn modules() -> BTreeMap<Vec<String>, String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server");
     let mut found = BTreeMap::new();
     let mut folders = vec![source.clone()];
     while let Some(folder) = folders.pop() {
@@ -160,4 +160,36 @@ fn no_files_of_the_server_use_each_other_in_a_circle() {
     }
     let left: Vec<_> = imports.keys().map(|module| module.join("::")).collect();
     assert!(left.is_empty(), "in circles, or above one: {left:#?}");
+}
+
+/// The crates of this project that a crate's `Cargo.toml` names, also for its tests.
+fn own_crates_of(member: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join(member).join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("[dependencies]"), "{member}");
+    let names = manifest.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+    names.filter(|name| name.starts_with("linger-")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_server_and_the_stress_tool_use_no_other_crate_of_the_project() {
+    assert_eq!(own_crates_of("src/server"), [""; 0]);
+    assert_eq!(own_crates_of("src/stress"), [""; 0]);
+}
+
+#[test]
+fn the_terminal_client_takes_only_text_framing_and_locks_from_the_server() {
+    assert_eq!(own_crates_of("src/chat"), ["linger-server"]);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/chat");
+    let mut used = BTreeSet::new();
+    for entry in fs::read_dir(source).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let paths = text.split("linger_server::").skip(1);
+            used.extend(paths.map(|path| path.split("::").next().unwrap_or_default().to_owned()));
+        }
+    }
+    let allowed = ["escape", "protocol", "sync"].map(str::to_owned);
+    assert_eq!(used, BTreeSet::from(allowed));
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODELS: &str = "src/testing/models";
+const MODELS: &str = "src/server/testing/models";
 
 /// One patch.
 struct Mutation {

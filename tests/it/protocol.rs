@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use linger::ids::{GroupId, Mid, UserId};
-use linger::protocol::chat_object::{Delivered, To, chat_object, read_delivered};
-use linger::protocol::framing::{Framed, Framer};
-use linger::protocol::request::{Body, Caps, ChatObject, Fault, Request, Who, parse, password_fault};
-use linger::protocol::responses;
-use linger::protocol::responses::{GroupState, LoginAnswer, MemberState};
+use linger_server::ids::{GroupId, Mid, UserId};
+use linger_server::protocol::chat_object::{Delivered, To, chat_object, read_delivered};
+use linger_server::protocol::framing::{Framed, Framer};
+use linger_server::protocol::request::{Body, Caps, ChatObject, Fault, Request, Who, parse, password_fault};
+use linger_server::protocol::responses;
+use linger_server::protocol::responses::{GroupState, LoginAnswer, MemberState};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -13,7 +13,7 @@ use crate::common::faulty_server::{EIO, FAILS_TO_READ, FAILS_TO_WRITE};
 use crate::common::{
     BULK_BYTES, Client, ECONNRESET, LineClient, PASSWORD, Server, eventually, eventually_within, expect_error,
 };
-use linger::channel::Reason;
+use linger_server::channel::Reason;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! What the store promises, seen from outside: through its traits, and with SQLite beside it as other programs
 //! would use it.
 
-use linger::store::{
+use linger_server::store::{
     BoxUsage, DedupLog, DedupRecord, DepartureRow, DepartureUpdate, Departures, Friend, FriendsGroups,
     Lookup, Member, NameTaken, OfflineBox, PasswordMark, TOKEN_LIFE_MS, TokenHash, TokenRow, Tokens,
     Transactions, UserRow, Users,
@@ -10,9 +10,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use linger::channel::{ChannelId, Reason};
-use linger::ids::{Epoch, GroupId, Mid, UserId};
-use linger::store::sqlite::{
+use linger_server::channel::{ChannelId, Reason};
+use linger_server::ids::{Epoch, GroupId, Mid, UserId};
+use linger_server::store::sqlite::{
     APPLICATION_ID, DATABASE_FILE, Durability, EXPIRE_BATCH, Filter, History, OpenError, SCHEMA_VERSION,
     SqliteLookup, SqliteStore, online_users,
 };

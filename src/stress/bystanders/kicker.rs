@@ -9,37 +9,37 @@ use super::super::fault::StressError;
 use super::super::view::View;
 
 /// What a kicked visitor is told.
-pub(in crate::stress) const TEXT: &str = "linger stress";
+pub(crate) const TEXT: &str = "linger stress";
 
 /// A visitor who is to be kicked.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::stress) struct Order {
-    pub(in crate::stress) who: usize,
-    pub(in crate::stress) id: i64,
+pub(crate) struct Order {
+    pub(crate) who: usize,
+    pub(crate) id: i64,
 }
 
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::stress) struct Kicked {
-    pub(in crate::stress) who: usize,
+pub(crate) struct Kicked {
+    pub(crate) who: usize,
     /// When it was asked for.
-    pub(in crate::stress) at: Instant,
-    pub(in crate::stress) answered: Duration,
+    pub(crate) at: Instant,
+    pub(crate) answered: Duration,
     /// True exactly when the answer lists the visitor.
-    pub(in crate::stress) is_listed: bool,
+    pub(crate) is_listed: bool,
     /// True exactly when the database said online after the answer.
-    pub(in crate::stress) is_online: bool,
+    pub(crate) is_online: bool,
 }
 
 /// The thread. It ends when nobody orders any more.
-pub(in crate::stress) struct Kicker {
-    pub(in crate::stress) view: View,
-    pub(in crate::stress) orders: Receiver<Order>,
-    pub(in crate::stress) told: Sender<Result<Kicked, StressError>>,
+pub(crate) struct Kicker {
+    pub(crate) view: View,
+    pub(crate) orders: Receiver<Order>,
+    pub(crate) told: Sender<Result<Kicked, StressError>>,
 }
 
 impl Kicker {
-    pub(in crate::stress) fn run(self) {
+    pub(crate) fn run(self) {
         for order in &self.orders {
             // Whoever ordered has gone when this fails.
             let _ = self.told.send(self.kick(order));

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// A phase of the scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::stress) enum Phase {
+pub(crate) enum Phase {
     /// Nothing happens yet.
     Before,
     /// It happens: a crowd is lost and is not offline yet, or a flood comes.
@@ -16,14 +16,14 @@ pub(in crate::stress) enum Phase {
 
 /// When each phase began or ended; what is not set has not come.
 #[derive(Default, Debug)]
-pub(in crate::stress) struct Timeline {
-    pub(in crate::stress) lost: OnceLock<Instant>,
-    pub(in crate::stress) offline: OnceLock<Instant>,
-    pub(in crate::stress) over: OnceLock<Instant>,
+pub(crate) struct Timeline {
+    pub(crate) lost: OnceLock<Instant>,
+    pub(crate) offline: OnceLock<Instant>,
+    pub(crate) over: OnceLock<Instant>,
 }
 
 impl Timeline {
-    pub(in crate::stress) fn phase(&self, at: Instant) -> Phase {
+    pub(crate) fn phase(&self, at: Instant) -> Phase {
         let is_past = |mark: &OnceLock<Instant>| mark.get().is_some_and(|mark| at >= *mark);
         match (is_past(&self.lost), is_past(&self.offline)) {
             (false, _) => Phase::Before,
@@ -32,13 +32,13 @@ impl Timeline {
         }
     }
 
-    pub(in crate::stress) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.over.get().is_some()
     }
 }
 
 impl Phase {
-    pub(in crate::stress) const ALL: [Phase; 3] = [Phase::Before, Phase::Storm, Phase::Release];
+    pub(crate) const ALL: [Phase; 3] = [Phase::Before, Phase::Storm, Phase::Release];
 }
 
 #[cfg(test)]

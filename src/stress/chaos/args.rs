@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::hand::Targets;
-use crate::stress::Common;
+use crate::Common;
 
 /// Options of `chaos`.
 #[derive(Clone, Debug, clap::Args)]

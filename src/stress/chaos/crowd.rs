@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use super::ChaosArgs;
 use super::ledger::{Hearing, Ledger};
 use super::text::{self, Key, Told};
-use crate::stress::client::{self, Heard, Letter, errno};
-use crate::stress::fault::StressError;
-use crate::stress::fleet::{Fleet, Leave, News, What};
-use crate::stress::login::{Names, told};
-use crate::stress::seed::Seed;
+use crate::client::{self, Heard, Letter, errno};
+use crate::fault::StressError;
+use crate::fleet::{Fleet, Leave, News, What};
+use crate::login::{Names, told};
+use crate::seed::Seed;
 
 /// A repetition is the same chat only among the latest 1,024 of its sender; senders stay well within.
 const SERIALS_AHEAD: u64 = 512;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::stress::seed::Seed;
+use crate::seed::Seed;
 
 /// What is done to one client.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::diary::{Line, Reader};
 use super::receive::Where;
-use crate::stress::fault::StressError;
+use crate::fault::StressError;
 
 /// A directory for diaries that goes with this value.
 #[derive(Debug)]

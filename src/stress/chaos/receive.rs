@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use super::diary::{Line, Writer};
 use super::ledger::Hearing;
 use super::text;
-use crate::stress::Common;
-use crate::stress::client::{self, Heard, Letter};
-use crate::stress::fault::StressError;
-use crate::stress::fleet::{Fleet, Leave, News, What};
-use crate::stress::seed::Seed;
+use crate::Common;
+use crate::client::{self, Heard, Letter};
+use crate::fault::StressError;
+use crate::fleet::{Fleet, Leave, News, What};
+use crate::seed::Seed;
 
 /// The only client of this fleet.
 const ME: usize = 0;
@@ -92,7 +92,7 @@ struct Child<'a> {
 ///
 /// # Errors
 /// When this process's own sockets, or its file, fail.
-pub(in crate::stress) fn run(args: &ReceiveArgs) -> Result<(), StressError> {
+pub(crate) fn run(args: &ReceiveArgs) -> Result<(), StressError> {
     let places = places();
     let Ok(place) = places.recv() else { return Ok(()) };
     let diary = Writer::go_on(&args.diary).map_err(StressError::io("cannot open the diary"))?;

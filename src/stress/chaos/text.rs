@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::stress::seed::Seed;
+use crate::seed::Seed;
 
 /// One chat: its sender, its receiver, and the sender's own count, from 0. The count is the `seq` too.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

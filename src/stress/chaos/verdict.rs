@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::crowd::Crowd;
 use super::hand::Targets;
 use super::ledger::{Finding, Wrong};
-use crate::stress::fault::Failure;
-use crate::stress::report::Report;
+use crate::fault::Failure;
+use crate::report::Report;
 
 /// Chats of one kind whose story is told.
 const STORIES: usize = 5;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::stress::{Common, bound, bytes, resolve};
+use crate::{Common, bound, bytes, resolve};
 
 /// Options of `flood`.
 #[derive(Clone, Debug, clap::Args)]

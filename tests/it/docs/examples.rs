@@ -3,7 +3,7 @@
 use std::fs;
 use std::thread;
 
-use linger::protocol::errno::Errno;
+use linger_server::protocol::errno::Errno;
 use serde_json::json;
 
 use super::generated::UNPLAYED;
@@ -120,7 +120,7 @@ fn every_msgid_is_on_the_page_with_an_example() {
 fn every_field_that_means_something_in_a_request_is_on_the_page() {
     let page = read(&root().join("docs/protocol.md"));
     let mut code = String::new();
-    source(&root().join("src/protocol"), &mut code);
+    source(&root().join("src/server/protocol"), &mut code);
     let (_, declared) = code.split_once("\nkeys! {\n").unwrap();
     let (declared, _) = declared.split_once("\n}").unwrap();
     let words: Vec<&str> = declared.split('"').skip(1).step_by(2).collect();

@@ -7,11 +7,11 @@ use std::env;
 use std::fmt::Write as _;
 use std::fs;
 
-use linger::channel::{Advice, Reason};
-use linger::message::disconnect::CloseInfo;
-use linger::metrics::Metrics;
-use linger::protocol::errno::Errno;
-use linger::protocol::responses;
+use linger_server::channel::{Advice, Reason};
+use linger_server::message::disconnect::CloseInfo;
+use linger_server::metrics::Metrics;
+use linger_server::protocol::errno::Errno;
+use linger_server::protocol::responses;
 
 use super::{files, pages, read, root};
 use crate::common::linger;

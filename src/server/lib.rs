@@ -1,4 +1,4 @@
-//! Linger: a chat and presence server that gets disconnection right.
+//! The server of Linger, which gets disconnection right.
 //!
 //! The README tells how to run it. This page is for whoever reads or changes the code.
 //!
@@ -19,6 +19,7 @@
 //! | [`net`] | sockets and the poller that watches them |
 //! | [`worker`] | the poll loop: listeners, buffers, mailboxes |
 //! | [`admin`] | the admin socket, both ends |
+//! | `process` | data directory, fds, signals, service manager |
 //! | [`server`] | composition: from a configuration to running threads and back |
 //!
 //! How all of it is tested, and how to run that, is in `docs/testing.md`; what its words mean, in `docs/lexicon.md`.
@@ -26,8 +27,6 @@
 pub mod admin;
 pub mod auth;
 pub mod channel;
-pub mod chat;
-pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod escape;
@@ -40,12 +39,12 @@ pub mod message;
 pub mod metrics;
 pub mod net;
 pub mod offline_queue;
+mod process;
 pub mod protocol;
 pub mod registry;
 pub mod server;
 mod shrink;
 pub mod store;
-pub mod stress;
 pub mod sync;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

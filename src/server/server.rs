@@ -7,11 +7,6 @@
 //!   auth, control ──────┘   └── signals
 //! ```
 
-mod data_dir;
-mod fd_budget;
-mod signals;
-mod systemd;
-
 use crate::admin::history_pool::Archive;
 use crate::admin::server::ControlServer;
 use crate::auth::login_limiter::{AttemptLimits, Attempts};
@@ -33,15 +28,16 @@ use crate::net::listener::{ListenError, TcpTimeouts, listen};
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::BATCH_MAX;
 use crate::offline_queue::queue::OfflineQueue;
+use crate::process::data_dir::{self, DataDirectory, DirectoryError};
+use crate::process::fd_budget::{self, FdBudget, LimitError};
+pub use crate::process::signals::block_signals_of_writing;
+use crate::process::signals::{self, Terminal};
+use crate::process::systemd::ServiceManager;
 use crate::registry::Registry;
 use crate::store::sqlite::{Checkpointer, History, OpenError, Place, SqliteLookup, SqliteStore};
 use crate::sync::Arc;
 use crate::worker::event_loop::{ProtocolKind, Worker, WorkerSetup};
 use crate::worker::{IpLimit, Limits, Mailboxes, Shared, Unauthenticated};
-use data_dir::{DataDirectory, DirectoryError};
-use fd_budget::{FdBudget, LimitError};
-use signals::Terminal;
-pub use signals::block_signals_of_writing;
 use socket2::TcpKeepalive;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -51,7 +47,6 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use systemd::ServiceManager;
 
 /// Auth threads, at most; each needs the memory of one hash while it has some to make.
 const AUTH_THREADS_MAX: usize = 4;

@@ -56,13 +56,13 @@ pub enum DirectoryError {
 }
 
 /// Has all that this process creates from now on be for its owner alone.
-pub(super) fn create_privately() {
+pub(crate) fn create_privately() {
     umask(MASK);
 }
 
 /// A data directory that this process holds. The kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub(super) struct DataDirectory {
+pub(crate) struct DataDirectory {
     path: PathBuf,
     /// The lock is on the directory itself, so it needs no file of its own. What the server does in the directory later
     /// goes through this descriptor, for the path may lead to another server's by then.
@@ -77,7 +77,7 @@ type FileId = (u64, u64);
 
 impl DataDirectory {
     /// Creates the directory if need be, and holds it.
-    pub(super) fn hold(path: &Path) -> Result<Self, DirectoryError> {
+    pub(crate) fn hold(path: &Path) -> Result<Self, DirectoryError> {
         let unusable = |source| DirectoryError::Unusable { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(unusable)?;
         let lock = File::open(path).map_err(unusable)?;
@@ -90,23 +90,23 @@ impl DataDirectory {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The control socket, as people find it.
-    pub(super) fn control(&self) -> PathBuf {
+    pub(crate) fn control(&self) -> PathBuf {
         self.path.join(SOCKET_NAME)
     }
 
     /// Binds the control socket. One that a killed server left is removed: the lock says that nobody has it.
-    pub(super) fn bind_control(&self) -> Result<UnixListener, DirectoryError> {
+    pub(crate) fn bind_control(&self) -> Result<UnixListener, DirectoryError> {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         self.bind(&mut socket).map_err(|source| DirectoryError::Socket { path: self.control(), source })
     }
 
     /// Binds the control socket again where somebody has removed it; none where it is there, or must not be any more.
-    pub(super) fn renew_control(&self) -> Option<UnixListener> {
+    pub(crate) fn renew_control(&self) -> Option<UnixListener> {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         if socket.is_none() || *socket == self.socket_there() {
             return None;
@@ -124,7 +124,7 @@ impl DataDirectory {
     }
 
     /// Removes the control socket that this server has made: nobody answers on it any more.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = socket.take()
             && self.socket_there() == Some(made)

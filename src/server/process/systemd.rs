@@ -19,7 +19,7 @@ type States = Vec<NotifyState<'static>>;
 
 /// The service manager, as main talks to it. Times are on the monotonic clock, in microseconds.
 #[derive(Debug)]
-pub(super) struct ServiceManager {
+pub(crate) struct ServiceManager {
     /// How often it wants to hear that main turns; none where it does not ask.
     every_us: Option<u64>,
     ping_us: u64,
@@ -35,7 +35,7 @@ impl ServiceManager {
     ///
     /// # Errors
     /// When the system has no thread for it.
-    pub(super) fn told_ready() -> io::Result<Self> {
+    pub(crate) fn told_ready() -> io::Result<Self> {
         let mut manager = Self::asking(sd_notify::watchdog_enabled());
         if std::env::var_os("NOTIFY_SOCKET").is_some() {
             let (sender, states) = crossbeam_channel::bounded::<States>(STATES_MAX);
@@ -60,7 +60,7 @@ impl ServiceManager {
     }
 
     /// Main has turned. `stop_limit_us` is how long a stop that has begun may still take.
-    pub(super) fn turned(&mut self, now_us: u64, stop_limit_us: Option<u64>) {
+    pub(crate) fn turned(&mut self, now_us: u64, stop_limit_us: Option<u64>) {
         if let (Some(limit_us), false) = (stop_limit_us, self.knows_stop) {
             self.knows_stop = true;
             // A drain may take longer than the service manager waits for a service that stops.
@@ -76,7 +76,7 @@ impl ServiceManager {
     }
 
     /// How long main may sleep before its next turn is missed, in microseconds.
-    pub(super) fn timeout_us(&self, now_us: u64) -> Option<u64> {
+    pub(crate) fn timeout_us(&self, now_us: u64) -> Option<u64> {
         self.every_us.map(|_| self.ping_us.saturating_sub(now_us))
     }
 }

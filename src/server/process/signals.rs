@@ -37,7 +37,7 @@ pub fn block_signals_of_writing() -> io::Result<()> {
 
 /// Catches SIGINT and SIGTERM always: a shell without job control ignores SIGINT for its background jobs, and they are to
 /// stop in order too. Catches SIGHUP unless it was ignored at the start (`nohup`).
-pub(super) fn catch(
+pub(crate) fn catch(
     queue: &Arc<OfflineQueue<TcpStream>>,
     terminal: &Arc<Terminal>,
     logs: &Logs,
@@ -112,14 +112,14 @@ impl Stops {
 
 /// The terminal that the server was started in, where there is one.
 #[derive(Debug, Default)]
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     /// As seen last, while the terminal was there: a hang-up takes it away before the signal comes.
     foreground: AtomicBool,
 }
 
 impl Terminal {
     /// Looks whether the server is in the foreground; to be called now and then.
-    pub(super) fn look(&self) {
+    pub(crate) fn look(&self) {
         // A line without a carrier would keep whoever opens it otherwise.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let Ok(terminal) = open("/dev/tty", flags, Mode::empty()) else { return };

@@ -89,8 +89,13 @@ const WORDS: [&str; 76] = [
     "#",
 ];
 
+/// What belongs to libFuzzer.
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
+}
+
 fn kept(target: &str) -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let directory = fuzz().join("corpus").join(target);
     std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
@@ -140,13 +145,12 @@ targets! { channel config control framing line request }
 #[test]
 fn every_target_has_a_program_a_corpus_and_tests() {
     let names = |directory: &str, suffix: &str| -> BTreeSet<String> {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
-        let entries = std::fs::read_dir(directory).unwrap();
+        let entries = std::fs::read_dir(fuzz().join(directory)).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.map(|name| name.strip_suffix(suffix).unwrap_or(&name).to_owned()).collect()
     };
     let targets: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(names("fuzz/targets", ".rs"), targets);
-    assert_eq!(names("fuzz/corpus", ""), targets);
+    assert_eq!(names("targets", ".rs"), targets);
+    assert_eq!(names("corpus", ""), targets);
     assert_eq!(TESTED.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>(), targets);
 }

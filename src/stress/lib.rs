@@ -8,6 +8,7 @@
 //! | module | duty |
 //! |---|---|
 //! | `client` | what a client says and hears |
+//! | `poller` | the kernel's epoll |
 //! | `fleet` | many clients in one thread |
 //! | `login` | brings a fleet online |
 //! | `control`, `view` | the server as seen from outside |
@@ -33,6 +34,7 @@ mod keep;
 mod kick;
 mod login;
 mod own_server;
+mod poller;
 mod progress;
 mod relay;
 mod report;
@@ -55,6 +57,7 @@ pub use fault::{Failure, StressError};
 pub use flood::FloodArgs;
 pub use report::Verdict;
 
+use jiff::{Span, SpanRelativeTo};
 use login::Names;
 use progress::Progress;
 use report::Report;
@@ -311,7 +314,9 @@ fn resolve(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn bound(text: &str) -> Result<Duration, String> {
-    crate::config::duration(text).ok_or_else(|| "a duration, such as 50ms".to_owned())
+    let span = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    let length = span.ok().and_then(|length| Duration::try_from(length).ok());
+    length.ok_or_else(|| "a duration, such as 50ms".to_owned())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

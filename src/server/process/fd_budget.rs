@@ -39,16 +39,16 @@ pub enum LimitError {
 
 /// What the fd limit allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct FdBudget {
+pub(crate) struct FdBudget {
     /// Connections, lingering ones included.
-    pub(super) capacity: usize,
+    pub(crate) capacity: usize,
     /// Channels that may be present at once.
-    pub(super) max_channels: usize,
+    pub(crate) max_channels: usize,
 }
 
 impl FdBudget {
     /// Raises the soft limit to the hard one, and divides it up.
-    pub(super) fn raise(config: &Config) -> Result<Self, LimitError> {
+    pub(crate) fn raise(config: &Config) -> Result<Self, LimitError> {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         let raised = Rlimit { current: maximum, maximum };
         let limit = match setrlimit(Resource::Nofile, raised) {
@@ -80,7 +80,7 @@ impl FdBudget {
 }
 
 /// How many cores this machine gives the process.
-pub(super) fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
