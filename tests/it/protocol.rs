@@ -8,6 +8,7 @@ use linger_server::protocol::framing::{Framed, Framer};
 use linger_server::protocol::request::{Body, Caps, ChatObject, Fault, Request, Who, parse, password_fault};
 use linger_server::protocol::responses;
 use linger_server::protocol::responses::{GroupState, LoginAnswer, MemberState};
+use linger_server::protocol::msgid::Msgid;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -338,9 +339,9 @@ fn the_msgid_of_a_request_is_the_one_it_came_with() {
             r#"{{"msgid":{msgid},"id":1,"name":"n","password":"p","toid":2,"msg":"m","friendid":2,
                 "groupname":"g","groupdesc":"d","groupid":2,"mid":1}}"#
         );
-        assert_eq!(request(&frame).msgid(), msgid);
+        assert_eq!(request(&frame).msgid().number(), msgid);
     }
-    assert_eq!(request(r#"{"msgid":1,"token":"t"}"#).msgid(), 1);
+    assert_eq!(request(r#"{"msgid":1,"token":"t"}"#).msgid(), Msgid::Login);
 }
 
 #[test]

@@ -69,16 +69,6 @@ pub enum Task {
     },
 }
 
-impl Task {
-    /// The msgid of the answer.
-    pub fn answered_by(&self) -> i64 {
-        match self {
-            Task::Login { .. } => 2,
-            Task::Register { .. } => 5,
-        }
-    }
-}
-
 /// A task, with who asked for it.
 #[derive(Debug)]
 pub struct Job {
@@ -275,7 +265,6 @@ impl<S> Verifier<S> {
         if self.table.has_left(asker.channel) {
             return;
         }
-        let msgid = task.answered_by();
         let outcome = match task {
             Task::Login { peer, who, password, caps, lines } => {
                 self.verify(&asker, peer, (&who, caps, lines), &password)
@@ -287,7 +276,7 @@ impl<S> Verifier<S> {
             Err(refusal) => Some(refusal),
         };
         if let Some((errno, text)) = refusal {
-            self.refuse(&asker, msgid, errno, text);
+            self.refuse(&asker, errno, text);
         }
     }
 
@@ -368,8 +357,8 @@ impl<S> Verifier<S> {
         Ok(Ask::Register { asker: asker.clone(), peer, name, password: hash.into() })
     }
 
-    fn refuse(&self, asker: &ReplyTo, msgid: i64, errno: Errno, text: &'static str) {
-        let answer = Answer::Refused { msgid, errno, text: text.into(), seq: asker.seq.clone() };
+    fn refuse(&self, asker: &ReplyTo, errno: Errno, text: &'static str) {
+        let answer = Answer::Refused { re: asker.re, errno, text: text.into(), seq: asker.seq.clone() };
         let letter =
             WorkerCommand::Answer { channel: asker.channel, settles: Completes::Login, answer: Some(answer) };
         self.outlet.post(self.table.worker(asker.channel), &mut vec![letter], &mut Vec::new());
@@ -388,6 +377,7 @@ mod tests {
     use crate::auth::login_limiter::AttemptLimits;
     use crate::auth::password::Cost;
     use crate::channel::ChannelId;
+    use crate::protocol::msgid::Msgid;
     use crate::store::{Transactions, Users};
     use crate::testing::commons::Commons;
     use crate::testing::letterbox::Letterbox;
@@ -406,7 +396,7 @@ mod tests {
         let (auth, _jobs) = Auth::new().unwrap();
         let channel = ChannelId { slot: 0, generation: 1 };
         let job = |password: &str| Job {
-            asker: ReplyTo { channel, re: 1, seq: None },
+            asker: ReplyTo { channel, re: Msgid::Login, seq: None },
             task: Task::Login {
                 peer: ([127, 0, 0, 1], 1).into(),
                 who: Who::Id(UserId(1)),
@@ -456,14 +446,14 @@ mod tests {
 
     fn errno(verifier: &mut Verifier<Fd>, who: &Who, password: &str) -> Option<Errno> {
         let channel = ChannelId { slot: 0, generation: 1 };
-        let asker = ReplyTo { channel, re: 1, seq: None };
+        let asker = ReplyTo { channel, re: Msgid::Login, seq: None };
         let peer = FAR.parse().unwrap();
         let answer = verifier.verify(&asker, peer, (who, Caps::default(), false), password);
         answer.err().map(|refusal| refusal.0)
     }
 
     fn job(channel: ChannelId, task: Task) -> Job {
-        Job { asker: ReplyTo { channel, re: 1, seq: None }, task }
+        Job { asker: ReplyTo { channel, re: Msgid::Login, seq: None }, task }
     }
 
     fn login_of(channel: ChannelId, user: UserId) -> Job {
@@ -554,7 +544,7 @@ mod tests {
         let registrations = AddressLimit { at_most: 2, spares_loopback: true };
         let (mut verifier, _) = verifier(AttemptLimits { registrations, ..LIMITS });
         let peer: SocketAddr = FAR.parse().unwrap();
-        let asker = ReplyTo { channel: ChannelId { slot: 0, generation: 1 }, re: 4, seq: None };
+        let asker = ReplyTo { channel: ChannelId { slot: 0, generation: 1 }, re: Msgid::Register, seq: None };
         let mut errno = |name: &str| {
             let before_kib = verifier.hasher.worked_kib();
             let errno = match verifier.register(&asker, peer, name.into(), "secret") {

@@ -140,21 +140,19 @@ impl Bans {
         }
     }
 
-    /// True exactly when a ban of the address keeps a new user out; then that is answered, by msgid 2 to a guest and by
-    /// msgid 5 to whoever registers.
+    /// True exactly when a ban of the address keeps a new user out; then that is answered.
     pub(super) fn keeps_newcomer_out(
         &mut self,
         cx: &mut Context<impl Storage, impl Send + 'static>,
         asker: &ReplyTo,
         peer: SocketAddr,
-        msgid: i64,
     ) -> bool {
         let Some(ban) = self.find(None, peer.ip(), cx.trusted_ms()).cloned() else { return false };
         cx.handles.metrics.registrations_refused.add(1);
         if cx.handles.attempts.may_log(cx.now.mono_us) {
             tracing::info!(channel = %asker.channel, %peer, "a banned registration was refused");
         }
-        answer_banned(cx, asker, msgid, ban);
+        answer_banned(cx, asker, ban);
         true
     }
 
@@ -169,15 +167,10 @@ impl Bans {
     }
 }
 
-/// Answers whom a ban keeps out, by that msgid.
-pub(super) fn answer_banned(
-    cx: &mut Context<impl Storage, impl Send + 'static>,
-    asker: &ReplyTo,
-    msgid: i64,
-    ban: Ban,
-) {
+/// Answers whom a ban keeps out.
+pub(super) fn answer_banned(cx: &mut Context<impl Storage, impl Send + 'static>, asker: &ReplyTo, ban: Ban) {
     let retry_after_ms = ban.until_ms.abs_diff(cx.trusted_ms());
-    let answer = Answer::Banned { msgid, retry_after_ms, reason: ban.reason, seq: asker.seq.clone() };
+    let answer = Answer::Banned { re: asker.re, retry_after_ms, reason: ban.reason, seq: asker.seq.clone() };
     let channel = asker.channel;
     cx.post(channel, WorkerCommand::Answer { channel, settles: Completes::Login, answer: Some(answer) });
 }

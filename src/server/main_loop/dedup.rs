@@ -188,6 +188,7 @@ fn at(chats: &VecDeque<Remembered>, gone: u32, place: u32) -> Option<&Remembered
 mod tests {
     use super::*;
     use crate::channel::ChannelId;
+    use crate::protocol::msgid::Msgid;
 
     use crate::message::reply_to::ReplyTo;
     use crate::protocol::errno::Errno;
@@ -208,8 +209,11 @@ mod tests {
 
     #[test]
     fn a_ticket_is_held_until_it_is_settled_and_longer_only_where_its_answer_says_more() {
-        let asker =
-            || ReplyTo { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
+        let asker = || ReplyTo {
+            channel: ChannelId { slot: 1, generation: 1 },
+            re: Msgid::Chat,
+            seq: Some("1".into()),
+        };
         let tickets: Vec<_> = (0..3).map(|_| DeliveryTracker::new(asker(), None)).collect();
         let mut window = DedupWindow::default();
         let mut held_after = |number: u128, ticket: &Arc<DeliveryTracker>| {
@@ -231,7 +235,8 @@ mod tests {
 
     #[test]
     fn a_chat_that_failed_may_come_again_and_is_remembered_from_then_on() {
-        let asker = ReplyTo { channel: ChannelId { slot: 1, generation: 1 }, re: 6, seq: Some("1".into()) };
+        let asker =
+            ReplyTo { channel: ChannelId { slot: 1, generation: 1 }, re: Msgid::Chat, seq: Some("1".into()) };
         let (failed, again) = (DeliveryTracker::new(asker.clone(), None), DeliveryTracker::new(asker, None));
         let mut window = DedupWindow::default();
         window.remember(chat(1), &failed, 1);

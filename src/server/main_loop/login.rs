@@ -169,7 +169,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 let (channel, user, peer) = (login.asker.channel, login.user, login.peer);
                 tracing::info!(%channel, %user, %peer, "a banned login was refused");
             }
-            answer_banned(&mut self.cx, &login.asker, 2, ban);
+            answer_banned(&mut self.cx, &login.asker, ban);
         }
         true
     }

@@ -21,7 +21,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Registers a name.
     pub(super) fn register(&mut self, asker: &ReplyTo, peer: SocketAddr, name: &str, password: &str) {
         if self.cx.handles.table.has_left(asker.channel)
-            || self.bans.keeps_newcomer_out(&mut self.cx, asker, peer, 5)
+            || self.bans.keeps_newcomer_out(&mut self.cx, asker, peer)
         {
             return;
         }
@@ -30,7 +30,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         };
         let id = match added {
             Ok(id) => id,
-            Err(taken) => return self.cx.refuse_login_saying(asker, 5, Errno::Refused, taken.text()),
+            Err(taken) => return self.cx.refuse_login_saying(asker, Errno::Refused, taken.text()),
         };
         self.cx.handles.metrics.registrations.add(1);
         let answer = Answer::Registered { id, seq: asker.seq.clone() };
@@ -79,28 +79,28 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// A guest is a new user, with the limits of one; else that is answered.
     fn add_guest(&mut self, asker: &ReplyTo, peer: SocketAddr, name: &str) -> Option<UserId> {
         let name = of_new_user(name)
-            .map_err(|rule| self.cx.refuse_login_saying(asker, 2, Errno::Refused, rule))
+            .map_err(|rule| self.cx.refuse_login_saying(asker, Errno::Refused, rule))
             .ok()?;
-        if self.bans.keeps_newcomer_out(&mut self.cx, asker, peer, 2) {
+        if self.bans.keeps_newcomer_out(&mut self.cx, asker, peer) {
             return None;
         }
         if !self.cx.handles.attempts.register(IpBlock::of(peer.ip()), self.cx.now.mono_us) {
-            self.refuse_newcomer(asker, peer, 2);
+            self.refuse_newcomer(asker, peer);
             return None;
         }
         let Some(added) = self.cx.attempt(|store| store.add_user(&name, None)) else {
             self.cx.refuse_login(asker, Errno::NotStored);
             return None;
         };
-        added.map_err(|taken| self.cx.refuse_login_saying(asker, 2, Errno::Refused, taken.text())).ok()
+        added.map_err(|taken| self.cx.refuse_login_saying(asker, Errno::Refused, taken.text())).ok()
     }
 
     /// There have been too many new users. A ban is told first, for it ends the channel.
-    pub(super) fn refuse_newcomer(&mut self, asker: &ReplyTo, peer: SocketAddr, msgid: i64) {
-        if self.bans.keeps_newcomer_out(&mut self.cx, asker, peer, msgid) {
+    pub(super) fn refuse_newcomer(&mut self, asker: &ReplyTo, peer: SocketAddr) {
+        if self.bans.keeps_newcomer_out(&mut self.cx, asker, peer) {
             return;
         }
         self.cx.handles.metrics.registrations_refused.add(1);
-        self.cx.refuse_login_saying(asker, msgid, Errno::TooMany, TOO_MANY_REGISTRATIONS);
+        self.cx.refuse_login_saying(asker, Errno::TooMany, TOO_MANY_REGISTRATIONS);
     }
 }

@@ -14,6 +14,7 @@ use crate::message::reply_to::{Completes, ReplyTo};
 use crate::protocol::errno::Errno;
 use crate::store::Storage;
 use crate::sync::Arc;
+use std::borrow::Cow;
 
 impl<St: Storage, S: Send + 'static> Context<St, S> {
     /// A login or registration is refused.
@@ -21,10 +22,9 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
         self.post(asker.channel, refusal(asker, errno));
     }
 
-    /// A login or registration is refused for a reason of its own; `msgid` is that of the answer.
-    pub(super) fn refuse_login_saying(&mut self, asker: &ReplyTo, msgid: i64, errno: Errno, text: &str) {
-        let answer = Answer::Refused { msgid, errno, text: text.to_owned().into(), seq: asker.seq.clone() };
-        self.post(asker.channel, login_answer(asker.channel, answer));
+    /// The same for a reason of its own.
+    pub(super) fn refuse_login_saying(&mut self, asker: &ReplyTo, errno: Errno, text: &str) {
+        self.post(asker.channel, refusal_saying(asker, errno, text.to_owned().into()));
     }
 
     /// A request without a ticket has succeeded, if the transaction is committed.
@@ -124,9 +124,11 @@ pub(super) fn through(asker: &ReplyTo, errno: Option<Errno>) -> WorkerCommand {
 
 /// A login or registration that is refused.
 pub(super) fn refusal(asker: &ReplyTo, errno: Errno) -> WorkerCommand {
-    let msgid = if asker.re == 4 { 5 } else { 2 };
-    let text = errno.text().into();
-    login_answer(asker.channel, Answer::Refused { msgid, errno, text, seq: asker.seq.clone() })
+    refusal_saying(asker, errno, errno.text().into())
+}
+
+fn refusal_saying(asker: &ReplyTo, errno: Errno, text: Cow<'static, str>) -> WorkerCommand {
+    login_answer(asker.channel, Answer::Refused { re: asker.re, errno, text, seq: asker.seq.clone() })
 }
 
 /// An answer to a login or registration.

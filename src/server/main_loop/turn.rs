@@ -68,7 +68,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             Ask::Resume(resume) => self.resume(resume),
             Ask::Guest { asker, peer, name } => self.log_in_guest(asker, peer, &name),
             Ask::Register { asker, peer, name, password } => self.register(&asker, peer, &name, &password),
-            Ask::RefuseNewcomer { asker, peer } => self.refuse_newcomer(&asker, peer, 5),
+            Ask::RefuseNewcomer { asker, peer } => self.refuse_newcomer(&asker, peer),
             Ask::Chat(message) => self.chat(&message),
             Ask::AddFriend { asker, user, friend } => self.add_friend(&asker, user, friend),
             Ask::CreateGroup { asker, user, name, desc } => self.create_group(&asker, user, &name, &desc),

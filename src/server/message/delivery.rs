@@ -245,9 +245,10 @@ impl Due {
 mod tests {
     use super::*;
     use crate::channel::ChannelId;
+    use crate::protocol::msgid::Msgid;
 
     fn asker(slot: u32) -> ReplyTo {
-        ReplyTo { channel: ChannelId { slot, generation: 1 }, re: 6, seq: Some("1".into()) }
+        ReplyTo { channel: ChannelId { slot, generation: 1 }, re: Msgid::Chat, seq: Some("1".into()) }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::reply_to::ReplyTo;
 use crate::channel::SessionNo;
 use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::errno::Errno;
+use crate::protocol::msgid::Msgid;
 use crate::protocol::request::Caps;
 use crate::sync::Arc;
 use ecow::EcoString;
@@ -25,8 +26,8 @@ pub enum Answer {
     },
     /// A login or registration that did not (msgid 2 or 5).
     Refused {
-        /// 2 or 5.
-        msgid: i64,
+        /// A login or a registration.
+        re: Msgid,
         /// Why, as a number.
         errno: Errno,
         /// Why, as a sentence.
@@ -36,8 +37,8 @@ pub enum Answer {
     },
     /// A login or registration that a ban keeps out (msgid 2 or 5), after which the channel leaves.
     Banned {
-        /// 2 or 5.
-        msgid: i64,
+        /// A login or a registration.
+        re: Msgid,
         /// The rest of the ban, in milliseconds.
         retry_after_ms: u64,
         /// What the administrator said, one line.
@@ -51,15 +52,15 @@ pub enum Answer {
         errno: Errno,
         /// Why, as a sentence.
         text: Cow<'static, str>,
-        /// The request's msgid, where it had one.
-        re: Option<i64>,
+        /// What the request was, where that is known.
+        re: Option<Msgid>,
         /// The request's `seq`, as raw JSON.
         seq: Option<Arc<str>>,
     },
     /// A request with `seq` that succeeded (msgid 0, errno 0).
     Done {
-        /// The request's msgid.
-        re: i64,
+        /// What the request was.
+        re: Msgid,
         /// The request's `seq`, as raw JSON.
         seq: Arc<str>,
         /// The new group of msgid 8.

@@ -1,6 +1,7 @@
 //! Who asked, and what an answer settles with the channel that asked.
 
 use crate::channel::ChannelId;
+use crate::protocol::msgid::Msgid;
 use crate::sync::Arc;
 
 /// Who asked, and what the answer must repeat.
@@ -9,7 +10,7 @@ pub struct ReplyTo {
     /// The channel that asked.
     pub channel: ChannelId,
     /// The request's msgid.
-    pub re: i64,
+    pub re: Msgid,
     /// The request's `seq`, as raw JSON.
     pub seq: Option<Arc<str>>,
 }

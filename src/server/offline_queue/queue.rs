@@ -262,12 +262,13 @@ mod tests {
     use crate::message::disconnect::Departure;
     use crate::message::disconnect::{CloseInfo, CloseWatcher};
     use crate::message::reply_to::ReplyTo;
+    use crate::protocol::msgid::Msgid;
     use crate::shrink::KEPT;
     use crate::sync::Arc;
 
     fn nothing() -> Ask {
         let channel = ChannelId { slot: 0, generation: 1 };
-        Ask::Fence { asker: ReplyTo { channel, re: 3, seq: None } }
+        Ask::Fence { asker: ReplyTo { channel, re: Msgid::Logout, seq: None } }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::json::object::{
     ObjectWriter, decode_integer, decode_string, push_integer, push_string, read_object,
 };
 use super::keys::is_forbidden;
+use super::msgid::Msgid;
 use crate::ids::{GroupId, Mid, UserId};
 
 /// Room for what a delivered chat has beyond what was sent, in bytes: a true name, a time, a terminator.
@@ -157,11 +158,11 @@ pub enum To {
 pub fn chat_object(from: UserId, name: &str, to: To, text: &str, time: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let (msgid, key, id) = match to {
-        To::User(id) => (6, "toid", id.0),
-        To::Group(id) => (10, "groupid", id.0),
+        To::User(id) => (Msgid::Chat, "toid", id.0),
+        To::Group(id) => (Msgid::GroupChat, "groupid", id.0),
     };
     ObjectWriter::new(&mut out)
-        .integer("msgid", msgid)
+        .integer("msgid", msgid.number())
         .integer("id", from.0)
         .text("name", name)
         .integer(key, id)
@@ -197,10 +198,10 @@ pub fn read_delivered(body: &[u8]) -> Option<Delivered<'_>> {
         _ => {}
     })
     .ok()?;
-    let groupid = match msgid? {
+    let groupid = match Msgid::from_number(msgid?)? {
         // A sender may have put anything under `groupid` here.
-        6 => None,
-        10 => Some(GroupId(groupid?)),
+        Msgid::Chat => None,
+        Msgid::GroupChat => Some(GroupId(groupid?)),
         _ => return None,
     };
     Some(Delivered { id: UserId(id?), name: name?, msg: msg?, groupid })

@@ -13,6 +13,7 @@
 //! | [`chat_object`] | what becomes of a chat between its sender and its receiver |
 //! | [`responses`] | writes everything the server says of its own |
 //! | [`hint`] | tells people what is wrong with input that is no request |
+//! | [`msgid`] | the numbers that say what an object is |
 //! | [`errno`] | the numbers of refusals and errors |
 
 pub mod chat_object;
@@ -22,6 +23,7 @@ pub mod hint;
 pub mod json;
 mod keys;
 pub mod line;
+pub mod msgid;
 pub mod name;
 pub mod request;
 pub mod responses;

@@ -15,6 +15,7 @@ use super::hint;
 use super::json::fast_path;
 use super::json::object::{decode_integer, decode_string, inside_quotes, nests_deeper_than, read_object};
 use super::keys::{FORBIDDEN, Key};
+use super::msgid::Msgid;
 use super::name;
 use crate::ids::{GroupId, Mid, UserId};
 
@@ -134,20 +135,20 @@ pub struct Caps {
 }
 
 impl Request<'_> {
-    /// The number of the kind of request, as answers repeat it in `re`.
-    pub fn msgid(&self) -> i64 {
+    /// The kind of request, as answers repeat it in `re`.
+    pub fn msgid(&self) -> Msgid {
         match self.body {
-            Body::Login { .. } | Body::Resume { .. } => 1,
-            Body::Logout => 3,
-            Body::Register { .. } => 4,
-            Body::Chat { .. } => 6,
-            Body::AddFriend { .. } => 7,
-            Body::CreateGroup { .. } => 8,
-            Body::JoinGroup { .. } => 9,
-            Body::GroupChat { .. } => 10,
-            Body::Ping => 22,
-            Body::Pong => 23,
-            Body::Confirm { .. } => 24,
+            Body::Login { .. } | Body::Resume { .. } => Msgid::Login,
+            Body::Logout => Msgid::Logout,
+            Body::Register { .. } => Msgid::Register,
+            Body::Chat { .. } => Msgid::Chat,
+            Body::AddFriend { .. } => Msgid::AddFriend,
+            Body::CreateGroup { .. } => Msgid::CreateGroup,
+            Body::JoinGroup { .. } => Msgid::JoinGroup,
+            Body::GroupChat { .. } => Msgid::GroupChat,
+            Body::Ping => Msgid::Ping,
+            Body::Pong => Msgid::Pong,
+            Body::Confirm { .. } => Msgid::Confirm,
         }
     }
 }
@@ -167,16 +168,16 @@ pub struct Fault {
 impl Fault {
     /// True exactly when the request has a `msgid` that means nothing here, whatever else is wrong with it.
     pub fn is_of_unknown_kind(&self) -> bool {
-        self.re.is_some_and(|msgid| !is_known(msgid))
+        self.re.is_some_and(|number| request_kind(number).is_none())
     }
 }
 
 /// What is said to a request whose `msgid` is not known.
 const UNKNOWN_MSGID: &str = "`msgid` is not one that clients send";
 
-/// True exactly when requests have that `msgid`.
-fn is_known(msgid: i64) -> bool {
-    matches!(msgid, 1 | 3 | 4 | 6..=10 | 22..=24)
+/// The kind of request that has that `msgid`.
+fn request_kind(number: i64) -> Option<Msgid> {
+    Msgid::from_number(number).filter(|msgid| msgid.is_request())
 }
 
 /// Reads one framed request.
@@ -268,35 +269,37 @@ impl<'a> Fields<'a> {
 
     fn request(&self, text: &'a str) -> Result<Request<'a>, String> {
         let msgid = self.need(Key::Msgid, self.integer(Key::Msgid)?)?;
-        if !is_known(msgid) {
-            return Err(UNKNOWN_MSGID.to_owned());
-        }
+        let msgid = request_kind(msgid).ok_or(UNKNOWN_MSGID)?;
         if self.raw(Key::Seq).is_some() && self.seq().is_none() {
             return Err("`seq` must be a number or a string".to_owned());
         }
         let claimed = match msgid {
-            1 | 3 | 6..=10 => self.integer(Key::Id)?.map(UserId),
-            _ => None,
+            Msgid::Register | Msgid::Ping | Msgid::Pong | Msgid::Confirm => None,
+            _ => self.integer(Key::Id)?.map(UserId),
         };
         let body = match msgid {
-            1 => return Ok(Request { seq: self.seq(), claimed: None, body: self.login(claimed)? }),
-            3 => Body::Logout,
-            4 => {
+            Msgid::Login => {
+                return Ok(Request { seq: self.seq(), claimed: None, body: self.login(claimed)? });
+            }
+            Msgid::Logout => Body::Logout,
+            Msgid::Register => {
                 let name = self.need(Key::Name, self.string(Key::Name)?)?;
                 Body::Register { name, password: self.need(Key::Password, self.password()?)? }
             }
-            6 => {
+            Msgid::Chat => {
                 let key = if self.raw(Key::Toid).is_some() { Key::Toid } else { Key::To };
                 let to = UserId(self.need(Key::Toid, self.integer(key)?)?);
                 Body::Chat { to, chat: self.chat(text, claimed)? }
             }
-            7 => Body::AddFriend { friend: UserId(self.need(Key::Friendid, self.integer(Key::Friendid)?)?) },
-            8 => self.create_group()?,
-            9 => Body::JoinGroup { group: self.group()? },
-            10 => Body::GroupChat { group: self.group()?, chat: self.chat(text, claimed)? },
-            22 => Body::Ping,
-            23 => Body::Pong,
-            24 => Body::Confirm { upto: Mid(self.need(Key::Mid, self.integer(Key::Mid)?)?) },
+            Msgid::AddFriend => {
+                Body::AddFriend { friend: UserId(self.need(Key::Friendid, self.integer(Key::Friendid)?)?) }
+            }
+            Msgid::CreateGroup => self.create_group()?,
+            Msgid::JoinGroup => Body::JoinGroup { group: self.group()? },
+            Msgid::GroupChat => Body::GroupChat { group: self.group()?, chat: self.chat(text, claimed)? },
+            Msgid::Ping => Body::Ping,
+            Msgid::Pong => Body::Pong,
+            Msgid::Confirm => Body::Confirm { upto: Mid(self.need(Key::Mid, self.integer(Key::Mid)?)?) },
             _ => return Err(UNKNOWN_MSGID.to_owned()),
         };
         Ok(Request { seq: self.seq(), claimed, body })

@@ -6,6 +6,7 @@
 pub use super::chat_object::{Delivered, To, chat_object, number, read_delivered};
 use super::errno::Errno;
 use super::json::object::{ObjectWriter, push_string};
+use super::msgid::Msgid;
 use crate::channel::Reason;
 use crate::ids::{Epoch, GroupId, UserId};
 
@@ -99,7 +100,7 @@ pub fn logged_in<'a, W: FnOnce(&mut Vec<u8>), M: IntoIterator<Item = MemberState
     // The byte that ends an object is not written here.
     let limit = out.len() + LOGIN_ANSWER_MAX.saturating_sub(end.len() + MORE.len() + 1);
     ObjectWriter::new(out)
-        .integer("msgid", 2)
+        .integer("msgid", Msgid::LoginAnswer.number())
         .integer("errno", 0)
         .integer("id", answer.id.0)
         .text("name", answer.name);
@@ -169,17 +170,17 @@ fn push_list<T>(
 /// msgid 5, granted.
 pub fn registered(out: &mut Vec<u8>, id: UserId, seq: Option<&str>) {
     ObjectWriter::new(out)
-        .integer("msgid", 5)
+        .integer("msgid", Msgid::RegisterAnswer.number())
         .integer("errno", 0)
         .integer("id", id.0)
         .raw_if_some("seq", seq)
         .finish();
 }
 
-/// msgid 2 or 5, not granted. `seq` is raw JSON text.
-pub fn refused(out: &mut Vec<u8>, msgid: i64, errno: Errno, errmsg: &str, seq: Option<&str>) {
+/// msgid 2 or 5, not granted: the answer to a login, or to a registration. `seq` is raw JSON text.
+pub fn refused(out: &mut Vec<u8>, re: Msgid, errno: Errno, errmsg: &str, seq: Option<&str>) {
     ObjectWriter::new(out)
-        .integer("msgid", msgid)
+        .integer("msgid", re.login_answer().number())
         .integer("errno", errno.number())
         .text("errmsg", errmsg)
         .raw_if_some("seq", seq)
@@ -190,7 +191,7 @@ pub fn refused(out: &mut Vec<u8>, msgid: i64, errno: Errno, errmsg: &str, seq: O
 pub fn error(out: &mut Vec<u8>, errno: Errno, errmsg: &str, re: Option<i64>, seq: Option<&str>) {
     let mut object = ObjectWriter::new(out);
     object
-        .integer("msgid", 0)
+        .integer("msgid", Msgid::Answer.number())
         .integer("errno", errno.number())
         .text("errmsg", errmsg)
         .raw_if_some("seq", seq);
@@ -201,9 +202,13 @@ pub fn error(out: &mut Vec<u8>, errno: Errno, errmsg: &str, re: Option<i64>, seq
 }
 
 /// msgid 0, a request with `seq` that succeeded. `id` is a new group's; `full` are the members whose box was full.
-pub fn done(out: &mut Vec<u8>, re: i64, seq: &str, id: Option<i64>, full: &[UserId]) {
+pub fn done(out: &mut Vec<u8>, re: Msgid, seq: &str, id: Option<i64>, full: &[UserId]) {
     let mut object = ObjectWriter::new(out);
-    object.integer("msgid", 0).integer("errno", 0).raw("seq", seq).integer("re", re);
+    object
+        .integer("msgid", Msgid::Answer.number())
+        .integer("errno", 0)
+        .raw("seq", seq)
+        .integer("re", re.number());
     if let Some(id) = id {
         object.integer("id", id);
     }
@@ -217,7 +222,7 @@ pub fn done(out: &mut Vec<u8>, re: i64, seq: &str, id: Option<i64>, full: &[User
 pub fn goodbye(out: &mut Vec<u8>, reason: Reason, errmsg: &str, retry_after_ms: Option<u64>) {
     let mut object = ObjectWriter::new(out);
     object
-        .integer("msgid", 20)
+        .integer("msgid", Msgid::Goodbye.number())
         .text("reason", reason.word())
         .text("errmsg", errmsg)
         .text("advice", reason.advice().word());
@@ -229,18 +234,18 @@ pub fn goodbye(out: &mut Vec<u8>, reason: Reason, errmsg: &str, retry_after_ms: 
 
 /// msgid 22.
 pub fn ping(out: &mut Vec<u8>) {
-    ObjectWriter::new(out).integer("msgid", 22).finish();
+    ObjectWriter::new(out).integer("msgid", Msgid::Ping.number()).finish();
 }
 
 /// msgid 23, the answer to a client's ping. `seq` is raw JSON text.
 pub fn pong(out: &mut Vec<u8>, seq: Option<&str>) {
-    ObjectWriter::new(out).integer("msgid", 23).raw_if_some("seq", seq).finish();
+    ObjectWriter::new(out).integer("msgid", Msgid::Pong.number()).raw_if_some("seq", seq).finish();
 }
 
 /// msgid 21, a friend came or went.
 pub fn presence(out: &mut Vec<u8>, id: UserId, name: &str, online: bool, epoch: Epoch) {
     ObjectWriter::new(out)
-        .integer("msgid", 21)
+        .integer("msgid", Msgid::Presence.number())
         .integer("id", id.0)
         .text("name", name)
         .text("state", state(online))
@@ -321,17 +326,17 @@ mod tests {
         assert_eq!(granted, r#"{"msgid":2,"errno":0,"id":13,"name":"zhang san"}"#);
         let registered = text(|out| registered(out, UserId(13), None));
         assert_eq!(registered, r#"{"msgid":5,"errno":0,"id":13}"#);
-        let refused = text(|out| refused(out, 2, Errno::Refused, "no", Some("\"s\"")));
+        let refused = text(|out| refused(out, Msgid::Login, Errno::Refused, "no", Some("\"s\"")));
         assert_eq!(refused, r#"{"msgid":2,"errno":1,"errmsg":"no","seq":"s"}"#);
         let wrong_id = text(|out| error(out, Errno::WrongId, "…", Some(6), None));
         assert_eq!(wrong_id, r#"{"msgid":0,"errno":12,"errmsg":"…","re":6}"#);
         let unknown = text(|out| error(out, Errno::Malformed, "…", None, None));
         assert_eq!(unknown, r#"{"msgid":0,"errno":10,"errmsg":"…"}"#);
-        let stored = text(|out| done(out, 6, "7", None, &[]));
+        let stored = text(|out| done(out, Msgid::Chat, "7", None, &[]));
         assert_eq!(stored, r#"{"msgid":0,"errno":0,"seq":7,"re":6}"#);
-        let created = text(|out| done(out, 8, "7", Some(3), &[]));
+        let created = text(|out| done(out, Msgid::CreateGroup, "7", Some(3), &[]));
         assert_eq!(created, r#"{"msgid":0,"errno":0,"seq":7,"re":8,"id":3}"#);
-        let skipped = text(|out| done(out, 10, "7", None, &[UserId(1), UserId(2)]));
+        let skipped = text(|out| done(out, Msgid::GroupChat, "7", None, &[UserId(1), UserId(2)]));
         assert_eq!(skipped, r#"{"msgid":0,"errno":0,"seq":7,"re":10,"full":[1,2]}"#);
         let kicked = text(|out| goodbye(out, Reason::Kicked, "spam", Some(600_000)));
         assert_eq!(

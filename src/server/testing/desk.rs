@@ -16,6 +16,7 @@ use crate::message::disconnect::{CloseInfo, DeliveryReport, Departure};
 use crate::message::event::Event;
 use crate::message::request::{Ask, Destination};
 use crate::offline_queue::closer::Kicker;
+use crate::protocol::msgid::Msgid;
 use crate::sync::Arc;
 
 /// Main at its desk.
@@ -120,7 +121,12 @@ impl Desk {
     pub(crate) fn user(&mut self, name: &str) -> UserId {
         let channel = self.connect();
         let (peer, password) = (([127, 0, 0, 1], 1).into(), HASH.into());
-        self.ask(Ask::Register { asker: asker(channel, 4, None), peer, name: name.into(), password });
+        self.ask(Ask::Register {
+            asker: asker(channel, Msgid::Register, None),
+            peer,
+            name: name.into(),
+            password,
+        });
         self.finish();
         match self.heard(channel)[..] {
             [Said::Registered(user)] => user,
@@ -171,7 +177,7 @@ impl Desk {
 
     /// A group of its creator alone.
     pub(crate) fn group(&mut self, creator: Online) -> GroupId {
-        let asker = asker(creator.channel, 8, Some("1"));
+        let asker = asker(creator.channel, Msgid::CreateGroup, Some("1"));
         self.ask(Ask::CreateGroup { asker, user: creator.user, name: "group".into(), desc: "".into() });
         self.finish();
         match self.heard(creator.channel)[..] {
@@ -182,7 +188,7 @@ impl Desk {
 
     /// A member who is asked in and not yet committed.
     pub(crate) fn join(&mut self, who: Online, group: GroupId) {
-        self.ask(Ask::JoinGroup { asker: asker(who.channel, 9, None), user: who.user, group });
+        self.ask(Ask::JoinGroup { asker: asker(who.channel, Msgid::JoinGroup, None), user: who.user, group });
     }
 
     /// Somebody takes the step for a channel; main learns of it.

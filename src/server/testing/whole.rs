@@ -18,6 +18,7 @@ use crate::message::reply_to::ReplyTo;
 use crate::message::request::{Ask, Login};
 use crate::message::request::{HashTag, Who};
 use crate::protocol::errno::Errno;
+use crate::protocol::msgid::Msgid;
 use crate::store::{Lookup, Transactions, UserRow, Users};
 
 /// Rounds without anything to do after which a server is at rest: what is said in one is heard in the next.
@@ -217,7 +218,7 @@ pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<WorkerCommand>>
 
 fn refused(asker: ReplyTo) -> WorkerCommand {
     let errno = Errno::Refused;
-    let answer = Some(Answer::Refused { msgid: 2, errno, text: errno.text().into(), seq: asker.seq });
+    let answer = Some(Answer::Refused { re: Msgid::Login, errno, text: errno.text().into(), seq: asker.seq });
     WorkerCommand::Answer { channel: asker.channel, settles: Completes::Login, answer }
 }
 

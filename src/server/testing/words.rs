@@ -12,6 +12,7 @@ use crate::message::reply_to::ReplyTo;
 use crate::message::request::{Ask, Destination, Login, Message};
 use crate::message::request::{HashTag, Who};
 use crate::protocol::errno::Errno;
+use crate::protocol::msgid::Msgid;
 use crate::protocol::request::Caps;
 
 /// The password hash of every user in these tests; nobody computes one.
@@ -110,14 +111,14 @@ impl Said {
 }
 
 /// Who asks what.
-pub(crate) fn asker(channel: ChannelId, re: i64, seq: Option<&str>) -> ReplyTo {
+pub(crate) fn asker(channel: ChannelId, re: Msgid, seq: Option<&str>) -> ReplyTo {
     ReplyTo { channel, re, seq: seq.map(Into::into) }
 }
 
 /// A login whose password has been verified.
 pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
     Ask::Login(Box::new(Login {
-        asker: asker(channel, 1, None),
+        asker: asker(channel, Msgid::Login, None),
         peer: ([127, 0, 0, 1], 1).into(),
         user,
         token: None,
@@ -137,7 +138,7 @@ pub(crate) fn message(
     text: &str,
     seq: Option<&str>,
 ) -> Ask {
-    let re = if matches!(to, Destination::Group(_)) { 10 } else { 6 };
+    let re = if matches!(to, Destination::Group(_)) { Msgid::GroupChat } else { Msgid::Chat };
     let fingerprint = seq.map(|seq| fingerprint::of(seq, &to, text.as_bytes()));
     Ask::Chat(Message {
         asker: asker(channel, re, seq),

@@ -10,6 +10,7 @@ use crate::message::event::Event;
 use crate::message::reply::{Answer, LoggedIn};
 use crate::message::reply_to::Completes;
 use crate::net::transport::Transport;
+use crate::protocol::msgid::Msgid;
 use crate::sync::Arc;
 
 impl<T: Transport> WorkerState<T> {
@@ -109,15 +110,15 @@ impl<T: Transport> WorkerState<T> {
                     connection.changed_us = now_us;
                 }
             }
-            Answer::Refused { msgid, errno, text, seq } => {
-                self.refuse_login(id, msgid, errno, &text, seq.as_deref());
+            Answer::Refused { re, errno, text, seq } => {
+                self.refuse_login(id, re, errno, &text, seq.as_deref());
             }
-            Answer::Banned { msgid, retry_after_ms, reason, seq } => {
+            Answer::Banned { re, retry_after_ms, reason, seq } => {
                 let parting = CloseInfo::banned(retry_after_ms, reason.as_deref());
-                self.refuse_banned(id, msgid, &parting, seq.as_deref());
+                self.refuse_banned(id, re, &parting, seq.as_deref());
             }
             Answer::Error { errno, text, re, seq } => {
-                connection.write_error(errno, &text, re, seq.as_deref());
+                connection.write_error(errno, &text, re.map(Msgid::number), seq.as_deref());
                 self.shared.metrics.request_errors.add(1);
             }
             Answer::Done { re, seq, id, full } => connection.write_done(re, &seq, id, &full),

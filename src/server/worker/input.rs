@@ -1,7 +1,6 @@
 //! Bytes to requests, and requests to where they belong: another channel, main, or an auth thread.
 
 use super::connection::Codec;
-use super::line_input::LOGIN_ANSWER;
 use super::rate_limit::Pace;
 use super::routing::{ChatPayload, ChatSender};
 use super::state::WorkerState;
@@ -22,6 +21,7 @@ use crate::protocol::hint;
 use crate::protocol::json::next_request;
 use crate::protocol::json::next_request::Taken;
 use crate::protocol::line::LineFramed;
+use crate::protocol::msgid::Msgid;
 use crate::protocol::name;
 use crate::protocol::request::{self, Body, Fault, Request};
 use crate::store::TokenHash;
@@ -178,9 +178,10 @@ impl<T: Transport> WorkerState<T> {
         let (re, seq) = asked.map_or((None, None), |asked| (Some(asked.msgid()), asked.seq));
         let text = Errno::TooMany.text();
         match re {
-            Some(1) => self.refuse_login(id, 2, Errno::TooMany, text, seq),
-            Some(4) => self.refuse_login(id, 5, Errno::TooMany, text, seq),
-            re => self.reject(id, Errno::TooMany, text, re, seq),
+            Some(re @ (Msgid::Login | Msgid::Register)) => {
+                self.refuse_login(id, re, Errno::TooMany, text, seq)
+            }
+            re => self.reject(id, Errno::TooMany, text, re.map(Msgid::number), seq),
         }
     }
 
@@ -216,7 +217,7 @@ impl<T: Transport> WorkerState<T> {
                 let name = match (name::of_new_user(name), request::password_fault(password)) {
                     (Ok(name), None) => name.as_ref().into(),
                     (Err(text), _) | (Ok(_), Some(text)) => {
-                        return self.refuse_login(id, 5, Errno::Refused, text, request.seq);
+                        return self.refuse_login(id, Msgid::Register, Errno::Refused, text, request.seq);
                     }
                 };
                 let (peer, password) = (connection.peer.addr(), password.as_ref().into());
@@ -333,19 +334,19 @@ impl<T: Transport> WorkerState<T> {
         let id = resume.asker.channel;
         if self.shared.attempts.are_exhausted(IpBlock::of(resume.peer.ip()), None, self.now.mono_us) {
             let seq = resume.asker.seq.as_deref();
-            return self.refuse_login(id, LOGIN_ANSWER, Errno::TooMany, TOO_MANY_FAILURES, seq);
+            return self.refuse_login(id, Msgid::Login, Errno::TooMany, TOO_MANY_FAILURES, seq);
         }
         self.await_login(id);
         self.ask(Ask::Resume(resume));
     }
 
     pub(super) fn send_to_auth(&mut self, asker: ReplyTo, task: Task) {
-        let (id, msgid) = (asker.channel, task.answered_by());
+        let (id, re) = (asker.channel, asker.re);
         let job = Job { asker, task };
         let recalled = self.shared.auth.recall(&job, self.now.mono_us);
         if self.has_failed_too_often(&job.task, recalled.as_ref()) {
             let seq = job.asker.seq.as_deref();
-            return self.refuse_login(id, msgid, Errno::TooMany, TOO_MANY_FAILURES, seq);
+            return self.refuse_login(id, re, Errno::TooMany, TOO_MANY_FAILURES, seq);
         }
         self.await_login(id);
         if let Some(login) = recalled {
@@ -355,7 +356,7 @@ impl<T: Transport> WorkerState<T> {
         if let Err(job) = self.shared.auth.submit(job) {
             let seq = job.asker.seq;
             self.end_login(id);
-            self.refuse_login(id, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
+            self.refuse_login(id, re, Errno::Busy, Errno::Busy.text(), seq.as_deref());
         }
     }
 
@@ -381,8 +382,8 @@ impl<T: Transport> WorkerState<T> {
     }
 
     fn refuse_asked(&mut self, asked: &Asked<'_>, errno: Errno, text: &str) {
-        let re = asked.request.msgid();
-        self.reject(asked.channel, errno, text, Some(re), asked.request.seq);
+        let re = Some(asked.request.msgid().number());
+        self.reject(asked.channel, errno, text, re, asked.request.seq);
     }
 
     /// A request cannot be understood. Clients in circulation send heartbeats of their own, so what a user sends under a

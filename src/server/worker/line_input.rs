@@ -13,16 +13,10 @@ use crate::message::request::Who;
 use crate::net::transport::Transport;
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
+use crate::protocol::msgid::Msgid;
 use crate::protocol::request::Caps;
 use crate::protocol::written_name::read_name;
 use std::cell::OnceCell;
-
-/// A line is named in answers like the chat it is.
-const CHAT: i64 = 6;
-/// And the first one like a login.
-const LOGIN: i64 = 1;
-/// The msgid of a login's answer.
-pub(super) const LOGIN_ANSWER: i64 = 2;
 
 impl<T: Transport> WorkerState<T> {
     pub(super) fn handle_line(&mut self, id: ChannelId, line: &[u8]) {
@@ -30,7 +24,7 @@ impl<T: Transport> WorkerState<T> {
         match connection.user.as_ref().map(|user| user.sender.clone()) {
             None => self.handle_login_line(id, line),
             Some(sender) => {
-                let from = ChatSender { channel: id, sender, re: CHAT, seq: None };
+                let from = ChatSender { channel: id, sender, re: Msgid::Chat, seq: None };
                 self.handle_chat_line(&from, line);
             }
         }
@@ -39,17 +33,17 @@ impl<T: Transport> WorkerState<T> {
     fn handle_login_line(&mut self, id: ChannelId, line: &[u8]) {
         let opening = match line::opening(line) {
             Ok(opening) => opening,
-            Err(fault) => return self.refuse_login(id, 2, Errno::Refused, fault, None),
+            Err(fault) => return self.refuse_login(id, Msgid::Login, Errno::Refused, fault, None),
         };
         let Some(connection) = self.connection(id) else { return };
         let peer = connection.peer.addr();
-        let asker = ReplyTo { channel: id, re: LOGIN, seq: None };
+        let asker = ReplyTo { channel: id, re: Msgid::Login, seq: None };
         let name: Box<str> = opening.name.into();
         match opening.password {
             // Nothing to verify: main knows whether the name is anybody's.
             None => {
                 if self.shared.attempts.are_exhausted(IpBlock::of(peer.ip()), None, self.now.mono_us) {
-                    return self.refuse_login(id, LOGIN_ANSWER, Errno::TooMany, TOO_MANY_FAILURES, None);
+                    return self.refuse_login(id, Msgid::Login, Errno::TooMany, TOO_MANY_FAILURES, None);
                 }
                 self.await_login(id);
                 self.ask(Ask::Guest { asker, peer, name });
@@ -85,15 +79,15 @@ impl<T: Transport> WorkerState<T> {
     pub(super) fn refuse_login(
         &mut self,
         id: ChannelId,
-        msgid: i64,
+        re: Msgid,
         errno: Errno,
         text: &str,
         seq: Option<&str>,
     ) {
         self.shared.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
-        connection.write_refused(msgid, errno, text, seq);
-        let wrong = msgid == LOGIN_ANSWER && errno == Errno::Refused;
+        connection.write_refused(re, errno, text, seq);
+        let wrong = re == Msgid::Login && errno == Errno::Refused;
         let only_try = connection.speaks_lines();
         if wrong || only_try {
             connection.refused_logins += 1;
@@ -105,17 +99,11 @@ impl<T: Transport> WorkerState<T> {
     }
 
     /// A ban keeps a login or registration out: a refusal, then the goodbye. For a client that speaks lines the first is both.
-    pub(super) fn refuse_banned(
-        &mut self,
-        id: ChannelId,
-        msgid: i64,
-        parting: &CloseInfo,
-        seq: Option<&str>,
-    ) {
+    pub(super) fn refuse_banned(&mut self, id: ChannelId, re: Msgid, parting: &CloseInfo, seq: Option<&str>) {
         self.shared.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
         let text = format!("{}: {}", parting.reason.word(), parting.text);
-        connection.write_refused(msgid, Errno::TooMany, &text, seq);
+        connection.write_refused(re, Errno::TooMany, &text, seq);
         connection.refused_logins += 1;
         self.step(id, parting.clone());
         self.mark_dirty(id);

@@ -9,6 +9,7 @@ use crate::message::reply::Token;
 use crate::message::reply::{GroupNow, LoggedIn};
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
+use crate::protocol::msgid::Msgid;
 use crate::protocol::responses;
 use crate::protocol::responses::{FriendState, GroupState, LoginAnswer, MemberState};
 
@@ -32,10 +33,10 @@ impl<T> Connection<T> {
         }
     }
 
-    /// A login or registration that failed; `msgid` is that of the answer.
-    pub(super) fn write_refused(&mut self, msgid: i64, errno: Errno, text: &str, seq: Option<&str>) {
+    /// A login or registration that failed.
+    pub(super) fn write_refused(&mut self, re: Msgid, errno: Errno, text: &str, seq: Option<&str>) {
         match self.codec {
-            Codec::Json(_) => self.write_object(|out| responses::refused(out, msgid, errno, text, seq)),
+            Codec::Json(_) => self.write_object(|out| responses::refused(out, re, errno, text, seq)),
             Codec::Line(_) => self.out.plain(|out| line::write_error(out, text)),
         }
     }
@@ -46,7 +47,7 @@ impl<T> Connection<T> {
     }
 
     /// A request with `seq` that succeeded.
-    pub(super) fn write_done(&mut self, re: i64, seq: &str, id: Option<GroupId>, full: &[UserId]) {
+    pub(super) fn write_done(&mut self, re: Msgid, seq: &str, id: Option<GroupId>, full: &[UserId]) {
         self.write_object(|out| responses::done(out, re, seq, id.map(|group| group.0), full));
     }
 

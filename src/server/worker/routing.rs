@@ -14,6 +14,7 @@ use crate::message::request::{Ask, Destination, Message};
 use crate::net::transport::Transport;
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
+use crate::protocol::msgid::Msgid;
 use crate::protocol::request::ChatObject;
 use crate::sync::Arc;
 use std::cell::OnceCell;
@@ -25,8 +26,8 @@ const KEEP_DRAFT: usize = 16 * 1024;
 pub(super) struct ChatSender<'a> {
     pub(super) channel: ChannelId,
     pub(super) sender: Arc<Sender>,
-    /// The request's msgid; 6 for a line.
-    pub(super) re: i64,
+    /// What the request was; a chat for a line.
+    pub(super) re: Msgid,
     /// The request's `seq`, as raw JSON.
     pub(super) seq: Option<&'a str>,
 }
@@ -140,7 +141,7 @@ impl<T: Transport> WorkerState<T> {
             return self.chat_on_this_worker(from, route, payload);
         }
         if self.shared.outlet.is_full(route.worker) {
-            self.reject(from.channel, Errno::Busy, Errno::Busy.text(), Some(from.re), from.seq);
+            self.reject(from.channel, Errno::Busy, Errno::Busy.text(), Some(from.re.number()), from.seq);
             return true;
         }
         let body = payload.body(&from.sender, route.user, self.now.unix_ms, &mut self.draft);
@@ -227,7 +228,7 @@ impl<T: Transport> WorkerState<T> {
         let WorkerCommand::Chat { user, chat, origin: Some(origin), .. } = command else { return };
         self.shared.metrics.chats_via_main.add(1);
         self.ask_main(Ask::Chat(Message {
-            asker: ReplyTo { channel: origin.channel, re: 6, seq: None },
+            asker: ReplyTo { channel: origin.channel, re: Msgid::Chat, seq: None },
             from: origin.user,
             to: Destination::User(user),
             body: chat.body,
@@ -246,8 +247,7 @@ impl<T: Transport> WorkerState<T> {
             | Ask::Register { .. }
             | Ask::RefuseNewcomer { .. } => {
                 self.end_login(channel);
-                let msgid = if re == 4 { 5 } else { 2 };
-                self.refuse_login(channel, msgid, Errno::Busy, Errno::Busy.text(), seq.as_deref());
+                self.refuse_login(channel, re, Errno::Busy, Errno::Busy.text(), seq.as_deref());
             }
             Ask::Fence { .. } => {
                 // What it answers is done; it only had to keep its place behind others.
@@ -261,7 +261,7 @@ impl<T: Transport> WorkerState<T> {
                 if matches!(ask, Ask::Chat(Message { fingerprint: Some(_), .. })) {
                     connection.tickets -= 1;
                 }
-                connection.write_error(Errno::Busy, Errno::Busy.text(), Some(re), seq.as_deref());
+                connection.write_error(Errno::Busy, Errno::Busy.text(), Some(re.number()), seq.as_deref());
                 self.shared.metrics.request_errors.add(1);
             }
         }

@@ -15,6 +15,7 @@ use crate::message::request::{HashTag, Who};
 use crate::net::transport::Transport;
 use crate::offline_queue::queue::ASKS_MAX;
 use crate::protocol::errno::Errno;
+use crate::protocol::msgid::Msgid;
 use crate::protocol::request::Caps;
 use crate::testing::bench::Bench;
 use crate::testing::commons::{CAPACITY, REGISTRATIONS};
@@ -52,7 +53,7 @@ fn unsent(session: SessionNo, texts: &[&str]) -> (Option<SessionNo>, Vec<String>
 /// So many asks wait for main that there is room for none.
 fn fill_queue(bench: &Bench, channel: ChannelId) {
     for _ in 0..ASKS_MAX {
-        bench.commons.queue.ask(Ask::Fence { asker: asker(channel, 3, None) }).unwrap();
+        bench.commons.queue.ask(Ask::Fence { asker: asker(channel, Msgid::Logout, None) }).unwrap();
     }
 }
 
@@ -270,7 +271,7 @@ fn an_answer_that_settles_request_and_ticket_lets_the_channel_go_on() {
     client.end();
     bench.turn();
     assert!(bench.settlements().is_empty(), "what was asked is still answered");
-    let answer = Some(Answer::Done { re: 6, seq: "1".into(), id: None, full: Vec::new() });
+    let answer = Some(Answer::Done { re: Msgid::Chat, seq: "1".into(), id: None, full: Vec::new() });
     bench.post(WorkerCommand::Answer { channel, settles: Completes::RequestAndChat, answer });
     bench.turn();
     bench.turn();
@@ -292,7 +293,7 @@ fn main_gets_a_half_closed_clients_socket_only_behind_its_last_answer() {
     bench.post(WorkerCommand::Close { channel });
     bench.turn();
     assert!(bench.entries().is_empty() && !client.sees_the_end(), "main has the request in hand");
-    let answer = Some(Answer::Done { re: 7, seq: "1".into(), id: None, full: Vec::new() });
+    let answer = Some(Answer::Done { re: Msgid::AddFriend, seq: "1".into(), id: None, full: Vec::new() });
     bench.post(WorkerCommand::Answer { channel, settles: Completes::Request, answer });
     bench.turn();
     assert!(client.heard().contains(r#""errno":0,"seq":1"#));
@@ -349,7 +350,7 @@ fn a_login_that_finds_no_room_at_the_auth_threads_is_errno_18() {
             Task::Register { peer, name: "x".into(), password: "x".into() },
             Task::Login { peer, who, password: "x".into(), caps, lines: false },
         ] {
-            bench.commons.auth.submit(Job { asker: asker(channel, 4, None), task }).unwrap();
+            bench.commons.auth.submit(Job { asker: asker(channel, Msgid::Register, None), task }).unwrap();
         }
     }
     client.send(&format!(r#"{}{{"msgid":4,"name":"dee","password":"x"}}{{"msgid":22}}"#, login(ANN)));
@@ -460,7 +461,7 @@ fn a_channel_registers_so_many_and_has_one_under_way_at_a_time() {
     assert_eq!(bench.commons.jobs.take_all().len(), 1, "the second waits for the first");
     let refused = |bench: &mut Bench| {
         let (errno, text) = (Errno::Refused, "taken".into());
-        let answer = Some(Answer::Refused { msgid: 5, errno, text, seq: None });
+        let answer = Some(Answer::Refused { re: Msgid::Register, errno, text, seq: None });
         bench.post(WorkerCommand::Answer { channel, settles: Completes::Login, answer });
         bench.turn();
         bench.commons.jobs.take_all().len()
@@ -698,7 +699,7 @@ fn a_login_that_is_worked_on_and_a_registration_put_off_the_end_of_a_wait() {
     assert_eq!(stages(&bench, rest), [false; 2], "they have waited for 21 s");
     assert_eq!(stages(&bench, [asking, registered]), [true; 2]);
     // The wait goes on where it stood, and that was long already.
-    let refused = Answer::Refused { msgid: 2, errno: Errno::Refused, text: "no".into(), seq: None };
+    let refused = Answer::Refused { re: Msgid::Login, errno: Errno::Refused, text: "no".into(), seq: None };
     bench.post(WorkerCommand::Answer { channel: asking, settles: Completes::Login, answer: Some(refused) });
     seconds(&mut bench, 1);
     assert_eq!(stages(&bench, [asking, registered]), [false, true]);

@@ -8,6 +8,7 @@ use crate::message::event::{ControlAsk, Event};
 use crate::message::reply::Answer;
 use crate::message::request::Ask;
 use crate::message::request::Resume;
+use crate::protocol::msgid::Msgid;
 use crate::protocol::request::Caps;
 use crate::store::{TOKEN_LIFE_MS, Tokens, Transactions, Users};
 use crate::testing::desk::{Desk, Online};
@@ -28,7 +29,7 @@ fn log_in(desk: &mut Desk, user: UserId, channel: ChannelId) {
 /// A login by token that wants another one.
 fn resume(desk: &mut Desk, token: &str, channel: ChannelId) {
     desk.ask(Ask::Resume(Resume {
-        asker: asker(channel, 1, None),
+        asker: asker(channel, Msgid::Login, None),
         peer: ([127, 0, 0, 1], 1).into(),
         token: TokenHash::of(token),
         caps: Caps { resume: true, ..Caps::default() },
@@ -147,7 +148,7 @@ fn no_token_is_given_unless_it_is_wanted() {
     let token = gone(&mut desk, user);
     let channel = desk.connect();
     desk.ask(Ask::Resume(Resume {
-        asker: asker(channel, 1, None),
+        asker: asker(channel, Msgid::Login, None),
         peer: ([127, 0, 0, 1], 1).into(),
         token: TokenHash::of(&token),
         caps: Caps::default(),
@@ -185,7 +186,7 @@ fn tokens_that_are_over_are_removed_and_those_of_sessions_that_go_on_are_not() {
     desk.finish_all();
     assert!(stored(&desk.disk, &over).is_some());
     desk.commons.clock.advance(61 * SECOND_US);
-    desk.ask(Ask::Fence { asker: asker(desk.connect(), 3, None) });
+    desk.ask(Ask::Fence { asker: asker(desk.connect(), Msgid::Logout, None) });
     desk.finish_all();
     desk.finish_all();
     assert_eq!(stored(&desk.disk, &over), None);

@@ -6,6 +6,7 @@ use crate::main_loop::transaction::LATER_US;
 use crate::message::event::{ControlAsk, Event, StaleOnlineFault, StaleOnlineName};
 use crate::message::request::Ask;
 use crate::protocol::errno::Errno;
+use crate::protocol::msgid::Msgid;
 use crate::store::DepartureId;
 use crate::testing::desk::{Desk, Online};
 use crate::testing::memory::{Departed, Fault};
@@ -274,7 +275,7 @@ fn a_registration_is_answered_as_it_was_committed() {
     let register = |desk: &mut Desk| {
         let (name, password) = ("ann".into(), HASH.into());
         let peer = ([127, 0, 0, 1], 1).into();
-        desk.ask(Ask::Register { asker: asker(channel, 4, None), peer, name, password });
+        desk.ask(Ask::Register { asker: asker(channel, Msgid::Register, None), peer, name, password });
     };
     register(&mut desk);
     assert_eq!(desk.heard(channel), [], "not before the commit");
@@ -313,7 +314,7 @@ fn a_guest_whose_row_was_not_committed_is_nobody() {
     let ann = desk.online("ann");
     let channel = desk.connect();
     desk.ask(Ask::Guest {
-        asker: asker(channel, 1, None),
+        asker: asker(channel, Msgid::Login, None),
         peer: ([127, 0, 0, 1], 1).into(),
         name: "guest".into(),
     });

@@ -9,6 +9,7 @@ use crate::message::command::WorkerCommand;
 use crate::message::reply::Answer;
 use crate::message::request::Ask;
 use crate::protocol::errno::Errno;
+use crate::protocol::msgid::Msgid;
 use crate::store::{FriendsGroups, Transactions, Users};
 use crate::testing::commons::{CAPACITY, policy};
 use crate::testing::desk::{Desk, Online};
@@ -43,7 +44,7 @@ fn a_login_that_lists_thousands_goes_behind_others_between_its_looks_at_the_stor
     };
     assert_eq!((login.friends.len(), login.more), (2 * LIST_ROWS + 1, false));
     // What is remembered needs no look, and a new friend is not missed.
-    desk.ask(Ask::AddFriend { asker: asker(long, 7, None), user: ann, friend: bob });
+    desk.ask(Ask::AddFriend { asker: asker(long, Msgid::AddFriend, None), user: ann, friend: bob });
     desk.finish_all();
     let again = desk.connect();
     desk.log_in(ann, again);
@@ -75,19 +76,19 @@ fn friends_and_groups_have_a_limit_and_those_that_are_there_are_no_more_for_bein
     let ann = desk.online("ann");
     desk.forget();
     let group = |desk: &mut Desk, who: Online| {
-        let asker = asker(who.channel, 8, Some("1"));
+        let asker = asker(who.channel, Msgid::CreateGroup, Some("1"));
         desk.ask(Ask::CreateGroup { asker, user: who.user, name: "g".into(), desc: "d".into() });
         desk.finish_all();
         desk.heard(who.channel)
     };
     let join = |desk: &mut Desk, group: i64| {
-        let asker = asker(ann.channel, 9, Some("1"));
+        let asker = asker(ann.channel, Msgid::JoinGroup, Some("1"));
         desk.ask(Ask::JoinGroup { asker, user: ann.user, group: GroupId(group) });
         desk.finish_all();
         desk.heard(ann.channel)
     };
     let add = |desk: &mut Desk, friend: UserId| {
-        let asker = asker(ann.channel, 7, Some("1"));
+        let asker = asker(ann.channel, Msgid::AddFriend, Some("1"));
         desk.ask(Ask::AddFriend { asker, user: ann.user, friend });
         desk.finish_all();
         desk.heard(ann.channel)

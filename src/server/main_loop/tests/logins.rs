@@ -6,6 +6,7 @@ use crate::message::command::WorkerCommand;
 use crate::message::event::Event;
 use crate::message::request::{Ask, Resume};
 use crate::protocol::errno::Errno;
+use crate::protocol::msgid::Msgid;
 use crate::protocol::request::Caps;
 use crate::store::Lookup;
 use crate::store::TokenHash;
@@ -342,7 +343,11 @@ fn named(desk: &Desk, name: &str) -> Option<UserId> {
 }
 
 fn ask_as_guest(desk: &mut Desk, channel: ChannelId, peer: &str, name: &str) {
-    desk.ask(Ask::Guest { asker: asker(channel, 1, None), peer: peer.parse().unwrap(), name: name.into() });
+    desk.ask(Ask::Guest {
+        asker: asker(channel, Msgid::Login, None),
+        peer: peer.parse().unwrap(),
+        name: name.into(),
+    });
     desk.finish_all();
 }
 
@@ -370,7 +375,12 @@ fn nobody_new_comes_from_a_banned_address() {
     assert_eq!(guest(&mut desk, FAR, "new"), [Said::Refused(Errno::TooMany)]);
     let channel = desk.connect();
     let (peer, password) = (FAR.parse().unwrap(), HASH.into());
-    desk.ask(Ask::Register { asker: asker(channel, 4, None), peer, name: "new".into(), password });
+    desk.ask(Ask::Register {
+        asker: asker(channel, Msgid::Register, None),
+        peer,
+        name: "new".into(),
+        password,
+    });
     desk.finish_all();
     assert_eq!(desk.heard(channel), [Said::Refused(Errno::TooMany)]);
     assert_eq!(named(&desk, "new"), None);
@@ -385,7 +395,12 @@ fn a_guest_or_a_new_user_whose_channel_has_left_is_not_stored() {
     desk.commons.table.leave(channel).unwrap();
     ask_as_guest(&mut desk, channel, FAR, "gone");
     let (peer, password) = (FAR.parse().unwrap(), HASH.into());
-    desk.ask(Ask::Register { asker: asker(channel, 4, None), peer, name: "gone".into(), password });
+    desk.ask(Ask::Register {
+        asker: asker(channel, Msgid::Register, None),
+        peer,
+        name: "gone".into(),
+        password,
+    });
     desk.finish_all();
     assert_eq!(named(&desk, "gone"), None);
 }
@@ -396,7 +411,12 @@ fn a_token_that_is_not_good_is_a_failed_login_although_nobody_waits_for_the_answ
     let channel = desk.connect();
     let (peer, token) = (FAR.parse().unwrap(), TokenHash::of("made up"));
     desk.commons.table.leave(channel).unwrap();
-    desk.ask(Ask::Resume(Resume { asker: asker(channel, 1, None), peer, token, caps: Caps::default() }));
+    desk.ask(Ask::Resume(Resume {
+        asker: asker(channel, Msgid::Login, None),
+        peer,
+        token,
+        caps: Caps::default(),
+    }));
     desk.finish_all();
     assert_eq!(desk.commons.metrics.logins_failed.value(), 1);
 }

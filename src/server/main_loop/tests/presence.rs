@@ -6,6 +6,7 @@ use crate::main_loop::context::Policy;
 use crate::main_loop::transaction::LATER_US;
 use crate::message::event::Event;
 use crate::message::request::Ask;
+use crate::protocol::msgid::Msgid;
 use crate::store::{FriendsGroups, Transactions};
 use crate::testing::commons::{CAPACITY, PRESENCE_DELAY_US, policy};
 use crate::testing::desk::{Desk, Online};
@@ -245,7 +246,11 @@ fn a_friend_added_during_the_session_is_watched_once_that_is_committed() {
     let ann = desk.watching(ann);
     let online = desk.enter(bob);
     let add = |desk: &mut Desk| {
-        desk.ask(Ask::AddFriend { asker: asker(ann.channel, 7, None), user: ann.user, friend: bob });
+        desk.ask(Ask::AddFriend {
+            asker: asker(ann.channel, Msgid::AddFriend, None),
+            user: ann.user,
+            friend: bob,
+        });
     };
     add(&mut desk);
     desk.disk.fail_next(Fault::Commit);
@@ -269,7 +274,11 @@ fn a_friend_who_comes_in_the_batch_in_which_he_is_added_is_told() {
     let mut desk = Desk::new();
     let [ann, bob] = ["ann", "bob"].map(|name| desk.user(name));
     let ann = desk.watching(ann);
-    desk.ask(Ask::AddFriend { asker: asker(ann.channel, 7, None), user: ann.user, friend: bob });
+    desk.ask(Ask::AddFriend {
+        asker: asker(ann.channel, Msgid::AddFriend, None),
+        user: ann.user,
+        friend: bob,
+    });
     desk.enter(bob);
     assert_eq!(desk.told(), [(ann.channel, bob, true, 1)]);
 }
@@ -279,7 +288,11 @@ fn a_friend_who_goes_in_the_batch_in_which_he_is_added_is_told() {
     let mut desk = without_delay();
     let [ann, bob] = ["ann", "bob"].map(|name| desk.user(name));
     let (ann, bob) = (desk.watching(ann), desk.enter(bob));
-    desk.ask(Ask::AddFriend { asker: asker(ann.channel, 7, None), user: ann.user, friend: bob.user });
+    desk.ask(Ask::AddFriend {
+        asker: asker(ann.channel, Msgid::AddFriend, None),
+        user: ann.user,
+        friend: bob.user,
+    });
     desk.leave(bob, Reason::PeerClosed);
     assert_eq!(desk.told(), [(ann.channel, bob.user, false, 1)]);
 }
@@ -291,7 +304,7 @@ fn only_sessions_with_the_cap_are_told_and_nobody_of_himself() {
     desk.befriend(ann, bob);
     desk.befriend(bob, bob);
     let plain = desk.enter(ann);
-    desk.ask(Ask::AddFriend { asker: asker(plain.channel, 7, None), user: ann, friend: bob });
+    desk.ask(Ask::AddFriend { asker: asker(plain.channel, Msgid::AddFriend, None), user: ann, friend: bob });
     let online = desk.watching(bob);
     desk.leave(online, Reason::PeerClosed);
     assert_eq!(desk.told(), []);

@@ -7,6 +7,7 @@ use crate::message::reply_to::ReplyTo;
 use crate::message::request::Ask;
 use crate::offline_queue::queue::ASKS_MAX;
 use crate::offline_queue::queue::OfflineQueue;
+use crate::protocol::msgid::Msgid;
 use crate::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ fn socket(number: u8) -> Event<u8> {
 }
 
 fn ask() -> Ask {
-    Ask::Fence { asker: ReplyTo { channel: CHANNEL, re: 3, seq: None } }
+    Ask::Fence { asker: ReplyTo { channel: CHANNEL, re: Msgid::Logout, seq: None } }
 }
 
 /// Takes one entry as main does: it waits only when it finds nothing.

@@ -28,7 +28,7 @@ pub(super) fn holds(input: &[u8]) {
             // `serde_json` gives up a level earlier, and at numbers that no double can hold.
             let fields = read.as_ref().map(|read| read.as_object().expect("only an object is a request"));
             if let Some(fields) = fields {
-                assert_eq!(fields.get("msgid").and_then(Value::as_i64), Some(request.msgid()));
+                assert_eq!(fields.get("msgid").and_then(Value::as_i64), Some(request.msgid().number()));
                 assert_eq!(fields.contains_key("seq"), request.seq.is_some());
             }
             if let Some(seq) = request.seq {
