@@ -6,8 +6,7 @@ use linger_server::ids::{GroupId, Mid, UserId};
 use linger_server::protocol::chat_object::{Delivered, To, chat_object, read_delivered};
 use linger_server::protocol::framing::{Framed, Framer};
 use linger_server::protocol::request::{Body, Caps, ChatObject, Fault, Request, Who, parse, password_fault};
-use linger_server::protocol::responses;
-use linger_server::protocol::responses::{GroupState, LoginAnswer, MemberState};
+use linger_server::protocol::login_answer::{LoginAnswer, logged_in};
 use linger_server::protocol::msgid::Msgid;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -256,13 +255,13 @@ proptest! {
             id: UserId(1),
             name: &name,
             offline: [|out: &mut Vec<u8>| out.extend_from_slice(&body)],
-            friends: Vec::new(),
-            groups: Vec::<GroupState<'_, Vec<MemberState<'_>>>>::new(),
+            friends: &[],
+            groups: &[],
             more: false,
             seq: None,
             token: None,
         };
-        responses::logged_in(&mut out, answer);
+        logged_in(&mut out, answer);
         let value: Value = serde_json::from_slice(&out).unwrap();
         prop_assert_eq!(&value["name"], &name);
         prop_assert_eq!(&value["offlinemsg"][0], &*String::from_utf8_lossy(&body));

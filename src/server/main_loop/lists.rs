@@ -7,8 +7,9 @@
 use super::context::Context;
 use crate::hashing::IdMap;
 use crate::ids::{GroupId, UserId};
-use crate::message::reply::{FriendNow, GroupNow, ListedGroup, ListedMember};
-use crate::protocol::responses::{FRIEND_MIN, GROUP_MIN, LOGIN_ANSWER_MAX, MEMBER_MIN};
+use crate::protocol::login_answer::{
+    FRIEND_MIN, FriendState, GROUP_MIN, GroupState, LOGIN_ANSWER_MAX, ListedGroup, ListedMember, MEMBER_MIN,
+};
 use crate::store::{GroupRow, Storage};
 use crate::sync::Arc;
 use ecow::EcoString;
@@ -275,11 +276,11 @@ impl Lists {
         &self,
         user: UserId,
         is_online: impl Fn(UserId) -> bool,
-    ) -> (Vec<FriendNow>, bool) {
+    ) -> (Vec<FriendState>, bool) {
         let Some(list) = self.friends.get(&user) else { return (Vec::new(), true) };
         let friends = list.items.iter();
         let friends = friends
-            .map(|friend| FriendNow {
+            .map(|friend| FriendState {
                 online: is_online(friend.id),
                 id: friend.id,
                 name: friend.name.clone(),
@@ -294,7 +295,7 @@ impl Lists {
         &self,
         user: UserId,
         is_online: impl Fn(UserId) -> bool,
-    ) -> (Vec<GroupNow>, bool) {
+    ) -> (Vec<GroupState>, bool) {
         let Some(joined) = self.joined.get(&user) else { return (Vec::new(), true) };
         let mut more = joined.reach != Reach::Whole;
         let friends = self.friends.get(&user).map_or(0, |friends| friends.bytes);
@@ -313,7 +314,7 @@ impl Lists {
             };
             room -= bytes;
             let online = group.members.iter().map(|member| is_online(member.id)).collect();
-            groups.push(GroupNow { group: Arc::clone(group), online });
+            groups.push(GroupState { group: Arc::clone(group), online });
         }
         (groups, more)
     }

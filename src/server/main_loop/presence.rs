@@ -12,7 +12,7 @@ use crate::hashing::IdMap;
 use crate::ids::{Epoch, UserId};
 use crate::message::command::WorkerCommand;
 use crate::message::presence::{Notice, PresenceBatch, PresenceEvent};
-use crate::message::reply::FriendNow;
+use crate::protocol::login_answer::FriendState;
 use crate::store::Storage;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,10 +81,10 @@ impl Presence {
         users: &UserTable,
         (watcher, key): (UserId, SessionKey),
         worker: usize,
-        friends: &[FriendNow],
+        friends: &[FriendState],
     ) {
         self.begin(watcher, key, worker);
-        for FriendNow { id, name, online } in friends {
+        for FriendState { id, name, online } in friends {
             self.watch_user(users, watcher, *id, name, *online);
         }
     }

@@ -5,10 +5,10 @@ use super::reply_to::ReplyTo;
 use crate::channel::SessionNo;
 use crate::ids::{Epoch, GroupId, Mid, UserId};
 use crate::protocol::errno::Errno;
+use crate::protocol::login_answer::{FriendState, GroupState};
 use crate::protocol::msgid::Msgid;
 use crate::protocol::request::Caps;
 use crate::sync::Arc;
-use ecow::EcoString;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -100,59 +100,15 @@ pub struct LoggedIn {
     /// True exactly when the box holds nothing more, so that others may write to the channel directly.
     pub open: bool,
     /// Friends, with their state.
-    pub friends: Vec<FriendNow>,
+    pub friends: Vec<FriendState>,
     /// Groups, with their members' state.
-    pub groups: Vec<GroupNow>,
+    pub groups: Vec<GroupState>,
     /// True exactly when the user has friends or groups that are not among these.
     pub more: bool,
     /// What the client may log in again with, where it has asked for that.
     pub token: Option<Token>,
     /// The request's `seq`, as raw JSON.
     pub seq: Option<Arc<str>>,
-}
-
-/// A friend at the moment of a login.
-#[derive(Debug)]
-pub struct FriendNow {
-    /// The friend's number.
-    pub id: UserId,
-    /// The friend's name.
-    pub name: EcoString,
-    /// True exactly when the friend had a session.
-    pub online: bool,
-}
-
-/// A group at the moment of a login.
-#[derive(Debug)]
-pub struct GroupNow {
-    /// The group, shared with other answers.
-    pub group: Arc<ListedGroup>,
-    /// For each member, true exactly when the member had a session.
-    pub online: Box<[bool]>,
-}
-
-/// A group as login answers list it.
-#[derive(Debug)]
-pub struct ListedGroup {
-    /// The group's number.
-    pub id: GroupId,
-    /// Its name.
-    pub name: EcoString,
-    /// What its creator said of it.
-    pub desc: EcoString,
-    /// Its members, by number.
-    pub members: Vec<ListedMember>,
-}
-
-/// A member of a group as login answers list one.
-#[derive(Debug)]
-pub struct ListedMember {
-    /// The member's number.
-    pub id: UserId,
-    /// The member's name.
-    pub name: EcoString,
-    /// `creator` or `normal`.
-    pub role: EcoString,
 }
 
 /// Random bytes in a token.

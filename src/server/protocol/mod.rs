@@ -11,7 +11,8 @@
 //! | [`name`] | which names new users and groups may have, and which look alike |
 //! | [`written_name`] | how the name of a sender is written for people and scripts |
 //! | [`chat_object`] | what becomes of a chat between its sender and its receiver |
-//! | [`responses`] | writes everything the server says of its own |
+//! | [`login_answer`] | the answer to a login that succeeded |
+//! | [`responses`] | writes everything else that the server says of its own |
 //! | [`hint`] | tells people what is wrong with input that is no request |
 //! | [`msgid`] | the numbers that say what an object is |
 //! | [`errno`] | the numbers of refusals and errors |
@@ -23,6 +24,7 @@ pub mod hint;
 pub mod json;
 mod keys;
 pub mod line;
+pub mod login_answer;
 pub mod msgid;
 pub mod name;
 pub mod request;

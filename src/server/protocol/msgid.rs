@@ -70,6 +70,7 @@ msgids! {
 
 impl Msgid {
     /// What refuses a login or registration: old clients wait for that number.
+    #[must_use]
     pub const fn login_answer(self) -> Msgid {
         match self {
             Msgid::Register => Msgid::RegisterAnswer,

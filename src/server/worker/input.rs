@@ -179,7 +179,7 @@ impl<T: Transport> WorkerState<T> {
         let text = Errno::TooMany.text();
         match re {
             Some(re @ (Msgid::Login | Msgid::Register)) => {
-                self.refuse_login(id, re, Errno::TooMany, text, seq)
+                self.refuse_login(id, re, Errno::TooMany, text, seq);
             }
             re => self.reject(id, Errno::TooMany, text, re.map(Msgid::number), seq),
         }

@@ -5,13 +5,12 @@ use super::output_buffer::Source;
 use crate::ids::{GroupId, UserId};
 use crate::message::chat::{Chat, OtherCopy};
 use crate::message::disconnect::CloseInfo;
-use crate::message::reply::Token;
-use crate::message::reply::{GroupNow, LoggedIn};
+use crate::message::reply::{LoggedIn, Token};
 use crate::protocol::errno::Errno;
 use crate::protocol::line;
+use crate::protocol::login_answer::{LoginAnswer, logged_in};
 use crate::protocol::msgid::Msgid;
 use crate::protocol::responses;
-use crate::protocol::responses::{FriendState, GroupState, LoginAnswer, MemberState};
 
 impl<T> Connection<T> {
     /// Appends one JSON object, ended in the way the client speaks; nothing for a client that speaks lines.
@@ -120,27 +119,15 @@ pub(super) fn append_goodbye(codec: &Codec, parting: &CloseInfo, out: &mut Vec<u
 
 /// The login answer in JSON.
 fn write_login(out: &mut Vec<u8>, login: &LoggedIn) {
-    let friends = login.friends.iter();
-    let groups = login.groups.iter().map(|GroupNow { group, online }| GroupState {
-        id: group.id,
-        name: &group.name,
-        desc: &group.desc,
-        users: group.members.iter().zip(online).map(|(member, online)| MemberState {
-            id: member.id,
-            name: &member.name,
-            online: *online,
-            role: &member.role,
-        }),
-    });
     let answer = LoginAnswer {
         id: login.sender.id,
         name: &login.sender.name,
         offline: login.offline.iter().map(|chat| |out: &mut Vec<u8>| chat.write_object(out)),
-        friends: friends.map(|f| FriendState { id: f.id, name: &f.name, online: f.online }),
-        groups,
+        friends: &login.friends,
+        groups: &login.groups,
         more: login.more,
         seq: login.seq.as_deref(),
         token: login.token.as_ref().map(Token::text),
     };
-    responses::logged_in(out, answer);
+    logged_in(out, answer);
 }
