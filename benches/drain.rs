@@ -23,6 +23,7 @@ use linger_server::message::request::{HashTag, Who};
 use linger_server::metrics::Metrics;
 use linger_server::offline_queue::closer::Kicker;
 use linger_server::offline_queue::queue::OfflineQueue;
+use linger_server::protocol::msgid::Msgid;
 use linger_server::protocol::request::Caps;
 use linger_server::store::sqlite::{Durability, SqliteStore};
 
@@ -154,7 +155,7 @@ impl Desk {
     /// Registers a name. Ids rise from 1.
     fn user(&mut self, name: &str) -> UserId {
         let channel = self.open();
-        let asker = ReplyTo { channel, re: 4, seq: None };
+        let asker = ReplyTo { channel, re: Msgid::Register, seq: None };
         let peer = ([127, 0, 0, 1], 1).into();
         self.take(Event::Ask(Ask::Register { asker, peer, name: name.into(), password: HASH.into() }));
         self.finish();
@@ -173,7 +174,7 @@ impl Desk {
     fn ask_in(&mut self, user: UserId) -> ChannelId {
         let channel = self.open();
         let login = Login {
-            asker: ReplyTo { channel, re: 1, seq: None },
+            asker: ReplyTo { channel, re: Msgid::Login, seq: None },
             peer: ([127, 0, 0, 1], 1).into(),
             user,
             token: None,
@@ -198,7 +199,7 @@ impl Desk {
     fn chat(&mut self, (from, channel): (UserId, ChannelId), to: UserId, seq: u64) {
         let (seq, to) = (seq.to_string(), Destination::User(to));
         let fingerprint = Some(fingerprint::of(&seq, &to, TEXT));
-        let asker = ReplyTo { channel, re: 6, seq: Some(seq.into()) };
+        let asker = ReplyTo { channel, re: Msgid::Chat, seq: Some(seq.into()) };
         let body = Body::Object(TEXT.into());
         self.take(Event::Ask(Ask::Chat(Message { asker, from, to, body, fingerprint })));
     }
