@@ -359,9 +359,9 @@ impl<S> Verifier<S> {
 
     fn refuse(&self, asker: &ReplyTo, errno: Errno, text: &'static str) {
         let answer = Answer::Refused { re: asker.re, errno, text: text.into(), seq: asker.seq.clone() };
-        let letter =
+        let command =
             WorkerCommand::Answer { channel: asker.channel, settles: Completes::Login, answer: Some(answer) };
-        self.outlet.post(self.table.worker(asker.channel), &mut vec![letter], &mut Vec::new());
+        self.outlet.post(self.table.worker(asker.channel), &mut vec![command], &mut Vec::new());
     }
 }
 

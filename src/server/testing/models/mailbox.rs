@@ -56,9 +56,9 @@ impl Worker {
 
     /// Empties the mailbox as a turn does.
     fn take(&self) -> Vec<WorkerCommand> {
-        let mut letters = Vec::new();
-        self.mailbox.take(&mut letters);
-        letters
+        let mut commands = Vec::new();
+        self.mailbox.take(&mut commands);
+        commands
     }
 }
 
@@ -111,9 +111,9 @@ fn a_chat_for_a_session_that_ended_comes_back_though_the_channel_lives_on() {
     });
 }
 
-/// Somebody else kicks: in the mailbox, no chat for the session lies behind the letter that says so.
+/// Somebody else kicks: in the mailbox, no chat for the session lies behind the command that says so.
 #[test]
-fn nothing_for_a_session_lies_behind_the_letter_that_it_has_left() {
+fn nothing_for_a_session_lies_behind_the_command_that_it_has_left() {
     model(|| {
         let (table, channel, session) = table_with_ann();
         let worker = Worker::new();
@@ -127,19 +127,20 @@ fn nothing_for_a_session_lies_behind_the_letter_that_it_has_left() {
             let (table, mailbox) = (table, Arc::clone(&worker.mailbox));
             spawn(move || push_chat(&mailbox, &table, channel, session))
         };
-        let mut letters = worker.take();
+        let mut commands = worker.take();
         control.join().unwrap();
         let came_back = sender.join().unwrap();
-        letters.extend(worker.take());
-        let left = letters.iter().position(|letter| matches!(letter, WorkerCommand::Leave { .. })).unwrap();
-        assert_eq!(left + 1, letters.len(), "{letters:?}");
+        commands.extend(worker.take());
+        let left =
+            commands.iter().position(|command| matches!(command, WorkerCommand::Leave { .. })).unwrap();
+        assert_eq!(left + 1, commands.len(), "{commands:?}");
         assert_eq!(left + usize::from(came_back), 1);
     });
 }
 
-/// A worker that sleeps in its poller is woken for every letter, and finds it when it wakes.
+/// A worker that sleeps in its poller is woken for every command, and finds it when it wakes.
 #[test]
-fn no_letter_lies_in_the_mailbox_of_a_worker_that_sleeps() {
+fn no_command_lies_in_the_mailbox_of_a_worker_that_sleeps() {
     model(|| {
         let table = Arc::new(ChannelTable::new(1));
         let worker = Worker::new();
@@ -149,10 +150,10 @@ fn no_letter_lies_in_the_mailbox_of_a_worker_that_sleeps() {
                 spawn(move || mailbox.push(&table, &mut vec![WorkerCommand::Accept], &mut Vec::new()))
             })
             .collect();
-        let mut letters = 0;
-        while letters < 2 {
+        let mut commands = 0;
+        while commands < 2 {
             worker.poller.wait();
-            letters += worker.take().len();
+            commands += worker.take().len();
         }
         for sender in senders {
             sender.join().unwrap();
@@ -162,7 +163,7 @@ fn no_letter_lies_in_the_mailbox_of_a_worker_that_sleeps() {
 
 /// Letters of one push stay in order and side by side, and each is taken once.
 #[test]
-fn letters_of_one_push_stay_together() {
+fn commands_of_one_push_stay_together() {
     model(|| {
         let table = Arc::new(ChannelTable::new(1));
         let worker = Worker::new();
@@ -175,14 +176,14 @@ fn letters_of_one_push_stay_together() {
                 })
             })
             .collect();
-        let mut letters = worker.take();
+        let mut commands = worker.take();
         for pusher in pushers {
             pusher.join().unwrap();
         }
-        letters.extend(worker.take());
-        let names: Vec<_> = letters
+        commands.extend(worker.take());
+        let names: Vec<_> = commands
             .iter()
-            .map(|letter| match letter {
+            .map(|command| match command {
                 WorkerCommand::Close { channel } => (channel.slot, channel.generation),
                 other => panic!("nobody pushed {other:?}"),
             })

@@ -86,7 +86,7 @@ fn a_session_that_is_removed_does_not_come_back() {
     });
 }
 
-/// Main hands over what it held, then the letter that opens the session: no chat that another worker writes directly
+/// Main hands over what it held, then the command that opens the session: no chat that another worker writes directly
 /// gets into the mailbox before what was held.
 #[test]
 fn nothing_newer_overtakes_what_main_has_held() {
@@ -119,10 +119,10 @@ fn nothing_newer_overtakes_what_main_has_held() {
         };
         let mut heard = Vec::new();
         let mut turn = || {
-            let mut letters = Vec::new();
-            mailbox.take(&mut letters);
-            for letter in letters {
-                match letter {
+            let mut commands = Vec::new();
+            mailbox.take(&mut commands);
+            for command in commands {
+                match command {
                     WorkerCommand::Chat { chat, .. } => {
                         heard.push(crate::testing::words::texts(&[chat]).concat());
                     }

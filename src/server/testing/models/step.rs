@@ -128,9 +128,9 @@ fn a_late_takeover_leaves_the_next_session_alone() {
     });
 }
 
-/// The worker that finds a kick's letter finds the step taken, and its own step too late.
+/// The worker that finds a kick's command finds the step taken, and its own step too late.
 #[test]
-fn a_letter_that_says_leave_comes_after_the_step() {
+fn a_command_that_says_leave_comes_after_the_step() {
     model(|| {
         let (table, channel, session) = table_with_ann();
         let queue: Arc<OfflineQueue<()>> = Arc::default();
