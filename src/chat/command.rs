@@ -1,6 +1,6 @@
-//! What a typed line asks for.
+//! Parses a typed line.
 //!
-//! Plain values and functions. Names are only cut out here; whom they mean is not known here.
+//! Plain values and functions. It only cuts names out; [`super::contacts`] knows whom they mean.
 
 /// The list of commands, for `/help`.
 pub(super) const HELP: &[&str] = &[
@@ -34,15 +34,15 @@ pub(super) enum Command<'a> {
     Create(&'a str),
     /// Leave.
     Quit,
-    /// Say that.
+    /// Send that text.
     Say(&'a str),
-    /// Nothing.
-    Nothing,
+    /// An empty line.
+    Empty,
 }
 
 /// A line that begins with a slash and is no command, or lacks what the command needs.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum Mistake {
+pub(super) enum CommandError {
     #[error("there is no command {0}; /help lists them")]
     NoSuchCommand(String),
     #[error("{command} needs {what}")]
@@ -50,10 +50,10 @@ pub(super) enum Mistake {
 }
 
 /// Reads a line. Spaces around it and around its parts do not count.
-pub(super) fn parse(line: &str) -> Result<Command<'_>, Mistake> {
+pub(super) fn parse(line: &str) -> Result<Command<'_>, CommandError> {
     let line = line.trim();
     if line.is_empty() {
-        return Ok(Command::Nothing);
+        return Ok(Command::Empty);
     }
     if line.starts_with("//") {
         return Ok(Command::Say(&line[1..]));
@@ -64,7 +64,7 @@ pub(super) fn parse(line: &str) -> Result<Command<'_>, Mistake> {
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
     let needs = |command, what| {
-        if rest.is_empty() { Err(Mistake::Missing { command, what }) } else { Ok(rest) }
+        if rest.is_empty() { Err(CommandError::Missing { command, what }) } else { Ok(rest) }
     };
     match word {
         "/help" => Ok(Command::Help),
@@ -75,7 +75,7 @@ pub(super) fn parse(line: &str) -> Result<Command<'_>, Mistake> {
         "/join" => needs("/join", "the id of a group").map(Command::Join),
         "/create" => needs("/create", "a name for the group").map(Command::Create),
         "/quit" => Ok(Command::Quit),
-        _ => Err(Mistake::NoSuchCommand(word.to_owned())),
+        _ => Err(CommandError::NoSuchCommand(word.to_owned())),
     }
 }
 
@@ -97,8 +97,8 @@ mod tests {
             ("/quit", Command::Quit),
             ("//etc", Command::Say("/etc")),
             ("bob: hi", Command::Say("bob: hi")),
-            ("", Command::Nothing),
-            (" \t", Command::Nothing),
+            ("", Command::Empty),
+            (" \t", Command::Empty),
         ] {
             assert_eq!(parse(line), Ok(command), "{line:?}");
         }

@@ -1,34 +1,34 @@
 //! `linger chat`: a client for people in a terminal, and for scripts in a pipe.
 //!
-//! Shares nothing with the server but the framing of the protocol.
+//! It takes from the server crate the framing of the protocol, the rules for harmless text and names, and the locks.
 //!
 //! | part | duty | thread |
 //! |---|---|---|
-//! | `session`, `typed` | what happens next, as plain data | the session's |
-//! | `outbox`, `people`, `pauses`, `command`, `wire` | what a session knows, plain data too | the session's |
-//! | `drive` | brings the session what happens, does what it asks for | the session's |
-//! | `link` | connects and reads | one for each connection |
-//! | `filter` | lines on stdin, stdout, stderr | the session's, and one that reads stdin |
-//! | `screen`, `gate` | prompt, history, messages above the input line | the first, which owns the terminal, and a printer |
-//! | `view` | what is shown as harmless text | any |
+//! | `session`, `execute` | the state machine: takes events, returns actions; plain data | the session's |
+//! | `outbox`, `contacts`, `backoff`, `command`, `messages` | what a session knows; plain data too | the session's |
+//! | `event_loop` | passes events to the session and carries out its actions | the session's |
+//! | `connection` | connects and reads | one for each connection |
+//! | `pipe` | lines on stdin, stdout, stderr | the session's, and one that reads stdin |
+//! | `terminal`, `print_lock` | prompt, history, messages above the input line | the first, which owns the terminal, and a printer |
+//! | `render` | output as harmless text | any |
 //!
-//! There is deliberately no file of old lines and no colour.
+//! The client writes no history file and uses no colour, on purpose.
 
+mod backoff;
 mod command;
-mod drive;
-mod filter;
-mod gate;
-mod link;
+mod connection;
+mod contacts;
+mod event_loop;
+mod execute;
+mod messages;
 mod outbox;
-mod pauses;
-mod people;
-mod screen;
+mod pipe;
+mod print_lock;
+mod render;
 mod session;
+mod terminal;
 #[cfg(test)]
 mod tests;
-mod typed;
-mod view;
-mod wire;
 
 use std::io::{self, IsTerminal};
 use std::panic::resume_unwind;
@@ -36,23 +36,23 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, bounded, never};
 
-use drive::Around;
-use filter::Filter;
-use session::{Account, Manners, Session};
+use event_loop::Environment;
+use pipe::Pipe;
+use session::{Account, ExitPolicy, Session};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// How long a pipe that has ended waits for answers, in milliseconds: a server may be restarted meanwhile.
-const PATIENCE_OF_A_PIPE_MS: u64 = 60_000;
+/// How long the client waits for answers after the end of piped input, in milliseconds: a server may restart meanwhile.
+const PIPE_WAIT_MS: u64 = 60_000;
 
-/// How long people who want to leave are kept, in milliseconds.
-const PATIENCE_OF_PEOPLE_MS: u64 = 3_000;
+/// How long the client waits for answers after /quit in a terminal, in milliseconds.
+const TERMINAL_WAIT_MS: u64 = 3_000;
 
-/// Who chats, and where.
+/// The user and the server.
 pub struct Options {
     /// A name, or the number of a user.
     pub name: String,
-    /// What proves it.
+    /// The password of that user.
     pub password: String,
     /// `host:port` of the server.
     pub server: String,
@@ -60,7 +60,7 @@ pub struct Options {
     pub register: bool,
 }
 
-/// Why a chat ended otherwise than its user wanted.
+/// Why the client ended without the user having asked for it.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
     /// The first connection failed.
@@ -69,7 +69,7 @@ pub enum ChatError {
     /// The login or registration was refused.
     #[error("refused: {0}")]
     Refused(String),
-    /// The server has ended the session, with the advice not to come back.
+    /// The server has ended the session and advises to stop.
     #[error("sent away: {reason}: {text}")]
     SentAway {
         /// Why, as a word.
@@ -77,7 +77,7 @@ pub enum ChatError {
         /// Why, as a text.
         text: String,
     },
-    /// The end came before all answers.
+    /// Requests were unanswered at the end.
     #[error("sent and not answered: {0}")]
     Unanswered(usize),
     /// Lines of a script have failed; each has been told on stderr.
@@ -86,57 +86,57 @@ pub enum ChatError {
     /// The input cannot be read.
     #[error("cannot read the input: {0}")]
     Input(#[source] io::Error),
-    /// The system said no.
+    /// A system call failed.
     #[error(transparent)]
     System(#[from] io::Error),
 }
 
-/// Chats until the user leaves or the server does not want to go on. In a terminal it is made for people, otherwise for
-/// scripts.
+/// Runs the client until the user leaves or the server ends the session for good. When stdin and stdout are a terminal it
+/// shows an input line; otherwise it reads and writes plain lines.
 ///
 /// # Errors
-/// When the server cannot be reached at first, refuses, or sends the user away for good; when a script's lines failed.
+/// When the first connection fails, the login is refused, the server advises to stop, or lines of a script failed.
 pub fn run(options: Options) -> Result<(), ChatError> {
     let Options { name, password, server, register } = options;
     let account = Account { who: name, password, register };
     let seed = getrandom::u64().map_err(io::Error::from)?;
-    let session = |manners| Session::new(account, manners, seed);
-    let for_people = io::stdin().is_terminal() && io::stdout().is_terminal();
-    if for_people && let Ok((screen, keyboard, input)) = screen::open() {
-        let session = session(Manners { patience_ms: PATIENCE_OF_PEOPLE_MS, strict: false });
-        return on_screen(session, &server, screen, keyboard, input);
+    let session = |exit_policy| Session::new(account, exit_policy, seed);
+    let render_for_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if render_for_terminal && let Ok((terminal, keyboard, input)) = terminal::open() {
+        let session = session(ExitPolicy { wait_ms: TERMINAL_WAIT_MS, strict: false });
+        return run_in_terminal(session, &server, terminal, keyboard, input);
     }
-    // Also for a terminal that can do nothing but lines.
-    let session = session(Manners { patience_ms: PATIENCE_OF_A_PIPE_MS, strict: true });
-    let input = filter::read_stdin()?;
-    drive::drive(session, Around { server: &server, view: &mut Filter, input, stop: never() })
+    // A terminal in which the line editor cannot work is read as plain lines too.
+    let session = session(ExitPolicy { wait_ms: PIPE_WAIT_MS, strict: true });
+    let input = pipe::read_stdin()?;
+    event_loop::run(session, Environment { server: &server, view: &mut Pipe, input, stop: never() })
 }
 
-/// The session goes to a thread of its own, because this one has to read the keyboard.
-fn on_screen(
+/// Runs the session on a thread of its own, because this one has to read the keyboard.
+fn run_in_terminal(
     session: Session,
     server: &str,
-    mut screen: screen::Screen,
-    keyboard: screen::Keyboard,
-    input: Receiver<drive::Input>,
+    mut terminal: terminal::Terminal,
+    keyboard: terminal::Keyboard,
+    input: Receiver<event_loop::Input>,
 ) -> Result<(), ChatError> {
     let stop = signals()?;
     thread::scope(|scope| {
         let driven = scope.spawn(move || {
-            let around = Around { server, view: &mut screen, input, stop };
-            drive::drive(session, around)
+            let environment = Environment { server, view: &mut terminal, input, stop };
+            event_loop::run(session, environment)
         });
         keyboard.read();
         driven.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
 
-/// Asks for an orderly end at SIGINT, SIGTERM and SIGHUP, so that the terminal is left as it was. Also where some of them
-/// were ignored before, as they are in a terminal that was opened under `nohup`.
+/// Ends the session in order at SIGINT, SIGTERM and SIGHUP, so that the terminal is left as it was. This also catches
+/// signals that were ignored at the start, as under `nohup`.
 fn signals() -> Result<Receiver<()>, ChatError> {
     let (tell, told) = bounded(1);
     let ask = move || {
-        // One is as good as several.
+        // The channel holds one request to stop; a second one adds nothing.
         let _ = tell.try_send(());
     };
     ctrlc::set_handler(ask.clone()).map_err(|error| ChatError::System(io::Error::other(error)))?;

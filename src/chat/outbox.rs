@@ -1,13 +1,13 @@
 //! Requests that are not answered yet, in the order they were typed.
 //!
-//! Plain data of a session. Each carries a `seq` that no other run of the program uses, so the server takes one that
-//! comes again after a lost answer for the same.
+//! Plain data of a session. Each has a `seq` that no other run of the program uses, so the server recognizes a
+//! request that is sent again after a lost answer.
 
 use std::collections::VecDeque;
 
-use super::wire;
+use super::messages;
 
-/// Unanswered requests beyond which no more input is taken.
+/// With so many unanswered requests the client takes no more input.
 pub(super) const WAITING_MAX: usize = 256;
 
 /// The largest request, in bytes. Servers take 64 KiB unless told otherwise; a larger one would end the connection.
@@ -51,24 +51,24 @@ pub(super) enum Kind {
 pub(super) struct TooLong(usize);
 
 impl Kind {
-    /// A repetition has no effect of its own. A group would be created twice.
-    fn may_come_again(&self) -> bool {
+    /// True exactly when a repetition has no effect of its own. A group would be created twice.
+    fn is_repeatable(&self) -> bool {
         !matches!(self, Kind::Create(_))
     }
 
     fn body(&self, seq: &str) -> String {
         match self {
-            Kind::ToUser { id, text } => wire::to_user(*id, text, seq),
-            Kind::ToGroup { id, text } => wire::to_group(*id, text, seq),
-            Kind::Add(id) => wire::add_friend(*id, seq),
-            Kind::Join(id) => wire::join_group(*id, seq),
-            Kind::Create(name) => wire::create_group(name, seq),
+            Kind::ToUser { id, text } => messages::to_user(*id, text, seq),
+            Kind::ToGroup { id, text } => messages::to_group(*id, text, seq),
+            Kind::Add(id) => messages::add_friend(*id, seq),
+            Kind::Join(id) => messages::join_group(*id, seq),
+            Kind::Create(name) => messages::create_group(name, seq),
         }
     }
 }
 
 impl Outbox {
-    /// `run` tells this run of the program from others of the same user.
+    /// `run` is a number that no other run of the program has.
     pub(super) fn new(run: u64) -> Outbox {
         Outbox { run, last: 0, waiting: VecDeque::new() }
     }
@@ -85,7 +85,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// What was not sent on this connection yet, in order; from now on it counts as sent.
+    /// The requests that were not sent on this connection yet, in order. Marks them as sent.
     pub(super) fn send_next(&mut self) -> impl Iterator<Item = &str> {
         self.waiting.iter_mut().filter(|request| !request.sent).map(|request| {
             request.sent = true;
@@ -99,15 +99,15 @@ impl Outbox {
         self.waiting.remove(at)
     }
 
-    /// The connection is gone: all is to be sent again, but for what must not come twice. That is taken out.
+    /// The connection was lost: marks everything as to be sent again, and takes out what was sent and must not be repeated.
     pub(super) fn connection_lost(&mut self) -> Vec<Request> {
-        let (again, doubtful): (Vec<_>, Vec<_>) =
-            self.waiting.drain(..).partition(|request| !request.sent || request.kind.may_come_again());
+        let (again, unrepeatable): (Vec<_>, Vec<_>) =
+            self.waiting.drain(..).partition(|request| !request.sent || request.kind.is_repeatable());
         self.waiting = again.into_iter().map(|request| Request { sent: false, ..request }).collect();
-        doubtful
+        unrepeatable
     }
 
-    /// Takes out the largest request: the one that a server with a small limit must have meant.
+    /// Takes out the largest request: the one that a server with a smaller limit has refused.
     pub(super) fn take_largest(&mut self) -> Option<Request> {
         let (at, _) = self.waiting.iter().enumerate().max_by_key(|(_, request)| request.body.len())?;
         self.waiting.remove(at)
@@ -161,9 +161,9 @@ mod tests {
         outbox.push(Kind::Create("sent".into())).unwrap();
         sent(&mut outbox);
         outbox.push(Kind::Create("not sent".into())).unwrap();
-        let doubtful = outbox.connection_lost();
-        assert_eq!(doubtful.len(), 1);
-        assert_eq!(doubtful[0].kind, Kind::Create("sent".into()));
+        let unrepeatable = outbox.connection_lost();
+        assert_eq!(unrepeatable.len(), 1);
+        assert_eq!(unrepeatable[0].kind, Kind::Create("sent".into()));
         assert_eq!(sent(&mut outbox).len(), 1);
     }
 

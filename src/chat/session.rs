@@ -1,35 +1,35 @@
-//! The life of one client: connect, log in, talk, lose the connection, wait, connect again, leave.
+//! The state machine of one client: connect, log in, chat, lose the connection, wait, connect again, leave.
 //!
-//! Plain data without sockets, terminal and clock: whoever drives it reports what happened, with the time, and then
-//! does what it asks for, in order. What typed lines mean is in [`super::typed`].
+//! Plain data without sockets, terminal or clock: the event loop passes events with the time, and carries out the actions
+//! in their order. [`super::execute`] says what typed lines mean.
 
 use std::time::Duration;
 
 use super::ChatError;
+use super::backoff::Backoff;
+use super::contacts::{Contacts, Target};
+use super::messages::{self, Advice, Answer, Chat, Goodbye, Incoming, LoggedIn, Presence, Refusal};
 use super::outbox::{Kind, Outbox, Request, WAITING_MAX};
-use super::pauses::Pauses;
-use super::people::{People, Target};
-use super::wire::{self, Advice, Answer, Chat, Goodbye, Heard, LoggedIn, Presence, Refusal};
 
-/// How long an answer to a login may take, in milliseconds: passwords of many may be hashed first.
+/// How long an answer to a login may take, in milliseconds: the server may have many passwords to hash first.
 const LOGIN_MS: u64 = 60_000;
 
-/// Without input for this long, in milliseconds, the server is asked whether it is there.
+/// After this long without a message from the server, in milliseconds, the client sends a ping.
 const SILENCE_MS: u64 = 40_000;
 
-/// How long it may take to answer that, in milliseconds.
+/// How long the server may take to answer a ping, in milliseconds.
 const PONG_MS: u64 = 15_000;
 
-/// How long the server may take to end its side after we have ended ours, in milliseconds.
-const FAREWELL_MS: u64 = 2_000;
+/// How long the server may take to end its side after this client has ended its own, in milliseconds.
+const CLOSE_MS: u64 = 2_000;
 
-/// `errno` of a server that is too busy, and of one that cannot store anything now.
+/// The `errno`s of a server that is too busy, or that cannot write to its store, for the moment.
 const PASSING: [i64; 2] = [18, 19];
 
 /// `errno` of a login whose password or token is not good.
 const WRONG: i64 = 1;
 
-/// `errno` of a user who has a session already, where the server keeps the old one.
+/// `errno` of a user who has a session already, on a server that keeps the old one.
 const ALREADY_ONLINE: i64 = 2;
 
 /// Who logs in, and how.
@@ -44,70 +44,70 @@ pub(super) struct Account {
 
 /// How a session behaves at the end of its input.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manners {
+pub(super) struct ExitPolicy {
     /// How long to wait for answers, in milliseconds.
-    pub(super) patience_ms: u64,
+    pub(super) wait_ms: u64,
     /// True exactly when a line that failed makes the whole run a failure.
     pub(super) strict: bool,
 }
 
-/// What the driver has to do next.
+/// What the event loop has to do next.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Act {
+pub(super) enum Action {
     /// Connect.
-    Dial,
+    Connect,
     /// Send one object.
     Send(String),
     /// End our side of the connection, and still listen.
-    EndSide,
-    /// Drop the connection.
-    HangUp,
-    /// Show that.
-    Show(Show),
+    HalfClose,
+    /// Close the connection.
+    Disconnect,
+    /// Show this.
+    Output(Output),
 }
 
-/// Something to show. Names and texts are as they came: making them harmless is up to the view.
+/// Something to show. Names and texts are as received; `render` makes them harmless.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Show {
-    /// Somebody has written.
+pub(super) enum Output {
+    /// A chat.
     Chat { from: String, group: Option<String>, text: String, kept_at: Option<String> },
-    /// What a command answers.
+    /// The answer to a command.
     Answer(String),
-    /// What happens around.
-    Event(String),
-    /// What went wrong.
-    Trouble(String),
+    /// A change of the connection or of a friend.
+    Notice(String),
+    /// An error.
+    Error(String),
 }
 
 #[derive(Debug)]
 enum State {
     /// Waiting for a connection.
-    Dialing,
+    Connecting,
     /// Waiting for the answer to a registration or login.
-    Entering { until_ms: u64 },
+    LoggingIn { until_ms: u64 },
     /// True exactly between a granted login and the end of its connection.
-    Online { since_ms: u64, heard_ms: u64, asked: bool },
-    /// No connection until then.
-    Pausing { until_ms: u64 },
-    /// Our side has ended.
+    Online { since_ms: u64, received_ms: u64, pinged: bool },
+    /// Waiting before the next connection.
+    BackingOff { until_ms: u64 },
+    /// This side of the connection has ended.
     Leaving { until_ms: u64 },
-    /// There is nothing more to do.
-    Over,
+    /// The session has ended.
+    Ended,
 }
 
 /// One client.
 #[derive(Debug)]
 pub(super) struct Session {
     account: Account,
-    manners: Manners,
+    exit_policy: ExitPolicy,
     state: State,
-    pub(super) people: People,
+    pub(super) contacts: Contacts,
     pub(super) outbox: Outbox,
-    /// To whom plain lines go.
+    /// Who receives lines without a name in front.
     pub(super) target: Option<Target>,
-    /// What the next login goes by instead of the password, until the server has refused or replaced it.
+    /// Used for the next login instead of the password, until the server refuses or replaces it.
     token: Option<String>,
-    pauses: Pauses,
+    backoff: Backoff,
     goodbye: Option<Goodbye>,
     been_online: bool,
     /// When the input ended.
@@ -115,38 +115,38 @@ pub(super) struct Session {
     /// The highest number of a chat that was shown.
     shown_mid: i64,
     failed: usize,
-    acts: Vec<Act>,
+    actions: Vec<Action>,
     outcome: Option<Result<(), ChatError>>,
 }
 
 impl Session {
-    /// `seed` is random: it makes pauses differ and `seq` unique.
-    pub(super) fn new(account: Account, manners: Manners, seed: u64) -> Session {
+    /// `seed` is random. It makes the backoff differ between clients, and `seq` unique.
+    pub(super) fn new(account: Account, exit_policy: ExitPolicy, seed: u64) -> Session {
         Session {
             account,
-            manners,
-            state: State::Dialing,
-            people: People::default(),
+            exit_policy,
+            state: State::Connecting,
+            contacts: Contacts::default(),
             outbox: Outbox::new(seed),
             target: None,
             token: None,
-            pauses: Pauses::new(seed),
+            backoff: Backoff::new(seed),
             goodbye: None,
             been_online: false,
             input_ended_ms: None,
             shown_mid: 0,
             failed: 0,
-            acts: vec![Act::Dial],
+            actions: vec![Action::Connect],
             outcome: None,
         }
     }
 
-    /// What to do now, in order.
-    pub(super) fn take_acts(&mut self) -> Vec<Act> {
-        std::mem::take(&mut self.acts)
+    /// Takes the actions, in their order.
+    pub(super) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
     }
 
-    /// How it ended, once it has.
+    /// Takes the outcome, once the session has ended.
     pub(super) fn take_outcome(&mut self) -> Option<Result<(), ChatError>> {
         self.outcome.take()
     }
@@ -156,73 +156,73 @@ impl Session {
         self.been_online && self.input_ended_ms.is_none() && self.outbox.len() < WAITING_MAX
     }
 
-    /// What stands in front of the input line.
+    /// The prompt of the input line.
     pub(super) fn prompt(&self) -> String {
-        self.target.map(|target| self.people.target_name(target)).unwrap_or_default() + "> "
+        self.target.map(|target| self.contacts.target_name(target)).unwrap_or_default() + "> "
     }
 
     /// When [`Session::tick`] is due.
     pub(super) fn deadline_ms(&self) -> Option<u64> {
         let own = match self.state {
-            State::Dialing | State::Over => None,
-            State::Entering { until_ms } | State::Pausing { until_ms } | State::Leaving { until_ms } => {
+            State::Connecting | State::Ended => None,
+            State::LoggingIn { until_ms } | State::BackingOff { until_ms } | State::Leaving { until_ms } => {
                 Some(until_ms)
             }
-            State::Online { heard_ms, asked, .. } => Some(heard_ms + silence_ms(asked)),
+            State::Online { received_ms, pinged, .. } => Some(received_ms + silence_ms(pinged)),
         };
-        let patience = self.input_ended_ms.map(|ended_ms| ended_ms + self.manners.patience_ms);
-        own.into_iter().chain(patience).min()
+        let exit_due_ms = self.input_ended_ms.map(|ended_ms| ended_ms + self.exit_policy.wait_ms);
+        own.into_iter().chain(exit_due_ms).min()
     }
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now_ms: u64) {
-        let out_of_patience =
-            self.input_ended_ms.is_some_and(|ended_ms| now_ms >= ended_ms + self.manners.patience_ms);
+        let exit_is_due =
+            self.input_ended_ms.is_some_and(|ended_ms| now_ms >= ended_ms + self.exit_policy.wait_ms);
         match &mut self.state {
             State::Leaving { until_ms } if now_ms >= *until_ms => self.finish(),
-            State::Leaving { .. } | State::Over => {}
-            _ if out_of_patience => self.finish(),
-            State::Pausing { until_ms } if now_ms >= *until_ms => {
-                self.state = State::Dialing;
-                self.acts.push(Act::Dial);
+            State::Leaving { .. } | State::Ended => {}
+            _ if exit_is_due => self.finish(),
+            State::BackingOff { until_ms } if now_ms >= *until_ms => {
+                self.state = State::Connecting;
+                self.actions.push(Action::Connect);
             }
-            State::Entering { until_ms } if now_ms >= *until_ms => {
+            State::LoggingIn { until_ms } if now_ms >= *until_ms => {
                 self.lost("the server does not answer the login", now_ms);
             }
-            State::Online { heard_ms, asked, .. } if now_ms >= *heard_ms + silence_ms(*asked) => {
-                if *asked {
+            State::Online { received_ms, pinged, .. } if now_ms >= *received_ms + silence_ms(*pinged) => {
+                if *pinged {
                     self.lost("the server does not answer", now_ms);
                 } else {
-                    *asked = true;
-                    self.send(wire::ping());
+                    *pinged = true;
+                    self.send(messages::ping());
                 }
             }
             _ => {}
         }
     }
 
-    /// There is a connection.
+    /// A connection was made.
     pub(super) fn connected(&mut self, now_ms: u64) {
-        self.state = State::Entering { until_ms: now_ms + LOGIN_MS };
+        self.state = State::LoggingIn { until_ms: now_ms + LOGIN_MS };
         let Account { who, password, register } = &self.account;
         let request = match &self.token {
-            Some(token) => wire::resume(token),
-            None if *register => wire::register(who, password),
-            None => wire::login(who, password),
+            Some(token) => messages::resume(token),
+            None if *register => messages::register(who, password),
+            None => messages::login(who, password),
         };
         self.send(request);
     }
 
-    /// There is no connection any more, or it could not be made.
+    /// The connection was lost, or could not be made.
     pub(super) fn lost(&mut self, why: &str, now_ms: u64) {
         let goodbye = self.goodbye.take();
         match self.state {
-            State::Over => return,
+            State::Ended => return,
             State::Leaving { .. } => return self.finish(),
-            State::Online { since_ms, .. } => self.pauses.held(now_ms.saturating_sub(since_ms)),
+            State::Online { since_ms, .. } => self.backoff.session_ended(now_ms.saturating_sub(since_ms)),
             _ => {}
         }
-        self.acts.push(Act::HangUp);
+        self.actions.push(Action::Disconnect);
         for request in self.outbox.connection_lost() {
             self.fail(&request, "the connection was lost before the answer; it may have been done");
         }
@@ -232,7 +232,7 @@ impl Session {
                 return self.end(Err(ChatError::SentAway { reason, text }));
             }
             Some(bye) if bye.reason == "frame_too_large" => {
-                // Sent again it would end every connection that follows.
+                // Sent again, it would end every later connection too.
                 if let Some(request) = self.outbox.take_largest() {
                     self.fail(&request, "it is larger than the server takes");
                 }
@@ -241,96 +241,99 @@ impl Session {
             _ => {}
         }
         let pause_ms = match &goodbye {
-            Some(bye) if bye.advice == Advice::RetryAfter => self.pauses.next_after(bye.retry_after_ms),
-            _ => self.pauses.next(),
+            Some(bye) if bye.advice == Advice::RetryAfter => self.backoff.next_after(bye.retry_after_ms),
+            _ => self.backoff.next(),
         };
-        self.pause(why, pause_ms, now_ms);
+        self.back_off(why, pause_ms, now_ms);
     }
 
     /// The server has sent one object.
-    pub(super) fn heard(&mut self, object: &[u8], now_ms: u64) {
-        if let State::Online { heard_ms, asked, .. } = &mut self.state {
-            (*heard_ms, *asked) = (now_ms, false);
+    pub(super) fn received(&mut self, object: &[u8], now_ms: u64) {
+        if let State::Online { received_ms, pinged, .. } = &mut self.state {
+            (*received_ms, *pinged) = (now_ms, false);
         }
-        match wire::read(object) {
-            Heard::Registered => {
+        match messages::read(object) {
+            Incoming::Registered => {
                 self.account.register = false;
-                self.acts.push(Act::Show(Show::Event(format!("registered {}", self.account.who))));
+                self.actions.push(Action::Output(Output::Notice(format!("registered {}", self.account.who))));
                 self.connected(now_ms);
             }
-            Heard::RegisterRefused(refusal) | Heard::LoginRefused(refusal) => self.refused(refusal, now_ms),
-            Heard::LoggedIn(login) => self.logged_in(&login, now_ms),
-            Heard::Chat(chat) => self.chat(chat, false),
-            Heard::Presence(presence) => self.presence(&presence),
-            Heard::Ping => self.send(wire::ping()),
-            Heard::Goodbye(goodbye) => {
-                // With the advice to stop, the outcome says it.
+            Incoming::RegisterRefused(refusal) | Incoming::LoginRefused(refusal) => {
+                self.refused(refusal, now_ms)
+            }
+            Incoming::LoggedIn(login) => self.logged_in(&login, now_ms),
+            Incoming::Chat(chat) => self.chat(chat, false),
+            Incoming::Presence(presence) => self.presence(&presence),
+            Incoming::Ping => self.send(messages::ping()),
+            Incoming::Goodbye(goodbye) => {
+                // With the advice to stop, it is the outcome and shown as that.
                 if goodbye.advice != Advice::Stop {
                     let what = format!("sent away: {}: {}", goodbye.reason, goodbye.text);
-                    self.acts.push(Act::Show(Show::Trouble(what)));
+                    self.actions.push(Action::Output(Output::Error(what)));
                 }
                 self.goodbye = Some(goodbye);
             }
-            Heard::Answer(answer) => self.answered(&answer, now_ms),
-            Heard::Pong | Heard::Other => {}
+            Incoming::Answer(answer) => self.answered(&answer, now_ms),
+            Incoming::Pong | Incoming::Other => {}
         }
     }
 
-    /// There will be no more input: leaves as soon as all is answered.
+    /// The input has ended: leaves as soon as every request is answered.
     pub(super) fn input_ended(&mut self, now_ms: u64) {
         self.input_ended_ms.get_or_insert(now_ms);
         self.leave_if_done(now_ms);
     }
 
-    /// Leaves now, whatever is unanswered.
+    /// Leaves at once, even with unanswered requests.
     pub(super) fn stop(&mut self, now_ms: u64) {
         self.input_ended_ms.get_or_insert(now_ms);
         if matches!(self.state, State::Online { .. }) { self.leave(now_ms) } else { self.finish() }
     }
 
-    /// Puts a request into the outbox, and sends it if there is a session to send it on.
-    pub(super) fn ask(&mut self, kind: Kind) {
+    /// Puts a request into the outbox, and sends it if the client is logged in.
+    pub(super) fn request(&mut self, kind: Kind) {
         if let Err(too_long) = self.outbox.push(kind) {
-            return self.trouble(too_long.to_string());
+            return self.show_error(too_long.to_string());
         }
         match self.state {
             State::Online { .. } => self.send_waiting(),
-            _ => self.event("not connected; this will be sent later".into()),
+            _ => self.show_notice("not connected; this will be sent later".into()),
         }
     }
 
     /// Shows what a command answers.
-    pub(super) fn answer(&mut self, text: String) {
-        self.acts.push(Act::Show(Show::Answer(text)));
+    pub(super) fn show_answer(&mut self, text: String) {
+        self.actions.push(Action::Output(Output::Answer(text)));
     }
 
     /// Shows that a line of input has failed.
-    pub(super) fn trouble(&mut self, text: String) {
+    pub(super) fn show_error(&mut self, text: String) {
         self.failed += 1;
-        self.acts.push(Act::Show(Show::Trouble(text)));
+        self.actions.push(Action::Output(Output::Error(text)));
     }
 
-    fn event(&mut self, text: String) {
-        self.acts.push(Act::Show(Show::Event(text)));
+    fn show_notice(&mut self, text: String) {
+        self.actions.push(Action::Output(Output::Notice(text)));
     }
 
     fn send(&mut self, object: String) {
-        self.acts.push(Act::Send(object));
+        self.actions.push(Action::Send(object));
     }
 
     fn send_waiting(&mut self) {
-        self.acts.extend(self.outbox.send_next().map(|body| Act::Send(body.to_owned())));
+        self.actions.extend(self.outbox.send_next().map(|body| Action::Send(body.to_owned())));
     }
 
-    fn pause(&mut self, why: &str, pause_ms: u64, now_ms: u64) {
-        self.state = State::Pausing { until_ms: now_ms.saturating_add(pause_ms) };
-        self.acts.push(Act::Show(Show::Trouble(format!("{why}; trying again in {}", pretty(pause_ms)))));
+    fn back_off(&mut self, why: &str, pause_ms: u64, now_ms: u64) {
+        self.state = State::BackingOff { until_ms: now_ms.saturating_add(pause_ms) };
+        self.actions
+            .push(Action::Output(Output::Error(format!("{why}; trying again in {}", pretty(pause_ms)))));
         self.leave_if_done(now_ms);
     }
 
     fn refused(&mut self, refusal: Refusal, now_ms: u64) {
         if refusal.errno == WRONG && self.token.take().is_some() {
-            // It is used or over; the password still counts.
+            // The token was used or has expired; the password is still good.
             return self.connected(now_ms);
         }
         let passes = PASSING.contains(&refusal.errno)
@@ -339,20 +342,20 @@ impl Session {
         if !passes {
             return self.end(Err(ChatError::Refused(refusal.text)));
         }
-        self.acts.push(Act::HangUp);
-        let pause_ms = self.pauses.next();
-        self.pause(&refusal.text, pause_ms, now_ms);
+        self.actions.push(Action::Disconnect);
+        let pause_ms = self.backoff.next();
+        self.back_off(&refusal.text, pause_ms, now_ms);
     }
 
     fn logged_in(&mut self, login: &LoggedIn, now_ms: u64) {
-        self.state = State::Online { since_ms: now_ms, heard_ms: now_ms, asked: false };
-        self.people.logged_in(login);
+        self.state = State::Online { since_ms: now_ms, received_ms: now_ms, pinged: false };
+        self.contacts.logged_in(login);
         self.token.clone_from(&login.token);
         let again = if self.been_online { "again " } else { "" };
-        self.event(format!("logged in {again}as {} ({})", login.name, login.id));
+        self.show_notice(format!("logged in {again}as {} ({})", login.name, login.id));
         self.been_online = true;
-        for line in self.people.summary() {
-            self.event(line);
+        for line in self.contacts.summary() {
+            self.show_notice(line);
         }
         for chat in &login.offline {
             self.chat(chat.clone(), true);
@@ -362,32 +365,32 @@ impl Session {
     }
 
     fn chat(&mut self, chat: Chat, kept: bool) {
-        self.people.met(chat.id, &chat.name);
+        self.contacts.learn_name(chat.id, &chat.name);
         let seen = chat.mid.is_some_and(|mid| mid <= self.shown_mid);
         if !seen {
-            self.acts.push(Act::Show(Show::Chat {
+            self.actions.push(Action::Output(Output::Chat {
                 from: chat.name,
-                group: chat.group.map(|group| self.people.group_name(group)),
+                group: chat.group.map(|group| self.contacts.group_name(group)),
                 text: chat.msg,
                 kept_at: chat.time.filter(|_| kept),
             }));
         }
         if let Some(mid) = chat.mid {
             self.shown_mid = self.shown_mid.max(mid);
-            self.send(wire::confirm(self.shown_mid));
+            self.send(messages::confirm(self.shown_mid));
         }
     }
 
     fn presence(&mut self, presence: &Presence) {
-        if self.people.presence(presence) {
+        if self.contacts.presence(presence) {
             let state = if presence.online { "online" } else { "offline" };
-            self.event(format!("{} is {state}", presence.name));
+            self.show_notice(format!("{} is {state}", presence.name));
         }
     }
 
     fn answered(&mut self, answer: &Answer, now_ms: u64) {
         let Some(seq) = &answer.seq else {
-            self.event(format!("the server says: {} (errno {})", answer.text, answer.errno));
+            self.show_notice(format!("the server says: {} (errno {})", answer.text, answer.errno));
             return;
         };
         let Some(request) = self.outbox.answered(seq) else { return };
@@ -404,71 +407,71 @@ impl Session {
             Kind::ToUser { .. } => {}
             Kind::ToGroup { .. } => {
                 for id in &answer.full {
-                    let name = self.people.name(*id);
-                    self.trouble(format!("not delivered to {name}: the box is full"));
+                    let name = self.contacts.name(*id);
+                    self.show_error(format!("not delivered to {name}: the box is full"));
                 }
             }
             Kind::Add(id) => {
-                self.people.add_friend(*id);
-                self.answer(format!("{} is a friend now", self.people.name(*id)));
+                self.contacts.add_friend(*id);
+                self.show_answer(format!("{} is a friend now", self.contacts.name(*id)));
             }
             Kind::Join(id) => {
-                self.people.add_group(*id, &id.to_string());
-                self.answer(format!("joined group {id}; /group {id} writes to it"));
+                self.contacts.add_group(*id, &id.to_string());
+                self.show_answer(format!("joined group {id}; /group {id} writes to it"));
             }
             Kind::Create(name) => {
                 let id = answer.id.unwrap_or_default();
-                self.people.add_group(id, name);
-                self.answer(format!("created group {name} ({id}); others get in with /join {id}"));
+                self.contacts.add_group(id, name);
+                self.show_answer(format!("created group {name} ({id}); others get in with /join {id}"));
             }
         }
     }
 
     fn fail(&mut self, request: &Request, why: &str) {
         let what = match &request.kind {
-            Kind::ToUser { id, .. } => format!("not delivered to {}", self.people.name(*id)),
-            Kind::ToGroup { id, .. } => format!("not delivered to group {}", self.people.group_name(*id)),
-            Kind::Add(id) => format!("{} was not added", self.people.name(*id)),
+            Kind::ToUser { id, .. } => format!("not delivered to {}", self.contacts.name(*id)),
+            Kind::ToGroup { id, .. } => format!("not delivered to group {}", self.contacts.group_name(*id)),
+            Kind::Add(id) => format!("{} was not added", self.contacts.name(*id)),
             Kind::Join(id) => format!("group {id} was not joined"),
             Kind::Create(name) => format!("group {name} was not created"),
         };
-        self.trouble(format!("{what}: {why}"));
+        self.show_error(format!("{what}: {why}"));
     }
 
-    /// Leaves if the input has ended and nothing is unanswered. Nobody who has not been online yet is done.
+    /// Leaves if the input has ended, every request is answered and the client has been logged in once.
     fn leave_if_done(&mut self, now_ms: u64) {
         if self.input_ended_ms.is_some() && self.outbox.len() == 0 && self.been_online {
             self.stop(now_ms);
         }
     }
 
-    /// Ends our side. What the server has sent meanwhile is still read: it counts as delivered there.
+    /// Ends this side. Input is still read, because the server counts what it has sent as delivered.
     fn leave(&mut self, now_ms: u64) {
-        self.state = State::Leaving { until_ms: now_ms + FAREWELL_MS };
-        self.acts.push(Act::EndSide);
+        self.state = State::Leaving { until_ms: now_ms + CLOSE_MS };
+        self.actions.push(Action::HalfClose);
     }
 
     fn finish(&mut self) {
         let outcome = match (self.outbox.len(), self.failed) {
             (1.., _) => Err(ChatError::Unanswered(self.outbox.len())),
-            (_, 1..) if self.manners.strict => Err(ChatError::LinesFailed(self.failed)),
+            (_, 1..) if self.exit_policy.strict => Err(ChatError::LinesFailed(self.failed)),
             _ => Ok(()),
         };
         self.end(outcome);
     }
 
     fn end(&mut self, outcome: Result<(), ChatError>) {
-        self.state = State::Over;
-        self.acts.push(Act::HangUp);
+        self.state = State::Ended;
+        self.actions.push(Action::Disconnect);
         self.outcome = Some(outcome);
     }
 }
 
-fn silence_ms(asked: bool) -> u64 {
-    if asked { SILENCE_MS + PONG_MS } else { SILENCE_MS }
+fn silence_ms(pinged: bool) -> u64 {
+    if pinged { SILENCE_MS + PONG_MS } else { SILENCE_MS }
 }
 
-/// A length of time as people read it.
+/// A duration as people read it.
 fn pretty(ms: u64) -> String {
     if ms < 10_000 {
         return format!("{}.{} s", ms / 1_000, ms % 1_000 / 100);

@@ -1,7 +1,7 @@
-//! What goes over the wire, from the client's side: requests out, answers and chats in.
+//! The messages between client and server: writes requests, reads answers and chats.
 //!
-//! Plain values and functions, without sockets and without a clock. Other people put fields of their own into chats,
-//! so a field is read only where it is asked for, and a strange one spoils nothing else.
+//! Plain values and functions, without sockets or clock. Senders may put any fields into a chat, so a field is read only
+//! where it is needed, and a malformed one affects nothing else.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ const CAPS: [&str; 4] = ["ack", "presence", "ping", "resume"];
 
 /// One object from the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Heard {
+pub(super) enum Incoming {
     /// The login succeeded.
     LoggedIn(LoggedIn),
     /// The login was refused.
@@ -27,15 +27,15 @@ pub(super) enum Heard {
     Chat(Chat),
     /// A friend came or went.
     Presence(Presence),
-    /// The server wants to hear something.
+    /// The server's ping.
     Ping,
-    /// The answer to our own ping.
+    /// The answer to this client's ping.
     Pong,
     /// The server ends the connection.
     Goodbye(Goodbye),
     /// The answer to a request with `seq`, or an error that names none.
     Answer(Answer),
-    /// An object that this client knows nothing of, or cannot understand.
+    /// An object that this client does not know or cannot read.
     Other,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct LoggedIn {
     pub(super) offline: Vec<Chat>,
     pub(super) friends: Vec<Member>,
     pub(super) groups: Vec<Group>,
-    /// What logs in once more without the password, from a server that gives such.
+    /// Logs in once more without the password, where the server issues tokens.
     pub(super) token: Option<String>,
 }
 
@@ -106,7 +106,7 @@ pub(super) enum Advice {
     Stop,
 }
 
-/// The last thing that a connection says.
+/// The last message of a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Goodbye {
     pub(super) reason: String,
@@ -118,7 +118,7 @@ pub(super) struct Goodbye {
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Answer {
-    /// The request's own mark; none where the server could not read that far.
+    /// That of the request; none where the server could not read it.
     pub(super) seq: Option<String>,
     /// 0 when it succeeded.
     pub(super) errno: i64,
@@ -130,22 +130,22 @@ pub(super) struct Answer {
 }
 
 /// Reads one object.
-pub(super) fn read(object: &[u8]) -> Heard {
-    let Some(fields) = Fields::of(object) else { return Heard::Other };
-    let heard = match fields.read::<i64>("msgid") {
-        Some(2) if fields.errno() == 0 => logged_in(&fields).map(Heard::LoggedIn),
-        Some(2) => Some(Heard::LoginRefused(fields.refusal())),
-        Some(5) if fields.errno() == 0 => Some(Heard::Registered),
-        Some(5) => Some(Heard::RegisterRefused(fields.refusal())),
-        Some(6 | 10) => chat(&fields).map(Heard::Chat),
-        Some(20) => Some(Heard::Goodbye(goodbye(&fields))),
-        Some(21) => presence(&fields).map(Heard::Presence),
-        Some(22) => Some(Heard::Ping),
-        Some(23) => Some(Heard::Pong),
-        Some(0) => Some(Heard::Answer(answer(&fields))),
+pub(super) fn read(object: &[u8]) -> Incoming {
+    let Some(fields) = Fields::of(object) else { return Incoming::Other };
+    let received = match fields.read::<i64>("msgid") {
+        Some(2) if fields.errno() == 0 => logged_in(&fields).map(Incoming::LoggedIn),
+        Some(2) => Some(Incoming::LoginRefused(fields.refusal())),
+        Some(5) if fields.errno() == 0 => Some(Incoming::Registered),
+        Some(5) => Some(Incoming::RegisterRefused(fields.refusal())),
+        Some(6 | 10) => chat(&fields).map(Incoming::Chat),
+        Some(20) => Some(Incoming::Goodbye(goodbye(&fields))),
+        Some(21) => presence(&fields).map(Incoming::Presence),
+        Some(22) => Some(Incoming::Ping),
+        Some(23) => Some(Incoming::Pong),
+        Some(0) => Some(Incoming::Answer(answer(&fields))),
         _ => None,
     };
-    heard.unwrap_or(Heard::Other)
+    received.unwrap_or(Incoming::Other)
 }
 
 /// The request to log in: by number where `who` is one, which no name is.
@@ -197,12 +197,12 @@ pub(super) fn confirm(mid: i64) -> String {
     json!({"msgid": 24, "mid": mid}).to_string()
 }
 
-/// Asks the server whether it is there; it also answers a ping of the server's.
+/// A ping, which is also the answer to the server's ping.
 pub(super) fn ping() -> String {
     json!({"msgid": 22}).to_string()
 }
 
-/// An object's fields, each still as it came.
+/// An object's fields, each as received.
 struct Fields<'a>(HashMap<String, &'a RawValue>);
 
 impl<'a> Fields<'a> {
@@ -226,7 +226,7 @@ impl<'a> Fields<'a> {
         Refusal { errno: self.errno(), text: self.text("errmsg") }
     }
 
-    /// The objects that an array of strings holds; one that makes no sense is left out.
+    /// The objects that an array of strings holds; one that cannot be read is left out.
     fn embedded<T>(&self, key: &str, read: impl Fn(&Fields<'_>) -> Option<T>) -> Vec<T> {
         let strings: Vec<String> = self.read(key).unwrap_or_default();
         strings.iter().filter_map(|string| read(&Fields::of(string.as_bytes())?)).collect()
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_login_answer_holds_friends_groups_and_what_was_kept() {
-        let Heard::LoggedIn(login) = read(
+        let Incoming::LoggedIn(login) = read(
             br#"{"msgid":2,"errno":0,"id":1,"name":"a","friends":["{\"id\":2,\"name\":\"b\",\"state\":\"online\"}","?"],
             "groups":["{\"id\":3,\"groupname\":\"g\",\"users\":[\"{\\\"id\\\":2,\\\"name\\\":\\\"b\\\"}\"]}"],
             "offlinemsg":["{\"msgid\":6,\"id\":2,\"name\":\"b\",\"msg\":\"hi\",\"time\":\"t\",\"mid\":9}"]}"#,
@@ -324,24 +324,25 @@ mod tests {
 
     #[test]
     fn a_chat_is_understood_whatever_its_sender_put_beside_it() {
-        let heard = read(
+        let received = read(
             br#"{"msgid":6,"id":2,"name":"b","msg":"hi","groupid":"x","time":7,"full":1e999,"state":[],"reason":{}}"#,
         );
         let chat = Chat { id: 2, name: "b".into(), msg: "hi".into(), group: None, time: None, mid: None };
-        assert_eq!(heard, Heard::Chat(chat));
+        assert_eq!(received, Incoming::Chat(chat));
     }
 
     #[test]
     fn what_is_not_understood_is_nothing_worse() {
         for object in ["", "[]", "{}", r#"{"msgid":99}"#, r#"{"msgid":6,"id":2}"#, "\u{0}", r#"{"msgid":2}"#]
         {
-            assert_eq!(read(object.as_bytes()), Heard::Other, "{object}");
+            assert_eq!(read(object.as_bytes()), Incoming::Other, "{object}");
         }
     }
 
     #[test]
     fn advice_that_is_not_known_is_to_come_back() {
-        let Heard::Goodbye(goodbye) = read(br#"{"msgid":20,"reason":"new","errmsg":"e","advice":"dance"}"#)
+        let Incoming::Goodbye(goodbye) =
+            read(br#"{"msgid":20,"reason":"new","errmsg":"e","advice":"dance"}"#)
         else {
             panic!("a goodbye");
         };

@@ -1,38 +1,37 @@
-//! Input and output as scripts want them: lines in on stdin, one `name: text` line per message out on stdout.
+//! Input and output for scripts: lines come from stdin, each message goes to stdout as one line, `name: text`.
 //!
-//! The view belongs to the session's thread; a thread of its own reads stdin and ends with it. Whatever is no
-//! message goes to stderr or nowhere.
+//! The session's thread writes; a thread of its own reads stdin. Answers and errors go to stderr, notices nowhere.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::drive::{Input, View};
-use super::session::Show;
-use super::view;
+use super::event_loop::{Input, View};
+use super::render;
+use super::session::Output;
 use linger_server::escape::shown;
 
-/// Lines that are read ahead.
+/// Lines that are read ahead of the session.
 const AHEAD_MAX: usize = 64;
 
 /// The longest line, in bytes.
 const LINE_MAX_BYTES: usize = 64 << 10;
 
-/// Shows a session on stdout and stderr.
-pub(super) struct Filter;
+/// Writes a session's output to stdout and stderr.
+pub(super) struct Pipe;
 
-impl View for Filter {
-    fn show(&mut self, show: &Show) -> io::Result<bool> {
-        match show {
-            Show::Chat { from, group, text, .. } => {
-                still_read(put(&mut io::stdout().lock(), &view::chat(from, group.as_deref(), text)))
+impl View for Pipe {
+    fn show(&mut self, output: &Output) -> io::Result<bool> {
+        match output {
+            Output::Chat { from, group, text, .. } => {
+                still_read(put(&mut io::stdout().lock(), &render::chat(from, group.as_deref(), text)))
             }
-            Show::Answer(text) => still_read(put(&mut io::stderr().lock(), &shown(text))),
-            Show::Trouble(text) => {
+            Output::Answer(text) => still_read(put(&mut io::stderr().lock(), &shown(text))),
+            Output::Error(text) => {
                 still_read(put(&mut io::stderr().lock(), &format!("linger: {}", shown(text)))).map(|_| true)
             }
-            Show::Event(_) => Ok(true),
+            Output::Notice(_) => Ok(true),
         }
     }
 }
@@ -49,7 +48,7 @@ fn put(to: &mut impl Write, line: &str) -> io::Result<()> {
     to.flush()
 }
 
-/// False when the reader has seen enough, which is no failure.
+/// False when the reader has closed the pipe, which is not an error.
 fn still_read(result: io::Result<()>) -> io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
@@ -58,7 +57,7 @@ fn still_read(result: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Reads lines until the end, or until nobody wants them. Of one that is too long no more is kept than the limit.
+/// Reads lines until the end of the input or of the session. A line that is too long is skipped without being kept.
 fn read(from: &mut impl BufRead, give: &Sender<Input>) {
     loop {
         let mut line = Vec::new();

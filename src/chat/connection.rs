@@ -1,7 +1,6 @@
-//! One connection to the server: a thread that connects and reads, and the writing end for whoever drives the session.
+//! One connection to the server: a thread that connects and reads, and the writing half for the event loop.
 //!
-//! The thread ends with its connection. It reads no faster than the session takes what it brings, and it never
-//! writes.
+//! The thread ends with its connection. It reads no faster than the session takes objects, and it never writes.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -15,7 +14,7 @@ use linger_server::protocol::framing::{Framed, Framer};
 /// How long one address may take to accept, in seconds.
 const CONNECT_S: u64 = 5;
 
-/// How long the server may take no byte of ours, in seconds.
+/// How long a write may be blocked, in seconds.
 const WRITE_S: u64 = 20;
 
 /// Bytes that are read at once.
@@ -24,41 +23,41 @@ const READ_BYTES: usize = 32 << 10;
 /// The largest object that is understood, in bytes: a login answer with friends, groups and what was kept.
 const OBJECT_MAX_BYTES: usize = 32 << 20;
 
-/// What a connection reports, with the number of the connection.
+/// An event, with the number of its connection.
 #[derive(Debug)]
-pub(super) struct News {
-    pub(super) link: u64,
-    pub(super) what: What,
+pub(super) struct Report {
+    pub(super) connection: u64,
+    pub(super) event: Event,
 }
 
 /// What happened on a connection.
 #[derive(Debug)]
-pub(super) enum What {
-    /// It is there; the writing end.
-    Up(TcpStream),
+pub(super) enum Event {
+    /// It is connected; the writing half.
+    Connected(TcpStream),
     /// The server has sent one object.
-    Object(Vec<u8>),
+    Received(Vec<u8>),
     /// It is over, or could not be made.
-    Down(String),
+    Lost(String),
 }
 
 /// Connects to `server`, as `host:port`, and reports all that happens until the connection is over.
-pub(super) fn open(link: u64, server: &str, news: Sender<News>) -> io::Result<()> {
+pub(super) fn open(connection: u64, server: &str, reports: Sender<Report>) -> io::Result<()> {
     let server = server.to_owned();
     let run = move || {
-        let report = |what| news.send(News { link, what }).is_ok();
+        let report = |event| reports.send(Report { connection, event }).is_ok();
         let why = match connect(&server).and_then(|stream| Ok((stream.try_clone()?, stream))) {
             Err(error) => format!("cannot reach {server}: {error}"),
             Ok((writer, reader)) => {
-                if !report(What::Up(writer)) {
+                if !report(Event::Connected(writer)) {
                     return;
                 }
                 read(&reader, report)
             }
         };
-        report(What::Down(why));
+        report(Event::Lost(why));
     };
-    thread::Builder::new().name(format!("link {link}")).spawn(run).map(drop)
+    thread::Builder::new().name(format!("connection {connection}")).spawn(run).map(drop)
 }
 
 /// Sends one object.
@@ -69,14 +68,14 @@ pub(super) fn send(mut stream: &TcpStream, object: &str) -> io::Result<()> {
     stream.write_all(&bytes)
 }
 
-/// Ends our side; the thread still reads.
-pub(super) fn end_side(stream: &TcpStream) {
-    // One that is broken is noticed by its reader.
+/// Ends this side; the thread still reads.
+pub(super) fn half_close(stream: &TcpStream) {
+    // It fails where the connection is broken, and its reader reports that.
     let _ = stream.shutdown(Shutdown::Write);
 }
 
 /// Ends both sides, and with them the thread.
-pub(super) fn hang_up(stream: &TcpStream) {
+pub(super) fn disconnect(stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Both);
 }
 
@@ -96,8 +95,8 @@ fn connect(server: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// Reads objects until the connection is over, nobody wants them any more, or they make no sense; says which.
-fn read(mut stream: &TcpStream, report: impl Fn(What) -> bool) -> String {
+/// Reads objects until the connection ends, the session ends, or the input is not valid, and returns which of these.
+fn read(mut stream: &TcpStream, report: impl Fn(Event) -> bool) -> String {
     let mut framer = Framer::default();
     let mut input: Vec<u8> = Vec::new();
     let mut piece = vec![0; READ_BYTES];
@@ -118,7 +117,7 @@ fn read(mut stream: &TcpStream, report: impl Fn(What) -> bool) -> String {
                 Framed::Request { start, end } => {
                     let object = input[done + start..done + end].to_vec();
                     done += end;
-                    if !report(What::Object(object)) {
+                    if !report(Event::Received(object)) {
                         return "nobody listens".into();
                     }
                 }
@@ -139,47 +138,47 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
-    fn next(news: &Receiver<News>) -> What {
-        news.recv_timeout(DEADLINE).unwrap().what
+    fn next(reports: &Receiver<Report>) -> Event {
+        reports.recv_timeout(DEADLINE).unwrap().event
     }
 
     #[test]
     fn objects_come_one_by_one_and_then_the_end() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (tell, news) = unbounded();
+        let (tell, reports) = unbounded();
         open(1, &listener.local_addr().unwrap().to_string(), tell).unwrap();
         let (mut server, _) = listener.accept().unwrap();
-        let What::Up(writer) = next(&news) else { panic!("up first") };
+        let Event::Connected(writer) = next(&reports) else { panic!("up first") };
         server.write_all(b"{\"a\":\"}\"}\n{}\0{\"b\"").unwrap();
-        assert!(matches!(next(&news), What::Object(object) if object == b"{\"a\":\"}\"}"));
-        assert!(matches!(next(&news), What::Object(object) if object == b"{}"));
+        assert!(matches!(next(&reports), Event::Received(object) if object == b"{\"a\":\"}\"}"));
+        assert!(matches!(next(&reports), Event::Received(object) if object == b"{}"));
         server.write_all(b":1}\n").unwrap();
-        assert!(matches!(next(&news), What::Object(object) if object == b"{\"b\":1}"));
+        assert!(matches!(next(&reports), Event::Received(object) if object == b"{\"b\":1}"));
         send(&writer, "{}").unwrap();
-        end_side(&writer);
-        let mut heard = String::new();
-        server.read_to_string(&mut heard).unwrap();
-        assert_eq!(heard, "{}\n");
+        half_close(&writer);
+        let mut received = String::new();
+        server.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "{}\n");
         drop(server);
-        assert!(matches!(next(&news), What::Down(_)));
+        assert!(matches!(next(&reports), Event::Lost(_)));
     }
 
     #[test]
     fn what_is_no_chat_server_is_left() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (tell, news) = unbounded();
+        let (tell, reports) = unbounded();
         open(1, &listener.local_addr().unwrap().to_string(), tell).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         server.write_all(b"HTTP/1.1 400 Bad Request\r\n").unwrap();
-        assert!(matches!(next(&news), What::Up(_)));
-        assert!(matches!(next(&news), What::Down(why) if why == "the other end is no chat server"));
+        assert!(matches!(next(&reports), Event::Connected(_)));
+        assert!(matches!(next(&reports), Event::Lost(why) if why == "the other end is no chat server"));
     }
 
     #[test]
     fn a_server_that_is_not_there_is_named() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let (tell, news) = unbounded();
+        let (tell, reports) = unbounded();
         open(1, &address, tell).unwrap();
-        assert!(matches!(next(&news), What::Down(why) if why.contains(&address)));
+        assert!(matches!(next(&reports), Event::Lost(why) if why.contains(&address)));
     }
 }

@@ -1,7 +1,7 @@
 //! Input and output for people: messages come in above an input line that stays whole.
 //!
-//! Three threads share it. The keyboard belongs to the first one, which owns the terminal; the screen to the session's;
-//! a third prints, because the line editor may keep a print waiting. What the editor draws and reads is its own business.
+//! Three threads share it. The first thread owns the terminal and the keyboard; the session's thread has the output side;
+//! a third thread prints, because the line editor may keep a print waiting. The editor draws and reads by itself.
 
 use std::borrow::Cow;
 use std::io;
@@ -17,62 +17,67 @@ use rustyline::history::MemHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Config, Context, Editor, ExternalPrinter, Helper};
 
-use super::drive::{Input, View};
-use super::gate::Gate;
-use super::session::Show;
-use super::view;
+use super::event_loop::{Input, View};
+use super::print_lock::PrintLock;
+use super::render;
+use super::session::Output;
 use linger_server::sync::Arc;
 
-/// Lines that wait to be printed; behind them the session reads no more from the server.
+/// Lines that may wait to be printed; when there are more, the session stops reading from the server.
 const PRINTS_MAX: usize = 1024;
 
-/// How long a session may keep the next prompt back before the screen is free for prints.
+/// How long prints wait for the session's next prompt. Without one by then, they go straight to the terminal.
 const PROMPT: Duration = Duration::from_millis(200);
 
 /// How long prints may take at the end.
 const LAST_PRINTS: Duration = Duration::from_secs(1);
 
-/// What is printed behind the last message. The editor takes one print at a time: when it has taken this one, the
-/// last message is out. This one itself may be lost.
+/// Printed after the last message. The editor takes one print at a time: when it has taken this one, the last message is
+/// on the terminal. This line itself may be lost.
 const LAST: &str = "* closing\n";
 
-/// The session's side.
-pub(super) struct Screen {
+/// The output side, which the session's thread has.
+pub(super) struct Terminal {
     prints: Option<Sender<String>>,
     prompts: Option<Sender<String>>,
-    /// Is closed when the printer has ended.
+    /// Disconnected when the printer has ended.
     printer: Receiver<()>,
-    gate: Arc<Gate>,
+    print_lock: Arc<PrintLock>,
 }
 
-/// The side of the thread that owns the terminal.
+/// The input side, which the thread that owns the terminal has.
 pub(super) struct Keyboard {
-    editor: Editor<Hooks, MemHistory>,
+    editor: Editor<EditorHooks, MemHistory>,
     prompts: Receiver<String>,
     input: Sender<Input>,
-    gate: Arc<Gate>,
+    print_lock: Arc<PrintLock>,
 }
 
-/// Opens the terminal; fails where it cannot do what an editor needs.
-pub(super) fn open() -> Result<(Screen, Keyboard, Receiver<Input>), ReadlineError> {
-    // Pasted lines are lines like others.
+/// Opens the terminal. Fails where it cannot do what the line editor needs.
+pub(super) fn open() -> Result<(Terminal, Keyboard, Receiver<Input>), ReadlineError> {
+    // Pasted lines are read like typed ones.
     let config = Config::builder().bracketed_paste(false).build();
     let history = MemHistory::with_config(&config);
     let mut editor = Editor::with_history(config, history)?;
     let printer = editor.create_external_printer()?;
-    let gate = Arc::new(Gate::new());
-    editor.set_helper(Some(Hooks { gate: Arc::clone(&gate) }));
+    let print_lock = Arc::new(PrintLock::new());
+    editor.set_helper(Some(EditorHooks { print_lock: Arc::clone(&print_lock) }));
     let (prints, to_print) = unbounded();
     let (prompts, to_ask) = unbounded();
-    let (input, typed) = unbounded();
-    let printer = start_printer(printer, to_print, Arc::clone(&gate))?;
-    let screen = Screen { prints: Some(prints), prompts: Some(prompts), printer, gate: Arc::clone(&gate) };
-    Ok((screen, Keyboard { editor, prompts: to_ask, input, gate }, typed))
+    let (input, lines) = unbounded();
+    let printer = start_printer(printer, to_print, Arc::clone(&print_lock))?;
+    let terminal = Terminal {
+        prints: Some(prints),
+        prompts: Some(prompts),
+        printer,
+        print_lock: Arc::clone(&print_lock),
+    };
+    Ok((terminal, Keyboard { editor, prompts: to_ask, input, print_lock }, lines))
 }
 
-impl View for Screen {
-    fn show(&mut self, show: &Show) -> io::Result<bool> {
-        let line = view::for_people(show) + "\n";
+impl View for Terminal {
+    fn show(&mut self, output: &Output) -> io::Result<bool> {
+        let line = render::render_for_terminal(output) + "\n";
         Ok(self.prints.as_ref().is_some_and(|prints| prints.send(line).is_ok()))
     }
 
@@ -81,19 +86,19 @@ impl View for Screen {
     }
 
     fn ask(&mut self, prompt: String) {
-        // The keyboard is gone only at the end.
-        let _ = self.prompts.iter().try_for_each(|prompts| prompts.send(view_of_prompt(&prompt)));
+        // Sending fails only at the end, when the keyboard's thread is over.
+        let _ = self.prompts.iter().try_for_each(|prompts| prompts.send(render_prompt(&prompt)));
     }
 }
 
-impl Drop for Screen {
-    /// Lets what is to be printed be printed, then lets the keyboard go.
+impl Drop for Terminal {
+    /// Waits for the last prints, then ends the keyboard's thread.
     fn drop(&mut self) {
         self.prompts = None;
         self.prints = None;
-        // Nothing is ever sent: this waits for the printer's end.
+        // The printer sends nothing: this returns when it ends.
         let _ = self.printer.recv_timeout(LAST_PRINTS);
-        self.gate.close();
+        self.print_lock.close();
     }
 }
 
@@ -101,15 +106,15 @@ impl Keyboard {
     /// Reads a line for each prompt, until there are no more prompts.
     pub(super) fn read(mut self) {
         while let Some(prompt) = self.next_prompt() {
-            self.gate.begin();
+            self.print_lock.begin();
             let input = match self.editor.readline(&prompt) {
                 Ok(line) => {
-                    // A history that does not take a line is no reason not to say it.
+                    // The line is used also where the history does not take it.
                     let _ = self.editor.add_history_entry(&line);
                     Input::Line(line)
                 }
                 Err(error) => {
-                    self.gate.idle();
+                    self.print_lock.idle();
                     match error {
                         ReadlineError::Eof | ReadlineError::Interrupted => Input::End,
                         ReadlineError::Io(error) => Input::Failed(error),
@@ -121,13 +126,13 @@ impl Keyboard {
                 break;
             }
         }
-        self.gate.idle();
+        self.print_lock.idle();
     }
 
     fn next_prompt(&self) -> Option<String> {
         match self.prompts.recv_timeout(PROMPT) {
             Err(RecvTimeoutError::Timeout) => {
-                self.gate.idle();
+                self.print_lock.idle();
                 self.prompts.recv().ok()
             }
             prompt => prompt.ok(),
@@ -138,19 +143,19 @@ impl Keyboard {
 fn start_printer(
     mut printer: impl ExternalPrinter + Send + 'static,
     prints: Receiver<String>,
-    gate: Arc<Gate>,
+    print_lock: Arc<PrintLock>,
 ) -> io::Result<Receiver<()>> {
     let (running, ended) = bounded(0);
     let run = move || {
         let _running: Sender<()> = running;
         let mut print = |line: String| {
-            gate.print(|| {
-                // A terminal that is gone shows nothing more; the keyboard notices.
+            print_lock.print(|| {
+                // A print fails when the terminal is gone, and the keyboard's thread sees that too.
                 let _ = printer.print(line);
             });
         };
         prints.iter().for_each(&mut print);
-        if gate.is_reading() {
+        if print_lock.is_reading() {
             print(LAST.into());
         }
     };
@@ -158,40 +163,40 @@ fn start_printer(
     Ok(ended)
 }
 
-/// Names in a prompt come from others.
-fn view_of_prompt(prompt: &str) -> String {
+/// Names in a prompt come from other users, so they are made harmless.
+fn render_prompt(prompt: &str) -> String {
     linger_server::escape::shown(prompt)
 }
 
-/// Tells the gate what the editor does. The editor calls these on its own thread, while it reads.
-struct Hooks {
-    gate: Arc<Gate>,
+/// Tells the print lock what the editor does. The editor calls these on its own thread, while it reads.
+struct EditorHooks {
+    print_lock: Arc<PrintLock>,
 }
 
-impl Hinter for Hooks {
+impl Hinter for EditorHooks {
     type Hint = String;
 
     fn hint(&self, _line: &str, _at: usize, _context: &Context<'_>) -> Option<String> {
-        self.gate.drawn();
+        self.print_lock.drawn();
         None
     }
 }
 
-impl Validator for Hooks {
+impl Validator for EditorHooks {
     fn validate(&self, _context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        self.gate.accepted();
+        self.print_lock.accepted();
         Ok(ValidationResult::Valid(None))
     }
 }
 
-impl Highlighter for Hooks {
+impl Highlighter for EditorHooks {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _default: bool) -> Cow<'b, str> {
         Cow::Borrowed(prompt)
     }
 }
 
-impl Completer for Hooks {
+impl Completer for EditorHooks {
     type Candidate = String;
 }
 
-impl Helper for Hooks {}
+impl Helper for EditorHooks {}

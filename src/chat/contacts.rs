@@ -1,32 +1,32 @@
-//! Who is who: the protocol speaks of numbers, people of names.
+//! Users and groups by name: the protocol has numbers, people type names.
 //!
-//! Plain data of a session. A name is known from friends, from members of groups, and from whoever has written;
-//! there is no way to ask the server.
+//! Plain data of a session. Names come from the lists of friends and of groups, and from received chats; the protocol has
+//! no request for a name.
 
 use std::collections::BTreeMap;
 
-use super::wire::{Group, LoggedIn, Member, Presence};
+use super::messages::{Group, LoggedIn, Member, Presence};
 use linger_server::protocol::written_name::read_name;
 
 /// What is known of users and groups.
 #[derive(Debug, Default)]
-pub(super) struct People {
+pub(super) struct Contacts {
     users: BTreeMap<i64, User>,
     groups: BTreeMap<i64, Group>,
 }
 
 #[derive(Clone, Debug)]
 struct User {
-    /// None for one who was only ever named by number.
+    /// None while only the number is known.
     name: Option<String>,
     friend: bool,
-    /// None where nobody has said.
+    /// None while the server has not said.
     online: Option<bool>,
     /// The session that `online` is about.
     epoch: i64,
 }
 
-/// Where a chat goes.
+/// The receiver of a chat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Target {
     /// To that user.
@@ -35,7 +35,7 @@ pub(super) enum Target {
     Group(i64),
 }
 
-/// Why a word names nobody.
+/// Why a word names no user and no group.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Unknown {
     #[error("no id known for {0}; use /to ID or /add ID")]
@@ -46,40 +46,40 @@ pub(super) enum Unknown {
     Ambiguous { name: String, ids: String },
 }
 
-impl People {
-    /// Takes in a login's answer. What it says of friends and groups replaces what was known.
+impl Contacts {
+    /// Replaces friends and groups by those of a login's answer.
     pub(super) fn logged_in(&mut self, login: &LoggedIn) {
         for user in self.users.values_mut() {
             (user.friend, user.online) = (false, None);
         }
         self.groups = login.groups.iter().map(|group| (group.id, group.clone())).collect();
         for member in login.groups.iter().flat_map(|group| &group.users) {
-            self.see(member);
+            self.learn_member(member);
         }
         for friend in &login.friends {
-            self.see(friend);
+            self.learn_member(friend);
             self.add_friend(friend.id);
         }
-        self.met(login.id, &login.name);
+        self.learn_name(login.id, &login.name);
     }
 
-    /// Somebody of that number and name has written.
-    pub(super) fn met(&mut self, id: i64, name: &str) {
+    /// Remembers the name of a user.
+    pub(super) fn learn_name(&mut self, id: i64, name: &str) {
         self.user(id).name = Some(name.to_owned());
     }
 
-    /// That user is a friend from now on.
+    /// Makes that user a friend.
     pub(super) fn add_friend(&mut self, id: i64) {
         self.user(id).friend = true;
     }
 
-    /// The user is in that group from now on.
+    /// Adds a group that the user has joined.
     pub(super) fn add_group(&mut self, id: i64, name: &str) {
         let group = || Group { id, name: name.to_owned(), users: Vec::new() };
         self.groups.entry(id).or_insert_with(group);
     }
 
-    /// Takes a friend's new state; false where something newer is known.
+    /// Takes a friend's new state; false where a newer one is known.
     pub(super) fn presence(&mut self, presence: &Presence) -> bool {
         let user = self.user(presence.id);
         if presence.epoch < user.epoch {
@@ -118,9 +118,9 @@ impl People {
         }
     }
 
-    /// Cuts a line of the form `name: text`, `13: text` or `@group: text`. A name may have colons of its own, so the
-    /// first cut in front of which somebody is known counts. None for a line without a colon.
-    pub(super) fn addressed<'a>(&self, line: &'a str) -> Option<Result<(Target, &'a str), Unknown>> {
+    /// Splits a line of the form `name: text`, `13: text` or `@group: text`. A name may contain colons, so the line is
+    /// split at the first colon behind a known name. None for a line without a colon.
+    pub(super) fn parse_addressed<'a>(&self, line: &'a str) -> Option<Result<(Target, &'a str), Unknown>> {
         let mut first = None;
         for (at, _) in line.match_indices(':') {
             let (to, text) = (line[..at].trim(), line[at + 1..].trim());
@@ -136,17 +136,17 @@ impl People {
         first
     }
 
-    /// What to call a user: the name, or else the number.
+    /// A user's name, or else the number.
     pub(super) fn name(&self, id: i64) -> String {
         self.users.get(&id).and_then(|user| user.name.clone()).unwrap_or_else(|| id.to_string())
     }
 
-    /// What to call a group: the name, or else the number.
+    /// A group's name, or else the number.
     pub(super) fn group_name(&self, id: i64) -> String {
         self.groups.get(&id).map_or_else(|| id.to_string(), |group| group.name.clone())
     }
 
-    /// What to call a target.
+    /// A receiver's name, or else the number.
     pub(super) fn target_name(&self, target: Target) -> String {
         match target {
             Target::User(id) => self.name(id),
@@ -182,12 +182,12 @@ impl People {
         lines
     }
 
-    /// A member's state as far as it is known now.
+    /// A member's state, where it is known.
     fn online(&self, member: &Member) -> Option<bool> {
         self.users.get(&member.id).and_then(|user| user.online)
     }
 
-    fn see(&mut self, member: &Member) {
+    fn learn_member(&mut self, member: &Member) {
         let user = self.user(member.id);
         user.name = Some(member.name.clone());
         user.online = Some(member.online);
@@ -219,9 +219,9 @@ mod tests {
         Member { id, name: name.into(), online }
     }
 
-    fn people() -> People {
-        let mut people = People::default();
-        people.logged_in(&LoggedIn {
+    fn contacts() -> Contacts {
+        let mut contacts = Contacts::default();
+        contacts.logged_in(&LoggedIn {
             id: 1,
             name: "alice".into(),
             offline: Vec::new(),
@@ -233,57 +233,57 @@ mod tests {
             ],
             token: None,
         });
-        people.met(4, "a:b");
-        people
+        contacts.learn_name(4, "a:b");
+        contacts
     }
 
     #[test]
     fn a_name_is_known_from_friends_members_and_writers() {
-        let people = people();
+        let contacts = contacts();
         for (word, id) in [("bob", 2), ("zhang san", 3), ("a:b", 4), ("alice", 1), ("99", 99)] {
-            assert_eq!(people.find_user(word), Ok(id), "{word}");
+            assert_eq!(contacts.find_user(word), Ok(id), "{word}");
         }
-        let unknown = people.find_user("carol").unwrap_err();
+        let unknown = contacts.find_user("carol").unwrap_err();
         assert_eq!(unknown.to_string(), "no id known for carol; use /to ID or /add ID");
     }
 
     #[test]
     fn a_group_is_found_by_number_and_by_a_name_that_is_the_only_one() {
-        let people = people();
-        assert_eq!(people.find_group("team"), Ok(5));
-        assert_eq!(people.find_group("9"), Ok(9));
-        assert!(people.find_group("twin").unwrap_err().to_string().ends_with("6, 7"));
-        assert!(matches!(people.find_group("x"), Err(Unknown::Group(_))));
+        let contacts = contacts();
+        assert_eq!(contacts.find_group("team"), Ok(5));
+        assert_eq!(contacts.find_group("9"), Ok(9));
+        assert!(contacts.find_group("twin").unwrap_err().to_string().ends_with("6, 7"));
+        assert!(matches!(contacts.find_group("x"), Err(Unknown::Group(_))));
     }
 
     #[test]
     fn a_line_is_cut_behind_the_first_name_that_is_known() {
-        let people = people();
-        assert_eq!(people.addressed("bob: see: this"), Some(Ok((Target::User(2), "see: this"))));
-        assert_eq!(people.addressed("a:b: hi"), Some(Ok((Target::User(4), "hi"))));
-        assert_eq!(people.addressed(" 13 :  hi "), Some(Ok((Target::User(13), "hi"))));
-        assert_eq!(people.addressed("@team: hi"), Some(Ok((Target::Group(5), "hi"))));
-        assert_eq!(people.addressed("carol: a: b"), Some(Err(Unknown::User("carol".into()))));
-        assert_eq!(people.addressed(": hi"), Some(Err(Unknown::User(String::new()))));
-        assert_eq!(people.addressed("no colon"), None);
+        let contacts = contacts();
+        assert_eq!(contacts.parse_addressed("bob: see: this"), Some(Ok((Target::User(2), "see: this"))));
+        assert_eq!(contacts.parse_addressed("a:b: hi"), Some(Ok((Target::User(4), "hi"))));
+        assert_eq!(contacts.parse_addressed(" 13 :  hi "), Some(Ok((Target::User(13), "hi"))));
+        assert_eq!(contacts.parse_addressed("@team: hi"), Some(Ok((Target::Group(5), "hi"))));
+        assert_eq!(contacts.parse_addressed("carol: a: b"), Some(Err(Unknown::User("carol".into()))));
+        assert_eq!(contacts.parse_addressed(": hi"), Some(Err(Unknown::User(String::new()))));
+        assert_eq!(contacts.parse_addressed("no colon"), None);
     }
 
     #[test]
     fn a_late_event_changes_nothing() {
-        let mut people = people();
+        let mut contacts = contacts();
         let event = |online, epoch| Presence { id: 2, name: "bob".into(), online, epoch };
-        assert!(people.presence(&event(true, 8)));
-        assert!(!people.presence(&event(false, 7)));
-        assert!(people.presence(&event(false, 8)));
-        assert_eq!(people.summary()[0], "friends: bob (2) offline");
+        assert!(contacts.presence(&event(true, 8)));
+        assert!(!contacts.presence(&event(false, 7)));
+        assert!(contacts.presence(&event(false, 8)));
+        assert_eq!(contacts.summary()[0], "friends: bob (2) offline");
     }
 
     #[test]
     fn a_summary_names_everybody_with_their_state() {
-        let mut people = people();
-        people.add_friend(9);
+        let mut contacts = contacts();
+        contacts.add_friend(9);
         assert_eq!(
-            people.summary()[..2],
+            contacts.summary()[..2],
             ["friends: bob (2) online, 9 (9) (state not known)", "group team (5): zhang san offline"]
         );
     }
