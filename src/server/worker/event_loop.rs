@@ -158,7 +158,7 @@ impl Worker {
             for event in events.iter() {
                 match event.key.checked_sub(LISTENER_KEYS) {
                     Some(listener) => ready_listeners.push(listener),
-                    None if event.is_interrupt() => self.state.over(event.key),
+                    None if event.is_interrupt() => self.state.hung_up(event.key),
                     None => self.state.ready(event.key, event.readable, event.writable),
                 }
             }

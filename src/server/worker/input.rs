@@ -1,51 +1,77 @@
-//! Bytes to requests, and requests to where they belong: another channel, main, or an auth thread.
+//! Reads a channel's socket, and turns the bytes into requests.
 
-use super::connection::Codec;
-use super::rate_limit::Pace;
-use super::routing::{ChatPayload, ChatSender};
+use super::connection::{Codec, Eof};
 use super::state::WorkerState;
-use crate::auth::login_limiter::{Account, TOO_MANY_FAILURES};
-use crate::auth::pool::{Job, Task};
 use crate::channel::{ChannelId, Reason};
-use crate::ids::{Mid, UserId};
-use crate::ip_block::IpBlock;
-use crate::message::chat::Sender;
-use crate::message::disconnect::{CloseInfo, Departure};
-use crate::message::event::Event;
-use crate::message::reply_to::ReplyTo;
-use crate::message::request::Who;
-use crate::message::request::{Ask, Destination, Login, Resume};
+use crate::message::disconnect::CloseInfo;
 use crate::net::transport::Transport;
 use crate::protocol::errno::Errno;
 use crate::protocol::hint;
-use crate::protocol::json::next_request;
-use crate::protocol::json::next_request::Taken;
+use crate::protocol::json::next_request::{self, Taken};
 use crate::protocol::line::LineFramed;
-use crate::protocol::msgid::Msgid;
-use crate::protocol::name;
-use crate::protocol::request::{self, Body, Fault, Request};
-use crate::store::TokenHash;
-use crate::sync::Arc;
+use std::io;
 
-/// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
-pub(super) const FAULTS_MAX: u8 = 100;
-
-/// Registrations of one channel, unless it comes from loopback. One at a time is under way: what is behind it waits.
-pub(super) const REGISTRATIONS_MAX: u8 = 200;
-
-/// A request that was understood, with who asked.
-struct Asked<'a> {
-    channel: ChannelId,
-    request: &'a Request<'a>,
-}
-
-impl Asked<'_> {
-    fn asker(&self) -> ReplyTo {
-        ReplyTo { channel: self.channel, re: self.request.msgid(), seq: self.request.seq.map(Into::into) }
-    }
-}
+/// Ends that one turn takes in: each costs a goodbye, and channels with more to read wait behind them.
+pub(super) const EOFS_MAX: usize = 64;
 
 impl<T: Transport> WorkerState<T> {
+    /// The poller says that a channel can be read or written.
+    pub fn ready(&mut self, slot: usize, readable: bool, writable: bool) {
+        let Some(Some(connection)) = self.channels.get_mut(slot) else { return };
+        let id = connection.id;
+        if writable && connection.blocked {
+            connection.blocked = false;
+            self.mark_dirty(id);
+        }
+        if readable
+            && self.read(id)
+            && self.connection(id).is_some_and(|connection| connection.is_logging_in() && !connection.ended)
+        {
+            // A client that has ended its side behind a login takes nobody's place: main has to know of it first, and
+            // the poller would tell of the end a turn later.
+            self.read(id);
+        }
+    }
+
+    /// The poller says that both sides of a channel have ended, or that it is broken. A read would take the error away,
+    /// so it waits for the turn that takes the end in.
+    pub fn hung_up(&mut self, slot: usize) {
+        let Some(Some(connection)) = self.channels.get(slot) else { return };
+        let id = connection.id;
+        if self.may_take_eof() { self.ready(slot, true, true) } else { self.defer_eof(id, Eof::Told) }
+    }
+
+    /// Reads once. True exactly when that brought something.
+    fn read(&mut self, id: ChannelId) -> bool {
+        let now_us = self.now.mono_us;
+        if self.connection(id).is_some_and(|connection| connection.deferred_eof.is_some()) {
+            return false;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let Some(connection) = self.connection(id) else {
+            self.scratch = scratch;
+            return false;
+        };
+        let outcome = connection.io.read(&mut scratch);
+        if let Ok(count) = outcome {
+            connection.bytes_in += count as u64;
+            if count > 0 {
+                connection.heard_us = now_us;
+            }
+            self.shared.metrics.bytes_in.add(count as u64);
+        }
+        match &outcome {
+            Ok(0) if !self.may_take_eof() => self.defer_eof(id, Eof::Read),
+            Ok(0) => self.input_ended(id),
+            Ok(count) => self.take_input(id, &scratch[..*count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.fail(id, error, Reason::ReadError),
+        }
+        self.scratch = scratch;
+        self.adjust_interest(id);
+        matches!(outcome, Ok(count) if count > 0)
+    }
+
     /// Takes what was read, understands what is whole, and keeps the rest.
     pub(super) fn take_input(&mut self, id: ChannelId, bytes: &[u8]) {
         let Some(connection) = self.connection(id) else { return };
@@ -144,7 +170,7 @@ impl<T: Transport> WorkerState<T> {
                     if self.is_too_fast(id) {
                         self.refuse_too_fast(id, request.as_ref().ok());
                     } else {
-                        self.handle(id, &request);
+                        self.handle_request(id, &request);
                     }
                 }
                 Taken::TooLarge => {
@@ -162,280 +188,33 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Takes a request off what the rate allows; sends the channel away that never slows down.
-    fn is_too_fast(&mut self, id: ChannelId) -> bool {
-        let Some(rate) = self.shared.limits.request_rate else { return false };
-        let now_us = self.now.mono_us;
-        let Some(connection) = self.connection(id) else { return false };
-        let pace = connection.active().token_bucket.get_or_insert_default().take(rate, now_us);
-        if pace == Pace::FarTooFast {
-            self.step(id, CloseInfo::new(Reason::RateExceeded));
-        }
-        pace != Pace::Fine
+    /// Counts an end in; false when the turn has taken in enough of them.
+    fn may_take_eof(&mut self) -> bool {
+        self.eofs += 1;
+        self.eofs <= EOFS_MAX
     }
 
-    fn refuse_too_fast(&mut self, id: ChannelId, asked: Option<&Request<'_>>) {
-        let (re, seq) = asked.map_or((None, None), |asked| (Some(asked.msgid()), asked.seq));
-        let text = Errno::TooMany.text();
-        match re {
-            Some(re @ (Msgid::Login | Msgid::Register)) => {
-                self.refuse_login(id, re, Errno::TooMany, text, seq);
-            }
-            re => self.reject(id, Errno::TooMany, text, re.map(Msgid::number), seq),
-        }
-    }
-
-    fn handle(&mut self, id: ChannelId, request: &Result<Request<'_>, Fault>) {
-        let request = match request {
-            Ok(request) => request,
-            Err(fault) => return self.refuse_fault(id, fault),
-        };
+    /// Has an end wait for a later turn.
+    fn defer_eof(&mut self, id: ChannelId, eof: Eof) {
         let Some(connection) = self.connection(id) else { return };
-        let sender = connection.user.as_ref().map(|user| Arc::clone(&user.sender));
-        let user = sender.as_ref().map(|sender| sender.id);
-        let asked = Asked { channel: id, request };
-        if let Some(errno) = misplaced(request, user) {
-            return self.refuse_asked(&asked, errno, errno.text());
+        if connection.deferred_eof.is_none() {
+            connection.deferred_eof = Some(eof);
+            self.deferred_eofs.push_back(id);
         }
-        connection.faults = 0;
-        match &request.body {
-            Body::Login { who, password, caps } => {
-                let who = match who {
-                    request::Who::Id(user) => Who::Id(*user),
-                    request::Who::Name(name) => Who::Name(name.as_ref().into()),
-                };
-                let peer = connection.peer.addr();
-                let password = password.as_ref().into();
-                let task = Task::Login { peer, who, password, caps: *caps, lines: false };
-                self.send_to_auth(asked.asker(), task);
-            }
-            Body::Resume { token, caps } => {
-                let (peer, token) = (connection.peer.addr(), TokenHash::of(token));
-                self.resume(Resume { asker: asked.asker(), peer, token, caps: *caps });
-            }
-            Body::Register { name, password } => {
-                let name = match (name::of_new_user(name), request::password_fault(password)) {
-                    (Ok(name), None) => name.as_ref().into(),
-                    (Err(text), _) | (Ok(_), Some(text)) => {
-                        return self.refuse_login(id, Msgid::Register, Errno::Refused, text, request.seq);
-                    }
-                };
-                let (peer, password) = (connection.peer.addr(), password.as_ref().into());
-                if self.may_register(id) {
-                    self.send_to_auth(asked.asker(), Task::Register { peer, name, password });
-                } else {
-                    self.await_login(id);
-                    self.ask(Ask::RefuseNewcomer { asker: asked.asker(), peer });
-                }
-            }
-            Body::Ping => {
-                connection.write_pong(request.seq);
-                self.mark_dirty(id);
-            }
-            Body::Pong => {
-                if let Some(seq) = request.seq {
-                    connection.write_done(asked.request.msgid(), seq, None, &[]);
-                    self.mark_dirty(id);
-                }
-            }
-            Body::Confirm { upto } => self.confirm(&asked, *upto),
-            _ => {
-                if let Some(sender) = sender {
-                    self.handle_as(sender, &asked);
-                }
-            }
-        }
+        self.adjust_interest(id);
     }
 
-    /// Handles a request of somebody who is logged in.
-    fn handle_as(&mut self, sender: Arc<Sender>, asked: &Asked<'_>) {
-        let user = sender.id;
-        let from =
-            ChatSender { channel: asked.channel, sender, re: asked.request.msgid(), seq: asked.request.seq };
-        match &asked.request.body {
-            Body::Logout => self.log_out(asked),
-            Body::Chat { to, chat } => self.chat(&from, *to, ChatPayload::Object(chat)),
-            Body::GroupChat { group, chat } => {
-                self.chat_through_main(&from, Destination::Group(*group), ChatPayload::Object(chat));
-            }
-            Body::AddFriend { friend } => {
-                let asker = asked.asker();
-                self.ask_main(Ask::AddFriend { asker, user, friend: *friend });
-            }
-            Body::CreateGroup { name, desc } => {
-                let (name, desc) = (name.as_ref().into(), desc.as_ref().into());
-                self.ask_main(Ask::CreateGroup { asker: asked.asker(), user, name, desc });
-            }
-            Body::JoinGroup { group } => {
-                self.ask_main(Ask::JoinGroup { asker: asked.asker(), user, group: *group });
-            }
-            _ => {}
-        }
-    }
-
-    /// The client has received all up to a number.
-    fn confirm(&mut self, asked: &Asked<'_>, upto: Mid) {
-        let channel = asked.channel;
-        let Some(connection) = self.connection(channel) else { return };
-        let Some(user) = connection.user.as_ref() else { return };
-        if !user.caps.ack {
-            return self.refuse_asked(asked, Errno::Malformed, "nothing to confirm without the cap `ack`");
-        }
-        let (user, session) = (user.sender.id, user.session);
-        if let Some(seq) = asked.request.seq {
-            connection.write_done(asked.request.msgid(), seq, None, &[]);
-            self.mark_dirty(channel);
-        }
-        if let Some(session) = session
-            && self.shared.table.confirm(channel, upto)
-        {
-            self.to_main.push(Event::Confirmed { user, channel, session });
-        }
-    }
-
-    /// Ends the session and leaves the channel as it is.
-    fn log_out(&mut self, asked: &Asked<'_>) {
-        let id = asked.channel;
+    /// Takes an end in that has waited, unless its channel has gone meanwhile.
+    pub(super) fn take_deferred_eof(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
-        let Some(session) = connection.session() else {
-            connection.user = None;
-            return self.ask_main(Ask::Fence { asker: asked.asker() });
-        };
-        if !self.shared.table.end_session(id, session) {
-            // The channel has left meanwhile; a letter that says so is on its way.
-            return;
-        }
-        self.to_main.push(Event::Departure(Departure {
-            channel: id,
-            session: Some(session),
-            stays: true,
-            noticed_us: self.now.mono_us,
-            queued_us: 0,
-            at_ms: self.now.unix_ms,
-            parting: CloseInfo::new(Reason::ClientQuit),
-        }));
-        self.shared.metrics.left.add(Reason::ClientQuit, 1);
-        self.end_session_here(id, session);
-        self.report_delivery_later(id, Some(session));
-        self.ask_main(Ask::Fence { asker: asked.asker() });
-    }
-
-    /// The login clock stands still, and what is behind the login waits for it.
-    pub(super) fn await_login(&mut self, id: ChannelId) {
-        let now_us = self.now.mono_us;
-        self.end_overstay(id);
-        if let Some(connection) = self.connection(id) {
-            connection.begin_login(now_us);
-        }
-    }
-
-    /// A login by token goes straight to main: there is nothing to hash.
-    fn resume(&mut self, resume: Resume) {
-        let id = resume.asker.channel;
-        if self.shared.attempts.are_exhausted(IpBlock::of(resume.peer.ip()), None, self.now.mono_us) {
-            let seq = resume.asker.seq.as_deref();
-            return self.refuse_login(id, Msgid::Login, Errno::TooMany, TOO_MANY_FAILURES, seq);
-        }
-        self.await_login(id);
-        self.ask(Ask::Resume(resume));
-    }
-
-    pub(super) fn send_to_auth(&mut self, asker: ReplyTo, task: Task) {
-        let (id, re) = (asker.channel, asker.re);
-        let job = Job { asker, task };
-        let recalled = self.shared.auth.recall(&job, self.now.mono_us);
-        if self.has_failed_too_often(&job.task, recalled.as_ref()) {
-            let seq = job.asker.seq.as_deref();
-            return self.refuse_login(id, re, Errno::TooMany, TOO_MANY_FAILURES, seq);
-        }
-        self.await_login(id);
-        if let Some(login) = recalled {
-            self.shared.metrics.logins_cached.add(1);
-            return self.ask(Ask::Login(Box::new(login)));
-        }
-        if let Err(job) = self.shared.auth.submit(job) {
-            let seq = job.asker.seq;
-            self.end_login(id);
-            self.refuse_login(id, re, Errno::Busy, Errno::Busy.text(), seq.as_deref());
-        }
-    }
-
-    /// Counts a registration of a channel, if it may have one more; the auth threads count for its address.
-    fn may_register(&mut self, id: ChannelId) -> bool {
-        let now_us = self.now.mono_us;
-        let Some(connection) = self.connection(id) else { return false };
-        let (asked, address) = (connection.registrations, connection.block());
-        if asked >= REGISTRATIONS_MAX && !address.is_loopback() {
-            return false;
-        }
-        if let Some(connection) = self.connection(id) {
-            connection.registrations = connection.registrations.saturating_add(1);
-        }
-        self.shared.attempts.may_register(address, now_us)
-    }
-
-    /// What can be said without a look at the users; the auth threads look again, and count.
-    fn has_failed_too_often(&self, task: &Task, recalled: Option<&Login>) -> bool {
-        let Task::Login { peer, .. } = task else { return false };
-        let account = recalled.map(|login| Account::User(login.user));
-        self.shared.attempts.are_exhausted(IpBlock::of(peer.ip()), account.as_ref(), self.now.mono_us)
-    }
-
-    fn refuse_asked(&mut self, asked: &Asked<'_>, errno: Errno, text: &str) {
-        let re = Some(asked.request.msgid().number());
-        self.reject(asked.channel, errno, text, re, asked.request.seq);
-    }
-
-    /// A request cannot be understood. Clients in circulation send heartbeats of their own, so what a user sends under a
-    /// `msgid` that means nothing here is answered and not counted.
-    fn refuse_fault(&mut self, id: ChannelId, fault: &Fault) {
-        let Some(connection) = self.connection(id) else { return };
-        let (re, seq) = (fault.re, fault.seq.as_deref());
-        if connection.user.is_some() && fault.is_of_unknown_kind() {
-            self.write_error(id, Errno::Malformed, &fault.text, re, seq);
-        } else {
-            self.reject(id, Errno::Malformed, &fault.text, re, seq);
-        }
-    }
-
-    /// A request failed. The channel leaves when too many of its own faults come in a row.
-    pub(super) fn reject(
-        &mut self,
-        id: ChannelId,
-        errno: Errno,
-        text: &str,
-        re: Option<i64>,
-        seq: Option<&str>,
-    ) {
-        self.write_error(id, errno, text, re, seq);
-        let Some(connection) = self.connection(id) else { return };
-        if matches!(errno, Errno::Malformed | Errno::LoginFirst | Errno::WrongId) {
-            connection.faults = connection.faults.saturating_add(1);
-            if connection.faults >= FAULTS_MAX {
-                self.step(id, CloseInfo::new(Reason::ProtocolViolation));
+        match connection.deferred_eof.take() {
+            None => {}
+            Some(Eof::Told) => self.ready(id.slot as usize, true, true),
+            Some(Eof::Read) => {
+                self.eofs += 1;
+                self.input_ended(id);
+                self.adjust_interest(id);
             }
         }
-    }
-
-    fn write_error(&mut self, id: ChannelId, errno: Errno, text: &str, re: Option<i64>, seq: Option<&str>) {
-        self.shared.metrics.request_errors.add(1);
-        let Some(connection) = self.connection(id) else { return };
-        connection.write_error(errno, text, re, seq);
-        self.mark_dirty(id);
-    }
-}
-
-/// What is wrong with asking this on a channel of that user: nobody logged in, or somebody else.
-fn misplaced(request: &Request<'_>, user: Option<UserId>) -> Option<Errno> {
-    if matches!(
-        request.body,
-        Body::Login { .. } | Body::Resume { .. } | Body::Register { .. } | Body::Ping | Body::Pong
-    ) {
-        return None;
-    }
-    match (user, request.claimed) {
-        (None, _) => Some(Errno::LoginFirst),
-        (Some(user), Some(claimed)) if claimed != user => Some(Errno::WrongId),
-        _ => None,
     }
 }

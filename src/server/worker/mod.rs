@@ -7,11 +7,14 @@
 //! | file | duty |
 //! |---|---|
 //! | `event_loop` | the thread: waits in its poller, accepts, gives the state its turns |
-//! | `state` | a worker's channels and what one turn does with them: no poller, no clock |
+//! | `turn` | what a turn does, from the mailbox to what others are told |
+//! | `state` | a worker's channels and what all files beside it use: no poller, no clock |
 //! | `accept` | how a connection becomes a channel |
-//! | `input`, `line_input` | bytes to requests, in either protocol |
+//! | `input` | reads a socket, and turns its bytes into requests |
+//! | `requests`, `line_input` | what each request does, in either protocol |
 //! | `routing` | where a chat goes |
 //! | `responses` | what a channel is told, in the words of its protocol |
+//! | `output` | writes what waits for a channel to its socket |
 //! | `commands` | what each command in the mailbox does |
 //! | `presence`, `presence_queue` | events of friends who come and go |
 //! | `close` | the step, the goodbye, the delivery report, the socket for main |
@@ -33,10 +36,12 @@ pub mod ip_limit;
 pub mod limits;
 mod line_input;
 pub mod mailbox;
+mod output;
 pub mod output_buffer;
 mod presence;
 mod presence_queue;
 mod rate_limit;
+mod requests;
 mod responses;
 mod routing;
 pub mod state;
@@ -45,6 +50,7 @@ mod tests;
 mod thin_vec;
 pub mod timeouts;
 pub mod timer_wheel;
+mod turn;
 pub mod unauthenticated;
 
 pub use crate::worker::state::{Shared, WorkerState};

@@ -1,7 +1,7 @@
 //! What a worker does with its channels, turn by turn, on made-up connections. The test plays main and the others.
 
-use super::input::REGISTRATIONS_MAX;
-use super::state::EOFS_MAX;
+use super::input::EOFS_MAX;
+use super::requests::REGISTRATIONS_MAX;
 use crate::auth::pool::{JOBS_MAX, Job, Task};
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::ids::UserId;
@@ -110,7 +110,7 @@ fn storm(bench: &mut Bench) -> ChannelId {
     bench.begin();
     for (channel, client) in &lost {
         client.reset();
-        bench.cores[0].over(channel.slot as usize);
+        bench.cores[0].hung_up(channel.slot as usize);
     }
     bench.finish();
     let (last, _) = lost[EOFS_MAX];
