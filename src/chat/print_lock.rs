@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use linger_server::sync::{Condvar, Lock, MutexGuard};
+use linger_server::sync::{Condvar, Mutex, MutexGuard};
 
 /// How long an accepted line waits for a print that has begun, at most. A print that takes longer is waiting for the
 /// editor: it has read the editor's state already and cannot damage the line.
@@ -36,14 +36,14 @@ struct Shared {
 /// Keeps prints and the input line apart.
 #[derive(Debug)]
 pub(super) struct PrintLock {
-    shared: Lock<Shared>,
+    shared: Mutex<Shared>,
     changed: Condvar,
 }
 
 impl PrintLock {
     pub(super) fn new() -> PrintLock {
         let shared = Shared { stage: Stage::Idle, printing: false, closing: false };
-        PrintLock { shared: Lock::new(shared), changed: Condvar::new() }
+        PrintLock { shared: Mutex::new(shared), changed: Condvar::new() }
     }
 
     /// Runs `print` as soon as it cannot damage an input line.

@@ -2,7 +2,18 @@
 //!
 //! Plain values, owned by nobody. A channel's name is in [`crate::channel::ChannelId`].
 
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+/// A map by users, channels, sessions, or what is a hash already. Its hash is a multiplication: who can choose such a key
+/// gains nothing by having many of them collide. Not for what clients can make up.
+pub type IdMap<K, V> = FxHashMap<K, V>;
+
+/// The hash of a key as in an [`IdMap`], for tables whose entries are their own keys.
+pub fn id_hash(key: impl Hash) -> u64 {
+    FxBuildHasher.hash_one(key)
+}
 
 /// A user's number: the primary key of table `user`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

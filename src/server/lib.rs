@@ -30,7 +30,6 @@ pub mod channel;
 pub mod clock;
 pub mod config;
 pub mod escape;
-pub mod hashing;
 pub mod ids;
 pub mod ip_block;
 pub mod logs;

@@ -4,11 +4,11 @@
 //! a detour through main.
 
 use crate::channel::{ChannelId, SessionNo};
-use crate::hashing::IdMap;
+use crate::ids::IdMap;
 use crate::ids::UserId;
 use crate::message::chat::Sender;
 use crate::shrink::Shrink;
-use crate::sync::{Arc, Shared};
+use crate::sync::{Arc, RwLock};
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
@@ -62,15 +62,15 @@ impl Eq for Named {}
 /// All sessions, by user and by name.
 #[derive(Debug)]
 pub struct Registry {
-    users: Box<[Shared<IdMap<UserId, SessionEntry>>]>,
-    names: Shared<HashSet<Named>>,
+    users: Box<[RwLock<IdMap<UserId, SessionEntry>>]>,
+    names: RwLock<HashSet<Named>>,
 }
 
 impl Default for Registry {
     fn default() -> Self {
         Registry {
-            users: (0..SHARDS).map(|_| Shared::default()).collect(),
-            names: Shared::new(HashSet::new()),
+            users: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            names: RwLock::new(HashSet::new()),
         }
     }
 }
@@ -134,7 +134,7 @@ impl Registry {
 
     /// Every entry, by user. For when the numbers do not agree.
     pub fn all(&self) -> Vec<(UserId, ChannelId, SessionNo)> {
-        let of = |shard: &Shared<IdMap<UserId, SessionEntry>>| -> Vec<_> {
+        let of = |shard: &RwLock<IdMap<UserId, SessionEntry>>| -> Vec<_> {
             shard.read().iter().map(|(user, online)| (*user, online.channel, online.session)).collect()
         };
         self.users.iter().flat_map(of).collect()
@@ -169,7 +169,7 @@ impl Registry {
         }
     }
 
-    fn shard(&self, user: UserId) -> &Shared<IdMap<UserId, SessionEntry>> {
+    fn shard(&self, user: UserId) -> &RwLock<IdMap<UserId, SessionEntry>> {
         &self.users[user.0 as usize & (SHARDS - 1)]
     }
 }

@@ -10,18 +10,18 @@ use std::sync as imp;
 
 pub use imp::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 pub use imp::{Condvar, MutexGuard};
-use imp::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use imp::{RwLockReadGuard, RwLockWriteGuard};
 pub use std::sync::Arc;
 use std::sync::PoisonError;
 
 /// A mutex without poisoning: a panic in a server thread ends the process, so no broken state is ever seen.
 #[derive(Debug, Default)]
-pub struct Lock<T>(Mutex<T>);
+pub struct Mutex<T>(imp::Mutex<T>);
 
-impl<T> Lock<T> {
+impl<T> Mutex<T> {
     /// Wraps a value.
     pub fn new(value: T) -> Self {
-        Lock(Mutex::new(value))
+        Mutex(imp::Mutex::new(value))
     }
 
     /// Waits for the lock.
@@ -32,12 +32,12 @@ impl<T> Lock<T> {
 
 /// A readers-writer lock without poisoning, for what is read often and written by main alone.
 #[derive(Debug, Default)]
-pub struct Shared<T>(RwLock<T>);
+pub struct RwLock<T>(imp::RwLock<T>);
 
-impl<T> Shared<T> {
+impl<T> RwLock<T> {
     /// Wraps a value.
     pub fn new(value: T) -> Self {
-        Shared(RwLock::new(value))
+        RwLock(imp::RwLock::new(value))
     }
 
     /// Waits until no writer holds it.

@@ -5,12 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders and single files of the server, the lowest first. Each uses only those before it.
-const LAYERS: [&str; 23] = [
+const LAYERS: [&str; 22] = [
     "sync",
     "ids",
     "ip_block",
     "escape",
-    "hashing",
     "shrink",
     "channel",
     "metrics",

@@ -12,7 +12,7 @@ use crate::message::request::Who;
 use crate::metrics::Metrics;
 use crate::protocol::name::MAX_NAME_CHARS;
 use crate::shrink::Shrink;
-use crate::sync::{Arc, AtomicU64, Lock, Ordering};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -103,9 +103,9 @@ pub enum Tried<'a> {
 #[derive(Debug)]
 pub struct Attempts {
     limits: AttemptLimits,
-    failures: Lock<Windows<Key>>,
-    registrations: Lock<Windows<IpBlock>>,
-    log: Lock<LogWindow>,
+    failures: Mutex<Windows<Key>>,
+    registrations: Mutex<Windows<IpBlock>>,
+    log: Mutex<LogWindow>,
     tidy_at_us: AtomicU64,
     metrics: Arc<Metrics>,
 }
@@ -141,9 +141,9 @@ impl Attempts {
     pub fn new(limits: AttemptLimits, metrics: Arc<Metrics>) -> Self {
         Attempts {
             limits,
-            failures: Lock::new(Windows::new(FAILURE_US)),
-            registrations: Lock::new(Windows::new(REGISTRATION_US)),
-            log: Lock::default(),
+            failures: Mutex::new(Windows::new(FAILURE_US)),
+            registrations: Mutex::new(Windows::new(REGISTRATION_US)),
+            log: Mutex::default(),
             tidy_at_us: AtomicU64::new(0),
             metrics,
         }

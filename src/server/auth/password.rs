@@ -3,7 +3,7 @@
 //! Owned by an auth thread. What one password costs does not tell whether there is such a user, or how its hash is
 //! stored: whatever fails has cost as much as a new hash does.
 
-use crate::sync::{Arc, Lock};
+use crate::sync::{Arc, Mutex};
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
 
@@ -48,14 +48,14 @@ pub struct Hasher {
     /// Its length is what was needed so far.
     memory: Vec<Block>,
     /// Held for each hash that needs more memory than a new one, so that only one thread does at a time.
-    large: Arc<Lock<()>>,
+    large: Arc<Mutex<()>>,
     /// KiB that all hashes have written so far.
     worked_kib: u64,
 }
 
 impl Hasher {
     /// Without memory yet. Threads that share `large` share the memory for hashes of a higher cost than `cost`.
-    pub fn new(cost: Cost, large: Arc<Lock<()>>) -> Self {
+    pub fn new(cost: Cost, large: Arc<Mutex<()>>) -> Self {
         Hasher { cost, memory: Vec::new(), large, worked_kib: 0 }
     }
 

@@ -1,15 +1,13 @@
 //! Passwords: argon2id on threads of their own, so that no worker and not main ever waits for one.
 //!
 //! Workers submit jobs, the auth threads run [`Verifier::run`]. Logins go before registrations, and nothing is hashed for
-//! a channel that has left: so whoever asks for many hashes keeps nobody else waiting for longer than one takes. A
-//! password that was verified a moment ago is recalled from a keyed in-memory hash, so that a reconnect does not cost a
-//! full argon2.
+//! a channel that has left: so a client that asks for many hashes keeps no other waiting for longer than one takes.
 
+use super::cache::PasswordCache;
 use super::login_limiter::{Account, Attempts, Failure, TOO_MANY_FAILURES, Tried};
 use super::password::{self, Hasher};
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
-use crate::hashing::IdMap;
 use crate::ids::UserId;
 use crate::ip_block::IpBlock;
 use crate::message::command::{WorkerCommand, WorkerSender};
@@ -20,25 +18,13 @@ use crate::offline_queue::queue::OfflineQueue;
 use crate::protocol::errno::Errno;
 use crate::protocol::request::Caps;
 use crate::store::{Lookup, NameTaken, UserRow};
-use crate::sync::{Arc, Lock};
-use blake2::Blake2sMac256;
-use blake2::digest::{KeyInit, Mac};
+use crate::sync::Arc;
 use crossbeam_channel::{Receiver, RecvError, Sender, TrySendError};
-use std::hash::BuildHasherDefault;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Logins that may wait at once, and registrations. Past it, clients get errno 18.
 pub const JOBS_MAX: usize = 4096;
-/// Verified passwords for which there is room from the start. What is not used is not resident, and a small map that
-/// grows leaves holes behind in the memory of the auth threads, which have no other use for them.
-const RECALL_ROOM: usize = 3500;
-/// Verified passwords that are remembered at once.
-const RECALL_MAX: usize = 65_536;
-/// Microseconds in a second.
-const SECOND_US: u64 = 1_000_000;
-/// How long a verified password is remembered at most, in microseconds (10 minutes).
-const RECALL_US: u64 = 600_000_000;
 /// How long an auth thread keeps its memory for hashes while there is nothing to hash.
 const MEMORY_KEPT: Duration = Duration::from_secs(1);
 
@@ -103,36 +89,11 @@ impl Jobs {
     }
 }
 
-/// The front of the auth threads: their queues, and what they remember.
+/// The front of the auth threads: their queues, and the passwords that were verified a short time ago.
 pub struct Auth {
     logins: Sender<Job>,
     registrations: Sender<Job>,
-    key: [u8; 32],
-    recalled: Lock<IdMap<u64, Recalled>>,
-}
-
-/// What who and password hash to, under a key that nobody knows. Larger than its map's key, which finds; the rest tells
-/// whether that is it.
-#[derive(Clone, Copy)]
-struct CacheKey {
-    key: u64,
-    rest: u32,
-}
-
-struct Recalled {
-    rest: u32,
-    /// When it is forgotten, in whole seconds.
-    until_s: u32,
-    user: UserId,
-    verified: HashTag,
-}
-
-const _: () = assert!(size_of::<(u64, Recalled)>() <= 32);
-
-impl Recalled {
-    fn is_good(&self, rest: u32, now_us: u64) -> bool {
-        self.rest == rest && now_us < u64::from(self.until_s) * SECOND_US
-    }
+    cache: PasswordCache,
 }
 
 impl Auth {
@@ -143,11 +104,8 @@ impl Auth {
     pub fn new() -> Result<(Self, Jobs), getrandom::Error> {
         let (logins, taken_logins) = crossbeam_channel::bounded(JOBS_MAX);
         let (registrations, taken_registrations) = crossbeam_channel::bounded(JOBS_MAX);
-        let mut key = [0; 32];
-        getrandom::fill(&mut key)?;
-        let recalled = IdMap::with_capacity_and_hasher(RECALL_ROOM, BuildHasherDefault::default());
         let jobs = Jobs { logins: taken_logins, registrations: taken_registrations };
-        Ok((Auth { logins, registrations, key, recalled: Lock::new(recalled) }, jobs))
+        Ok((Auth { logins, registrations, cache: PasswordCache::new()? }, jobs))
     }
 
     /// Queues a job.
@@ -165,17 +123,15 @@ impl Auth {
     }
 
     /// The login of a job whose password was verified a short time ago.
-    pub fn recall(&self, job: &Job, now_us: u64) -> Option<Login> {
+    pub fn cached_login(&self, job: &Job, now_us: u64) -> Option<Login> {
         let Task::Login { peer, who, password, caps, lines } = &job.task else { return None };
-        let name = self.name_of(who, password);
-        let recalled = self.recalled.lock();
-        let known = recalled.get(&name.key).filter(|known| known.is_good(name.rest, now_us))?;
+        let (user, verified) = self.cache.find(who, password, now_us)?;
         Some(Login {
             asker: job.asker.clone(),
             peer: *peer,
-            user: known.user,
+            user,
             token: None,
-            verified: Some(known.verified),
+            verified: Some(verified),
             renewed: None,
             again: Some((who.clone(), password.clone())),
             caps: *caps,
@@ -186,43 +142,12 @@ impl Auth {
 
     /// Forgets a password that main has found changed.
     pub fn forget(&self, who: &Who, password: &str) {
-        let name = self.name_of(who, password);
-        self.recalled.lock().remove(&name.key);
+        self.cache.forget(who, password);
     }
 
     /// Remembers a password that was verified just now.
     pub(crate) fn remember(&self, who: &Who, password: &str, user: UserId, verified: HashTag, now_us: u64) {
-        let name = self.name_of(who, password);
-        let mut recalled = self.recalled.lock();
-        if recalled.len() >= RECALL_MAX {
-            recalled.retain(|_, known| known.is_good(known.rest, now_us));
-        }
-        if recalled.len() >= RECALL_MAX {
-            recalled.clear();
-        }
-        let until_s = ((now_us + RECALL_US) / SECOND_US) as u32;
-        recalled.insert(name.key, Recalled { rest: name.rest, until_s, user, verified });
-    }
-
-    /// A keyed hash of who and password: what is remembered reveals neither.
-    fn name_of(&self, who: &Who, password: &str) -> CacheKey {
-        let mut mac = Blake2sMac256::new(&self.key.into());
-        match who {
-            Who::Id(user) => {
-                mac.update(&[0]);
-                mac.update(&user.0.to_le_bytes());
-            }
-            Who::Name(name) => {
-                mac.update(&[1]);
-                mac.update(&(name.len() as u64).to_le_bytes());
-                mac.update(name.as_bytes());
-            }
-        }
-        mac.update(password.as_bytes());
-        let hash: [u8; 32] = mac.finalize().into_bytes().into();
-        let key = u64::from_le_bytes(std::array::from_fn(|at| hash[at]));
-        let rest = u32::from_le_bytes(std::array::from_fn(|at| hash[size_of::<u64>() + at]));
-        CacheKey { key, rest }
+        self.cache.remember(who, password, user, verified, now_us);
     }
 }
 
@@ -389,28 +314,6 @@ mod tests {
 
     fn hash(password: &str, cost: Cost) -> String {
         Hasher::new(cost, Arc::default()).hash(password.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn a_remembered_password_is_recalled_only_as_it_was() {
-        let (auth, _jobs) = Auth::new().unwrap();
-        let channel = ChannelId { slot: 0, generation: 1 };
-        let job = |password: &str| Job {
-            asker: ReplyTo { channel, re: Msgid::Login, seq: None },
-            task: Task::Login {
-                peer: ([127, 0, 0, 1], 1).into(),
-                who: Who::Id(UserId(1)),
-                password: password.into(),
-                caps: Caps::default(),
-                lines: false,
-            },
-        };
-        auth.remember(&Who::Id(UserId(1)), "secret", UserId(1), HashTag::of("hash"), 0);
-        assert!(auth.recall(&job("secret"), 1).is_some());
-        assert!(auth.recall(&job("guess"), 1).is_none());
-        assert!(auth.recall(&job("secret"), RECALL_US).is_none(), "it expires");
-        auth.forget(&Who::Id(UserId(1)), "secret");
-        assert!(auth.recall(&job("secret"), 1).is_none());
     }
 
     const FAR: &str = "192.0.2.1:4";

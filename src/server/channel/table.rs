@@ -5,7 +5,7 @@
 use super::id::{ChannelId, SessionNo};
 use super::state::{ChannelState, Closed, Stage};
 use crate::ids::{Mid, UserId};
-use crate::sync::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Lock, Ordering};
+use crate::sync::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Mutex, Ordering};
 
 /// A slot without a user; real users are numbered from 1 by SQLite, and nobody can insert this one and log in.
 const NOBODY: i64 = i64::MIN;
@@ -30,7 +30,7 @@ struct Slot {
 pub struct ChannelTable {
     slots: Box<[Slot]>,
     /// Names that nobody has. Workers draw from it, only main gives back.
-    pool: Lock<Pool>,
+    pool: Mutex<Pool>,
     /// Channels that are open or live.
     present: AtomicUsize,
     /// Connections whose client has not gone; a stop waits for them.
@@ -52,7 +52,7 @@ impl ChannelTable {
         slots.resize_with(capacity, Slot::default);
         ChannelTable {
             slots: slots.into_boxed_slice(),
-            pool: Lock::new(Pool { returned: Vec::new(), fresh: 0 }),
+            pool: Mutex::new(Pool { returned: Vec::new(), fresh: 0 }),
             present: AtomicUsize::new(0),
             connected: AtomicUsize::new(0),
         }

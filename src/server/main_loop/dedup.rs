@@ -3,8 +3,8 @@
 //! Plain data, owned by main. The store has the same, for the next run of the server.
 
 use super::context::Context;
-use crate::hashing::{IdMap, id_hash};
 use crate::ids::UserId;
+use crate::ids::{IdMap, id_hash};
 use crate::message::delivery::DeliveryTracker;
 use crate::store::{DedupRecord, Storage, WINDOW_US};
 use crate::sync::Arc;

@@ -8,7 +8,7 @@
 
 use super::group_cache::CachedGroup;
 use super::transaction::RETRY_US;
-use crate::hashing::IdMap;
+use crate::ids::IdMap;
 use crate::ids::UserId;
 use crate::message::chat::{Body, Chat, OnFailure, OtherCopy};
 use crate::message::delivery::DeliveryTracker;

@@ -4,7 +4,7 @@
 
 use super::context::Context;
 use super::transaction::TransactionFailed;
-use crate::hashing::IdMap;
+use crate::ids::IdMap;
 use crate::ids::{GroupId, UserId};
 use crate::store::Storage;
 use crate::sync::Arc;

@@ -5,7 +5,7 @@
 //! store the same look when many members of a group log in, or one user again and again.
 
 use super::context::Context;
-use crate::hashing::IdMap;
+use crate::ids::IdMap;
 use crate::ids::{GroupId, UserId};
 use crate::protocol::login_answer::{
     FRIEND_MIN, FriendState, GROUP_MIN, GroupState, LOGIN_ANSWER_MAX, ListedGroup, ListedMember, MEMBER_MIN,

@@ -8,7 +8,7 @@
 use super::context::Context;
 use super::session_map::SessionKey;
 use super::users::UserTable;
-use crate::hashing::IdMap;
+use crate::ids::IdMap;
 use crate::ids::{Epoch, UserId};
 use crate::message::command::WorkerCommand;
 use crate::message::presence::{Notice, PresenceBatch, PresenceEvent};

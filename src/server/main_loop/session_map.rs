@@ -3,7 +3,7 @@
 //! Plain data, owned by main.
 
 use crate::channel::{ChannelId, SessionNo};
-use crate::hashing::IdMap;
+use crate::ids::IdMap;
 use crate::ids::UserId;
 use std::num::NonZeroU32;
 

@@ -6,7 +6,7 @@ use super::ack_window::AckWindow;
 use super::context::Context;
 use super::transaction::TransactionFailed;
 use crate::channel::{ChannelId, SessionNo};
-use crate::hashing::id_hash;
+use crate::ids::id_hash;
 use crate::ids::{EPOCH_MIDS, Epoch, Mid, UserId};
 use crate::ip_block::Peer;
 use crate::message::chat::{Chat, Sender};

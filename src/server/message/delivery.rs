@@ -9,7 +9,7 @@ use super::reply_to::ReplyTo;
 use crate::ids::UserId;
 use crate::protocol::errno::Errno;
 use crate::store::DedupRecord;
-use crate::sync::{Arc, Lock};
+use crate::sync::{Arc, Mutex};
 
 /// That a chat with `seq` was accepted, as the transaction with its last copy stores it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +22,7 @@ pub struct Accepted {
 
 /// A chat with `seq` under way.
 #[derive(Debug)]
-pub struct DeliveryTracker(Lock<State>);
+pub struct DeliveryTracker(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -60,7 +60,7 @@ pub struct PendingReply {
 impl DeliveryTracker {
     /// A ticket for one sender, with one copy to be counted off.
     pub fn new(asker: ReplyTo, acceptance: Option<DedupRecord>) -> Arc<Self> {
-        Arc::new(DeliveryTracker(Lock::new(State {
+        Arc::new(DeliveryTracker(Mutex::new(State {
             left: 1,
             unsecured: 1,
             acceptance,
@@ -84,7 +84,7 @@ impl DeliveryTracker {
 
     /// A ticket of an earlier run of the server: settled, and every copy was safe.
     pub fn of_old() -> Arc<Self> {
-        Arc::new(DeliveryTracker(Lock::new(State {
+        Arc::new(DeliveryTracker(Mutex::new(State {
             left: 0,
             unsecured: 0,
             acceptance: None,

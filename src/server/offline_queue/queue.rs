@@ -11,7 +11,7 @@
 use crate::message::event::Event;
 use crate::message::request::Ask;
 use crate::shrink::Shrink;
-use crate::sync::{Condvar, Lock};
+use crate::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const SHARE_OF_ENDS: usize = 4;
 /// The queue. `S` is the type of a client's socket.
 #[derive(Debug)]
 pub struct OfflineQueue<S> {
-    inner: Lock<Inner<S>>,
+    inner: Mutex<Inner<S>>,
     filled: Condvar,
 }
 
@@ -59,7 +59,7 @@ enum Waiting {
 impl<S> Default for OfflineQueue<S> {
     fn default() -> Self {
         OfflineQueue {
-            inner: Lock::new(Inner {
+            inner: Mutex::new(Inner {
                 urgent: VecDeque::new(),
                 ends: VecDeque::new(),
                 next: 0,
@@ -150,7 +150,7 @@ impl<S> OfflineQueue<S> {
             inner.waiting = Waiting::ForPressing;
             Some(timeout.map_or(rest, |timeout| timeout.min(rest)))
         };
-        // A poisoned guard is as good as any: see `Lock`.
+        // A poisoned guard is as good as any: see `Mutex`.
         match limit {
             Some(limit) => drop(self.filled.wait_timeout(inner, limit)),
             None => drop(self.filled.wait(inner)),

@@ -6,7 +6,7 @@
 use crate::logs::Logs;
 use crate::message::event::Event;
 use crate::offline_queue::queue::OfflineQueue;
-use crate::sync::{Arc, AtomicBool, Lock, Ordering};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{Mode, OFlags, open};
 use signal_hook::consts::{SIGHUP, SIGTERM};
@@ -49,7 +49,7 @@ pub(crate) fn catch(
         caught.push(SIGHUP);
     }
     let mut signals = Signals::new(caught)?;
-    let stops = Arc::new(Stops { queue: Arc::clone(queue), logs: logs.clone(), first: Lock::default() });
+    let stops = Arc::new(Stops { queue: Arc::clone(queue), logs: logs.clone(), first: Mutex::default() });
     let on_interrupt = Arc::clone(&stops);
     ctrlc::set_handler(move || on_interrupt.ask()).map_err(io::Error::other)?;
     let terminal = Arc::clone(terminal);
@@ -82,7 +82,7 @@ struct Stops {
     queue: Arc<OfflineQueue<TcpStream>>,
     logs: Logs,
     /// When the first one came.
-    first: Lock<Option<Instant>>,
+    first: Mutex<Option<Instant>>,
 }
 
 impl Stops {

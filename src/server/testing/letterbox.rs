@@ -4,20 +4,20 @@ use super::words::Said;
 use crate::channel::{ChannelId, ChannelTable};
 use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::message::presence::Notice;
-use crate::sync::{Arc, AtomicBool, Lock, Ordering};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
 /// An outlet that records letters. As with the real mailbox, a chat for a session that has ended comes back.
 #[derive(Debug)]
 pub(crate) struct Letterbox {
     table: Arc<ChannelTable>,
     workers: usize,
-    letters: Lock<Vec<WorkerCommand>>,
+    letters: Mutex<Vec<WorkerCommand>>,
     full: AtomicBool,
 }
 
 impl Letterbox {
     pub(crate) fn new(table: Arc<ChannelTable>, workers: usize) -> Self {
-        Letterbox { table, workers, letters: Lock::default(), full: AtomicBool::new(false) }
+        Letterbox { table, workers, letters: Mutex::default(), full: AtomicBool::new(false) }
     }
 
     /// Has every worker look as if it could take no more chats, or not.

@@ -3,20 +3,20 @@
 
 use crate::ip_block::IpBlock;
 use crate::shrink::Shrink;
-use crate::sync::Lock;
+use crate::sync::Mutex;
 use std::collections::HashMap;
 
 /// Channels by address.
 #[derive(Debug)]
 pub struct IpLimit {
     max: usize,
-    counts: Lock<HashMap<IpBlock, usize>>,
+    counts: Mutex<HashMap<IpBlock, usize>>,
 }
 
 impl IpLimit {
     /// None yet; each address may have `max`.
     pub fn new(max: usize) -> Self {
-        IpLimit { max, counts: Lock::new(HashMap::new()) }
+        IpLimit { max, counts: Mutex::new(HashMap::new()) }
     }
 
     /// Counts a channel in. False when its address has too many without it; then it is not counted, or whoever tries

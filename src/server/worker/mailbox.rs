@@ -5,7 +5,7 @@
 
 use crate::channel::ChannelTable;
 use crate::message::command::{WorkerCommand, WorkerSender};
-use crate::sync::{Arc, AtomicUsize, Lock, Ordering};
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
 
 /// Letters in a mailbox at which new chats are refused with errno 18.
 pub const MAIL_MAX: usize = 65_536;
@@ -20,7 +20,7 @@ pub trait Wake: Send + Sync {
 
 /// One worker's mailbox.
 pub struct Mailbox {
-    commands: Lock<Vec<WorkerCommand>>,
+    commands: Mutex<Vec<WorkerCommand>>,
     /// About how many there are, to be read without the lock.
     count: AtomicUsize,
     /// The same in bytes of chats.
@@ -32,7 +32,7 @@ impl Mailbox {
     /// An empty mailbox.
     pub fn new(wake: Box<dyn Wake>) -> Self {
         let (count, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Mailbox { commands: Lock::new(Vec::new()), count, bytes, wake }
+        Mailbox { commands: Mutex::new(Vec::new()), count, bytes, wake }
     }
 
     /// Pushes letters in order, and wakes the worker unless others lie there already: whoever pushed the first of them

@@ -222,13 +222,13 @@ impl<T: Transport> WorkerState<T> {
     pub(super) fn send_to_auth(&mut self, asker: ReplyTo, task: Task) {
         let (id, re) = (asker.channel, asker.re);
         let job = Job { asker, task };
-        let recalled = self.shared.auth.recall(&job, self.now.mono_us);
-        if self.has_failed_too_often(&job.task, recalled.as_ref()) {
+        let cached = self.shared.auth.cached_login(&job, self.now.mono_us);
+        if self.has_failed_too_often(&job.task, cached.as_ref()) {
             let seq = job.asker.seq.as_deref();
             return self.refuse_login(id, re, Errno::TooMany, TOO_MANY_FAILURES, seq);
         }
         self.await_login(id);
-        if let Some(login) = recalled {
+        if let Some(login) = cached {
             self.shared.metrics.logins_cached.add(1);
             return self.ask(Ask::Login(Box::new(login)));
         }
@@ -254,9 +254,9 @@ impl<T: Transport> WorkerState<T> {
     }
 
     /// What can be said without a look at the users; the auth threads look again, and count.
-    fn has_failed_too_often(&self, task: &Task, recalled: Option<&Login>) -> bool {
+    fn has_failed_too_often(&self, task: &Task, cached: Option<&Login>) -> bool {
         let Task::Login { peer, .. } = task else { return false };
-        let account = recalled.map(|login| Account::User(login.user));
+        let account = cached.map(|login| Account::User(login.user));
         self.shared.attempts.are_exhausted(IpBlock::of(peer.ip()), account.as_ref(), self.now.mono_us)
     }
 

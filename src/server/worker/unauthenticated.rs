@@ -5,17 +5,17 @@
 //! itself whether the channel still stands as it did.
 
 use crate::channel::ChannelId;
-use crate::sync::Lock;
+use crate::sync::Mutex;
 use std::collections::BTreeSet;
 
 /// Channels by the moment since when nobody has been logged in.
 #[derive(Debug, Default)]
-pub struct Unauthenticated(Lock<BTreeSet<(u64, ChannelId)>>);
+pub struct Unauthenticated(Mutex<BTreeSet<(u64, ChannelId)>>);
 
 impl Unauthenticated {
     /// None yet.
     pub fn new() -> Self {
-        Unauthenticated(Lock::new(BTreeSet::new()))
+        Unauthenticated(Mutex::new(BTreeSet::new()))
     }
 
     /// A channel has had nobody logged in for long, since `since_us`.

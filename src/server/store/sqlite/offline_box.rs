@@ -24,7 +24,7 @@ use rusqlite::{OptionalExtension, Result};
 
 use super::statements::Statements;
 use super::{row, sql};
-use crate::hashing::IdMap;
+use crate::ids::IdMap;
 use crate::ids::{Mid, UserId};
 use crate::store::{BoxCopy, BoxUsage, COPY_BYTES, StoredMessage};
 use compaction::{COMPACTION, Compaction, CompactionCursor, CompactionPolicy};

@@ -8,12 +8,12 @@ use crate::ids::UserId;
 use crate::store::Ban;
 use crate::store::DedupRecord;
 use crate::store::{DepartureId, UserRow};
-use crate::sync::{Arc, Lock};
+use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;
 
 /// What outlives a server: the committed rows, and the faults that are to come. Copies are the same disk.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(pub(super) Arc<Lock<Platter>>);
+pub(crate) struct Disk(pub(super) Arc<Mutex<Platter>>);
 
 #[derive(Debug, Default)]
 pub(super) struct Platter {

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
-use crate::sync::{Arc, Condvar, Lock};
+use crate::sync::{Arc, Condvar, Mutex};
 use crate::testing::words::accepted;
 use crate::worker::{Mailbox, Mailboxes, Wake};
 use std::sync::PoisonError;
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A poller: a wake makes the present or the next wait return, once.
 #[derive(Clone, Default)]
-struct Poller(Arc<(Lock<bool>, Condvar)>);
+struct Poller(Arc<(Mutex<bool>, Condvar)>);
 
 impl Poller {
     fn wait(&self) {

@@ -8,11 +8,11 @@ use crate::message::disconnect::CloseInfo;
 use crate::message::event::Event;
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
-use crate::sync::{Arc, Lock};
+use crate::sync::{Arc, Mutex};
 
 /// A worker's door that keeps what it is given.
 #[derive(Default)]
-struct Door(Lock<Vec<WorkerCommand>>);
+struct Door(Mutex<Vec<WorkerCommand>>);
 
 impl WorkerSender for Door {
     fn post(&self, _worker: usize, mail: &mut Vec<WorkerCommand>, _refused: &mut Vec<WorkerCommand>) {

@@ -4,7 +4,7 @@
 
 use rusqlite::{Result, ffi};
 
-use crate::hashing::IdMap;
+use crate::ids::IdMap;
 use crate::ids::{Mid, UserId};
 
 /// Which rows of `intake` and `message` are whose.
