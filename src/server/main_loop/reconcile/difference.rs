@@ -39,9 +39,9 @@ pub(super) enum Difference {
     Registered { user: UserId, channel: ChannelId, session: SessionNo },
     /// A name leads to a user who is not online under it.
     Stray { user: UserId },
-    /// A user has a session, and his row says something else.
+    /// A user has a session, and the row says something else.
     Row { user: UserId, epoch: Epoch, says: (bool, Epoch) },
-    /// A user has no session, and his row says `online`.
+    /// A user has no session, and the row says `online`.
     StaleOnline { user: UserId, epoch: Epoch },
     /// A user has a session, and there is no row.
     RowGone { user: UserId, channel: ChannelId, session: SessionNo },
