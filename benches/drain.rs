@@ -9,8 +9,9 @@ use linger_server::auth::login_limiter::{AttemptLimits, Attempts};
 use linger_server::auth::pool::Auth;
 use linger_server::channel::{ChannelId, ChannelTable, Reason, Stage};
 use linger_server::clock::Clock;
+use linger_server::handles::Handles;
 use linger_server::ids::UserId;
-use linger_server::main_loop::context::{Handles, Policy};
+use linger_server::main_loop::context::Policy;
 use linger_server::main_loop::state::MainLoop;
 use linger_server::message::chat::Body;
 use linger_server::message::command::{WorkerCommand, WorkerSender};
@@ -130,7 +131,7 @@ impl Desk {
         let registrations = AddressLimit { at_most: 1, spares_loopback: true };
         let limits = AttemptLimits { per_user: 1, per_address: 1, registrations };
         let attempts = Arc::new(Attempts::new(limits, Arc::clone(&metrics)));
-        let around = Handles {
+        let handles = Arc::new(Handles {
             table: Arc::clone(&table),
             registry: Arc::default(),
             queue: Arc::clone(&queue),
@@ -139,8 +140,9 @@ impl Desk {
             attempts,
             metrics,
             kicker: kicker.clone(),
-        };
-        Desk { drain: MainLoop::new(opened.store, policy(), around), table, queue, kicker, users: 0, clock }
+            clock,
+        });
+        Desk { drain: MainLoop::new(opened.store, policy(), handles), table, queue, kicker, users: 0, clock }
     }
 
     fn take(&mut self, entry: Event<()>) {

@@ -30,6 +30,7 @@ pub mod channel;
 pub mod clock;
 pub mod config;
 pub mod escape;
+pub mod handles;
 pub mod ids;
 pub mod ip_block;
 pub mod logs;

@@ -16,8 +16,9 @@ use crate::channel::{ChannelTable, Reason};
 use crate::clock::Clock;
 use crate::config::{Config, Duplicate, Keepalive};
 use crate::escape::shown_path;
+use crate::handles::Handles;
 use crate::logs::{self, Logs};
-use crate::main_loop::context::{Handles, Policy};
+use crate::main_loop::context::Policy;
 use crate::main_loop::latency::{Alert, Watchdog};
 use crate::main_loop::state::MainLoop;
 use crate::main_loop::turn::{BATCH_US, rest_after};
@@ -33,7 +34,6 @@ use crate::process::fd_budget::{self, FdBudget, LimitError};
 pub use crate::process::signals::block_signals_of_writing;
 use crate::process::signals::{self, Terminal};
 use crate::process::systemd::ServiceManager;
-use crate::registry::Registry;
 use crate::store::sqlite::{Checkpointer, History, OpenError, Place, SqliteLookup, SqliteStore};
 use crate::sync::Arc;
 use crate::worker::event_loop::{ProtocolKind, Worker, WorkerSetup};
@@ -135,9 +135,10 @@ pub fn run(config: &Config, logs: &Logs) -> Result<(), ServerError> {
     }
     let control_listener = directory.bind_control()?;
     let parts = Parts::build(config, &budget, clock, queue)?;
-    parts.metrics.left.add(Reason::ServerCrash, opened.recovered);
+    parts.handles.metrics.left.add(Reason::ServerCrash, opened.recovered);
     let place = opened.store.place();
-    let checkpointer = Checkpointer::start(directory.path(), Arc::clone(&place), Arc::clone(&parts.metrics))?;
+    let checkpointer =
+        Checkpointer::start(directory.path(), Arc::clone(&place), Arc::clone(&parts.handles.metrics))?;
     parts.start_auth(config, &directory)?;
     let mut drain = parts.drain(config, opened.store).with_trusted(opened.trusted);
     drain = drain.with_bans(opened.bans).with_chats(opened.accepted, opened.unfinished);
@@ -170,15 +171,8 @@ pub fn run(config: &Config, logs: &Logs) -> Result<(), ServerError> {
 
 /// What the threads share.
 struct Parts {
-    clock: Clock,
-    table: Arc<ChannelTable>,
-    registry: Arc<Registry>,
-    queue: Arc<OfflineQueue<TcpStream>>,
-    outlet: Arc<dyn WorkerSender>,
-    auth: Arc<Auth>,
+    handles: Arc<Handles<TcpStream>>,
     jobs: Jobs,
-    attempts: Arc<Attempts>,
-    metrics: Arc<Metrics>,
     desks: Vec<WorkerSetup>,
 }
 
@@ -204,28 +198,25 @@ impl Parts {
             per_address: config.address_failures,
             registrations: config.address_registrations,
         };
-        Ok(Parts {
+        let kicker = Kicker::new(
+            Arc::clone(&table),
+            Arc::clone(&queue),
+            Arc::clone(&outlet),
+            Arc::clone(&metrics),
             clock,
+        );
+        let handles = Arc::new(Handles {
             table,
             registry: Arc::default(),
             queue,
             outlet,
             auth: Arc::new(auth),
-            jobs,
             attempts: Arc::new(Attempts::new(limits, Arc::clone(&metrics))),
             metrics,
-            desks,
-        })
-    }
-
-    fn kicker(&self) -> Kicker<TcpStream> {
-        Kicker::new(
-            Arc::clone(&self.table),
-            Arc::clone(&self.queue),
-            Arc::clone(&self.outlet),
-            Arc::clone(&self.metrics),
-            self.clock,
-        )
+            kicker,
+            clock,
+        });
+        Ok(Parts { handles, jobs, desks })
     }
 
     fn drain(&self, config: &Config, store: SqliteStore) -> MainLoop<SqliteStore, TcpStream> {
@@ -244,20 +235,7 @@ impl Parts {
             groups_max: config.groups_max,
             reject_duplicates: config.duplicate == Duplicate::Reject,
         };
-        MainLoop::new(
-            store,
-            policy,
-            Handles {
-                table: Arc::clone(&self.table),
-                registry: Arc::clone(&self.registry),
-                queue: Arc::clone(&self.queue),
-                outlet: Arc::clone(&self.outlet),
-                auth: Arc::clone(&self.auth),
-                attempts: Arc::clone(&self.attempts),
-                metrics: Arc::clone(&self.metrics),
-                kicker: self.kicker(),
-            },
-        )
+        MainLoop::new(store, policy, Arc::clone(&self.handles))
     }
 
     fn start_auth(&self, config: &Config, directory: &DataDirectory) -> Result<(), ServerError> {
@@ -268,14 +246,14 @@ impl Parts {
         for index in 0..threads {
             let verifier = Verifier {
                 jobs: self.jobs.clone(),
-                auth: Arc::clone(&self.auth),
-                attempts: Arc::clone(&self.attempts),
+                auth: Arc::clone(&self.handles.auth),
+                attempts: Arc::clone(&self.handles.attempts),
                 lookup: Box::new(SqliteLookup::open(directory.path())?),
-                queue: Arc::clone(&self.queue),
-                outlet: Arc::clone(&self.outlet),
-                table: Arc::clone(&self.table),
+                queue: Arc::clone(&self.handles.queue),
+                outlet: Arc::clone(&self.handles.outlet),
+                table: Arc::clone(&self.handles.table),
                 hasher: Hasher::new(cost, Arc::clone(&large)),
-                clock: self.clock,
+                clock: self.handles.clock,
             };
             // They end with the process: a hash under way is worth nothing to a server that stops.
             spawn(format!("auth-{index}"), move || verifier.run())?;
@@ -290,12 +268,6 @@ impl Parts {
         budget: &FdBudget,
     ) -> Result<Vec<JoinHandle<()>>, ServerError> {
         let shared = Arc::new(Shared {
-            table: Arc::clone(&self.table),
-            registry: Arc::clone(&self.registry),
-            queue: Arc::clone(&self.queue),
-            outlet: Arc::clone(&self.outlet),
-            auth: Arc::clone(&self.auth),
-            metrics: Arc::clone(&self.metrics),
             limits: Limits {
                 max_frame: config.max_frame,
                 max_frame_before_login: config.max_frame.min(MAX_FRAME_BEFORE_LOGIN),
@@ -310,15 +282,13 @@ impl Parts {
                 ping_timeout_us: config.ping_timeout.as_micros() as u64,
                 request_rate: config.request_rate,
             },
-            attempts: Arc::clone(&self.attempts),
             addresses: IpLimit::new(config.address_channels),
             unauthenticated: Unauthenticated::new(),
-            kicker: self.kicker(),
         });
         let mut threads = Vec::new();
         for (index, desk) in self.desks.iter().enumerate() {
             let own = listeners.take(index);
-            let worker = Worker::new(index, desk, own, Arc::clone(&shared), self.clock)
+            let worker = Worker::new(index, desk, own, Arc::clone(&self.handles), Arc::clone(&shared))
                 .map_err(starting("watch a listener"))?;
             threads.push(spawn(format!("worker-{index}"), move || worker.run())?);
         }
@@ -333,14 +303,8 @@ impl Parts {
         logs: &Logs,
     ) -> Result<(), ServerError> {
         let server = ControlServer {
-            table: Arc::clone(&self.table),
-            registry: Arc::clone(&self.registry),
-            queue: Arc::clone(&self.queue),
-            outlet: Arc::clone(&self.outlet),
-            kicker: self.kicker(),
-            metrics: Arc::clone(&self.metrics),
+            handles: Arc::clone(&self.handles),
             archive: Archive::new(History::open(directory.path())?),
-            clock: self.clock,
             logs: logs.clone(),
             facts: vec![
                 ("pid", u64::from(std::process::id())),
@@ -356,7 +320,7 @@ impl Parts {
 
     /// Says so when main falls behind, which main itself could not, and when the database is lost. Looks at the terminal too.
     fn start_watchdog(&self, terminal: Arc<Terminal>, place: Arc<Place>) -> Result<(), ServerError> {
-        let (queue, clock) = (Arc::clone(&self.queue), self.clock);
+        let (queue, clock) = (Arc::clone(&self.handles.queue), self.handles.clock);
         let mut dog = Watchdog::default();
         // It ends with the process.
         spawn("watchdog".into(), move || {
@@ -389,7 +353,7 @@ impl Parts {
 
     fn end_workers(&self) {
         for worker in 0..self.desks.len() {
-            self.outlet.post(worker, &mut vec![WorkerCommand::Exit], &mut Vec::new());
+            self.handles.outlet.post(worker, &mut vec![WorkerCommand::Exit], &mut Vec::new());
         }
     }
 }
@@ -400,7 +364,7 @@ fn drain_until_stopped(
     parts: &Parts,
     mut manager: ServiceManager,
 ) {
-    let clock = parts.clock;
+    let clock = parts.handles.clock;
     // What one turn has no time for is the first of the next.
     let mut entries = VecDeque::new();
     let mut rest = Duration::ZERO;
@@ -408,13 +372,13 @@ fn drain_until_stopped(
         let ping_us = manager.timeout_us(clock.now().mono_us);
         let sleep_us = [drain.timeout_us(), ping_us].into_iter().flatten().min();
         if entries.is_empty() {
-            parts.queue.wait(sleep_us.map(Duration::from_micros), rest);
+            parts.handles.queue.wait(sleep_us.map(Duration::from_micros), rest);
         }
         let began_us = clock.now().mono_us;
         let (mut taken, mut presses) = (0, false);
         loop {
             if entries.is_empty() {
-                parts.queue.take(TAKE_MAX, &mut entries);
+                parts.handles.queue.take(TAKE_MAX, &mut entries);
             }
             let count = entries.len();
             let now = clock.now();
@@ -430,8 +394,8 @@ fn drain_until_stopped(
                 break;
             }
         }
-        parts.metrics.drains.add(u64::from(taken > 0));
-        parts.metrics.drained.add(taken as u64);
+        parts.handles.metrics.drains.add(u64::from(taken > 0));
+        parts.handles.metrics.drained.add(taken as u64);
         drain.finish(&|| clock.now());
         rest = rest_after(taken, presses);
         manager.turned(clock.now().mono_us, drain.stop_limit_us());

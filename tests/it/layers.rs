@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders and single files of the server, the lowest first. Each uses only those before it.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     "sync",
     "ids",
     "ip_block",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 22] = [
     "offline_queue",
     "registry",
     "auth",
+    "handles",
     "main_loop",
     "config",
     "net",

@@ -116,6 +116,7 @@ impl From<BanTarget> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::command::WorkerSender;
 
     use crate::admin::history_pool::Archive;
     use crate::admin::protocol::Kick;
@@ -148,14 +149,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         SqliteStore::open(directory.path(), Durability::Normal, 0).unwrap();
         ControlServer {
-            table: Arc::clone(&desk.commons.table),
-            registry: Arc::clone(&desk.commons.registry),
-            queue: Arc::clone(&desk.commons.queue),
-            outlet: Arc::<Letterbox>::clone(&desk.letters),
-            kicker: desk.kicker.clone(),
-            metrics: Arc::clone(&desk.commons.metrics),
+            handles: desk
+                .commons
+                .surroundings(&(Arc::<Letterbox>::clone(&desk.letters) as Arc<dyn WorkerSender>)),
             archive: Archive::new(History::open(directory.path()).unwrap()),
-            clock: desk.commons.clock,
             logs: Logs::start().unwrap(),
             facts: Vec::new(),
         }

@@ -15,21 +15,17 @@ use super::protocol::{
 };
 use super::refusal::{ANSWER_MAX, Refusal, silent};
 use super::target::Target;
-use crate::channel::{ChannelId, ChannelTable, Reason, SessionNo, Stage};
-use crate::clock::Clock;
+use crate::channel::{ChannelId, Reason, SessionNo, Stage};
+use crate::handles::Handles;
 use crate::ids::UserId;
 use crate::ip_block::AddrBlock;
 use crate::logs::Logs;
-use crate::message::command::{ChannelReport, WorkerCommand, WorkerSender};
+use crate::message::command::{ChannelReport, WorkerCommand};
 use crate::message::disconnect::{CloseInfo, CloseStage, CloseWatcher};
 use crate::message::event::{
     BanName, ControlAsk, DrainAsk, Event, QueueReport, StaleOnline, StaleOnlineFault, StaleOnlineName,
 };
-use crate::metrics::Metrics;
-use crate::offline_queue::closer::Kicker;
-use crate::offline_queue::queue::OfflineQueue;
 use crate::protocol::name::composed;
-use crate::registry::Registry;
 use crate::store::{Ban, BanSubject};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender};
@@ -47,22 +43,10 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// All that control needs of the server.
 pub struct ControlServer<S> {
-    /// Every channel's gate.
-    pub table: Arc<ChannelTable>,
-    /// Who is online.
-    pub registry: Arc<Registry>,
-    /// Main's queue.
-    pub queue: Arc<OfflineQueue<S>>,
-    /// The workers.
-    pub outlet: Arc<dyn WorkerSender>,
-    /// Sends channels away.
-    pub kicker: Kicker<S>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
+    /// What it shares with main and the workers.
+    pub handles: Arc<Handles<S>>,
     /// Who left, and how.
     pub archive: Archive,
-    /// Both clocks.
-    pub clock: Clock,
     /// The log, for what it has dropped.
     pub logs: Logs,
     /// What does not change while the server runs, for `stats`.
@@ -154,14 +138,14 @@ impl<S: Send + 'static> ControlServer<S> {
             Ask::Stats => answer_line(&self.stats()?),
             Ask::Why(why) => answer_line(&self.archive.departures(&why, ANSWER_MAX)?),
             Ask::Drain(drain) => answer_line(&self.drain(drain, told)?),
-            Ask::Bans => answer_line(&bans::list(&self.queue)?),
-            Ask::Unban(unban) => answer_line(&bans::lift(&self.queue, &unban)?),
+            Ask::Bans => answer_line(&bans::list(&self.handles.queue)?),
+            Ask::Unban(unban) => answer_line(&bans::lift(&self.handles.queue, &unban)?),
         };
         Ok(bytes?)
     }
 
     fn who(&self) -> Result<Users, Refusal> {
-        let now_ms = self.clock.now().unix_ms;
+        let now_ms = self.handles.clock.now().unix_ms;
         let mut users: Vec<UserRow> = self
             .reports()?
             .into_iter()
@@ -212,8 +196,8 @@ impl<S: Send + 'static> ControlServer<S> {
     }
 
     fn queue_state(&self) -> Result<QueueState, Refusal> {
-        let (depth, oldest_us) = self.queue.departures();
-        let now_us = self.clock.now().mono_us;
+        let (depth, oldest_us) = self.handles.queue.departures();
+        let now_us = self.handles.clock.now().mono_us;
         let report = self.queue_report()?;
         Ok(QueueState {
             depth: depth as u64,
@@ -225,7 +209,7 @@ impl<S: Send + 'static> ControlServer<S> {
 
     fn queue_report(&self) -> Result<QueueReport, Refusal> {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        self.queue.push(Event::Control(ControlAsk::Queue(reply)));
+        self.handles.queue.push(Event::Control(ControlAsk::Queue(reply)));
         answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))
     }
 
@@ -236,19 +220,19 @@ impl<S: Send + 'static> ControlServer<S> {
         for (name, value) in &self.facts {
             put(name, *value);
         }
-        put("uptime_ms", self.clock.now().mono_us / 1000);
+        put("uptime_ms", self.handles.clock.now().mono_us / 1000);
         put("fds", open_fds());
-        put("channels", self.table.taken() as u64);
-        put("channels_max", self.table.capacity() as u64);
-        put("present", self.table.present() as u64);
+        put("channels", self.handles.table.taken() as u64);
+        put("channels_max", self.handles.table.capacity() as u64);
+        put("present", self.handles.table.present() as u64);
         put("lingering", report.lingering as u64);
-        put("online", self.registry.len() as u64);
-        put("queue_depth", self.queue.departures().0 as u64);
-        put("queue_entries", self.queue.len() as u64);
+        put("online", self.handles.registry.len() as u64);
+        put("queue_depth", self.handles.queue.departures().0 as u64);
+        put("queue_entries", self.handles.queue.len() as u64);
         for (name, value) in report.stages {
             put(name, value);
         }
-        for (name, _, value) in self.metrics.counters() {
+        for (name, _, value) in self.handles.metrics.counters() {
             put(&name, value);
         }
         put("log_dropped", self.logs.dropped());
@@ -259,7 +243,7 @@ impl<S: Send + 'static> ControlServer<S> {
     fn drain(&self, drain: Drain, told: Receiver<()>) -> Result<Draining, Refusal> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         let ask = DrainAsk { limit: drain.for_ms.length(), rate: drain.rate, reply, told };
-        self.queue.push(Event::Control(ControlAsk::Drain(ask)));
+        self.handles.queue.push(Event::Control(ControlAsk::Drain(ask)));
         let begun = answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))?;
         let channels = begun.ok_or(Refusal::Stopping)? as u64;
         Ok(Draining { channels })
@@ -267,10 +251,14 @@ impl<S: Send + 'static> ControlServer<S> {
 
     /// Asks every worker for its channels.
     fn reports(&self) -> Result<Vec<ChannelReport>, Refusal> {
-        let workers = self.outlet.workers();
+        let workers = self.handles.outlet.workers();
         let (reply, answers) = crossbeam_channel::bounded(workers);
         for worker in 0..workers {
-            self.outlet.post(worker, &mut vec![WorkerCommand::Report(reply.clone())], &mut Vec::new());
+            self.handles.outlet.post(
+                worker,
+                &mut vec![WorkerCommand::Report(reply.clone())],
+                &mut Vec::new(),
+            );
         }
         let deadline = Instant::now() + ANSWER_MAX;
         let mut all = Vec::new();
@@ -314,7 +302,7 @@ impl<S: Send + 'static> ControlServer<S> {
         }
         drop(reports);
         let Tally { mut kicked, waited, fault, .. } = tally;
-        self.metrics.kicks.add(waited.len() as u64);
+        self.handles.metrics.kicks.add(waited.len() as u64);
         if let Some((target, fault)) = fault {
             return Err(Refusal::StaleOnline { target, fault });
         }
@@ -336,13 +324,13 @@ impl<S: Send + 'static> ControlServer<S> {
         let Some(bans) = bans else { return self.hits(target) };
         if let Some(name) = name_of(target).filter(|name| *name != BanName::All) {
             // First the ban: who logs in before it is among the hits, who logs in after it is kept out.
-            bans.ask_main(&self.queue, &[name]);
+            bans.ask_main(&self.handles.queue, &[name]);
             return self.hits(target);
         }
         let hits = self.hits(target)?;
         let users = hits.iter().filter_map(|hit| hit.user.as_ref());
         let names: Vec<_> = users.map(|(user, _)| BanName::Id(*user)).collect();
-        bans.ask_main(&self.queue, &names);
+        bans.ask_main(&self.handles.queue, &names);
         Ok(hits)
     }
 
@@ -367,13 +355,13 @@ impl<S: Send + 'static> ControlServer<S> {
     }
 
     fn send_away(&self, hit: Hit, tally: &mut Tally, reports: Option<&Receipts>) {
-        let began_us = self.clock.now().mono_us;
+        let began_us = self.handles.clock.now().mono_us;
         let channel = Some(hit.channel);
         let receipt = reports.map(|to| Arc::new(CloseWatcher { channel, began_us, to: to.clone() }));
         let parting = CloseInfo { receipt, ..tally.parting.clone() };
         let hit_it = match hit.session {
-            Some(session) => self.kicker.kick_session(hit.channel, session, parting),
-            None => self.kicker.kick_saying(hit.channel, parting),
+            Some(session) => self.handles.kicker.kick_session(hit.channel, session, parting),
+            None => self.handles.kicker.kick_saying(hit.channel, parting),
         };
         if hit_it {
             let (user, name) = hit.user.map(|(id, name)| (id.0, name)).unzip();
@@ -394,13 +382,13 @@ impl<S: Send + 'static> ControlServer<S> {
         Ok(match target {
             Target::User(user) => self.session_of(*user).into_iter().collect(),
             Target::Name(name) => {
-                let named = self.registry.named(name);
-                let user = named.or_else(|| self.registry.named(&composed(name)?));
+                let named = self.handles.registry.named(name);
+                let user = named.or_else(|| self.handles.registry.named(&composed(name)?));
                 user.and_then(|user| self.session_of(user)).into_iter().collect()
             }
             Target::Channel(slot, generation) => {
                 let channel = ChannelId { slot: *slot, generation: *generation };
-                match self.table.stage(channel) {
+                match self.handles.table.stage(channel) {
                     Stage::Free | Stage::Offline => Vec::new(),
                     Stage::Connected | Stage::LoggedIn(_) => {
                         vec![Hit { channel, session: None, user: self.user_on(channel) }]
@@ -417,14 +405,14 @@ impl<S: Send + 'static> ControlServer<S> {
     }
 
     fn session_of(&self, user: UserId) -> Option<Hit> {
-        let online = self.registry.find(user)?;
+        let online = self.handles.registry.find(user)?;
         let name = online.sender.name.to_string();
         Some(Hit { channel: online.channel, session: Some(online.session), user: Some((user, name)) })
     }
 
     fn user_on(&self, channel: ChannelId) -> Option<(UserId, String)> {
-        let user = self.table.user(channel)?;
-        let online = self.registry.find(user).filter(|online| online.channel == channel)?;
+        let user = self.handles.table.user(channel)?;
+        let online = self.handles.registry.find(user).filter(|online| online.channel == channel)?;
         Some((user, online.sender.name.to_string()))
     }
 
@@ -436,7 +424,7 @@ impl<S: Send + 'static> ControlServer<S> {
             _ => return Ok(Ok(None)),
         };
         let (reply, answer) = crossbeam_channel::bounded(1);
-        self.queue.push(Event::Control(ControlAsk::StaleOnline { who, reply }));
+        self.handles.queue.push(Event::Control(ControlAsk::StaleOnline { who, reply }));
         let ghost = answer.recv_timeout(ANSWER_MAX).map_err(|_| silent("main"))?;
         let row = |ghost: StaleOnline| KickedRow {
             offline_us: Some(ghost.offline_us),

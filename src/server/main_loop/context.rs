@@ -4,15 +4,10 @@
 //! the transaction here. It never calls another part.
 
 use super::transaction::{AfterCommit, PendingWrite, Transaction};
-use crate::auth::login_limiter::Attempts;
-use crate::auth::pool::Auth;
-use crate::channel::{ChannelId, ChannelTable};
+use crate::channel::ChannelId;
 use crate::clock::{Now, TrustedClock};
-use crate::message::command::{WorkerCommand, WorkerSender};
-use crate::metrics::Metrics;
-use crate::offline_queue::closer::Kicker;
-use crate::offline_queue::queue::OfflineQueue;
-use crate::registry::Registry;
+use crate::handles::Handles;
+use crate::message::command::WorkerCommand;
 use crate::store::{Storage, Stored};
 use crate::sync::Arc;
 
@@ -47,29 +42,9 @@ pub struct Policy {
     pub reject_duplicates: bool,
 }
 
-/// What main shares with the rest of the server.
-pub struct Handles<S> {
-    /// Every channel's gate.
-    pub table: Arc<ChannelTable>,
-    /// Who is online, for others to read.
-    pub registry: Arc<Registry>,
-    /// Main's own queue.
-    pub queue: Arc<OfflineQueue<S>>,
-    /// The workers.
-    pub outlet: Arc<dyn WorkerSender>,
-    /// Where passwords go.
-    pub auth: Arc<Auth>,
-    /// Failed logins, and who registers.
-    pub attempts: Arc<Attempts>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// Sends channels away.
-    pub kicker: Kicker<S>,
-}
-
 /// What every part of main works with. `St` keeps, `S` is a client's socket.
 pub struct Context<St, S> {
-    pub(crate) handles: Handles<S>,
+    pub(crate) handles: Arc<Handles<S>>,
     pub(crate) policy: Policy,
     /// When this turn began, or its commit ended.
     pub(crate) now: Now,
@@ -79,7 +54,7 @@ pub struct Context<St, S> {
 
 impl<St: Storage, S: Send + 'static> Context<St, S> {
     /// A context whose transaction is empty.
-    pub(super) fn new(store: St, policy: Policy, handles: Handles<S>) -> Self {
+    pub(super) fn new(store: St, policy: Policy, handles: Arc<Handles<S>>) -> Self {
         let transaction = Transaction::new(store, handles.table.capacity());
         Context { handles, policy, now: Now::default(), trusted: TrustedClock::default(), transaction }
     }

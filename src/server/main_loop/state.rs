@@ -4,7 +4,7 @@
 //! several parts stands in the file that is called after it.
 
 use super::bans::Bans;
-use super::context::{Context, Handles, Policy};
+use super::context::{Context, Policy};
 use super::dedup::DedupWindow;
 use super::fan_out::FanOuts;
 use super::group_cache::GroupCache;
@@ -20,10 +20,12 @@ use super::session_map::SessionMap;
 use super::shutdown::Shutdown;
 use super::users::UserTable;
 use crate::clock::TrustedClock;
+use crate::handles::Handles;
 use crate::ids::UserId;
 use crate::message::delivery::DeliveryTracker;
 use crate::message::request::Ask;
 use crate::store::{Ban, DedupRecord, Storage};
+use crate::sync::Arc;
 use std::collections::VecDeque;
 
 /// Main's state. `St` keeps, `S` is a client's socket.
@@ -66,7 +68,7 @@ pub(super) enum Followup {
 
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Main's state at the start.
-    pub fn new(store: St, policy: Policy, handles: Handles<S>) -> Self {
+    pub fn new(store: St, policy: Policy, handles: Arc<Handles<S>>) -> Self {
         let capacity = handles.table.capacity();
         MainLoop {
             cx: Context::new(store, policy, handles),

@@ -55,11 +55,13 @@ impl Bench {
         let mailboxes: Vec<_> = (0..workers).map(|_| Arc::new(Mailbox::new(Box::new(NoWake)))).collect();
         let outlet: Arc<dyn WorkerSender> =
             Arc::new(Mailboxes::new(Arc::clone(&commons.table), mailboxes.clone()));
-        let shared = commons.shared(&outlet, limits);
+        let (handles, shared) = (commons.surroundings(&outlet), Commons::shared(limits));
         let now = commons.clock.now();
         let numbered = mailboxes.into_iter().enumerate();
         let cores = numbered
-            .map(|(index, mailbox)| WorkerState::new(index, Arc::clone(&shared), mailbox, now))
+            .map(|(index, mailbox)| {
+                WorkerState::new(index, Arc::clone(&handles), Arc::clone(&shared), mailbox, now)
+            })
             .collect();
         Bench { kicker: commons.kicker(&outlet), commons, outlet, cores, clients: Vec::new() }
     }

@@ -6,7 +6,8 @@ use crate::auth::login_limiter::{AttemptLimits, Attempts};
 use crate::auth::pool::{Auth, Jobs};
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
-use crate::main_loop::context::{Handles, Policy};
+use crate::handles::Handles;
+use crate::main_loop::context::Policy;
 use crate::message::command::WorkerSender;
 use crate::metrics::Metrics;
 use crate::offline_queue::closer::Kicker;
@@ -84,9 +85,9 @@ impl Commons {
         )
     }
 
-    /// What main has around it.
-    pub(crate) fn surroundings(&self, outlet: &Arc<dyn WorkerSender>) -> Handles<Fd> {
-        Handles {
+    /// What all threads share.
+    pub(crate) fn surroundings(&self, outlet: &Arc<dyn WorkerSender>) -> Arc<Handles<Fd>> {
+        Arc::new(Handles {
             table: Arc::clone(&self.table),
             registry: Arc::clone(&self.registry),
             queue: Arc::clone(&self.queue),
@@ -95,7 +96,8 @@ impl Commons {
             attempts: Arc::clone(&self.attempts),
             metrics: Arc::clone(&self.metrics),
             kicker: self.kicker(outlet),
-        }
+            clock: self.clock,
+        })
     }
 
     /// The limits of a made-up server, unless a test says otherwise.
@@ -116,20 +118,12 @@ impl Commons {
         }
     }
 
-    /// What a worker has around it.
-    pub(crate) fn shared(&self, outlet: &Arc<dyn WorkerSender>, limits: Limits) -> Arc<Shared<Fd>> {
+    /// What the workers share.
+    pub(crate) fn shared(limits: Limits) -> Arc<Shared> {
         Arc::new(Shared {
-            table: Arc::clone(&self.table),
-            registry: Arc::clone(&self.registry),
-            queue: Arc::clone(&self.queue),
-            outlet: Arc::clone(outlet),
-            auth: Arc::clone(&self.auth),
-            metrics: Arc::clone(&self.metrics),
             limits,
-            attempts: Arc::clone(&self.attempts),
             addresses: IpLimit::new(CAPACITY),
             unauthenticated: Unauthenticated::new(),
-            kicker: self.kicker(outlet),
         })
     }
 }

@@ -26,15 +26,15 @@ impl<T: Transport> WorkerState<T> {
         codec: Codec,
         make: impl FnOnce(S, usize) -> T,
     ) -> Result<(), S> {
-        let Some(id) = self.shared.table.open(self.index) else { return Err(socket) };
-        self.shared.metrics.accepted.add(1);
+        let Some(id) = self.handles.table.open(self.index) else { return Err(socket) };
+        self.handles.metrics.accepted.add(1);
         let slot = id.slot as usize;
         if self.channels.len() <= slot {
             self.channels.resize_with(slot + 1, || None);
         }
         let mut connection = Connection::new(id, make(socket, slot), peer, codec, self.now.mono_us);
         connection.has_short_user_timeout = self.shared.limits.has_two_user_timeouts();
-        let refusal = if self.shared.table.present() > self.shared.limits.max_channels {
+        let refusal = if self.handles.table.present() > self.shared.limits.max_channels {
             Some(Reason::ServerFull)
         } else {
             connection.counted_in = self.shared.addresses.enter(IpBlock::of(peer.ip()));
@@ -53,7 +53,7 @@ impl<T: Transport> WorkerState<T> {
     /// Counts and logs a connection for which there is no fd to keep; answers the goodbye that it is to hear.
     pub fn turn_away(&mut self, peer: SocketAddr, codec: &Codec, error: &io::Error) -> Vec<u8> {
         let parting = CloseInfo::new(Reason::ResourceExhausted).with_errno(error.raw_os_error());
-        self.shared.metrics.left.add(parting.reason, 1);
+        self.handles.metrics.left.add(parting.reason, 1);
         self.log_turned_away(peer, &parting);
         let mut goodbye = Vec::new();
         responses::append_goodbye(codec, &parting, &mut goodbye);
@@ -64,7 +64,7 @@ impl<T: Transport> WorkerState<T> {
     pub fn pause_accepting(&mut self) {
         if self.accepting {
             self.accepting = false;
-            self.shared.metrics.accept_pauses.add(1);
+            self.handles.metrics.accept_pauses.add(1);
             self.to_main.push(Event::Short { worker: self.index });
         }
     }
@@ -76,7 +76,7 @@ impl<T: Transport> WorkerState<T> {
 
     /// Counts an accept call that failed for want of fds or memory, and asks main for room.
     pub fn note_accept_error(&mut self) {
-        self.shared.metrics.accept_errors.add(1);
+        self.handles.metrics.accept_errors.add(1);
         self.to_main.push(Event::Short { worker: self.index });
     }
 }

@@ -48,11 +48,11 @@ impl<T: Transport> WorkerState<T> {
 
     /// Takes the one step for a reason that the worker has found, and starts the farewell.
     pub(super) fn step(&mut self, id: ChannelId, parting: CloseInfo) {
-        let Some(left) = self.shared.table.leave(id) else {
+        let Some(left) = self.handles.table.leave(id) else {
             // Somebody else has taken it; a letter that says so is on its way.
             return;
         };
-        self.shared.metrics.note_departure(parting.reason);
+        self.handles.metrics.note_departure(parting.reason);
         self.to_main.push(Event::Departure(Departure {
             channel: id,
             session: left.session,
@@ -282,7 +282,7 @@ impl<T: Transport> WorkerState<T> {
             return;
         };
         if !std::mem::replace(&mut connection.counted_gone, true) {
-            self.shared.table.note_gone();
+            self.handles.table.note_gone();
         }
         if connection.counted_in {
             self.shared.addresses.leave(connection.block());

@@ -119,7 +119,7 @@ impl<T: Transport> WorkerState<T> {
             }
             Answer::Error { errno, text, re, seq } => {
                 connection.write_error(errno, &text, re.map(Msgid::number), seq.as_deref());
-                self.shared.metrics.request_errors.add(1);
+                self.handles.metrics.request_errors.add(1);
             }
             Answer::Done { re, seq, id, full } => connection.write_done(re, &seq, id, &full),
         }
@@ -154,7 +154,7 @@ impl<T: Transport> WorkerState<T> {
         let Some(connection) = self.connection(id) else { return };
         let user = connection.user.as_ref().filter(|user| user.session == Some(session));
         if let Some(user) = user.map(|user| user.sender.id) {
-            self.shared.registry.open(user, id, session);
+            self.handles.registry.open(user, id, session);
         }
     }
 

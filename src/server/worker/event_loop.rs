@@ -7,6 +7,7 @@ use super::input_horizon::InputHorizon;
 use super::mailbox::{Mailbox, Wake};
 use super::state::{Shared, WorkerState};
 use crate::clock::Clock;
+use crate::handles::Handles;
 use crate::net::listener;
 use crate::net::registered::MAX_KEY;
 use crate::net::{Events, Poller, Registered};
@@ -116,8 +117,8 @@ impl Worker {
         index: usize,
         setup: &WorkerSetup,
         listeners: Vec<(ProtocolKind, TcpListener)>,
-        shared: Arc<Shared<TcpStream>>,
-        clock: Clock,
+        handles: Arc<Handles<TcpStream>>,
+        shared: Arc<Shared>,
     ) -> io::Result<Self> {
         let poller = Arc::clone(&setup.poller);
         let listeners = listeners
@@ -128,7 +129,8 @@ impl Worker {
                 Ok((kind, poller.register(listener, key, true, false)?))
             })
             .collect::<io::Result<_>>()?;
-        let state = WorkerState::new(index, shared, Arc::clone(&setup.mailbox), clock.now());
+        let clock = handles.clock;
+        let state = WorkerState::new(index, handles, shared, Arc::clone(&setup.mailbox), clock.now());
         let reserve = ReserveFd::idle();
         Ok(Worker {
             state,

@@ -58,7 +58,7 @@ impl<T: Transport> WorkerState<T> {
             if count > 0 {
                 connection.heard_us = now_us;
             }
-            self.shared.metrics.bytes_in.add(count as u64);
+            self.handles.metrics.bytes_in.add(count as u64);
         }
         match &outcome {
             Ok(0) if !self.may_take_eof() => self.defer_eof(id, Eof::Read),
@@ -98,7 +98,7 @@ impl<T: Transport> WorkerState<T> {
             self.mark_dirty(id);
             return;
         }
-        self.shared.table.mark_ended(id);
+        self.handles.table.mark_ended(id);
         self.resume_input(id);
     }
 
@@ -147,7 +147,7 @@ impl<T: Transport> WorkerState<T> {
                     LineFramed::Line { len, used } => {
                         let line = &bytes[at..at + len];
                         at += used;
-                        self.shared.metrics.requests.add(1);
+                        self.handles.metrics.requests.add(1);
                         if self.is_too_fast(id) {
                             self.refuse_too_fast(id, None);
                         } else {
@@ -166,7 +166,7 @@ impl<T: Transport> WorkerState<T> {
                 Taken::More { skip } => return at + skip,
                 Taken::Request { request, end } => {
                     at += end;
-                    self.shared.metrics.requests.add(1);
+                    self.handles.metrics.requests.add(1);
                     if self.is_too_fast(id) {
                         self.refuse_too_fast(id, request.as_ref().ok());
                     } else {

@@ -42,7 +42,7 @@ impl<T: Transport> WorkerState<T> {
         match opening.password {
             // Nothing to verify: main knows whether the name is anybody's.
             None => {
-                if self.shared.attempts.are_exhausted(IpBlock::of(peer.ip()), None, self.now.mono_us) {
+                if self.handles.attempts.are_exhausted(IpBlock::of(peer.ip()), None, self.now.mono_us) {
                     return self.refuse_login(id, Msgid::Login, Errno::TooMany, TOO_MANY_FAILURES, None);
                 }
                 self.await_login(id);
@@ -84,7 +84,7 @@ impl<T: Transport> WorkerState<T> {
         text: &str,
         seq: Option<&str>,
     ) {
-        self.shared.metrics.request_errors.add(1);
+        self.handles.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
         connection.write_refused(re, errno, text, seq);
         let wrong = re == Msgid::Login && errno == Errno::Refused;
@@ -100,7 +100,7 @@ impl<T: Transport> WorkerState<T> {
 
     /// A ban keeps a login or registration out: a refusal, then the goodbye. For a client that speaks lines the first is both.
     pub(super) fn refuse_banned(&mut self, id: ChannelId, re: Msgid, parting: &CloseInfo, seq: Option<&str>) {
-        self.shared.metrics.request_errors.add(1);
+        self.handles.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
         let text = format!("{}: {}", parting.reason.word(), parting.text);
         connection.write_refused(re, Errno::TooMany, &text, seq);

@@ -32,7 +32,7 @@ impl<T: Transport> WorkerState<T> {
                 connection.moved_us = now_us;
                 let mut written = Written::default();
                 connection.out.advance(count, &mut written);
-                self.shared.metrics.bytes_out.add(count as u64);
+                self.handles.metrics.bytes_out.add(count as u64);
                 self.note_written(id, written);
                 self.set_short_user_timeout(id);
             }
@@ -60,7 +60,7 @@ impl<T: Transport> WorkerState<T> {
         if let (Some(upto), Some(session), Some(user)) = (written.taken_over, session, user) {
             self.to_main.push(Event::TakenOver { user, channel: id, session, upto });
         }
-        self.shared.metrics.chats_delivered.add(written.delivered);
+        self.handles.metrics.chats_delivered.add(written.delivered);
         self.to_main.extend(written.tickets.into_iter().map(|ticket| Event::Handed { ticket }));
     }
 

@@ -44,7 +44,7 @@ impl<T: Transport> WorkerState<T> {
     pub(super) fn queue_presence(&mut self, batch: PresenceBatch) {
         for Notice { to, session, event } in batch.notices {
             // A session that is over has no use for it, and the next one was told at its login.
-            if self.shared.table.is_live(to, session)
+            if self.handles.table.is_live(to, session)
                 && let Some(connection) = self.connection(to)
             {
                 connection.active().news.get_or_insert_default().add(event);
@@ -56,7 +56,7 @@ impl<T: Transport> WorkerState<T> {
     /// Has events go out with what is written next.
     pub(super) fn write_presence(&mut self, id: ChannelId) {
         let told = self.connection(id).map_or(0, Connection::write_presence);
-        self.shared.metrics.presence_told.add(told);
+        self.handles.metrics.presence_told.add(told);
     }
 
     /// Comes back to a channel that took all it was offered and has events left.

@@ -166,7 +166,7 @@ impl<T: Transport> WorkerState<T> {
             self.mark_dirty(channel);
         }
         if let Some(session) = session
-            && self.shared.table.confirm(channel, upto)
+            && self.handles.table.confirm(channel, upto)
         {
             self.to_main.push(Event::Confirmed { user, channel, session });
         }
@@ -180,7 +180,7 @@ impl<T: Transport> WorkerState<T> {
             connection.user = None;
             return self.ask_main(Ask::Fence { asker: asked.asker() });
         };
-        if !self.shared.table.end_session(id, session) {
+        if !self.handles.table.end_session(id, session) {
             // The channel has left meanwhile; a letter that says so is on its way.
             return;
         }
@@ -193,7 +193,7 @@ impl<T: Transport> WorkerState<T> {
             at_ms: self.now.unix_ms,
             parting: CloseInfo::new(Reason::ClientQuit),
         }));
-        self.shared.metrics.left.add(Reason::ClientQuit, 1);
+        self.handles.metrics.left.add(Reason::ClientQuit, 1);
         self.end_session_here(id, session);
         self.report_delivery_later(id, Some(session));
         self.ask_main(Ask::Fence { asker: asked.asker() });
@@ -211,7 +211,7 @@ impl<T: Transport> WorkerState<T> {
     /// A login by token goes straight to main: there is nothing to hash.
     fn resume(&mut self, resume: Resume) {
         let id = resume.asker.channel;
-        if self.shared.attempts.are_exhausted(IpBlock::of(resume.peer.ip()), None, self.now.mono_us) {
+        if self.handles.attempts.are_exhausted(IpBlock::of(resume.peer.ip()), None, self.now.mono_us) {
             let seq = resume.asker.seq.as_deref();
             return self.refuse_login(id, Msgid::Login, Errno::TooMany, TOO_MANY_FAILURES, seq);
         }
@@ -222,17 +222,17 @@ impl<T: Transport> WorkerState<T> {
     pub(super) fn send_to_auth(&mut self, asker: ReplyTo, task: Task) {
         let (id, re) = (asker.channel, asker.re);
         let job = Job { asker, task };
-        let cached = self.shared.auth.cached_login(&job, self.now.mono_us);
+        let cached = self.handles.auth.cached_login(&job, self.now.mono_us);
         if self.has_failed_too_often(&job.task, cached.as_ref()) {
             let seq = job.asker.seq.as_deref();
             return self.refuse_login(id, re, Errno::TooMany, TOO_MANY_FAILURES, seq);
         }
         self.await_login(id);
         if let Some(login) = cached {
-            self.shared.metrics.logins_cached.add(1);
+            self.handles.metrics.logins_cached.add(1);
             return self.ask(Ask::Login(Box::new(login)));
         }
-        if let Err(job) = self.shared.auth.submit(job) {
+        if let Err(job) = self.handles.auth.submit(job) {
             let seq = job.asker.seq;
             self.end_login(id);
             self.refuse_login(id, re, Errno::Busy, Errno::Busy.text(), seq.as_deref());
@@ -250,14 +250,14 @@ impl<T: Transport> WorkerState<T> {
         if let Some(connection) = self.connection(id) {
             connection.registrations = connection.registrations.saturating_add(1);
         }
-        self.shared.attempts.may_register(address, now_us)
+        self.handles.attempts.may_register(address, now_us)
     }
 
     /// What can be said without a look at the users; the auth threads look again, and count.
     fn has_failed_too_often(&self, task: &Task, cached: Option<&Login>) -> bool {
         let Task::Login { peer, .. } = task else { return false };
         let account = cached.map(|login| Account::User(login.user));
-        self.shared.attempts.are_exhausted(IpBlock::of(peer.ip()), account.as_ref(), self.now.mono_us)
+        self.handles.attempts.are_exhausted(IpBlock::of(peer.ip()), account.as_ref(), self.now.mono_us)
     }
 
     fn refuse_asked(&mut self, asked: &Asked<'_>, errno: Errno, text: &str) {
@@ -297,7 +297,7 @@ impl<T: Transport> WorkerState<T> {
     }
 
     fn write_error(&mut self, id: ChannelId, errno: Errno, text: &str, re: Option<i64>, seq: Option<&str>) {
-        self.shared.metrics.request_errors.add(1);
+        self.handles.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
         connection.write_error(errno, text, re, seq);
         self.mark_dirty(id);

@@ -110,11 +110,11 @@ impl<T: Transport> WorkerState<T> {
     fn route_to(&mut self, sender: ChannelId, to: UserId) -> Option<Route> {
         let latest = self.connection(sender)?.route().filter(|route| route.user == to).cloned();
         if let Some(route) = latest
-            && self.shared.table.is_live(route.channel, route.session)
+            && self.handles.table.is_live(route.channel, route.session)
         {
             return Some(route);
         }
-        let (worker, channel, session) = self.shared.registry.direct(to)?;
+        let (worker, channel, session) = self.handles.registry.direct(to)?;
         let route = Route { user: to, worker, channel, session, name: None };
         self.connection(sender)?.active().route = Some(route.clone());
         Some(route)
@@ -124,12 +124,12 @@ impl<T: Transport> WorkerState<T> {
         let latest = self.connection(sender)?.route();
         if let Some(route) = latest.filter(|route| route.name.as_deref() == Some(name)) {
             let route = Route { name: None, ..*route };
-            if self.shared.table.is_live(route.channel, route.session) {
+            if self.handles.table.is_live(route.channel, route.session) {
                 return Some(route);
             }
         }
-        let user = self.shared.registry.named(name)?;
-        let (worker, channel, session) = self.shared.registry.direct(user)?;
+        let user = self.handles.registry.named(name)?;
+        let (worker, channel, session) = self.handles.registry.direct(user)?;
         let route = Route { user, worker, channel, session, name: Some(name.into()) };
         self.connection(sender)?.active().route = Some(route.clone());
         Some(route)
@@ -140,12 +140,12 @@ impl<T: Transport> WorkerState<T> {
         if route.worker == self.index {
             return self.chat_on_this_worker(from, route, payload);
         }
-        if self.shared.outlet.is_full(route.worker) {
+        if self.handles.outlet.is_full(route.worker) {
             self.reject(from.channel, Errno::Busy, Errno::Busy.text(), Some(from.re.number()), from.seq);
             return true;
         }
         let body = payload.body(&from.sender, route.user, self.now.unix_ms, &mut self.draft);
-        self.shared.metrics.chats_direct.add(1);
+        self.handles.metrics.chats_direct.add(1);
         self.to_workers[route.worker].push(WorkerCommand::Chat {
             to: route.channel,
             session: route.session,
@@ -164,7 +164,7 @@ impl<T: Transport> WorkerState<T> {
         payload: ChatPayload<'_>,
     ) -> bool {
         let unix_ms = self.now.unix_ms;
-        if !self.shared.table.is_live(route.channel, route.session) {
+        if !self.handles.table.is_live(route.channel, route.session) {
             // Somebody has taken the step, and what others send goes through main already.
             return false;
         }
@@ -192,7 +192,7 @@ impl<T: Transport> WorkerState<T> {
                 receiver.write_chat(&Chat::accepted(body, None));
             }
         }
-        self.shared.metrics.chats_direct.add(1);
+        self.handles.metrics.chats_direct.add(1);
         self.mark_dirty(route.channel);
         true
     }
@@ -206,7 +206,7 @@ impl<T: Transport> WorkerState<T> {
         let user = if let Destination::User(user) = to { user } else { from.sender.id };
         let body = payload.body(&from.sender, user, self.now.unix_ms, &mut self.draft);
         let fingerprint = from.seq.map(|seq| payload.fingerprint(seq, &to));
-        self.shared.metrics.chats_via_main.add(1);
+        self.handles.metrics.chats_via_main.add(1);
         if let (Some(_), Some(connection)) = (fingerprint, self.connection(from.channel)) {
             connection.tickets += 1;
         }
@@ -226,7 +226,7 @@ impl<T: Transport> WorkerState<T> {
     /// Sends a chat through main whose receiver has left on the way.
     pub(super) fn redirect(&mut self, command: WorkerCommand) {
         let WorkerCommand::Chat { user, chat, origin: Some(origin), .. } = command else { return };
-        self.shared.metrics.chats_via_main.add(1);
+        self.handles.metrics.chats_via_main.add(1);
         self.ask_main(Ask::Chat(Message {
             asker: ReplyTo { channel: origin.channel, re: Msgid::Chat, seq: None },
             from: origin.user,
@@ -262,7 +262,7 @@ impl<T: Transport> WorkerState<T> {
                     connection.tickets -= 1;
                 }
                 connection.write_error(Errno::Busy, Errno::Busy.text(), Some(re.number()), seq.as_deref());
-                self.shared.metrics.request_errors.add(1);
+                self.handles.metrics.request_errors.add(1);
             }
         }
         self.unblocked.push(channel);

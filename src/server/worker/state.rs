@@ -10,18 +10,13 @@ use super::mailbox::Mailbox;
 use super::output_buffer::BufferPool;
 use super::timer_wheel::TimerWheel;
 use super::unauthenticated::Unauthenticated;
-use crate::auth::login_limiter::Attempts;
-use crate::auth::pool::Auth;
-use crate::channel::{ChannelId, ChannelTable, SessionNo};
+use crate::channel::{ChannelId, SessionNo};
 use crate::clock::Now;
-use crate::message::command::{WorkerCommand, WorkerSender};
+use crate::handles::Handles;
+use crate::message::command::WorkerCommand;
 use crate::message::event::Event;
 use crate::message::request::Ask;
-use crate::metrics::Metrics;
 use crate::net::transport::Transport;
-use crate::offline_queue::closer::Kicker;
-use crate::offline_queue::queue::OfflineQueue;
-use crate::registry::Registry;
 use crate::sync::Arc;
 use std::collections::VecDeque;
 
@@ -31,35 +26,20 @@ pub const READ_BUDGET: usize = 65_536;
 pub const WAITING_INPUT_MAX: usize = 65_536;
 
 /// What a worker shares with the rest of the server. `S` is a client's socket as main gets it back.
-pub struct Shared<S> {
-    /// Every channel's gate.
-    pub table: Arc<ChannelTable>,
-    /// Who is online.
-    pub registry: Arc<Registry>,
-    /// Main's queue.
-    pub queue: Arc<OfflineQueue<S>>,
-    /// The other workers.
-    pub outlet: Arc<dyn WorkerSender>,
-    /// Where passwords go.
-    pub auth: Arc<Auth>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
+pub struct Shared {
     /// Limits.
     pub limits: Limits,
-    /// Failed logins.
-    pub attempts: Arc<Attempts>,
     /// Channels of each address.
     pub addresses: IpLimit,
     /// Channels that have had nobody logged in for long.
     pub unauthenticated: Unauthenticated,
-    /// Sends channels away.
-    pub kicker: Kicker<S>,
 }
 
 /// One worker's channels.
 pub struct WorkerState<T: Transport> {
     pub(super) index: usize,
-    pub(super) shared: Arc<Shared<T::Socket>>,
+    pub(super) handles: Arc<Handles<T::Socket>>,
+    pub(super) shared: Arc<Shared>,
     pub(super) mailbox: Arc<Mailbox>,
     /// By slot of the channel table.
     pub(super) channels: Vec<Option<Box<Connection<T>>>>,
@@ -100,12 +80,19 @@ pub struct WorkerState<T: Transport> {
 
 impl<T: Transport> WorkerState<T> {
     /// A worker without channels.
-    pub fn new(index: usize, shared: Arc<Shared<T::Socket>>, mailbox: Arc<Mailbox>, now: Now) -> Self {
-        let workers = shared.outlet.workers().max(index + 1);
+    pub fn new(
+        index: usize,
+        handles: Arc<Handles<T::Socket>>,
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox>,
+        now: Now,
+    ) -> Self {
+        let workers = handles.outlet.workers().max(index + 1);
         // Room for all: what is not used is not resident, and a list that grows leaves holes behind.
-        let channels = Vec::with_capacity(shared.table.capacity());
+        let channels = Vec::with_capacity(handles.table.capacity());
         WorkerState {
             index,
+            handles,
             shared,
             mailbox,
             channels,
@@ -192,7 +179,7 @@ impl<T: Transport> WorkerState<T> {
             self.go_unwatched(id, &error);
         }
         if news {
-            self.shared.table.note_gone();
+            self.handles.table.note_gone();
         }
     }
 }

@@ -113,11 +113,11 @@ impl<T: Transport> WorkerState<T> {
     /// so nobody has to look but in these two cases.
     pub(super) fn make_room(&self) {
         let shared = &self.shared;
-        while shared.limits.are_places_short(shared.table.present())
+        while shared.limits.are_places_short(self.handles.table.present())
             && let Some(oldest) = shared.unauthenticated.take_oldest()
         {
             // A login that was committed just now, or an end, has come before.
-            shared.kicker.kick_open(oldest, Reason::LoginTimeout);
+            self.handles.kicker.kick_open(oldest, Reason::LoginTimeout);
         }
     }
 

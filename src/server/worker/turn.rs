@@ -86,7 +86,7 @@ impl<T: Transport> WorkerState<T> {
     fn send_events(&mut self, clock: &dyn Fn() -> Now) {
         let mut refused = Vec::new();
         for (worker, mail) in self.to_workers.iter_mut().enumerate().filter(|(_, mail)| !mail.is_empty()) {
-            self.shared.outlet.post(worker, mail, &mut refused);
+            self.handles.outlet.post(worker, mail, &mut refused);
             mail.shrink();
         }
         if !refused.is_empty() {
@@ -104,7 +104,7 @@ impl<T: Transport> WorkerState<T> {
             }
         }
         let mut refused = Vec::new();
-        self.shared.queue.push_all(&mut self.to_main, &mut refused);
+        self.handles.queue.push_all(&mut self.to_main, &mut refused);
         self.to_main.shrink();
         for ask in refused {
             self.refuse(&ask);
