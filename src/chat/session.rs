@@ -259,7 +259,7 @@ impl Session {
                 self.connected(now_ms);
             }
             Incoming::RegisterRefused(refusal) | Incoming::LoginRefused(refusal) => {
-                self.refused(refusal, now_ms)
+                self.refused(refusal, now_ms);
             }
             Incoming::LoggedIn(login) => self.logged_in(&login, now_ms),
             Incoming::Chat(chat) => self.chat(chat, false),

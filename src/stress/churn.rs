@@ -5,15 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::aftermath;
-use super::client::{self, Heard};
-use super::fault::{Failure, StressError};
-use super::fleet::{Fleet, Leave, News, What};
+use super::client::{self, ServerMessage};
+use super::client_pool::{ClientEvent, ClientPool, CloseMode, EventKind};
+use super::error::{Failure, StressError};
 use super::login::{self, Names, told};
+use super::postconditions;
+use super::probe::Probe;
 use super::progress::Progress;
 use super::report::{Latencies, Report};
-use super::seed::Seed;
-use super::view::View;
+use super::rng::Rng;
 use super::{ChurnArgs, How};
 
 /// How long the last logins are waited for.
@@ -39,22 +39,22 @@ struct Tally {
 
 pub(super) fn run(
     args: &ChurnArgs,
-    view: &View,
+    probe: &Probe,
     names: &Names,
     progress: &mut Progress,
     report: &mut Report,
 ) -> Result<(), StressError> {
     let lanes = args.common.clients(50);
-    let mut fleet = Fleet::new(args.common.target, lanes)?;
-    let mark = view.mark()?;
+    let mut pool = ClientPool::new(args.common.target, lanes)?;
+    let mark = probe.mark()?;
     // Once for all, so that the users exist and their hashing does not count.
-    login::log_all_in(&mut fleet, names, progress)?;
-    (0..lanes).for_each(|who| fleet.leave(who, Leave::Fin));
+    login::log_all_in(&mut pool, names, progress)?;
+    (0..lanes).for_each(|who| pool.close(who, CloseMode::Fin));
 
     let mut tally = Tally::new(lanes);
-    let took = churn(args, &mut fleet, names, progress, &mut tally)?;
+    let took = churn(args, &mut pool, names, progress, &mut tally)?;
     // Those that still wait for an answer; the others have left.
-    (0..lanes).for_each(|who| fleet.leave(who, Leave::Fin));
+    (0..lanes).for_each(|who| pool.close(who, CloseMode::Fin));
     let left = Instant::now();
 
     report.count("lanes", lanes as u64);
@@ -72,22 +72,22 @@ pub(super) fn run(
         report.fail(Failure::NoAnswer(unanswered));
     }
     let sessions = tally.sessions + lanes as u64;
-    aftermath::all_offline(&mut fleet, &mut Vec::new(), view, left, (mark, sessions), report)?;
-    aftermath::history(view, mark, report)
+    postconditions::wait_until_offline(&mut pool, &mut Vec::new(), probe, left, (mark, sessions), report)?;
+    postconditions::report_departures(probe, mark, report)
 }
 
 /// Runs the lanes; answers for how long new cycles began.
 fn churn(
     args: &ChurnArgs,
-    fleet: &mut Fleet,
+    pool: &mut ClientPool,
     names: &Names,
     progress: &mut Progress,
     tally: &mut Tally,
 ) -> Result<Duration, StressError> {
     let (start, time) = (Instant::now(), Duration::from_secs(args.seconds));
-    let mut seed = Seed(args.common.seed);
-    let mut news = Vec::new();
-    let mut again: Vec<usize> = (0..fleet.size()).collect();
+    let mut rng = Rng(args.common.seed);
+    let mut events = Vec::new();
+    let mut again: Vec<usize> = (0..pool.size()).collect();
     let mut took = None;
     progress.phase("churn, seconds", args.seconds);
     loop {
@@ -95,8 +95,8 @@ fn churn(
         for who in again.drain(..) {
             tally.began[who] = (!is_over).then(Instant::now);
             if !is_over {
-                fleet.connect(who)?;
-                fleet.send(who, &client::login(&names.name(who)));
+                pool.connect(who)?;
+                pool.send(who, &client::login(&names.name(who)));
             }
         }
         if is_over {
@@ -106,28 +106,32 @@ fn churn(
                 return Ok(took);
             }
         }
-        fleet.turn(TURN, &mut news)?;
-        for News { who, at, what } in news.drain(..) {
+        pool.turn(TURN, &mut events)?;
+        for ClientEvent { who, at, kind } in events.drain(..) {
             // What else came in the same turn for a lane that has left.
             let Some(began) = tally.began[who] else { continue };
-            match what {
-                What::Connected | What::Heard(Heard::Other | Heard::Chat(_)) => continue,
-                What::Heard(Heard::LoggedIn { .. }) => tally.succeeded(at.saturating_duration_since(began)),
+            match kind {
+                EventKind::Connected | EventKind::Message(ServerMessage::Other | ServerMessage::Chat(_)) => {
+                    continue;
+                }
+                EventKind::Message(ServerMessage::LoggedIn { .. }) => {
+                    tally.succeeded(at.saturating_duration_since(began));
+                }
                 other => tally.refused(told(&other)),
             }
             tally.began[who] = None;
-            fleet.leave(who, way(args.how, &mut seed));
+            pool.close(who, way(args.how, &mut rng));
             again.push(who);
         }
         progress.set(start.elapsed().as_secs());
     }
 }
 
-fn way(how: How, seed: &mut Seed) -> Leave {
+fn way(how: How, rng: &mut Rng) -> CloseMode {
     match how {
-        How::Fin | How::Half => Leave::Fin,
-        How::Rst => Leave::Rst,
-        How::Mix => [Leave::Fin, Leave::Rst][seed.below(2)],
+        How::Fin | How::Half => CloseMode::Fin,
+        How::Rst => CloseMode::Rst,
+        How::Mix => [CloseMode::Fin, CloseMode::Rst][rng.below(2)],
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a JSON client says and hears: requests out, answers in. Plain data, without sockets and without a clock.
+//! The messages of a JSON client: writes requests, reads answers. Plain data, without sockets or clock.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ const PASSWORD: &str = "linger stress";
 /// The largest answer that is waited for, in bytes. A server that sends more without an end is not understood.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// Why a login or a registration was refused: the server's own number.
+/// The errnos of the protocol that scenarios know.
 pub(super) mod errno {
     /// Wrong id, name or password; no such user.
     pub(crate) const WRONG: i64 = 1;
@@ -23,11 +23,11 @@ pub(super) mod errno {
     pub(crate) const BUSY: i64 = 18;
 }
 
-/// One object that the server sent, as far as a scenario cares.
+/// One object from the server, as far as scenarios need it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Heard {
+pub(super) enum ServerMessage {
     /// The login succeeded. `kept` are the chats that lay in the box.
-    LoggedIn { id: i64, kept: Vec<Letter> },
+    LoggedIn { id: i64, kept: Vec<ReceivedChat> },
     /// The login was refused.
     LoginRefused { errno: i64, text: String },
     /// The registration succeeded.
@@ -35,7 +35,7 @@ pub(super) enum Heard {
     /// The registration was refused.
     RegisterRefused { errno: i64, text: String },
     /// A chat from a user.
-    Chat(Letter),
+    Chat(ReceivedChat),
     /// A request with `seq` succeeded.
     Done { seq: u64 },
     /// An error that answers something else, or that came unasked.
@@ -48,9 +48,9 @@ pub(super) enum Heard {
     Garbage,
 }
 
-/// A chat as it came.
+/// A received chat.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Letter {
+pub(super) struct ReceivedChat {
     pub(super) msg: String,
     /// Its number, where the client has asked for numbers.
     pub(super) mid: Option<i64>,
@@ -115,7 +115,7 @@ pub(super) struct Splitter {
 
 impl Splitter {
     /// Takes the next bytes and hands out what they complete.
-    pub(super) fn take(&mut self, bytes: &[u8], mut hear: impl FnMut(Heard)) {
+    pub(super) fn take(&mut self, bytes: &[u8], mut handle: impl FnMut(ServerMessage)) {
         let mut start = 0;
         for (at, &byte) in bytes.iter().enumerate() {
             if self.in_string {
@@ -138,10 +138,10 @@ impl Splitter {
                     self.depth -= 1;
                     if self.depth == 0 {
                         if self.partial.is_empty() {
-                            hear(parse(&bytes[start..=at]));
+                            handle(parse(&bytes[start..=at]));
                         } else {
                             self.partial.extend_from_slice(&bytes[start..=at]);
-                            hear(parse(&self.partial));
+                            handle(parse(&self.partial));
                             // A new one: thousands of idle clients keep no buffers.
                             self.partial = Vec::new();
                         }
@@ -151,14 +151,14 @@ impl Splitter {
                 b'"' if self.depth > 0 => self.in_string = true,
                 0 | b'\n' | b'\r' | b' ' | b'\t' => {}
                 _ if self.depth > 0 => {}
-                _ => hear(Heard::Garbage),
+                _ => handle(ServerMessage::Garbage),
             }
         }
         if self.depth > 0 {
             self.partial.extend_from_slice(&bytes[start..]);
             if self.partial.len() > MAX_ANSWER_BYTES {
                 *self = Self::default();
-                hear(Heard::Garbage);
+                handle(ServerMessage::Garbage);
             }
         }
     }
@@ -184,38 +184,39 @@ struct Answer<'a> {
     offlinemsg: Vec<String>,
 }
 
-fn parse(object: &[u8]) -> Heard {
-    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(object) else { return Heard::Garbage };
+fn parse(object: &[u8]) -> ServerMessage {
+    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(object) else { return ServerMessage::Garbage };
     let text = answer.errmsg.unwrap_or_default().into_owned();
     match (answer.msgid, answer.errno) {
-        (2, 0) => logged_in(answer.id, &answer.offlinemsg).unwrap_or(Heard::Garbage),
-        (2, errno) => Heard::LoginRefused { errno, text },
-        (5, 0) => Heard::Registered,
-        (5, errno) => Heard::RegisterRefused { errno, text },
-        (6, _) => answer.msg.map_or(Heard::Garbage, |msg| {
-            Heard::Chat(Letter { msg: msg.into_owned(), mid: answer.mid, again: answer.again })
+        (2, 0) => logged_in(answer.id, &answer.offlinemsg).unwrap_or(ServerMessage::Garbage),
+        (2, errno) => ServerMessage::LoginRefused { errno, text },
+        (5, 0) => ServerMessage::Registered,
+        (5, errno) => ServerMessage::RegisterRefused { errno, text },
+        (6, _) => answer.msg.map_or(ServerMessage::Garbage, |msg| {
+            ServerMessage::Chat(ReceivedChat { msg: msg.into_owned(), mid: answer.mid, again: answer.again })
         }),
-        (20, _) => answer
-            .reason
-            .map_or(Heard::Garbage, |reason| Heard::Goodbye { reason: reason.into_owned(), text }),
-        (0, 0) => answer.seq.map_or(Heard::Other, |seq| Heard::Done { seq }),
-        (0, errno) => Heard::Error { errno, text, seq: answer.seq },
-        _ => Heard::Other,
+        (20, _) => answer.reason.map_or(ServerMessage::Garbage, |reason| ServerMessage::Goodbye {
+            reason: reason.into_owned(),
+            text,
+        }),
+        (0, 0) => answer.seq.map_or(ServerMessage::Other, |seq| ServerMessage::Done { seq }),
+        (0, errno) => ServerMessage::Error { errno, text, seq: answer.seq },
+        _ => ServerMessage::Other,
     }
 }
 
 /// None where what lay in the box cannot be read.
-fn logged_in(id: Option<i64>, offline: &[String]) -> Option<Heard> {
+fn logged_in(id: Option<i64>, offline: &[String]) -> Option<ServerMessage> {
     let mut kept = Vec::new();
     for object in offline {
         match parse(object.as_bytes()) {
-            Heard::Chat(letter) => kept.push(letter),
-            Heard::Garbage => return None,
+            ServerMessage::Chat(letter) => kept.push(letter),
+            ServerMessage::Garbage => return None,
             // A chat to a group: nobody here is in one.
             _ => {}
         }
     }
-    Some(Heard::LoggedIn { id: id?, kept })
+    Some(ServerMessage::LoggedIn { id: id?, kept })
 }
 
 #[cfg(test)]
@@ -226,51 +227,59 @@ mod tests {
         {\"msgid\":6,\"id\":1,\"msg\":\"a } \\\" ] b \\\\\"}{\"msgid\":20,\"reason\":\"kicked\",\"errmsg\":\"spam\"}\r\n\
         {\"msgid\":0,\"errno\":12,\"errmsg\":\"no\",\"re\":6}{\"msgid\":0,\"errno\":0,\"seq\":7,\"re\":6}";
 
-    fn whole() -> Vec<Heard> {
+    fn whole() -> Vec<ServerMessage> {
         vec![
-            Heard::LoggedIn { id: 13, kept: Vec::new() },
-            Heard::Chat(Letter { msg: "a } \" ] b \\".into(), ..Letter::default() }),
-            Heard::Goodbye { reason: "kicked".into(), text: "spam".into() },
-            Heard::Error { errno: 12, text: "no".into(), seq: None },
-            Heard::Done { seq: 7 },
+            ServerMessage::LoggedIn { id: 13, kept: Vec::new() },
+            ServerMessage::Chat(ReceivedChat { msg: "a } \" ] b \\".into(), ..ReceivedChat::default() }),
+            ServerMessage::Goodbye { reason: "kicked".into(), text: "spam".into() },
+            ServerMessage::Error { errno: 12, text: "no".into(), seq: None },
+            ServerMessage::Done { seq: 7 },
         ]
     }
 
     #[test]
     fn objects_are_found_wherever_the_stream_is_cut() {
         for cut in 0..=STREAM.len() {
-            let (mut splitter, mut heard) = (Splitter::default(), Vec::new());
-            splitter.take(&STREAM[..cut], |one| heard.push(one));
-            splitter.take(&STREAM[cut..], |one| heard.push(one));
-            assert_eq!(heard, whole(), "cut at {cut}");
+            let (mut splitter, mut messages) = (Splitter::default(), Vec::new());
+            splitter.take(&STREAM[..cut], |one| messages.push(one));
+            splitter.take(&STREAM[cut..], |one| messages.push(one));
+            assert_eq!(messages, whole(), "cut at {cut}");
         }
     }
 
     #[test]
     fn objects_are_found_byte_by_byte() {
-        let (mut splitter, mut heard) = (Splitter::default(), Vec::new());
+        let (mut splitter, mut messages) = (Splitter::default(), Vec::new());
         for byte in STREAM {
-            splitter.take(&[*byte], |one| heard.push(one));
+            splitter.take(&[*byte], |one| messages.push(one));
         }
-        assert_eq!(heard, whole());
+        assert_eq!(messages, whole());
     }
 
     #[test]
     fn what_is_no_answer_is_garbage_and_not_fatal() {
-        let (mut splitter, mut heard) = (Splitter::default(), Vec::new());
-        splitter.take(b"?{}{\"msgid\":2,\"errno\":0}{\"msgid\":5,\"errno\":0}", |one| heard.push(one));
-        assert_eq!(heard, [Heard::Garbage, Heard::Garbage, Heard::Garbage, Heard::Registered]);
+        let (mut splitter, mut messages) = (Splitter::default(), Vec::new());
+        splitter.take(b"?{}{\"msgid\":2,\"errno\":0}{\"msgid\":5,\"errno\":0}", |one| messages.push(one));
+        assert_eq!(
+            messages,
+            [
+                ServerMessage::Garbage,
+                ServerMessage::Garbage,
+                ServerMessage::Garbage,
+                ServerMessage::Registered
+            ]
+        );
     }
 
     #[test]
     fn what_lay_in_the_box_and_answers_with_seq_are_understood() {
         let kept = r#"{"msgid":2,"errno":0,"id":3,"offlinemsg":["{\"msgid\":6,\"msg\":\"a\",\"mid\":7,\"again\":true}"]}"#;
-        let letter = Letter { msg: "a".into(), mid: Some(7), again: true };
-        assert_eq!(parse(kept.as_bytes()), Heard::LoggedIn { id: 3, kept: vec![letter] });
-        assert_eq!(parse(br#"{"msgid":2,"errno":0,"id":3,"offlinemsg":["?"]}"#), Heard::Garbage);
-        assert_eq!(parse(br#"{"msgid":0,"errno":0,"seq":9,"re":6}"#), Heard::Done { seq: 9 });
+        let letter = ReceivedChat { msg: "a".into(), mid: Some(7), again: true };
+        assert_eq!(parse(kept.as_bytes()), ServerMessage::LoggedIn { id: 3, kept: vec![letter] });
+        assert_eq!(parse(br#"{"msgid":2,"errno":0,"id":3,"offlinemsg":["?"]}"#), ServerMessage::Garbage);
+        assert_eq!(parse(br#"{"msgid":0,"errno":0,"seq":9,"re":6}"#), ServerMessage::Done { seq: 9 });
         let refused = parse(br#"{"msgid":0,"errno":20,"errmsg":"full","seq":9,"re":6}"#);
-        assert_eq!(refused, Heard::Error { errno: 20, text: "full".into(), seq: Some(9) });
+        assert_eq!(refused, ServerMessage::Error { errno: 20, text: "full".into(), seq: Some(9) });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::Pid;
 use serde_json::Value;
 
-use super::fault::StressError;
+use super::error::StressError;
 
 /// Longer than a `kick` with `wait` takes to give up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! `flood`: requests that cost much are sent at once, while bystanders must not notice.
+//! `flood`: many expensive requests are sent at once, and must not delay the steady load.
 //!
 //! There are four floods, one after another. During each, pairs chat, and visitors log in and are kicked; the server's
 //! memory is looked at all the time. Bad when 99 of 100 of the bystanders' chats, logins or kicks take too long, when
@@ -24,15 +24,15 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::bystanders::timeline::Timeline;
-use super::bystanders::{Bounds, VISITORS, beside};
-use super::fault::{Failure, StressError};
-use super::fleet::{Fleet, Leave};
+use super::client_pool::{ClientPool, CloseMode};
+use super::error::{Failure, StressError};
 use super::login::{self, Names};
-use super::own_server::{OwnServer, Ready};
+use super::managed_server::{ManagedServer, Ready};
+use super::probe::Probe;
 use super::progress::Progress;
 use super::report::Report;
-use super::view::View;
+use super::steady_load::phase::Timeline;
+use super::steady_load::{Bounds, VISITORS, run_beside};
 pub use args::FloodArgs;
 use args::Kind;
 use groups::Groups;
@@ -51,7 +51,7 @@ const ALONE: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 1_000
 const PHASES: [&str; 3] = ["before", "flood", "after"];
 
 /// Where the server is.
-struct Place {
+struct Server {
     target: SocketAddr,
     data: PathBuf,
     line: Option<SocketAddr>,
@@ -71,29 +71,29 @@ pub(super) fn run(
     progress: &mut Progress,
     report: &mut Report,
 ) -> Result<(), StressError> {
-    let mut own = (!args.serve.is_empty()).then(|| OwnServer::start_unread(&args.serve)).transpose()?;
-    let place = match &mut own {
+    let mut own = (!args.serve.is_empty()).then(|| ManagedServer::start_unread(&args.serve)).transpose()?;
+    let server = match &mut own {
         Some(server) => {
             let Ready { target, data, line } = server.wait_until_ready()?;
-            Place { target, data, line }
+            Server { target, data, line }
         }
-        None => Place { target: args.common.target, data: args.common.data.clone(), line: args.line },
+        None => Server { target: args.common.target, data: args.common.data.clone(), line: args.line },
     };
-    let view = View::open(&place.data, &names.0)?;
-    let memory = Memory::of(&view.control())?;
-    let kinds = args.kinds(place.line.is_some(), own.is_some());
+    let probe = Probe::open(&server.data, &names.0)?;
+    let memory = Memory::of(&probe.control())?;
+    let kinds = args.kinds(server.line.is_some(), own.is_some());
     if kinds.is_empty() {
         report.fail(Failure::Nothing);
     }
     for kind in kinds {
-        let flood = Flood::prepare(kind, args, &place, &view, names, progress)?;
+        let flood = Flood::prepare(kind, args, &server, &probe, names, progress)?;
         progress.phase(kind.name(), 1);
-        flood.run(args, &place, names, memory, own.as_ref(), report)?;
+        flood.run(args, &server, names, memory, own.as_ref(), report)?;
         progress.done();
     }
     // A server that stands still cannot be asked; that it does has been found by then.
     if report.failures.is_empty() {
-        let differences = view.differences()?;
+        let differences = probe.differences()?;
         if differences > 0 {
             report.fail(Failure::Differences(differences));
         }
@@ -112,18 +112,18 @@ impl Flood {
     fn prepare(
         kind: Kind,
         args: &FloodArgs,
-        place: &Place,
-        view: &View,
+        server: &Server,
+        probe: &Probe,
         names: &Names,
         progress: &mut Progress,
     ) -> Result<Self, StressError> {
         Ok(match kind {
             Kind::Registrations => {
-                Self::Registrations(Registrations::prepare(args, place.target, view, names)?)
+                Self::Registrations(Registrations::prepare(args, server.target, probe, names)?)
             }
-            Kind::Receivers => Self::Receivers(Receivers::prepare(args, place, names)?),
-            Kind::Groups => Self::Groups(Groups::prepare(args, place, names, progress)?),
-            Kind::LogPipe => Self::LogPipe(LogPipe::prepare(args, place.target, names, progress)?),
+            Kind::Receivers => Self::Receivers(Receivers::prepare(args, server, names)?),
+            Kind::Groups => Self::Groups(Groups::prepare(args, server, names, progress)?),
+            Kind::LogPipe => Self::LogPipe(LogPipe::prepare(args, server.target, names, progress)?),
         })
     }
 
@@ -140,23 +140,23 @@ impl Flood {
     fn run(
         mut self,
         args: &FloodArgs,
-        place: &Place,
+        server: &Server,
         names: &Names,
         memory: Memory,
-        own: Option<&OwnServer>,
+        own: Option<&ManagedServer>,
         report: &mut Report,
     ) -> Result<(), StressError> {
         let name = self.kind().name();
         let live = Names(format!("{}live-", names.0));
-        let mut fleet = Fleet::new(place.target, TALKERS + VISITORS)?;
-        let ids = login::log_all_in(&mut fleet, &live, &mut Progress::new(true))?;
-        let kicks = View::open(&place.data, &live.0)?;
+        let mut pool = ClientPool::new(server.target, TALKERS + VISITORS)?;
+        let ids = login::log_all_in(&mut pool, &live, &mut Progress::new(true))?;
+        let kicks = Probe::open(&server.data, &live.0)?;
         let timeline = Timeline::default();
-        let (seen, (took, before, peak)) = beside(&mut fleet, &ids, &live, &timeline, kicks, || {
+        let (measured, (took, before, peak)) = run_beside(&mut pool, &ids, &live, &timeline, kicks, || {
             thread::sleep(ALONE);
             let began = *timeline.lost.get_or_init(Instant::now);
             let (before, peak) = memory.peak_during(|| {
-                self.flow(args)?;
+                self.send(args)?;
                 timeline.offline.get_or_init(Instant::now);
                 thread::sleep(ALONE);
                 Ok(())
@@ -164,7 +164,7 @@ impl Flood {
             let end = *timeline.offline.get_or_init(Instant::now);
             Ok((end.saturating_duration_since(began), before, peak))
         })?;
-        (0..fleet.size()).for_each(|who| fleet.leave(who, Leave::Fin));
+        (0..pool.size()).for_each(|who| pool.close(who, CloseMode::Fin));
 
         report.took(format!("{name}_flood"), Some(took));
         report.count(format!("{name}_memory_before_kib"), before / 1024);
@@ -173,22 +173,22 @@ impl Flood {
         if grown > args.memory {
             report.fail(Failure::Grew { what: name, grown, bound: args.memory });
         }
-        self.judge(args, place, names, own, report)?;
+        self.judge(args, server, names, own, report)?;
         let bounds = Bounds { chat: Some(args.bound), login: Some(args.bound), kick: Some(args.bound) };
-        seen.judge(&format!("{name}_"), PHASES, bounds, report);
+        measured.judge(&format!("{name}_"), PHASES, bounds, report);
         Ok(())
     }
 
     /// The flood itself: returns when all of it is done.
-    fn flow(&mut self, args: &FloodArgs) -> Result<(), StressError> {
+    fn send(&mut self, args: &FloodArgs) -> Result<(), StressError> {
         match self {
-            Self::Registrations(flood) => flood.flow(args),
+            Self::Registrations(flood) => flood.send(args),
             Self::Receivers(flood) => {
-                flood.flow(args);
+                flood.send(args);
                 Ok(())
             }
-            Self::Groups(flood) => flood.flow(args),
-            Self::LogPipe(flood) => flood.flow(args),
+            Self::Groups(flood) => flood.send(args),
+            Self::LogPipe(flood) => flood.send(args),
         }
     }
 
@@ -196,15 +196,15 @@ impl Flood {
     fn judge(
         self,
         args: &FloodArgs,
-        place: &Place,
+        server: &Server,
         names: &Names,
-        own: Option<&OwnServer>,
+        own: Option<&ManagedServer>,
         report: &mut Report,
     ) -> Result<(), StressError> {
         match self {
             Self::Registrations(flood) => flood.judge(args, report),
             Self::Receivers(flood) => flood.judge(report),
-            Self::Groups(flood) => return flood.judge(args, place, names, report),
+            Self::Groups(flood) => return flood.judge(args, server, names, report),
             Self::LogPipe(flood) => return flood.judge(own, report),
         }
         Ok(())

@@ -7,15 +7,15 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::KeepArgs;
-use super::aftermath;
-use super::client::{self, Heard};
-use super::fault::{Failure, StressError};
-use super::fleet::{Fleet, Leave, News, What};
+use super::client::{self, ServerMessage};
+use super::client_pool::{ClientEvent, ClientPool, CloseMode, EventKind};
+use super::error::{Failure, StressError};
 use super::login::{self, Names, told};
+use super::postconditions;
+use super::probe::Probe;
 use super::progress::Progress;
 use super::report::{Latencies, Report};
-use super::seed::first_seq;
-use super::view::View;
+use super::rng::first_seq;
 
 /// How long the last answers are waited for.
 const LAST_ANSWERS: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
@@ -40,29 +40,29 @@ struct Tally {
 
 pub(super) fn run(
     args: &KeepArgs,
-    view: &View,
+    probe: &Probe,
     names: &Names,
     progress: &mut Progress,
     report: &mut Report,
 ) -> Result<(), StressError> {
     let senders = args.common.clients(100);
-    let mut fleet = Fleet::new(args.common.target, senders * 2)?;
-    let mark = view.mark()?;
-    let ids = login::log_all_in(&mut fleet, names, progress)?;
+    let mut pool = ClientPool::new(args.common.target, senders * 2)?;
+    let mark = probe.mark()?;
+    let ids = login::log_all_in(&mut pool, names, progress)?;
     let receivers = &ids[senders..];
-    (senders..senders * 2).for_each(|who| fleet.leave(who, Leave::Fin));
+    (senders..senders * 2).for_each(|who| pool.close(who, CloseMode::Fin));
     let gone = Instant::now();
     // What an earlier run left in their boxes is gone with the account of their sessions.
-    while view.settled_after(mark)? < senders && gone.elapsed() < RECEIVERS_AWAY {
-        fleet.turn(TURN, &mut Vec::new())?;
+    while probe.settled_after(mark)? < senders && gone.elapsed() < RECEIVERS_AWAY {
+        pool.turn(TURN, &mut Vec::new())?;
     }
 
-    let before = view.kept(receivers)?;
-    let mark = view.mark()?;
+    let before = probe.kept(receivers)?;
+    let mark = probe.mark()?;
     let mut tally = Tally::new(senders);
-    let took = keep(args, &mut fleet, receivers, progress, &mut tally)?;
-    let after = view.kept(receivers)?;
-    (0..senders).for_each(|who| fleet.leave(who, Leave::Fin));
+    let took = keep(args, &mut pool, receivers, progress, &mut tally)?;
+    let after = probe.kept(receivers)?;
+    (0..senders).for_each(|who| pool.close(who, CloseMode::Fin));
     let left = Instant::now();
 
     report.count("senders", senders as u64);
@@ -81,13 +81,20 @@ pub(super) fn run(
     } else if tally.answered == 0 {
         report.fail(Failure::Nothing);
     }
-    aftermath::all_offline(&mut fleet, &mut Vec::new(), view, left, (mark, senders as u64), report)
+    postconditions::wait_until_offline(
+        &mut pool,
+        &mut Vec::new(),
+        probe,
+        left,
+        (mark, senders as u64),
+        report,
+    )
 }
 
 /// Sends for as long as asked, then waits for the last answers; tells from the first chat to the last answer.
 fn keep(
     args: &KeepArgs,
-    fleet: &mut Fleet,
+    pool: &mut ClientPool,
     receivers: &[i64],
     progress: &mut Progress,
     tally: &mut Tally,
@@ -95,7 +102,7 @@ fn keep(
     let (start, time) = (Instant::now(), Duration::from_secs(args.seconds));
     let mut serial = first_seq();
     let mut last = start;
-    let mut news = Vec::new();
+    let mut events = Vec::new();
     let mut refill: Vec<usize> = (0..receivers.len()).collect();
     let text = "x".repeat(args.size);
     progress.phase("keep, seconds", args.seconds);
@@ -104,7 +111,7 @@ fn keep(
         for who in refill.drain(..) {
             while !is_over && tally.waiting[who].len() < args.window.get() {
                 serial += 1;
-                fleet.send(who, &client::chat_with_seq(receivers[who], &text, serial));
+                pool.send(who, &client::chat_with_seq(receivers[who], &text, serial));
                 tally.waiting[who].push_back((serial, Instant::now()));
                 tally.sent += 1;
             }
@@ -114,15 +121,15 @@ fn keep(
             progress.done();
             return Ok(last.saturating_duration_since(start));
         }
-        fleet.turn(TURN, &mut news)?;
-        for News { who, at, what } in news.drain(..) {
-            match what {
-                What::Heard(Heard::Done { seq }) if who < receivers.len() => {
+        pool.turn(TURN, &mut events)?;
+        for ClientEvent { who, at, kind } in events.drain(..) {
+            match kind {
+                EventKind::Message(ServerMessage::Done { seq }) if who < receivers.len() => {
                     tally.answer(who, seq, at);
                     refill.push(who);
                     last = at;
                 }
-                What::Connected | What::Heard(Heard::Other) => {}
+                EventKind::Connected | EventKind::Message(ServerMessage::Other) => {}
                 other => tally.error(who, &told(&other)),
             }
         }

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::KickArgs;
-use super::aftermath::{self, Before};
-use super::client::Heard;
-use super::fault::{Failure, StressError};
-use super::fleet::{Fleet, Leave, News, What};
+use super::client::ServerMessage;
+use super::client_pool::{ClientEvent, ClientPool, CloseMode, EventKind};
+use super::error::{Failure, StressError};
 use super::login::{self, Names};
+use super::postconditions::{self, Baseline};
+use super::probe::Probe;
 use super::progress::Progress;
 use super::report::{Latencies, Report};
-use super::view::View;
 
 /// What every kicked client must be told, beside the reason `kicked`.
 const TEXT: &str = "linger stress kick";
@@ -54,21 +54,21 @@ struct Asked {
 
 /// The second thread: asks for kicks, one request after another.
 struct Kicker<'a> {
-    view: View,
+    probe: Probe,
     ids: &'a [i64],
     bulk: usize,
 }
 
 /// What one victim saw.
 #[derive(Clone, Default, Debug)]
-struct Seen {
+struct Measurements {
     goodbye: Option<(Instant, String)>,
     end: Option<Instant>,
 }
 
 pub(super) fn run(
     args: &KickArgs,
-    view: &View,
+    probe: &Probe,
     names: &Names,
     progress: &mut Progress,
     report: &mut Report,
@@ -76,18 +76,18 @@ pub(super) fn run(
     let victims = args.common.clients(1000);
     let bystanders = (victims / VICTIMS_PER_BYSTANDER).max(1);
     let clients = victims + bystanders;
-    let mut fleet = Fleet::new(args.common.target, clients)?;
-    let mark = view.mark()?;
-    let ids = login::log_all_in(&mut fleet, names, progress)?;
-    let before = Before::look(view, clients, report)?;
+    let mut pool = ClientPool::new(args.common.target, clients)?;
+    let mark = probe.mark()?;
+    let ids = login::log_all_in(&mut pool, names, progress)?;
+    let before = Baseline::look(probe, clients, report)?;
     report.count("victims", victims as u64);
     report.count("bystanders", bystanders as u64);
 
     let bulk = args.bulk.get();
-    let kicker = Kicker { view: View::open(&args.common.data, &names.0)?, ids: &ids[..victims], bulk };
-    let mut seen = vec![Seen::default(); clients];
+    let kicker = Kicker { probe: Probe::open(&args.common.data, &names.0)?, ids: &ids[..victims], bulk };
+    let mut seen = vec![Measurements::default(); clients];
     progress.phase("kick", victims as u64);
-    let asked = kick_all(&mut fleet, kicker, &mut seen, progress)?;
+    let asked = kick_all(&mut pool, kicker, &mut seen, progress)?;
     progress.done();
 
     judge_kicks(&asked, report);
@@ -97,37 +97,37 @@ pub(super) fn run(
         report.fail(Failure::Bystanders(touched));
     }
 
-    (0..clients).for_each(|who| fleet.leave(who, Leave::Fin));
+    (0..clients).for_each(|who| pool.close(who, CloseMode::Fin));
     let left = Instant::now();
-    let mut news = Vec::new();
+    let mut events = Vec::new();
     progress.phase("released", clients as u64);
-    aftermath::all_offline(&mut fleet, &mut news, view, left, (mark, clients as u64), report)?;
-    aftermath::all_released(&mut fleet, &mut news, view, left, &before, report)?;
+    postconditions::wait_until_offline(&mut pool, &mut events, probe, left, (mark, clients as u64), report)?;
+    postconditions::wait_until_released(&mut pool, &mut events, probe, left, &before, report)?;
     progress.done();
-    aftermath::history(view, mark, report)
+    postconditions::report_departures(probe, mark, report)
 }
 
 /// Kicks from a second thread and listens in this one until every victim saw its end, or long enough.
 fn kick_all(
-    fleet: &mut Fleet,
+    pool: &mut ClientPool,
     kicker: Kicker<'_>,
-    seen: &mut [Seen],
+    seen: &mut [Measurements],
     progress: &mut Progress,
 ) -> Result<Vec<Asked>, StressError> {
     thread::scope(|scope| {
         let victims = kicker.ids.len();
         let kicker = scope.spawn(move || kicker.run());
         let mut answered = None;
-        let mut news = Vec::new();
+        let mut events = Vec::new();
         let mut ended = 0;
         loop {
-            fleet.turn(TURN, &mut news)?;
-            for News { who, at, what } in news.drain(..) {
-                match what {
-                    What::Heard(Heard::Goodbye { reason, text }) => {
+            pool.turn(TURN, &mut events)?;
+            for ClientEvent { who, at, kind } in events.drain(..) {
+                match kind {
+                    EventKind::Message(ServerMessage::Goodbye { reason, text }) => {
                         seen[who].goodbye = Some((at, format!("{reason}: {text}")));
                     }
-                    What::Ended(error) => {
+                    EventKind::Closed(error) => {
                         // A reset is no end of the stream: it may have eaten the goodbye.
                         seen[who].end = error.is_none().then_some(at);
                         ended += usize::from(who < victims);
@@ -159,11 +159,11 @@ impl Kicker<'_> {
     fn kick(&self, ids: &[i64]) -> Result<Asked, StressError> {
         let targets: Vec<_> = ids.iter().map(i64::to_string).collect();
         let request = json!({"cmd": "kick", "targets": targets, "reason": TEXT, "wait": true});
-        let control = self.view.control();
+        let control = self.probe.control();
         let at = Instant::now();
         let mut answer = control.ask(&request)?;
         let answered = at.elapsed();
-        let still_online = self.view.online_of(ids)?;
+        let still_online = self.probe.online_of(ids)?;
         let Value::Array(kicked) = answer["kicked"].take() else {
             return Err(StressError::Answer { cmd: "kick".into(), answer: "no array \"kicked\"".into() });
         };
@@ -196,7 +196,7 @@ fn judge_kicks(asked: &[Asked], report: &mut Report) {
     }
 }
 
-fn judge_victims(seen: &[Seen], asked: &[Asked], bulk: usize, report: &mut Report) {
+fn judge_victims(seen: &[Measurements], asked: &[Asked], bulk: usize, report: &mut Report) {
     let within = TOLD_WITHIN + TOLD_WITHIN_PER_OTHER * (bulk as u32 - 1);
     let (mut goodbyes, mut ends) = (Latencies::new(), Latencies::new());
     let (mut silent, mut endless, mut late, mut wrong) = (0, 0, 0, Vec::new());

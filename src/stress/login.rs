@@ -1,4 +1,4 @@
-//! Brings a whole fleet online: each user logs in, and registers first where the login finds no such user.
+//! Logs all clients of a pool in. A user that does not exist yet is registered first.
 //!
 //! Runs on the scenario's thread. Only so many logins are under way at once: hashing passwords is the server's
 //! dearest work, and its queue for it is bounded.
@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::client::{self, Heard, errno};
-use super::fault::StressError;
-use super::fleet::{Fleet, News, What};
+use super::client::{self, ServerMessage, errno};
+use super::client_pool::{ClientEvent, ClientPool, EventKind};
+use super::error::StressError;
 use super::progress::Progress;
 
 /// Logins under way at once.
@@ -38,45 +38,49 @@ impl Names {
 
 /// Logs everybody in and answers their user ids, by client.
 pub(super) fn log_all_in(
-    fleet: &mut Fleet,
+    pool: &mut ClientPool,
     names: &Names,
     progress: &mut Progress,
 ) -> Result<Vec<i64>, StressError> {
-    let size = fleet.size();
+    let size = pool.size();
     let mut ids = vec![0; size];
     let mut registering = vec![false; size];
     let mut retries = vec![0; size];
     let (mut next, mut online, mut later) = (0, 0, VecDeque::<(Instant, usize)>::new());
     let mut last_login = Instant::now();
-    let mut news = Vec::new();
+    let mut events = Vec::new();
     progress.phase("log in", size as u64);
     while online < size {
         while next < size && next - online < WINDOW {
-            fleet.connect(next)?;
-            fleet.send(next, &client::login(&names.name(next)));
+            pool.connect(next)?;
+            pool.send(next, &client::login(&names.name(next)));
             next += 1;
         }
         while let Some((_, who)) = later.pop_front_if(|(when, _)| *when <= Instant::now()) {
-            fleet.send(who, &client::login(&names.name(who)));
+            pool.send(who, &client::login(&names.name(who)));
         }
-        fleet.turn(TURN, &mut news)?;
-        for News { who, at, what } in news.drain(..) {
-            match what {
+        pool.turn(TURN, &mut events)?;
+        for ClientEvent { who, at, kind } in events.drain(..) {
+            match kind {
                 // Chats: what an earlier run has left in the box.
-                What::Connected | What::Heard(Heard::Other | Heard::Chat(_)) => {}
-                What::Heard(Heard::LoggedIn { id, .. }) => {
+                EventKind::Connected | EventKind::Message(ServerMessage::Other | ServerMessage::Chat(_)) => {}
+                EventKind::Message(ServerMessage::LoggedIn { id, .. }) => {
                     ids[who] = id;
                     online += 1;
                     last_login = at;
                 }
-                What::Heard(Heard::LoginRefused { errno: errno::WRONG, .. }) if !registering[who] => {
+                EventKind::Message(ServerMessage::LoginRefused { errno: errno::WRONG, .. })
+                    if !registering[who] =>
+                {
                     registering[who] = true;
-                    fleet.send(who, &client::register(&names.name(who)));
+                    pool.send(who, &client::register(&names.name(who)));
                 }
-                What::Heard(Heard::Registered) => fleet.send(who, &client::login(&names.name(who))),
-                What::Heard(
-                    Heard::LoginRefused { errno: errno::BUSY | errno::ONLINE, .. }
-                    | Heard::RegisterRefused { errno: errno::BUSY, .. },
+                EventKind::Message(ServerMessage::Registered) => {
+                    pool.send(who, &client::login(&names.name(who)));
+                }
+                EventKind::Message(
+                    ServerMessage::LoginRefused { errno: errno::BUSY | errno::ONLINE, .. }
+                    | ServerMessage::RegisterRefused { errno: errno::BUSY, .. },
                 ) if retries[who] < RETRIES => {
                     // A registration is asked again by way of the login, which finds no such user.
                     registering[who] = false;
@@ -84,7 +88,7 @@ pub(super) fn log_all_in(
                     later.push_back((at + RETRY_AFTER, who));
                 }
                 other => {
-                    let (name, target) = (names.name(who), fleet.target());
+                    let (name, target) = (names.name(who), pool.target());
                     return Err(StressError::Login { name, target, why: told(&other) });
                 }
             }
@@ -99,17 +103,19 @@ pub(super) fn log_all_in(
 }
 
 /// What a client was told or what became of it, in words.
-pub(super) fn told(what: &What) -> String {
-    match what {
-        What::Connected => "connected".to_owned(),
-        What::Heard(
-            Heard::LoginRefused { errno, text }
-            | Heard::RegisterRefused { errno, text }
-            | Heard::Error { errno, text, .. },
+pub(super) fn told(kind: &EventKind) -> String {
+    match kind {
+        EventKind::Connected => "connected".to_owned(),
+        EventKind::Message(
+            ServerMessage::LoginRefused { errno, text }
+            | ServerMessage::RegisterRefused { errno, text }
+            | ServerMessage::Error { errno, text, .. },
         ) => format!("errno {errno} ({text})"),
-        What::Heard(Heard::Goodbye { reason, text }) => format!("goodbye {reason} ({text})"),
-        What::Heard(other) => format!("{other:?}"),
-        What::Ended(None) => "the stream ended".to_owned(),
-        What::Ended(Some(error)) => error.to_string(),
+        EventKind::Message(ServerMessage::Goodbye { reason, text }) => {
+            format!("goodbye {reason} ({text})")
+        }
+        EventKind::Message(other) => format!("{other:?}"),
+        EventKind::Closed(None) => "the stream ended".to_owned(),
+        EventKind::Closed(Some(error)) => error.to_string(),
     }
 }

@@ -6,15 +6,15 @@
 use std::time::{Duration, Instant};
 
 use super::RelayArgs;
-use super::aftermath;
-use super::client::{self, Heard, Letter};
-use super::fault::{Failure, StressError};
-use super::fleet::{Fleet, Leave, News, What};
+use super::client::{self, ReceivedChat, ServerMessage};
+use super::client_pool::{ClientEvent, ClientPool, CloseMode, EventKind};
+use super::error::{Failure, StressError};
 use super::login::{self, Names, told};
+use super::payload::{read_payload, write_payload};
+use super::postconditions;
+use super::probe::Probe;
 use super::progress::Progress;
 use super::report::{Latencies, Report};
-use super::stamp::{read_stamp, stamp};
-use super::view::View;
 
 /// How long the last chats are waited for.
 const LAST_CHATS: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
@@ -42,21 +42,21 @@ struct Tally {
 
 pub(super) fn run(
     args: &RelayArgs,
-    view: &View,
+    probe: &Probe,
     names: &Names,
     progress: &mut Progress,
     report: &mut Report,
 ) -> Result<(), StressError> {
     // Pairs: an odd one would have nobody to talk to.
     let clients = args.common.clients(100).next_multiple_of(2);
-    let mut fleet = Fleet::new(args.common.target, clients)?;
-    let mark = view.mark()?;
-    let ids = login::log_all_in(&mut fleet, names, progress)?;
+    let mut pool = ClientPool::new(args.common.target, clients)?;
+    let mark = probe.mark()?;
+    let ids = login::log_all_in(&mut pool, names, progress)?;
 
     let mut tally = Tally::new(clients);
-    let took = relay(args, &mut fleet, &ids, progress, &mut tally)?;
-    let left_online = fleet.connected();
-    (0..clients).for_each(|who| fleet.leave(who, Leave::Fin));
+    let took = relay(args, &mut pool, &ids, progress, &mut tally)?;
+    let left_online = pool.connected();
+    (0..clients).for_each(|who| pool.close(who, CloseMode::Fin));
     let left = Instant::now();
 
     let sent: u64 = tally.streams.iter().map(|stream| stream.sent).sum();
@@ -79,14 +79,21 @@ pub(super) fn run(
     } else if received == 0 {
         report.fail(Failure::Nothing);
     }
-    aftermath::all_offline(&mut fleet, &mut Vec::new(), view, left, (mark, clients as u64), report)?;
-    aftermath::history(view, mark, report)
+    postconditions::wait_until_offline(
+        &mut pool,
+        &mut Vec::new(),
+        probe,
+        left,
+        (mark, clients as u64),
+        report,
+    )?;
+    postconditions::report_departures(probe, mark, report)
 }
 
 /// Sends for as long as asked, then waits for what is under way; answers from the first to the last chat.
 fn relay(
     args: &RelayArgs,
-    fleet: &mut Fleet,
+    pool: &mut ClientPool,
     ids: &[i64],
     progress: &mut Progress,
     tally: &mut Tally,
@@ -94,18 +101,18 @@ fn relay(
     let (start, time) = (Instant::now(), Duration::from_secs(args.seconds));
     let window = args.window.get() as u64;
     let mut last = start;
-    let mut news = Vec::new();
-    let mut refill: Vec<usize> = (0..fleet.size()).collect();
+    let mut events = Vec::new();
+    let mut refill: Vec<usize> = (0..pool.size()).collect();
     let mut msg = String::new();
     progress.phase("relay, seconds", args.seconds);
     loop {
-        let all_gone = fleet.connected() == 0;
+        let all_gone = pool.connected() == 0;
         let is_over = all_gone || start.elapsed() >= time;
         for who in refill.drain(..) {
             let stream = &mut tally.streams[who];
             while !is_over && stream.sent - stream.received.min(stream.sent) < window {
-                stamp(&mut msg, stream.sent, start.elapsed(), args.size);
-                fleet.send(who, &client::chat(ids[who ^ 1], &msg));
+                write_payload(&mut msg, stream.sent, start.elapsed(), args.size);
+                pool.send(who, &client::chat(ids[who ^ 1], &msg));
                 stream.sent += 1;
             }
         }
@@ -113,15 +120,15 @@ fn relay(
             progress.done();
             return Ok(last.saturating_duration_since(start));
         }
-        fleet.turn(TURN, &mut news)?;
-        for News { who, at, what } in news.drain(..) {
-            match what {
-                What::Heard(Heard::Chat(Letter { msg, .. })) => {
+        pool.turn(TURN, &mut events)?;
+        for ClientEvent { who, at, kind } in events.drain(..) {
+            match kind {
+                EventKind::Message(ServerMessage::Chat(ReceivedChat { msg, .. })) => {
                     tally.chat(who ^ 1, &msg, at.saturating_duration_since(start));
                     refill.push(who ^ 1);
                     last = at;
                 }
-                What::Connected | What::Heard(Heard::Other) => {}
+                EventKind::Connected | EventKind::Message(ServerMessage::Other) => {}
                 other => tally.error(told(&other)),
             }
         }
@@ -143,7 +150,7 @@ impl Tally {
     /// Each receiver has one sender, whose chats must come in order, each once.
     fn chat(&mut self, sender: usize, msg: &str, now: Duration) {
         let stream = &mut self.streams[sender];
-        match read_stamp(msg) {
+        match read_payload(msg) {
             Some((serial, sent)) => {
                 self.reordered += u64::from(serial != stream.received);
                 self.latency.record(now.saturating_sub(sent));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use super::fault::Failure;
+use super::error::Failure;
 
 /// Digits that a latency keeps.
 const PRECISION: u8 = 3;
@@ -68,7 +68,7 @@ impl Latencies {
 pub(super) struct Report {
     scenario: &'static str,
     figures: Vec<(String, Figure)>,
-    stories: Vec<String>,
+    details: Vec<String>,
     pub(super) failures: Vec<Failure>,
 }
 
@@ -83,7 +83,7 @@ enum Figure {
 
 impl Report {
     pub(super) fn new(scenario: &'static str) -> Self {
-        Self { scenario, figures: Vec::new(), stories: Vec::new(), failures: Vec::new() }
+        Self { scenario, figures: Vec::new(), details: Vec::new(), failures: Vec::new() }
     }
 
     pub(super) fn count(&mut self, key: impl Into<String>, count: u64) {
@@ -110,8 +110,8 @@ impl Report {
     }
 
     /// How something came about; told before what failed.
-    pub(super) fn story(&mut self, story: String) {
-        self.stories.push(story);
+    pub(super) fn detail(&mut self, detail: String) {
+        self.details.push(detail);
     }
 
     pub(super) fn fail(&mut self, failure: Failure) {
@@ -141,8 +141,8 @@ impl Report {
         for (key, figure) in &self.figures {
             let _ = writeln!(table, "  {:width$}  {}", label(key), figure.text());
         }
-        for story in &self.stories {
-            let _ = writeln!(table, "  {story}");
+        for detail in &self.details {
+            let _ = writeln!(table, "  {detail}");
         }
         for failure in &self.failures {
             let _ = writeln!(table, "  FAILED: {failure}");
@@ -238,7 +238,7 @@ mod tests {
 
         let mut bad = sample();
         bad.fail(Failure::FdsLeaked(7));
-        bad.story("it began on a Monday".to_owned());
+        bad.detail("it began on a Monday".to_owned());
         assert!(bad.table().contains("  it began on a Monday\n  FAILED: "));
         assert!(bad.table().contains("FAILED: 7 fds leaked"));
         assert!(bad.table().ends_with("vanish: bad\n"));

@@ -6,50 +6,51 @@
 use std::time::Instant;
 
 use super::VanishArgs;
-use super::aftermath::{self, Before};
-use super::fault::{Failure, StressError};
-use super::fleet::{Fleet, Leave, News, What};
+use super::client_pool::{ClientEvent, ClientPool, CloseMode, EventKind};
+use super::close_mix::close_modes;
+use super::error::{Failure, StressError};
 use super::login::{self, Names};
+use super::postconditions::{self, Baseline};
+use super::probe::Probe;
 use super::progress::Progress;
 use super::report::Report;
-use super::view::View;
-use super::ways::ways;
 
 pub(super) fn run(
     args: &VanishArgs,
-    view: &View,
+    probe: &Probe,
     names: &Names,
     progress: &mut Progress,
     report: &mut Report,
 ) -> Result<(), StressError> {
     let clients = args.common.clients(1000);
-    let mut fleet = Fleet::new(args.common.target, clients)?;
-    let mark = view.mark()?;
+    let mut pool = ClientPool::new(args.common.target, clients)?;
+    let mark = probe.mark()?;
     let began = Instant::now();
-    login::log_all_in(&mut fleet, names, progress)?;
+    login::log_all_in(&mut pool, names, progress)?;
     report.count("clients", clients as u64);
     report.rate("logins", clients as u64, began.elapsed());
-    let before = Before::look(view, clients, report)?;
+    let before = Baseline::look(probe, clients, report)?;
 
-    let ways = ways(args.how, clients, args.common.seed);
+    let close_modes = close_modes(args.how, clients, args.common.seed);
     let vanishing = Instant::now();
-    for (who, way) in ways.iter().enumerate() {
-        fleet.leave(who, *way);
+    for (who, way) in close_modes.iter().enumerate() {
+        pool.close(who, *way);
     }
     report.took("all_left_within", Some(vanishing.elapsed()));
     let left = Instant::now();
 
-    let mut news = Vec::new();
+    let mut events = Vec::new();
     progress.phase("offline", clients as u64);
-    aftermath::all_offline(&mut fleet, &mut news, view, left, (mark, clients as u64), report)?;
+    postconditions::wait_until_offline(&mut pool, &mut events, probe, left, (mark, clients as u64), report)?;
     progress.done();
     progress.phase("released", clients as u64);
-    aftermath::all_released(&mut fleet, &mut news, view, left, &before, report)?;
+    postconditions::wait_until_released(&mut pool, &mut events, probe, left, &before, report)?;
     progress.done();
-    aftermath::history(view, mark, report)?;
+    postconditions::report_departures(probe, mark, report)?;
 
-    let half_closed = ways.iter().filter(|way| **way == Leave::HalfClose).count();
-    let ended = news.iter().filter(|News { what, .. }| matches!(what, What::Ended(None))).count();
+    let half_closed = close_modes.iter().filter(|way| **way == CloseMode::HalfClose).count();
+    let ended =
+        events.iter().filter(|ClientEvent { kind, .. }| matches!(kind, EventKind::Closed(None))).count();
     if ended < half_closed {
         report.fail(Failure::NoEnd(half_closed - ended));
     }

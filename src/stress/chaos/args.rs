@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::hand::Targets;
+use super::fault_injector::Targets;
 use crate::Common;
 
 /// Options of `chaos`.
@@ -44,11 +44,11 @@ pub struct ChaosArgs {
     #[arg(long, value_name = "MS", default_value_t = 20)]
     pub slow_ms: usize,
 
-    /// Somebody is struck so often, on the average.
-    #[arg(long, value_name = "MS", default_value_t = 20)]
-    pub blow_ms: usize,
+    /// The average time between two faults.
+    #[arg(long = "blow-ms", value_name = "MS", default_value_t = 20)]
+    pub fault_ms: usize,
 
-    /// The server is killed so often, on the average, where the command to start it is given.
+    /// The average time between two kills of the server, where the command to start it is given.
     #[arg(long, value_name = "MS", default_value_t = 3000)]
     pub server_kill_ms: usize,
 

@@ -1,24 +1,24 @@
-//! The ledger of a run, the verdict, and the story of what went wrong. It judges only; nothing is done any more.
+//! The figures of a run, the verdict, and examples of violations. It runs after the run and changes nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::crowd::Crowd;
-use super::hand::Targets;
-use super::ledger::{Finding, Wrong};
-use crate::fault::Failure;
+use super::checker::{Finding, Violation};
+use super::clients::Clients;
+use super::fault_injector::Targets;
+use crate::error::Failure;
 use crate::report::Report;
 
-/// Chats of one kind whose story is told.
-const STORIES: usize = 5;
+/// Examples that are shown for each kind of violation.
+const EXAMPLES: usize = 5;
 
-/// Blows that are told with a story: those within this time before or after.
-const STORY_SPAN: Duration = Duration::from_secs(1);
+/// An example shows the faults within this time before and after.
+const EXAMPLE_SPAN: Duration = Duration::from_secs(1);
 
-/// Something that was done, and to whom; none for the server.
+/// A fault that had an effect, and its client; none for the server.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Done {
+pub(super) struct InjectedFault {
     pub(super) at: Duration,
     pub(super) who: Option<usize>,
     pub(super) what: &'static str,
@@ -29,28 +29,28 @@ pub(super) struct Done {
 pub(super) struct Outcome<'a> {
     pub(super) seed: u64,
     pub(super) targets: Targets,
-    pub(super) crowd: &'a Crowd,
-    /// What the hand did, oldest first.
-    pub(super) done: &'a [Done],
-    /// How long it took until all had come to rest; none where it did not.
+    pub(super) clients: &'a Clients,
+    /// The faults that had an effect, oldest first.
+    pub(super) injected: &'a [InjectedFault],
+    /// How long it took until everything had arrived; none where something did not.
     pub(super) quiet: Option<Duration>,
 }
 
 impl Outcome<'_> {
-    /// The ledger and the verdict.
-    pub(super) fn tell(&self, report: &mut Report) {
-        let counts = self.crowd.ledger.counts;
-        let findings = self.crowd.ledger.judge();
-        let mut blows = BTreeMap::new();
-        for Done { what, .. } in self.done {
-            *blows.entry((*what).to_owned()).or_insert(0) += 1;
+    /// Reports figures and verdict.
+    pub(super) fn report(&self, report: &mut Report) {
+        let counts = self.clients.checker.counts;
+        let findings = self.clients.checker.judge();
+        let mut faults = BTreeMap::new();
+        for InjectedFault { what, .. } in self.injected {
+            *faults.entry((*what).to_owned()).or_insert(0) += 1;
         }
         report.count("seed", self.seed);
         report.count("senders", self.targets.senders as u64);
         report.count("receivers", self.targets.receivers as u64);
         report.count("processes_among_them", self.targets.processes as u64);
-        report.counts("blows", blows);
-        report.counts("goodbyes", self.crowd.troubles.goodbyes.clone());
+        report.counts("blows", faults);
+        report.counts("goodbyes", self.clients.problems.goodbyes.clone());
         report.count("sent", counts.sent);
         report.count("confirmed_to_senders", counts.accepted);
         report.count("refused", counts.refused);
@@ -60,78 +60,79 @@ impl Outcome<'_> {
         report.count("marked_again", counts.marked);
         report.count("dropped_by_number", counts.dropped);
         report.count("taken", counts.taken);
-        let count = |wrong| findings.iter().filter(|finding| finding.wrong == wrong).count() as u64;
-        report.count("missing", count(Wrong::Missing));
-        report.count("doubled", count(Wrong::Doubled));
-        report.count("out_of_order", count(Wrong::Overtaken) + count(Wrong::Lowered));
+        let count =
+            |violation| findings.iter().filter(|finding| finding.violation == violation).count() as u64;
+        report.count("missing", count(Violation::Missing));
+        report.count("doubled", count(Violation::Doubled));
+        report.count("out_of_order", count(Violation::Overtaken) + count(Violation::Lowered));
         report.took("all_quiet_after", self.quiet);
         self.judge(&findings, report);
     }
 
     fn judge(&self, findings: &[Finding], report: &mut Report) {
-        for same in findings.chunk_by(|one, other| one.wrong == other.wrong) {
-            for finding in same.iter().take(STORIES) {
-                report.story(self.story(finding));
+        for same in findings.chunk_by(|one, other| one.violation == other.violation) {
+            for finding in same.iter().take(EXAMPLES) {
+                report.detail(self.describe(finding));
             }
-            report.fail(Failure::Ledger {
+            report.fail(Failure::Chats {
                 count: same.len(),
-                wrong: said(same[0].wrong),
+                violation: description(same[0].violation),
                 seed: self.seed,
-                example: self.crowd.ledger.story(&same[0]),
+                example: self.clients.checker.describe(&same[0]),
             });
         }
-        let troubles = &self.crowd.troubles;
-        if troubles.errors.0 > 0 {
-            let (count, example) = troubles.errors.clone();
+        let problems = &self.clients.problems;
+        if problems.errors.0 > 0 {
+            let (count, example) = problems.errors.clone();
             report.fail(Failure::Errors { count, example });
         }
-        if troubles.refused_logins.0 > 0 {
-            let (count, example) = troubles.refused_logins.clone();
+        if problems.refused_logins.0 > 0 {
+            let (count, example) = problems.refused_logins.clone();
             report.fail(Failure::Refused { count, example });
         }
-        if troubles.unprovoked.0 > 0 {
-            let (count, example) = troubles.unprovoked.clone();
+        if problems.unprovoked.0 > 0 {
+            let (count, example) = problems.unprovoked.clone();
             report.fail(Failure::Unprovoked { count, example });
         }
-        if troubles.unanswered_logins > 0 {
-            report.fail(Failure::NoAnswer(troubles.unanswered_logins));
+        if problems.unanswered_logins > 0 {
+            report.fail(Failure::NoAnswer(problems.unanswered_logins));
         }
         if self.quiet.is_none() && report.failures.is_empty() {
-            report.fail(Failure::NoRest);
+            report.fail(Failure::NotQuiet);
         }
-        if self.crowd.ledger.counts.taken == 0 {
+        if self.clients.checker.counts.taken == 0 {
             report.fail(Failure::Nothing);
         }
     }
 
-    /// What the ledger says of a chat, and what was done to its two sides around that time.
-    fn story(&self, finding: &Finding) -> String {
-        let mut story = self.crowd.ledger.story(finding);
+    /// What the checker knows of a chat, and the faults of its sender and receiver around that time.
+    fn describe(&self, finding: &Finding) -> String {
+        let mut describe = self.clients.checker.describe(finding);
         let sides = [finding.key.sender, self.targets.senders + finding.key.receiver];
-        let concerns = |done: &&Done| done.who.is_none_or(|who| sides.contains(&who));
-        let is_near = |done: &&Done| done.at.abs_diff(finding.at) < STORY_SPAN;
-        for Done { at, who, what } in self.done.iter().filter(concerns).filter(is_near) {
+        let concerns = |done: &&InjectedFault| done.who.is_none_or(|who| sides.contains(&who));
+        let is_near = |done: &&InjectedFault| done.at.abs_diff(finding.at) < EXAMPLE_SPAN;
+        for InjectedFault { at, who, what } in self.injected.iter().filter(concerns).filter(is_near) {
             let whom = match who {
                 None => "the server",
                 Some(who) if *who == sides[0] => "the sender",
                 Some(_) => "the receiver",
             };
-            let _ = write!(story, "\n      {:.3} s: {what} ({whom})", at.as_secs_f64());
+            let _ = write!(describe, "\n      {:.3} s: {what} ({whom})", at.as_secs_f64());
         }
-        story
+        describe
     }
 }
 
 /// What a chat has done that no chat may do.
-fn said(wrong: Wrong) -> &'static str {
-    match wrong {
-        Wrong::Missing => "confirmed to their senders and never received",
-        Wrong::Doubled => "received under two numbers",
-        Wrong::Overtaken => "received out of order",
-        Wrong::Lowered => "received under a number below one before",
-        Wrong::Unmarked => "received again without the mark",
-        Wrong::Uncalled => "received although refused, damaged or somebody else's",
-        Wrong::Unanswered => "without an answer to the end",
-        Wrong::Forgotten => "confirmed by their receivers and received once more",
+fn description(violation: Violation) -> &'static str {
+    match violation {
+        Violation::Missing => "confirmed to their senders and never received",
+        Violation::Doubled => "received under two numbers",
+        Violation::Overtaken => "received out of order",
+        Violation::Lowered => "received under a number below one before",
+        Violation::Unmarked => "received again without the mark",
+        Violation::Unexpected => "received although refused, damaged or somebody else's",
+        Violation::Unanswered => "without an answer to the end",
+        Violation::Forgotten => "confirmed by their receivers and received once more",
     }
 }

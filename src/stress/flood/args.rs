@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::{Common, bound, bytes, resolve};
+use crate::args::{Common, bound, bytes, resolve};
 
 /// Options of `flood`.
 #[derive(Clone, Debug, clap::Args)]

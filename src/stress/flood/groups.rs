@@ -5,15 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::client::{self, Heard};
-use super::super::fault::{Failure, StressError};
-use super::super::fleet::{Fleet, Leave, News, What};
+use super::super::client::{self, ServerMessage};
+use super::super::client_pool::{ClientEvent, ClientPool, CloseMode, EventKind};
+use super::super::error::{Failure, StressError};
 use super::super::login::{self, Names, told};
+use super::super::probe::Probe;
 use super::super::progress::Progress;
 use super::super::report::Report;
-use super::super::seed::first_seq;
-use super::super::view::View;
-use super::Place;
+use super::super::rng::first_seq;
+use super::Server;
 use super::args::FloodArgs;
 
 /// Without any answer for so long there is no point in waiting on.
@@ -41,8 +41,8 @@ struct Group {
 }
 
 pub(super) struct Groups {
-    fleet: Fleet,
-    view: View,
+    pool: ClientPool,
+    probe: Probe,
     chatted: [Group; 2],
     errors: u64,
     example: String,
@@ -51,66 +51,66 @@ pub(super) struct Groups {
 impl Groups {
     pub(super) fn prepare(
         args: &FloodArgs,
-        place: &Place,
+        server: &Server,
         names: &Names,
         progress: &mut Progress,
     ) -> Result<Self, StressError> {
-        let view = View::open(&place.data, &names.0)?;
+        let probe = Probe::open(&server.data, &names.0)?;
         let sender = Names(format!("{}sender-", names.0));
         let members = Names(format!("{}member-", names.0));
-        let mut fleet = Fleet::new(place.target, 1)?;
-        let own = login::log_all_in(&mut fleet, &sender, &mut Progress::new(true))?[0];
+        let mut pool = ClientPool::new(server.target, 1)?;
+        let own = login::log_all_in(&mut pool, &sender, &mut Progress::new(true))?[0];
         let wanted = [("large_chats", args.members), ("small_chats", args.many_members)];
         let mut ids = Vec::new();
         for (what, size) in wanted {
             let name = format!("{}{what}-{size}", names.0);
-            if view.group(&name)?.is_none() {
-                request(&mut fleet, 0, &client::create_group(&name, first_seq()))?;
+            if probe.group(&name)?.is_none() {
+                request(&mut pool, 0, &client::create_group(&name, first_seq()))?;
             }
-            let Some(id) = view.group(&name)? else {
+            let Some(id) = probe.group(&name)? else {
                 return Err(StressError::Server(format!("it has made no group {name}")));
             };
-            if view.members(id)?.len() <= size {
-                join(place, &members, id, size, &view, progress)?;
+            if probe.members(id)?.len() <= size {
+                join(server, &members, id, size, &probe, progress)?;
             }
-            ids.push((id, view.members(id)?));
+            ids.push((id, probe.members(id)?));
         }
         let mut ids = ids.into_iter();
         let mut group = |key, chats, bytes| {
             let (id, mut members) = ids.next().expect("two groups were made");
             members.retain(|member| *member != own);
-            let kept_before = view.kept(&members)?;
+            let kept_before = probe.kept(&members)?;
             let text = "x".repeat(bytes);
             Ok(Group { key, id, members, chats, text, answered: 0, took: Duration::ZERO, kept_before })
         };
         let chatted =
             [group("large_chats", args.chats, args.size)?, group("small_chats", args.small_chats, 64)?];
-        Ok(Self { fleet, view, chatted, errors: 0, example: String::new() })
+        Ok(Self { pool, probe, chatted, errors: 0, example: String::new() })
     }
 
-    pub(super) fn flow(&mut self, _: &FloodArgs) -> Result<(), StressError> {
-        let mut news = Vec::new();
+    pub(super) fn send(&mut self, _: &FloodArgs) -> Result<(), StressError> {
+        let mut events = Vec::new();
         for group in &mut self.chatted {
             let (began, mut last) = (Instant::now(), Instant::now());
             let first = first_seq();
             for at in 0..group.chats {
-                self.fleet.send(0, &client::group_chat(group.id, &group.text, first + at as u64));
+                self.pool.send(0, &client::group_chat(group.id, &group.text, first + at as u64));
             }
             let mut missing = group.chats;
             while missing > 0 && last.elapsed() < STUCK_AFTER {
-                self.fleet.turn(TURN, &mut news)?;
-                for News { at, what, .. } in news.drain(..) {
+                self.pool.turn(TURN, &mut events)?;
+                for ClientEvent { at, kind, .. } in events.drain(..) {
                     last = at;
-                    match what {
-                        What::Heard(Heard::Done { .. }) => {
+                    match kind {
+                        EventKind::Message(ServerMessage::Done { .. }) => {
                             group.answered += 1;
                             missing -= 1;
                         }
-                        What::Connected | What::Heard(Heard::Other) => {}
+                        EventKind::Connected | EventKind::Message(ServerMessage::Other) => {}
                         other => {
                             self.errors += 1;
                             self.example = told(&other);
-                            missing = if matches!(other, What::Ended(_)) { 0 } else { missing - 1 };
+                            missing = if matches!(other, EventKind::Closed(_)) { 0 } else { missing - 1 };
                         }
                     }
                 }
@@ -123,7 +123,7 @@ impl Groups {
     pub(super) fn judge(
         mut self,
         args: &FloodArgs,
-        place: &Place,
+        server: &Server,
         names: &Names,
         report: &mut Report,
     ) -> Result<(), StressError> {
@@ -142,7 +142,7 @@ impl Groups {
             self.chatted[0].members.iter().filter(|member| !everybody.contains(member)).copied().collect();
         let before: u64 =
             self.chatted[1].kept_before + if absent.is_empty() { 0 } else { self.chatted[0].kept_before };
-        let kept = (self.view.kept(everybody)? + self.view.kept(&absent)?).saturating_sub(before);
+        let kept = (self.probe.kept(everybody)? + self.probe.kept(&absent)?).saturating_sub(before);
         let answered = self.chatted.iter().map(|group| (group.answered * group.members.len()) as u64).sum();
         report.count("copies_kept", kept);
         if kept < answered {
@@ -151,25 +151,27 @@ impl Groups {
         if self.errors > 0 {
             report.fail(Failure::Errors { count: self.errors, example: self.example });
         }
-        self.fleet.leave(0, Leave::Fin);
+        self.pool.close(0, CloseMode::Fin);
         if args.take {
-            take(place, &Names(format!("{}member-", names.0)), args, &self.view)?;
+            take(server, &Names(format!("{}member-", names.0)), args, &self.probe)?;
         }
         Ok(())
     }
 }
 
 /// Asks with `seq`, and waits for the answer; an error is one.
-fn request(fleet: &mut Fleet, who: usize, request: &str) -> Result<(), StressError> {
+fn request(pool: &mut ClientPool, who: usize, request: &str) -> Result<(), StressError> {
     let asked = Instant::now();
-    let mut news = Vec::new();
-    fleet.send(who, request);
+    let mut events = Vec::new();
+    pool.send(who, request);
     while asked.elapsed() < STUCK_AFTER {
-        fleet.turn(TURN, &mut news)?;
-        for one in news.drain(..) {
-            match one.what {
-                What::Heard(Heard::Done { .. } | Heard::Error { .. }) => return Ok(()),
-                What::Ended(_) => return Err(StressError::Stuck(0, 1, asked.elapsed())),
+        pool.turn(TURN, &mut events)?;
+        for one in events.drain(..) {
+            match one.kind {
+                EventKind::Message(ServerMessage::Done { .. } | ServerMessage::Error { .. }) => {
+                    return Ok(());
+                }
+                EventKind::Closed(_) => return Err(StressError::Stuck(0, 1, asked.elapsed())),
                 _ => {}
             }
         }
@@ -179,58 +181,61 @@ fn request(fleet: &mut Fleet, who: usize, request: &str) -> Result<(), StressErr
 
 /// Has that many members join, and leave the server again.
 fn join(
-    place: &Place,
+    server: &Server,
     members: &Names,
     group: i64,
     size: usize,
-    view: &View,
+    probe: &Probe,
     progress: &mut Progress,
 ) -> Result<(), StressError> {
-    let mut fleet = Fleet::new(place.target, size)?;
-    let mark = view.mark()?;
-    login::log_all_in(&mut fleet, members, progress)?;
+    let mut pool = ClientPool::new(server.target, size)?;
+    let mark = probe.mark()?;
+    login::log_all_in(&mut pool, members, progress)?;
     let seq = first_seq();
-    (0..size).for_each(|who| fleet.send(who, &client::join_group(group, seq)));
-    let (mut joined, mut news, mut last) = (0, Vec::new(), Instant::now());
+    (0..size).for_each(|who| pool.send(who, &client::join_group(group, seq)));
+    let (mut joined, mut events, mut last) = (0, Vec::new(), Instant::now());
     while joined < size && last.elapsed() < STUCK_AFTER {
-        fleet.turn(TURN, &mut news)?;
-        for one in news.drain(..) {
+        pool.turn(TURN, &mut events)?;
+        for one in events.drain(..) {
             // A member already is told an error.
-            if matches!(one.what, What::Heard(Heard::Done { .. } | Heard::Error { .. })) {
+            if matches!(
+                one.kind,
+                EventKind::Message(ServerMessage::Done { .. } | ServerMessage::Error { .. })
+            ) {
                 (joined, last) = (joined + 1, one.at);
             }
         }
     }
-    (0..size).for_each(|who| fleet.leave(who, Leave::Fin));
+    (0..size).for_each(|who| pool.close(who, CloseMode::Fin));
     let left = Instant::now();
-    while view.settled_after(mark)? < size && left.elapsed() < AWAY_WITHIN {
-        fleet.turn(TURN, &mut news)?;
+    while probe.settled_after(mark)? < size && left.elapsed() < AWAY_WITHIN {
+        pool.turn(TURN, &mut events)?;
     }
     Ok(())
 }
 
 /// Has the members log in, some at a time, and stay until nothing is kept for them.
-fn take(place: &Place, members: &Names, args: &FloodArgs, view: &View) -> Result<(), StressError> {
+fn take(server: &Server, members: &Names, args: &FloodArgs, probe: &Probe) -> Result<(), StressError> {
     let size = args.members.max(args.many_members);
     for first in (0..size).step_by(TAKING) {
         let here: Vec<_> = (first..size.min(first + TAKING)).collect();
-        let mut fleet = Fleet::new(place.target, here.len())?;
+        let mut pool = ClientPool::new(server.target, here.len())?;
         let mut ids = Vec::new();
-        let mut news = Vec::new();
+        let mut events = Vec::new();
         for (who, member) in here.iter().enumerate() {
-            fleet.connect(who)?;
-            fleet.send(who, &client::login(&members.name(*member)));
+            pool.connect(who)?;
+            pool.send(who, &client::login(&members.name(*member)));
         }
         let began = Instant::now();
-        while began.elapsed() < AWAY_WITHIN && (ids.len() < here.len() || view.kept(&ids)? > 0) {
-            fleet.turn(TURN, &mut news)?;
-            for one in news.drain(..) {
-                if let What::Heard(Heard::LoggedIn { id, .. }) = one.what {
+        while began.elapsed() < AWAY_WITHIN && (ids.len() < here.len() || probe.kept(&ids)? > 0) {
+            pool.turn(TURN, &mut events)?;
+            for one in events.drain(..) {
+                if let EventKind::Message(ServerMessage::LoggedIn { id, .. }) = one.kind {
                     ids.push(id);
                 }
             }
         }
-        (0..fleet.size()).for_each(|who| fleet.leave(who, Leave::Fin));
+        (0..pool.size()).for_each(|who| pool.close(who, CloseMode::Fin));
     }
     Ok(())
 }

@@ -5,11 +5,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::super::client::{self, Heard};
-use super::super::fault::{Failure, StressError};
-use super::super::fleet::{Fleet, Leave, News, What};
+use super::super::client::{self, ServerMessage};
+use super::super::client_pool::{ClientEvent, ClientPool, CloseMode, EventKind};
+use super::super::error::{Failure, StressError};
 use super::super::login::{self, Names, told};
-use super::super::own_server::OwnServer;
+use super::super::managed_server::ManagedServer;
 use super::super::progress::Progress;
 use super::super::report::Report;
 use super::args::FloodArgs;
@@ -27,7 +27,7 @@ const TURN: Duration = Duration::from_millis(5);
 const FULL_BYTES: u64 = 48 * 1024;
 
 pub(super) struct LogPipe {
-    fleet: Fleet,
+    pool: ClientPool,
     names: Names,
     logins: usize,
     is_stuck: bool,
@@ -43,33 +43,34 @@ impl LogPipe {
         progress: &mut Progress,
     ) -> Result<Self, StressError> {
         let names = Names(format!("{}lane-", names.0));
-        let mut fleet = Fleet::new(target, LANES)?;
-        login::log_all_in(&mut fleet, &names, progress)?;
-        (0..LANES).for_each(|who| fleet.leave(who, Leave::Fin));
-        Ok(Self { fleet, names, logins: 0, is_stuck: false, refused: 0, example: String::new() })
+        let mut pool = ClientPool::new(target, LANES)?;
+        login::log_all_in(&mut pool, &names, progress)?;
+        (0..LANES).for_each(|who| pool.close(who, CloseMode::Fin));
+        Ok(Self { pool, names, logins: 0, is_stuck: false, refused: 0, example: String::new() })
     }
 
-    pub(super) fn flow(&mut self, args: &FloodArgs) -> Result<(), StressError> {
+    pub(super) fn send(&mut self, args: &FloodArgs) -> Result<(), StressError> {
         let mut free: Vec<usize> = (0..LANES).collect();
-        let mut news = Vec::new();
+        let mut events = Vec::new();
         let mut last = Instant::now();
         while self.logins < args.logins {
             for who in free.drain(..) {
-                self.fleet.connect(who)?;
-                self.fleet.send(who, &client::login(&self.names.name(who)));
+                self.pool.connect(who)?;
+                self.pool.send(who, &client::login(&self.names.name(who)));
             }
-            self.fleet.turn(TURN, &mut news)?;
-            for News { who, at, what } in news.drain(..) {
-                match what {
-                    What::Connected | What::Heard(Heard::Other | Heard::Chat(_)) => continue,
-                    What::Heard(Heard::LoggedIn { .. }) => self.logins += 1,
+            self.pool.turn(TURN, &mut events)?;
+            for ClientEvent { who, at, kind } in events.drain(..) {
+                match kind {
+                    EventKind::Connected
+                    | EventKind::Message(ServerMessage::Other | ServerMessage::Chat(_)) => continue,
+                    EventKind::Message(ServerMessage::LoggedIn { .. }) => self.logins += 1,
                     other => {
                         self.refused += 1;
                         self.example = told(&other);
                     }
                 }
                 last = at;
-                self.fleet.leave(who, Leave::Fin);
+                self.pool.close(who, CloseMode::Fin);
                 free.push(who);
             }
             if last.elapsed() > STUCK_AFTER {
@@ -80,9 +81,9 @@ impl LogPipe {
         Ok(())
     }
 
-    pub(super) fn judge(self, own: Option<&OwnServer>, report: &mut Report) -> Result<(), StressError> {
+    pub(super) fn judge(self, own: Option<&ManagedServer>, report: &mut Report) -> Result<(), StressError> {
         report.count("log_pipe_logins", self.logins as u64);
-        let waiting = own.map_or(Ok(0), OwnServer::unread)?;
+        let waiting = own.map_or(Ok(0), ManagedServer::unread)?;
         report.count("log_pipe_bytes", waiting);
         if self.is_stuck {
             report.fail(Failure::NoAnswer(LANES));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Pid;
 
 use super::super::control::Control;
-use super::super::fault::StressError;
+use super::super::error::StressError;
 
 /// The pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

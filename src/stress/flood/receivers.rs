@@ -7,10 +7,10 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::super::fault::{Failure, StressError};
+use super::super::error::{Failure, StressError};
 use super::super::login::Names;
 use super::super::report::Report;
-use super::Place;
+use super::Server;
 use super::args::FloodArgs;
 
 /// The longest line that is sent, in bytes: below the server's default frame limit.
@@ -37,8 +37,9 @@ pub(super) struct Receivers {
 }
 
 impl Receivers {
-    pub(super) fn prepare(args: &FloodArgs, place: &Place, names: &Names) -> Result<Self, StressError> {
-        let line = place.line.ok_or_else(|| StressError::Server("no --line, which lines need".to_owned()))?;
+    pub(super) fn prepare(args: &FloodArgs, server: &Server, names: &Names) -> Result<Self, StressError> {
+        let line =
+            server.line.ok_or_else(|| StressError::Server("no --line, which lines need".to_owned()))?;
         let sender = Line::log_in(line, format!("{}sender", names.0))?;
         let receiver = Line::log_in(line, RECEIVER.to_owned())?;
         let same = vec![RECEIVER; SAME].join(",");
@@ -62,7 +63,7 @@ impl Receivers {
         })
     }
 
-    pub(super) fn flow(&mut self, args: &FloodArgs) {
+    pub(super) fn send(&mut self, args: &FloodArgs) {
         for at in 0..2 * args.lines {
             let line = if at % 2 == 0 { &self.same } else { &self.different };
             match self.sender.say(line) {

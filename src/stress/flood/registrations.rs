@@ -6,13 +6,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::super::client::{self, Heard, errno};
-use super::super::fault::{Failure, StressError};
-use super::super::fleet::{Fleet, Leave, News, What};
+use super::super::client::{self, ServerMessage, errno};
+use super::super::client_pool::{ClientEvent, ClientPool, CloseMode, EventKind};
+use super::super::error::{Failure, StressError};
 use super::super::login::{Names, told};
+use super::super::probe::Probe;
 use super::super::report::{Latencies, Report};
-use super::super::seed::first_seq;
-use super::super::view::View;
+use super::super::rng::first_seq;
 use super::args::FloodArgs;
 
 /// Those who log in for the first time.
@@ -29,9 +29,9 @@ const TURN: Duration = Duration::from_millis(5);
 
 pub(super) struct Registrations {
     /// The first are the lanes of the registrations, the last those who log in.
-    fleet: Fleet,
+    pool: ClientPool,
     lanes: usize,
-    view: View,
+    probe: Probe,
     before: u64,
     /// Nobody of an earlier run has a name of this one.
     fresh: Names,
@@ -46,26 +46,26 @@ impl Registrations {
     pub(super) fn prepare(
         args: &FloodArgs,
         target: SocketAddr,
-        view: &View,
+        probe: &Probe,
         names: &Names,
     ) -> Result<Self, StressError> {
         let lanes = args.common.clients(64);
         let run = first_seq();
         let names = Names(format!("{}{run}-", names.0));
         let fresh = Names(format!("{}first-", names.0));
-        let mut fleet = Fleet::new(target, lanes + FRESH)?;
+        let mut pool = ClientPool::new(target, lanes + FRESH)?;
         for at in 0..FRESH {
-            let heard = ask(&mut fleet, lanes + at, &client::register(&fresh.name(at)))?;
-            if !matches!(heard, What::Heard(Heard::Registered)) {
-                return Err(StressError::Login { name: fresh.name(at), target, why: told(&heard) });
+            let answer = ask(&mut pool, lanes + at, &client::register(&fresh.name(at)))?;
+            if !matches!(answer, EventKind::Message(ServerMessage::Registered)) {
+                return Err(StressError::Login { name: fresh.name(at), target, why: told(&answer) });
             }
-            fleet.leave(lanes + at, Leave::Fin);
+            pool.close(lanes + at, CloseMode::Fin);
         }
         Ok(Self {
-            fleet,
+            pool,
             lanes,
-            view: view.again()?,
-            before: view.users()?,
+            probe: probe.again()?,
+            before: probe.users()?,
             fresh,
             names,
             sent: 0,
@@ -75,9 +75,9 @@ impl Registrations {
         })
     }
 
-    pub(super) fn flow(&mut self, args: &FloodArgs) -> Result<(), StressError> {
+    pub(super) fn send(&mut self, args: &FloodArgs) -> Result<(), StressError> {
         let mut free: Vec<usize> = (0..self.lanes).collect();
-        let mut news = Vec::new();
+        let mut events = Vec::new();
         let (mut asked, mut waits, mut again) = (None, false, None);
         let mut begun = 0;
         while self.sent < args.registrations || self.answered < FRESH {
@@ -85,44 +85,44 @@ impl Registrations {
             while begun < args.registrations
                 && let Some(who) = free.pop()
             {
-                self.fleet.connect(who)?;
-                self.fleet.send(who, &client::register(&self.names.name(begun)));
+                self.pool.connect(who)?;
+                self.pool.send(who, &client::register(&self.names.name(begun)));
                 begun += 1;
             }
             let who = self.lanes + self.answered;
             if !waits && 2 * self.sent >= args.registrations && self.answered < FRESH {
-                self.fleet.connect(who)?;
+                self.pool.connect(who)?;
                 (asked, waits, again) = (Some(now), true, Some(now));
             }
             if again.take_if(|at| *at <= now).is_some() {
-                self.fleet.send(who, &client::login(&self.fresh.name(self.answered)));
+                self.pool.send(who, &client::login(&self.fresh.name(self.answered)));
             }
             if asked.is_some_and(|at: Instant| at.elapsed() > FRESH_WITHIN) {
                 return Ok(());
             }
-            self.fleet.turn(TURN, &mut news)?;
-            for News { who, at, what } in news.drain(..) {
-                match what {
-                    What::Connected if who < self.lanes => {
+            self.pool.turn(TURN, &mut events)?;
+            for ClientEvent { who, at, kind } in events.drain(..) {
+                match kind {
+                    EventKind::Connected if who < self.lanes => {
                         // What was said is in the kernel: it writes when it connects.
-                        self.fleet.leave(who, Leave::Rst);
+                        self.pool.close(who, CloseMode::Rst);
                         self.sent += 1;
                         free.push(who);
                     }
-                    What::Ended(_) if who < self.lanes => {
+                    EventKind::Closed(_) if who < self.lanes => {
                         self.sent += 1;
                         free.push(who);
                     }
-                    What::Connected | What::Heard(Heard::Other) => {}
+                    EventKind::Connected | EventKind::Message(ServerMessage::Other) => {}
                     _ if who < self.lanes => {}
-                    What::Heard(Heard::LoggedIn { .. }) => {
+                    EventKind::Message(ServerMessage::LoggedIn { .. }) => {
                         let began = asked.take().unwrap_or(at);
                         self.first_login.record(at.saturating_duration_since(began));
                         self.answered += 1;
                         waits = false;
-                        self.fleet.leave(who, Leave::Fin);
+                        self.pool.close(who, CloseMode::Fin);
                     }
-                    What::Heard(Heard::LoginRefused { errno: errno::BUSY, .. }) => {
+                    EventKind::Message(ServerMessage::LoginRefused { errno: errno::BUSY, .. }) => {
                         again = Some(at + RETRY_AFTER);
                     }
                     other => {
@@ -138,9 +138,9 @@ impl Registrations {
     pub(super) fn judge(self, args: &FloodArgs, report: &mut Report) {
         report.count("registrations", self.sent as u64);
         // How many the server has taken all the same; those of clients who have gone need not be.
-        match self.view.users() {
+        match self.probe.users() {
             Ok(users) => report.count("registered", users.saturating_sub(self.before)),
-            Err(error) => report.story(error.to_string()),
+            Err(error) => report.detail(error.to_string()),
         }
         if let Some(max_us) = self.first_login.max_us()
             && max_us > args.first_login.as_micros() as u64
@@ -158,15 +158,15 @@ impl Registrations {
 }
 
 /// Connects, asks and waits for the first answer.
-fn ask(fleet: &mut Fleet, who: usize, request: &str) -> Result<What, StressError> {
+fn ask(pool: &mut ClientPool, who: usize, request: &str) -> Result<EventKind, StressError> {
     let asked = Instant::now();
-    let mut news = Vec::new();
-    fleet.connect(who)?;
-    fleet.send(who, request);
+    let mut events = Vec::new();
+    pool.connect(who)?;
+    pool.send(who, request);
     while asked.elapsed() < FRESH_WITHIN {
-        fleet.turn(TURN, &mut news)?;
-        if let Some(heard) = news.drain(..).find(|one| !matches!(one.what, What::Connected)) {
-            return Ok(heard.what);
+        pool.turn(TURN, &mut events)?;
+        if let Some(answer) = events.drain(..).find(|one| !matches!(one.kind, EventKind::Connected)) {
+            return Ok(answer.kind);
         }
     }
     Err(StressError::Stuck(0, FRESH, FRESH_WITHIN))

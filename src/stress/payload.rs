@@ -1,10 +1,10 @@
-//! What a chat of a scenario says: its serial and when it was sent. Plain text, without a clock.
+//! The text of a chat in a scenario: its serial and when it was sent. Plain text, without a clock.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 /// `SERIAL MICROSECONDS`, filled up to `size` bytes.
-pub(super) fn stamp(msg: &mut String, serial: u64, sent: Duration, size: usize) {
+pub(super) fn write_payload(msg: &mut String, serial: u64, sent: Duration, size: usize) {
     msg.clear();
     let _ = write!(msg, "{serial} {} ", sent.as_micros());
     while msg.len() < size {
@@ -13,7 +13,7 @@ pub(super) fn stamp(msg: &mut String, serial: u64, sent: Duration, size: usize) 
 }
 
 /// The serial and the time of a chat, if it is one of ours.
-pub(super) fn read_stamp(msg: &str) -> Option<(u64, Duration)> {
+pub(super) fn read_payload(msg: &str) -> Option<(u64, Duration)> {
     let mut words = msg.split(' ');
     let serial = words.next()?.parse().ok()?;
     let sent = words.next()?.parse().ok()?;
@@ -27,11 +27,11 @@ mod tests {
     #[test]
     fn a_stamp_is_read_back_and_has_the_size_asked_for() {
         let mut msg = String::new();
-        stamp(&mut msg, 12, Duration::from_micros(345), 64);
+        write_payload(&mut msg, 12, Duration::from_micros(345), 64);
         assert_eq!(msg.len(), 64);
-        assert_eq!(read_stamp(&msg), Some((12, Duration::from_micros(345))));
-        stamp(&mut msg, 1, Duration::ZERO, 0);
-        assert_eq!(read_stamp(&msg), Some((1, Duration::ZERO)));
-        assert_eq!(read_stamp("hello"), None);
+        assert_eq!(read_payload(&msg), Some((12, Duration::from_micros(345))));
+        write_payload(&mut msg, 1, Duration::ZERO, 0);
+        assert_eq!(read_payload(&msg), Some((1, Duration::ZERO)));
+        assert_eq!(read_payload("hello"), None);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::seed::Seed;
+use crate::rng::Rng;
 
 /// One chat: its sender, its receiver, and the sender's own count, from 0. The count is the `seq` too.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -19,7 +19,7 @@ const WORDS: usize = 5;
 /// The text of a chat: `RUN SENDER RECEIVER SERIAL FILLING xxx…`. The same each time, for a repetition has to be.
 pub(super) fn text(run: &str, key: Key, largest: usize) -> String {
     let Key { sender, receiver, serial } = key;
-    let filling = Seed(serial ^ ((sender as u64) << 40)).below(largest + 1);
+    let filling = Rng(serial ^ ((sender as u64) << 40)).below(largest + 1);
     let mut text = String::with_capacity(run.len() + filling + 32);
     let _ = write!(text, "{run} {sender} {receiver} {serial} {filling} ");
     text.extend(std::iter::repeat_n('x', filling));
@@ -28,7 +28,7 @@ pub(super) fn text(run: &str, key: Key, largest: usize) -> String {
 
 /// What a text turns out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Told {
+pub(super) enum Origin {
     /// A chat of this run.
     Ours(Key),
     /// One of another run, or of somebody else.
@@ -38,10 +38,10 @@ pub(super) enum Told {
 }
 
 /// Which chat a text is.
-pub(super) fn read(run: &str, text: &str) -> Told {
+pub(super) fn read(run: &str, text: &str) -> Origin {
     match text.strip_prefix(run).and_then(|rest| rest.strip_prefix(' ')) {
-        None => Told::Foreign,
-        Some(rest) => read_words(rest).map_or(Told::Damaged, Told::Ours),
+        None => Origin::Foreign,
+        Some(rest) => read_words(rest).map_or(Origin::Damaged, Origin::Ours),
     }
 }
 
@@ -66,12 +66,12 @@ mod tests {
         for serial in 0..50 {
             let key = Key { sender: 3, receiver: 12, serial };
             let written = text("ab", key, 40);
-            assert_eq!(read("ab", &written), Told::Ours(key));
-            assert_eq!(read("cd", &written), Told::Foreign);
-            assert_eq!(read("ab", &format!("{written}x")), Told::Damaged);
+            assert_eq!(read("ab", &written), Origin::Ours(key));
+            assert_eq!(read("cd", &written), Origin::Foreign);
+            assert_eq!(read("ab", &format!("{written}x")), Origin::Damaged);
             assert_eq!(text("ab", key, 40), written);
         }
-        assert_eq!(read("ab", "ab 1 2 3"), Told::Damaged);
-        assert_eq!(read("ab", ""), Told::Foreign);
+        assert_eq!(read("ab", "ab 1 2 3"), Origin::Damaged);
+        assert_eq!(read("ab", ""), Origin::Foreign);
     }
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 use super::control::Control;
-use super::fault::StressError;
+use super::error::StressError;
 
 /// How long a read waits for a writer that holds the database.
 const BUSY_MS: u64 = 5_000;
@@ -19,7 +19,7 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// A running server, and which of its users are ours: those whose name begins with the prefix.
 #[derive(Debug)]
-pub(super) struct View {
+pub(super) struct Probe {
     control: Control,
     database: Connection,
     path: PathBuf,
@@ -51,7 +51,7 @@ impl Ends {
     }
 }
 
-impl View {
+impl Probe {
     /// Opens the database; the control socket is asked once, so that a wrong directory shows at once.
     pub(super) fn open(data: &Path, prefix: &str) -> Result<Self, StressError> {
         let control = Control::new(data);
@@ -89,7 +89,7 @@ impl View {
     }
 
     /// Which of these channels are still listed, whoever has them.
-    pub(super) fn still_listed(&self, names: &HashSet<String>) -> Result<Vec<String>, StressError> {
+    pub(super) fn listed_of(&self, names: &HashSet<String>) -> Result<Vec<String>, StressError> {
         let answer = self.control.ask(&json!({"cmd": "channels"}))?;
         let listed = list("channels", &answer, "channels")?.iter();
         Ok(listed

@@ -1,6 +1,6 @@
-//! Many clients in one thread: connects, sends, reads and leaves, and tells the scenario what happened.
+//! Many clients in one thread: connects, sends, reads and leaves, and returns events to the scenario.
 //!
-//! Level mode, with write interest only while connecting or blocked. It never decides what a client says.
+//! Level mode, with write interest only while connecting or blocked. The scenario decides what clients send.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::client::{Heard, Splitter};
-use super::fault::StressError;
+use super::client::{ServerMessage, Splitter};
+use super::error::StressError;
 use super::poller::{Poller, Ready, Registered};
 
 /// Bytes read at once from one client.
@@ -25,7 +25,7 @@ const SOURCES: u32 = 4_000;
 
 /// How a client leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Leave {
+pub(super) enum CloseMode {
     /// An ordinary close.
     Fin,
     /// A reset, as of a killed machine.
@@ -36,30 +36,30 @@ pub(super) enum Leave {
 
 /// Something that happened to a client.
 #[derive(Debug)]
-pub(super) struct News {
+pub(super) struct ClientEvent {
     pub(super) who: usize,
     /// When it was seen.
     pub(super) at: Instant,
-    pub(super) what: What,
+    pub(super) kind: EventKind,
 }
 
 #[derive(Debug)]
-pub(super) enum What {
-    /// The connection stands.
+pub(super) enum EventKind {
+    /// The connection is established.
     Connected,
     /// The server sent an object.
-    Heard(Heard),
+    Message(ServerMessage),
     /// The connection is over, and closed here too. `None` for the end of the stream.
-    Ended(Option<io::Error>),
+    Closed(Option<io::Error>),
 }
 
 /// The clients, by number; each has at most one connection.
 #[derive(Debug)]
-pub(super) struct Fleet {
+pub(super) struct ClientPool {
     target: SocketAddr,
     poller: Poller,
     ready: Vec<Ready>,
-    lines: Vec<Option<Line>>,
+    connections: Vec<Option<Connection>>,
     /// Clients that have something to write.
     dirty: Vec<usize>,
     connects: u32,
@@ -67,7 +67,7 @@ pub(super) struct Fleet {
 }
 
 #[derive(Debug)]
-struct Line {
+struct Connection {
     stream: Registered<TcpStream>,
     connected: bool,
     splitter: Splitter,
@@ -79,15 +79,15 @@ struct Line {
     reads: bool,
 }
 
-impl Fleet {
-    /// A fleet of `clients` that are not connected yet. Raises this process's soft fd limit.
+impl ClientPool {
+    /// A pool of `clients` that are not connected yet. Raises this process's soft fd limit.
     pub(super) fn new(target: SocketAddr, clients: usize) -> Result<Self, StressError> {
         raise_fd_limit(clients)?;
         Ok(Self {
             target,
             poller: Poller::new().map_err(StressError::io("cannot make a poller"))?,
             ready: Vec::new(),
-            lines: (0..clients).map(|_| None).collect(),
+            connections: (0..clients).map(|_| None).collect(),
             dirty: Vec::new(),
             connects: 0,
             read_buffer: vec![0; READ_BYTES],
@@ -96,7 +96,7 @@ impl Fleet {
 
     /// The number of clients, connected or not.
     pub(super) fn size(&self) -> usize {
-        self.lines.len()
+        self.connections.len()
     }
 
     /// The server.
@@ -106,16 +106,16 @@ impl Fleet {
 
     /// The clients that have a connection.
     pub(super) fn connected(&self) -> usize {
-        self.lines.iter().flatten().count()
+        self.connections.iter().flatten().count()
     }
 
-    /// Starts to connect; [`What::Connected`] or [`What::Ended`] follows.
+    /// Starts to connect; [`EventKind::Connected`] or [`EventKind::Closed`] follows.
     pub(super) fn connect(&mut self, who: usize) -> Result<(), StressError> {
         self.connects = self.connects.wrapping_add(1);
         let stream = open(self.target, self.connects).map_err(StressError::io("cannot open a socket"))?;
         let stream = Registered::new(&self.poller, stream, who, (false, true))
             .map_err(StressError::io("cannot watch a socket"))?;
-        self.lines[who] = Some(Line {
+        self.connections[who] = Some(Connection {
             stream,
             connected: false,
             splitter: Splitter::default(),
@@ -128,112 +128,121 @@ impl Fleet {
     }
 
     /// Later connects go to that server; the connections there are stay.
-    pub(super) fn retarget(&mut self, target: SocketAddr) {
+    pub(super) fn set_target(&mut self, target: SocketAddr) {
         self.target = target;
     }
 
-    /// Has a connected client stop reading, or go on. What it says still goes out.
-    pub(super) fn read_on(&mut self, who: usize, reads: bool) -> Result<(), StressError> {
-        let Some(line) = self.lines[who].as_mut().filter(|line| line.connected) else { return Ok(()) };
-        line.reads = reads;
-        let interest = line.stream.set_interest((reads, line.awaits_writable));
+    /// Has a connected client stop reading, or read again. It still sends.
+    pub(super) fn set_reading(&mut self, who: usize, reads: bool) -> Result<(), StressError> {
+        let Some(connection) = self.connections[who].as_mut().filter(|connection| connection.connected)
+        else {
+            return Ok(());
+        };
+        connection.reads = reads;
+        let interest = connection.stream.set_interest((reads, connection.awaits_writable));
         interest.map_err(StressError::io("cannot watch a socket"))
     }
 
-    /// Puts a request in line; it is written at the next turn. Nothing happens to a client that is gone.
+    /// Queues a request for the next turn. Does nothing where the client is not connected.
     pub(super) fn send(&mut self, who: usize, request: &str) {
-        if let Some(line) = &mut self.lines[who] {
-            if line.out.is_empty() {
+        if let Some(connection) = &mut self.connections[who] {
+            if connection.out.is_empty() {
                 self.dirty.push(who);
             }
-            line.out.extend_from_slice(request.as_bytes());
-            line.out.push(b'\n');
+            connection.out.extend_from_slice(request.as_bytes());
+            connection.out.push(b'\n');
         }
     }
 
-    /// Leaves. Nothing more is heard of a client, except [`What::Ended`] of one that closed half.
-    pub(super) fn leave(&mut self, who: usize, how: Leave) {
-        let Some(stream) = self.lines[who].as_ref().map(|line| line.stream.source()) else { return };
-        // Where these fail the connection is already gone, and the drop or the next read finds out.
+    /// Closes a connection. No more events follow, except [`EventKind::Closed`] after a half close.
+    pub(super) fn close(&mut self, who: usize, how: CloseMode) {
+        let Some(stream) = self.connections[who].as_ref().map(|connection| connection.stream.source()) else {
+            return;
+        };
+        // These fail where the connection is already gone, which the drop or the next read shows.
         match how {
-            Leave::Fin => {}
-            Leave::Rst => {
+            CloseMode::Fin => {}
+            CloseMode::Rst => {
                 let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
             }
-            Leave::HalfClose => {
+            CloseMode::HalfClose => {
                 let _ = stream.shutdown(std::net::Shutdown::Write);
                 return;
             }
         }
-        self.lines[who] = None;
+        self.connections[who] = None;
     }
 
-    /// Writes what is in line, waits up to `timeout` and appends what happened.
-    pub(super) fn turn(&mut self, timeout: Duration, news: &mut Vec<News>) -> Result<(), StressError> {
+    /// Writes what is queued, waits up to `timeout` and appends the events.
+    pub(super) fn turn(
+        &mut self,
+        timeout: Duration,
+        events: &mut Vec<ClientEvent>,
+    ) -> Result<(), StressError> {
         for who in std::mem::take(&mut self.dirty) {
             // One that is still connecting writes when it is connected.
-            if self.lines[who].as_ref().is_some_and(|line| line.connected) {
-                self.write(who, news);
+            if self.connections[who].as_ref().is_some_and(|connection| connection.connected) {
+                self.write(who, events);
             }
         }
-        let timeout = if news.is_empty() { timeout } else { Duration::ZERO };
+        let timeout = if events.is_empty() { timeout } else { Duration::ZERO };
         self.poller.wait(&mut self.ready, timeout).map_err(StressError::io("cannot wait for events"))?;
         let ready = std::mem::take(&mut self.ready);
         for &Ready { key: who, readable } in &ready {
-            let Some(line) = &self.lines[who] else { continue };
-            if line.awaits_writable {
-                self.write(who, news);
+            let Some(connection) = &self.connections[who] else { continue };
+            if connection.awaits_writable {
+                self.write(who, events);
             }
             if readable {
-                self.read(who, news);
+                self.read(who, events);
             }
         }
         self.ready = ready;
         Ok(())
     }
 
-    fn write(&mut self, who: usize, news: &mut Vec<News>) {
-        let Some(line) = &mut self.lines[who] else { return };
-        match line.write() {
-            Ok(true) => news.push(News { who, at: Instant::now(), what: What::Connected }),
+    fn write(&mut self, who: usize, events: &mut Vec<ClientEvent>) {
+        let Some(connection) = &mut self.connections[who] else { return };
+        match connection.write() {
+            Ok(true) => events.push(ClientEvent { who, at: Instant::now(), kind: EventKind::Connected }),
             Ok(false) => {}
-            Err(error) => self.end(who, Some(error), news),
+            Err(error) => self.end(who, Some(error), events),
         }
     }
 
-    fn read(&mut self, who: usize, news: &mut Vec<News>) {
-        let Some(line) = &mut self.lines[who] else { return };
-        let mut stream = line.stream.source();
+    fn read(&mut self, who: usize, events: &mut Vec<ClientEvent>) {
+        let Some(connection) = &mut self.connections[who] else { return };
+        let mut stream = connection.stream.source();
         match stream.read(&mut self.read_buffer) {
-            Ok(0) => self.end(who, None, news),
+            Ok(0) => self.end(who, None, events),
             Ok(count) => {
                 let at = Instant::now();
-                line.splitter.take(&self.read_buffer[..count], |heard| {
-                    news.push(News { who, at, what: What::Heard(heard) });
+                connection.splitter.take(&self.read_buffer[..count], |message| {
+                    events.push(ClientEvent { who, at, kind: EventKind::Message(message) });
                 });
             }
             Err(error) if would_wait(&error) => {}
-            Err(error) => self.end(who, Some(error), news),
+            Err(error) => self.end(who, Some(error), events),
         }
     }
 
-    fn end(&mut self, who: usize, error: Option<io::Error>, news: &mut Vec<News>) {
-        self.lines[who] = None;
-        news.push(News { who, at: Instant::now(), what: What::Ended(error) });
+    fn end(&mut self, who: usize, error: Option<io::Error>, events: &mut Vec<ClientEvent>) {
+        self.connections[who] = None;
+        events.push(ClientEvent { who, at: Instant::now(), kind: EventKind::Closed(error) });
     }
 }
 
-impl Line {
-    /// Goes on connecting or writing; true when the connection has just come to stand.
+impl Connection {
+    /// Continues to connect or write; true when the connection was just established.
     fn write(&mut self) -> io::Result<bool> {
         let mut stream = self.stream.source();
-        let mut news = false;
+        let mut events = false;
         if !self.connected {
             if let Some(error) = stream.take_error()? {
                 return Err(error);
             }
             match stream.peer_addr() {
-                Ok(_) => (self.connected, news) = (true, true),
+                Ok(_) => (self.connected, events) = (true, true),
                 Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(false),
                 Err(error) => return Err(error),
             }
@@ -242,7 +251,7 @@ impl Line {
             match stream.write(&self.out[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(error) if would_wait(&error) => break,
-                // The server's last words may still be unread: the read sees the end, after them.
+                // The server's goodbye may still be unread: the read sees the end, after it.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => self.written = self.out.len(),
                 Err(error) => return Err(error),
             }
@@ -252,12 +261,12 @@ impl Line {
             // A new one: thousands of idle clients keep no buffers.
             (self.out, self.written) = (Vec::new(), 0);
         }
-        self.reads |= news;
-        if blocked != self.awaits_writable || news {
+        self.reads |= events;
+        if blocked != self.awaits_writable || events {
             self.stream.set_interest((self.reads, blocked))?;
             self.awaits_writable = blocked;
         }
-        Ok(news)
+        Ok(events)
     }
 }
 
@@ -286,7 +295,7 @@ fn source(target: IpAddr, count: u32) -> Option<Ipv4Addr> {
     spread.then(|| Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + count % SOURCES))
 }
 
-/// Raises this process's soft fd limit, so that it can hold so many clients, whatever fleet they are in.
+/// Raises this process's soft fd limit, so that it can hold so many clients, in all its pools.
 pub(super) fn raise_fd_limit(clients: usize) -> Result<(), StressError> {
     let needed = clients as u64 + OWN_FDS;
     let limit = getrlimit(Resource::Nofile);

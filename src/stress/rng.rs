@@ -1,4 +1,4 @@
-//! Chance that repeats: the same seed gives the same run. And what must not repeat: the numbers of its chats.
+//! Random numbers from a seed, so that a run can be repeated. And the first `seq` of a run, which must not repeat.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,9 +10,9 @@ pub(super) fn first_seq() -> u64 {
 
 /// A splitmix64 generator.
 #[derive(Clone, Debug)]
-pub(super) struct Seed(pub(super) u64);
+pub(super) struct Rng(pub(super) u64);
 
-impl Seed {
+impl Rng {
     /// A number below `bound`, which is small, so that the bias of the remainder does not matter.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

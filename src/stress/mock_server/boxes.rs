@@ -1,15 +1,15 @@
-//! The fake's boxes for clients that confirm, and what it remembers of chats with `seq`. Plain data, with its faults.
+//! The mock server's boxes for clients that confirm, and its memory of chats with `seq`. Plain data, with its bugs.
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
-use super::{Fault, STRIKES_AT};
+use super::{BUG_AT, Bug};
 
 /// What is not confirmed, by user.
 #[derive(Debug)]
 pub(super) struct Boxes {
-    fault: Fault,
+    bug: Bug,
     kept: BTreeMap<i64, Vec<Kept>>,
     /// Chats that were accepted: sender, and the request as it came.
     accepted: HashSet<(i64, String)>,
@@ -27,29 +27,29 @@ struct Kept {
 }
 
 impl Boxes {
-    pub(super) fn new(fault: Fault) -> Self {
+    pub(super) fn new(bug: Bug) -> Self {
         let (kept, accepted) = (BTreeMap::new(), HashSet::new());
-        Self { fault, kept, accepted, mids: 0, chats: 0, held: None }
+        Self { bug, kept, accepted, mids: 0, chats: 0, held: None }
     }
 
     /// Takes a chat with `seq`. False where it is not to be answered.
     pub(super) fn accept(&mut self, from: i64, to: i64, request: &Value) -> bool {
-        if !self.accepted.insert((from, request.to_string())) && self.fault != Fault::ForgetsWhatItAccepted {
+        if !self.accepted.insert((from, request.to_string())) && self.bug != Bug::ForgetsWhatItAccepted {
             return true;
         }
         self.chats += 1;
-        let is_struck = self.chats == STRIKES_AT;
+        let has_bug = self.chats == BUG_AT;
         let chat = json!({"msgid": 6, "toid": to, "id": from, "msg": request["msg"]});
-        match self.fault {
-            Fault::LosesAChat if is_struck => return true,
-            Fault::DoublesAChat if is_struck => self.keep(to, chat.clone()),
-            Fault::SwapsTwoChats if is_struck => {
+        match self.bug {
+            Bug::LosesAChat if has_bug => return true,
+            Bug::DoublesAChat if has_bug => self.keep(to, chat.clone()),
+            Bug::SwapsTwoChats if has_bug => {
                 self.held = Some((from, to, chat));
                 return true;
             }
             _ => {}
         }
-        if self.fault == Fault::LowersANumber && is_struck {
+        if self.bug == Bug::LowersANumber && has_bug {
             self.kept.entry(to).or_default().insert(0, Kept { mid: 0, object: chat, sent: false });
         } else {
             self.keep(to, chat);
@@ -57,7 +57,7 @@ impl Boxes {
         if let Some((_, _, held)) = self.held.take_if(|(by, user, _)| (*by, *user) == (from, to)) {
             self.keep(to, held);
         }
-        !(is_struck && self.fault == Fault::AnswersNoChat)
+        !(has_bug && self.bug == Bug::AnswersNoChat)
     }
 
     /// What was not sent to a user yet.
@@ -68,7 +68,7 @@ impl Boxes {
 
     /// All that a user has not confirmed, for the login.
     pub(super) fn all(&mut self, user: i64) -> Vec<String> {
-        let marks = self.fault != Fault::ForgetsTheMark;
+        let marks = self.bug != Bug::ForgetsTheMark;
         let kept = self.kept.entry(user).or_default().iter_mut();
         kept.map(|kept| {
             if kept.sent && marks {
@@ -81,7 +81,7 @@ impl Boxes {
 
     /// A user has all up to that number.
     pub(super) fn confirm(&mut self, user: i64, mid: i64) {
-        if self.fault != Fault::ForgetsConfirmations {
+        if self.bug != Bug::ForgetsConfirmations {
             self.kept.entry(user).or_default().retain(|kept| kept.mid > mid);
         }
     }

@@ -171,7 +171,7 @@ pub enum Failure {
     Refused {
         /// How many.
         count: u64,
-        /// What one of them heard.
+        /// What one of them was told.
         example: String,
     },
     /// Lanes that never got an answer.
@@ -231,13 +231,13 @@ pub enum Failure {
     /// The pipe that nobody reads was not filled, so nothing was shown.
     #[error("only {0} bytes waited in the pipe that nobody reads")]
     PipeNotFull(u64),
-    /// Chats that did what no chat may do, by the ledger of `chaos`.
-    #[error("{count} chats {wrong} (seed {seed}), such as: {example}")]
-    Ledger {
+    /// Chats with a violation, found by the checker of `chaos`.
+    #[error("{count} chats {violation} (seed {seed}), such as: {example}")]
+    Chats {
         /// How many.
         count: usize,
         /// What they did.
-        wrong: &'static str,
+        violation: &'static str,
         /// The seed of the run.
         seed: u64,
         /// The first of them.
@@ -251,9 +251,9 @@ pub enum Failure {
         /// One of them.
         example: String,
     },
-    /// The hand had stopped, and still not everybody came back or had all.
+    /// The faults had stopped, and still some client did not come back or some chat did not arrive.
     #[error("not everybody came to rest after the last blow")]
-    NoRest,
+    NotQuiet,
     /// Nothing was done, so nothing was shown.
     #[error("nothing was done in the time given")]
     Nothing,

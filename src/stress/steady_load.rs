@@ -1,44 +1,44 @@
-//! Those who must notice nothing of what happens beside them: pairs who chat at a steady pace, and visitors who log in and
-//! are kicked.
+//! Clients that must not be affected by what else happens: pairs that chat at a steady rate, and visitors that log in and are
+//! kicked.
 //!
-//! Runs on the scenario's thread, beside a second that does what is to be unnoticed, and a third that asks for kicks.
-//! Whatever is measured is put down under the phase in which it began.
+//! Runs on the scenario's thread. The scenario's work runs in a second thread, the kicks in a third. A measurement belongs
+//! to the phase in which it began.
 
 pub(crate) mod kicker;
-pub(crate) mod timeline;
+pub(crate) mod phase;
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::client::{self, Heard, Letter};
-use super::fault::{Failure, StressError};
-use super::fleet::{Fleet, News, What};
+use super::client::{self, ReceivedChat, ServerMessage};
+use super::client_pool::{ClientEvent, ClientPool, EventKind};
+use super::error::{Failure, StressError};
 use super::login::{Names, told};
+use super::payload::{read_payload, write_payload};
+use super::probe::Probe;
 use super::report::{Latencies, Report};
-use super::seed::first_seq;
-use super::stamp::{read_stamp, stamp};
-use super::view::View;
-use kicker::{Kicked, Kicker, Order};
-use timeline::{Phase, Timeline};
+use super::rng::first_seq;
+use kicker::{KickOrder, KickResult, Kicker};
+use phase::{Phase, Timeline};
 
-/// Those who log in and are kicked, again and again.
+/// Clients that log in and are kicked, again and again.
 pub(crate) const VISITORS: usize = 4;
 
-/// Each talker sends so often.
+/// The interval between two chats of a talker.
 const CHAT_EVERY: Duration = Duration::from_millis(4);
 
 /// Bytes of a chat's text.
 const CHAT_BYTES: usize = 64;
 
-/// A visitor stays, and stays away, for so long.
+/// How long a visitor stays, and stays away.
 const VISIT: Duration = Duration::from_millis(50);
 
-/// How long what is under way at the end is waited for.
+/// How long to wait at the end for what is under way.
 const LAST_ANSWERS: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
 
-/// Bounds that 99 of 100 must stay within while something happens, and behind it. `None` where nothing is asked.
+/// Bounds that 99 of 100 must stay within during and after the work. `None` where there is no bound.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bounds {
     pub(crate) chat: Option<Duration>,
@@ -46,24 +46,24 @@ pub(crate) struct Bounds {
     pub(crate) kick: Option<Duration>,
 }
 
-/// Has the fleet's clients, who are logged in, chat, leave and come while `work` runs in another thread. The first are
-/// talkers, in pairs, the last [`VISITORS`] visitors. `view` is for the kicks.
+/// Runs the steady load with the pool's clients, which are logged in, while `work` runs in another thread. The first are
+/// talkers, in pairs, the last [`VISITORS`] visitors. `probe` is for the kicks.
 ///
 /// # Errors
-/// Those of `work`, and when the bystanders cannot go on.
-pub(crate) fn beside<T: Send>(
-    fleet: &mut Fleet,
+/// Those of `work`, and when the load cannot go on.
+pub(crate) fn run_beside<T: Send>(
+    pool: &mut ClientPool,
     ids: &[i64],
     names: &Names,
     timeline: &Timeline,
-    view: View,
+    probe: Probe,
     work: impl FnOnce() -> Result<T, StressError> + Send,
-) -> Result<(Seen, T), StressError> {
+) -> Result<(Measurements, T), StressError> {
     let (order, orders) = channel();
-    let (told, answers) = channel();
-    let kicker = Kicker { view, orders, told };
-    let talkers = fleet.size() - VISITORS;
-    let live = Live::new(fleet, ids, talkers, names, timeline, (order, answers));
+    let (results, answers) = channel();
+    let kicker = Kicker { probe, orders, results };
+    let talkers = pool.size() - VISITORS;
+    let live = SteadyLoad::new(pool, ids, talkers, names, timeline, (order, answers));
     thread::scope(|scope| {
         let work = scope.spawn(move || {
             let done = work();
@@ -73,10 +73,10 @@ pub(crate) fn beside<T: Send>(
             done
         });
         scope.spawn(move || kicker.run());
-        let seen = live.run();
+        let measured = live.run();
         // Where the bystanders cannot go on, the work is not waited for longer than it has to finish by itself.
         let done = work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok((seen?, done?))
+        Ok((measured?, done?))
     })
 }
 
@@ -91,9 +91,9 @@ struct Figures {
     kick: Latencies,
 }
 
-/// All that was seen.
+/// All measurements.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Measurements {
     phases: [Figures; 3],
     sent: u64,
     received: u64,
@@ -104,7 +104,7 @@ pub(crate) struct Seen {
     example: String,
     /// Logins of visitors.
     pub(crate) logins: u64,
-    /// Talkers who lost their connection.
+    /// Talkers that lost their connection.
     touched: usize,
     not_kicked: usize,
     told_nothing: usize,
@@ -131,42 +131,42 @@ enum Visitor {
     /// Is logged in, and is to be kicked at that time.
     Present(Instant),
     /// The kick is asked for.
-    Doomed { kicked: Option<Kicked>, goodbye: Option<Instant>, ended: bool },
+    Doomed { kicked: Option<KickResult>, goodbye: Option<Instant>, ended: bool },
     /// Went wrong; does nothing more.
     Stuck,
 }
 
 /// The thread's state. The first clients are talkers, in pairs, the rest visitors.
-struct Live<'a> {
-    fleet: &'a mut Fleet,
+struct SteadyLoad<'a> {
+    pool: &'a mut ClientPool,
     ids: &'a [i64],
     names: &'a Names,
     timeline: &'a Timeline,
-    order: Sender<Order>,
-    answers: Receiver<Result<Kicked, StressError>>,
+    order: Sender<KickOrder>,
+    answers: Receiver<Result<KickResult, StressError>>,
     start: Instant,
     first_seq: u64,
     talkers: Vec<Talker>,
     visitors: Vec<Visitor>,
-    seen: Seen,
+    measured: Measurements,
 }
 
-impl<'a> Live<'a> {
+impl<'a> SteadyLoad<'a> {
     fn new(
-        fleet: &'a mut Fleet,
+        pool: &'a mut ClientPool,
         ids: &'a [i64],
         talkers: usize,
         names: &'a Names,
         timeline: &'a Timeline,
-        (order, answers): (Sender<Order>, Receiver<Result<Kicked, StressError>>),
+        (order, answers): (Sender<KickOrder>, Receiver<Result<KickResult, StressError>>),
     ) -> Self {
         let start = Instant::now();
         // Not all at once, or each would wait for the others.
         let due = |who: usize| start + CHAT_EVERY * who as u32 / talkers as u32;
         let talker = |who| Talker { due: due(who), sent: 0, received: 0, unanswered: HashMap::new() };
-        let visitors = (talkers..fleet.size()).map(|_| Visitor::Present(start)).collect();
-        Live {
-            fleet,
+        let visitors = (talkers..pool.size()).map(|_| Visitor::Present(start)).collect();
+        SteadyLoad {
+            pool,
             ids,
             names,
             timeline,
@@ -176,12 +176,12 @@ impl<'a> Live<'a> {
             first_seq: first_seq(),
             talkers: (0..talkers).map(talker).collect(),
             visitors,
-            seen: Seen::new(),
+            measured: Measurements::new(),
         }
     }
 
-    fn run(mut self) -> Result<Seen, StressError> {
-        let mut news = Vec::new();
+    fn run(mut self) -> Result<Measurements, StressError> {
+        let mut events = Vec::new();
         let mut over = None;
         loop {
             let now = Instant::now();
@@ -196,9 +196,9 @@ impl<'a> Live<'a> {
             self.move_visitors(now, over.is_some())?;
             let next = self.talkers.iter().map(|talker| talker.due).min().unwrap_or(now);
             let wait = next.saturating_duration_since(Instant::now());
-            self.fleet.turn(if over.is_some() { CHAT_EVERY } else { wait }, &mut news)?;
-            for one in news.drain(..) {
-                self.hear(one);
+            self.pool.turn(if over.is_some() { CHAT_EVERY } else { wait }, &mut events)?;
+            for one in events.drain(..) {
+                self.handle(one);
             }
         }
     }
@@ -208,14 +208,19 @@ impl<'a> Live<'a> {
         let mut msg = String::new();
         for (who, talker) in self.talkers.iter_mut().enumerate() {
             while talker.due <= now {
-                stamp(&mut msg, talker.sent, talker.due.saturating_duration_since(self.start), CHAT_BYTES);
+                write_payload(
+                    &mut msg,
+                    talker.sent,
+                    talker.due.saturating_duration_since(self.start),
+                    CHAT_BYTES,
+                );
                 let to = self.ids[who ^ 1];
                 if asks_for_answers(who) {
                     let seq = self.first_seq + talker.sent;
-                    self.fleet.send(who, &client::chat_with_seq(to, &msg, seq));
+                    self.pool.send(who, &client::chat_with_seq(to, &msg, seq));
                     talker.unanswered.insert(seq, talker.due);
                 } else {
-                    self.fleet.send(who, &client::chat(to, &msg));
+                    self.pool.send(who, &client::chat(to, &msg));
                 }
                 talker.sent += 1;
                 talker.due += CHAT_EVERY;
@@ -226,9 +231,9 @@ impl<'a> Live<'a> {
     fn move_visitors(&mut self, now: Instant, is_over: bool) -> Result<(), StressError> {
         while let Ok(kicked) = self.answers.try_recv() {
             let kicked = kicked?;
-            self.seen.phases[self.timeline.phase(kicked.at) as usize].kick.record(kicked.answered);
-            self.seen.not_kicked += usize::from(!kicked.is_listed);
-            self.seen.online_after_wait += usize::from(kicked.is_online);
+            self.measured.phases[self.timeline.phase(kicked.at) as usize].kick.record(kicked.answered);
+            self.measured.not_kicked += usize::from(!kicked.is_listed);
+            self.measured.online_after_wait += usize::from(kicked.is_online);
             let at = kicked.who - self.talkers.len();
             if let Visitor::Doomed { kicked: known, .. } = &mut self.visitors[at] {
                 *known = Some(kicked);
@@ -239,13 +244,13 @@ impl<'a> Live<'a> {
             let who = self.talkers.len() + at;
             match self.visitors[at] {
                 Visitor::Away(until) if until <= now && !is_over => {
-                    self.fleet.connect(who)?;
-                    self.fleet.send(who, &client::login(&self.names.name(who)));
+                    self.pool.connect(who)?;
+                    self.pool.send(who, &client::login(&self.names.name(who)));
                     self.visitors[at] = Visitor::Entering(now);
                 }
                 Visitor::Present(until) if until <= now && !is_over => {
                     // The kicker is there as long as this thread has not ended.
-                    let _ = self.order.send(Order { who, id: self.ids[who] });
+                    let _ = self.order.send(KickOrder { who, id: self.ids[who] });
                     self.visitors[at] = Visitor::Doomed { kicked: None, goodbye: None, ended: false };
                 }
                 _ => {}
@@ -254,57 +259,59 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
-    fn hear(&mut self, News { who, at, what }: News) {
-        match what {
-            What::Connected | What::Heard(Heard::Other) => {}
-            what if who < self.talkers.len() => self.hear_talker(who, at, what),
-            what => self.hear_visitor(who - self.talkers.len(), at, what),
+    fn handle(&mut self, ClientEvent { who, at, kind }: ClientEvent) {
+        match kind {
+            EventKind::Connected | EventKind::Message(ServerMessage::Other) => {}
+            kind if who < self.talkers.len() => self.handle_talker(who, at, kind),
+            kind => self.handle_visitor(who - self.talkers.len(), at, kind),
         }
     }
 
-    fn hear_talker(&mut self, who: usize, at: Instant, what: What) {
-        match what {
-            What::Heard(Heard::Chat(Letter { msg, .. })) => {
+    fn handle_talker(&mut self, who: usize, at: Instant, kind: EventKind) {
+        match kind {
+            EventKind::Message(ServerMessage::Chat(ReceivedChat { msg, .. })) => {
                 let (start, expected) = (self.start, self.talkers[who].received);
                 self.talkers[who].received += 1;
-                let Some((_, sent)) = read_stamp(&msg).filter(|(serial, _)| *serial == expected) else {
-                    self.seen.reordered += 1;
+                let Some((_, sent)) = read_payload(&msg).filter(|(serial, _)| *serial == expected) else {
+                    self.measured.reordered += 1;
                     return;
                 };
-                let figures = &mut self.seen.phases[self.timeline.phase(start + sent) as usize];
+                let figures = &mut self.measured.phases[self.timeline.phase(start + sent) as usize];
                 let latencies = if asks_for_answers(who) { &mut figures.seq_chat } else { &mut figures.chat };
                 latencies.record(at.saturating_duration_since(start + sent));
             }
-            What::Heard(Heard::Done { seq }) => {
+            EventKind::Message(ServerMessage::Done { seq }) => {
                 if let Some(due) = self.talkers[who].unanswered.remove(&seq) {
-                    let figures = &mut self.seen.phases[self.timeline.phase(due) as usize];
+                    let figures = &mut self.measured.phases[self.timeline.phase(due) as usize];
                     figures.seq_answer.record(at.saturating_duration_since(due));
                 }
             }
-            What::Ended(_) => self.seen.touched += 1,
+            EventKind::Closed(_) => self.measured.touched += 1,
             other => {
-                self.seen.errors += 1;
-                self.seen.example = told(&other);
+                self.measured.errors += 1;
+                self.measured.example = told(&other);
             }
         }
     }
 
-    fn hear_visitor(&mut self, at: usize, when: Instant, what: What) {
-        match (&mut self.visitors[at], what) {
-            (Visitor::Entering(began), What::Heard(Heard::LoggedIn { .. })) => {
-                let figures = &mut self.seen.phases[self.timeline.phase(*began) as usize];
+    fn handle_visitor(&mut self, at: usize, when: Instant, kind: EventKind) {
+        match (&mut self.visitors[at], kind) {
+            (Visitor::Entering(began), EventKind::Message(ServerMessage::LoggedIn { .. })) => {
+                let figures = &mut self.measured.phases[self.timeline.phase(*began) as usize];
                 figures.login.record(when.saturating_duration_since(*began));
-                self.seen.logins += 1;
+                self.measured.logins += 1;
                 self.visitors[at] = Visitor::Present(when + VISIT);
             }
-            (Visitor::Doomed { goodbye, .. }, What::Heard(Heard::Goodbye { .. })) => *goodbye = Some(when),
-            (Visitor::Doomed { ended, .. }, What::Ended(_)) => {
+            (Visitor::Doomed { goodbye, .. }, EventKind::Message(ServerMessage::Goodbye { .. })) => {
+                *goodbye = Some(when);
+            }
+            (Visitor::Doomed { ended, .. }, EventKind::Closed(_)) => {
                 *ended = true;
                 self.complete(at);
             }
             (_, other) => {
-                self.seen.refused += 1;
-                self.seen.example = told(&other);
+                self.measured.refused += 1;
+                self.measured.example = told(&other);
                 self.visitors[at] = Visitor::Stuck;
             }
         }
@@ -317,10 +324,10 @@ impl<'a> Live<'a> {
         };
         match goodbye {
             Some(when) => {
-                let figures = &mut self.seen.phases[self.timeline.phase(kicked.at) as usize];
+                let figures = &mut self.measured.phases[self.timeline.phase(kicked.at) as usize];
                 figures.goodbye.record(when.saturating_duration_since(kicked.at));
             }
-            None => self.seen.told_nothing += 1,
+            None => self.measured.told_nothing += 1,
         }
         self.visitors[at] = Visitor::Away(Instant::now() + VISIT);
     }
@@ -336,20 +343,20 @@ impl<'a> Live<'a> {
             .all(|visitor| !matches!(visitor, Visitor::Entering(_) | Visitor::Doomed { .. }))
     }
 
-    fn finish(mut self) -> Seen {
+    fn finish(mut self) -> Measurements {
         for talker in &self.talkers {
-            self.seen.sent += talker.sent;
-            self.seen.received += talker.received;
-            self.seen.unanswered += talker.unanswered.len() as u64;
+            self.measured.sent += talker.sent;
+            self.measured.received += talker.received;
+            self.measured.unanswered += talker.unanswered.len() as u64;
         }
         for visitor in &self.visitors {
             match visitor {
-                Visitor::Entering(_) => self.seen.no_answer += 1,
-                Visitor::Doomed { .. } => self.seen.no_end += 1,
+                Visitor::Entering(_) => self.measured.no_answer += 1,
+                Visitor::Doomed { .. } => self.measured.no_end += 1,
                 Visitor::Away(_) | Visitor::Present(_) | Visitor::Stuck => {}
             }
         }
-        self.seen
+        self.measured
     }
 }
 
@@ -371,9 +378,8 @@ impl Figures {
     }
 }
 
-impl Seen {
-    /// Puts down what the bystanders have measured, each key behind `prefix`, and what was wrong with it. `words` name
-    /// the phases.
+impl Measurements {
+    /// Reports the measurements, each key behind `prefix`, and what was wrong with them. `words` name the phases.
     pub(crate) fn judge(self, prefix: &str, words: [&str; 3], bounds: Bounds, report: &mut Report) {
         for ((phase, word), figures) in Phase::ALL.into_iter().zip(words).zip(self.phases) {
             for (what, latencies, bound) in [
@@ -386,7 +392,7 @@ impl Seen {
             ] {
                 let key = format!("{prefix}{what}_{word}");
                 if let (Some(bound), Some(p99_us)) = (bound, latencies.p99_us())
-                    && phase != Phase::Before
+                    && phase != Phase::Baseline
                     && p99_us > bound.as_micros() as u64
                 {
                     let bound_us = bound.as_micros() as u64;
@@ -430,7 +436,7 @@ impl Seen {
     }
 
     fn new() -> Self {
-        Seen {
+        Measurements {
             phases: Phase::ALL.map(|_| Figures::new()),
             sent: 0,
             received: 0,

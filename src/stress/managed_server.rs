@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::fault::StressError;
+use super::error::StressError;
 
 /// A start takes no longer, recovery after a crash included.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -34,14 +34,14 @@ pub(crate) struct Ready {
 
 /// A server process.
 #[derive(Debug)]
-pub(crate) struct OwnServer {
+pub(crate) struct ManagedServer {
     command: Vec<String>,
     child: Child,
     stdout: Receiver<String>,
     since: Instant,
 }
 
-impl OwnServer {
+impl ManagedServer {
     /// Starts it; it is not ready yet.
     pub(crate) fn start(command: &[String]) -> Result<Self, StressError> {
         Self::start_with(command, Stdio::inherit())
@@ -151,7 +151,7 @@ impl OwnServer {
     }
 }
 
-impl Drop for OwnServer {
+impl Drop for ManagedServer {
     fn drop(&mut self) {
         // Both fail only for a child that has ended.
         let _ = self.child.kill();
@@ -176,8 +176,8 @@ fn read_ready(line: &str) -> Option<Ready> {
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> OwnServer {
-        OwnServer::start(&["sh".to_owned(), "-c".to_owned(), script.to_owned()]).unwrap()
+    fn shell(script: &str) -> ManagedServer {
+        ManagedServer::start(&["sh".to_owned(), "-c".to_owned(), script.to_owned()]).unwrap()
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
         assert!(told.contains("exit status: 3"), "{told}");
         let told = shell("echo hello; sleep 60").wait_until_ready().unwrap_err().to_string();
         assert!(told.contains("\"hello\""), "{told}");
-        let missing = OwnServer::start(&["/nonexistent".to_owned()]).unwrap_err().to_string();
+        let missing = ManagedServer::start(&["/nonexistent".to_owned()]).unwrap_err().to_string();
         assert!(missing.contains("/nonexistent"), "{missing}");
     }
 

@@ -1,4 +1,4 @@
-//! A server just good enough for the scenarios, with one fault at a time, to show that they find it.
+//! A server that is just good enough for the scenarios, with one bug at a time, to show that they find it.
 //!
 //! A thread per connection, one lock, blocking calls: for a few clients in tests only.
 
@@ -25,18 +25,18 @@ const GRACE: Duration = Duration::from_millis(50);
 /// Fds that are no channel's.
 const OTHER_FDS: usize = 10;
 
-/// What memory grows by, with that fault.
+/// What memory grows by, with that bug.
 const GROWTH_BYTES: usize = 64 << 20;
 
-/// How long everybody waits for each loss, or whatever the fault is about.
+/// How long a bug makes clients wait.
 const STALL: Duration = Duration::from_millis(25);
 
-/// The login, departure or chat at which a fault strikes that strikes once.
-const STRIKES_AT: usize = 33;
+/// The login, departure or chat at which a bug shows that shows once.
+const BUG_AT: usize = 33;
 
 /// What the server does wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fault {
+pub(super) enum Bug {
     None,
     ForgetsOneOffline,
     LeaksAnId,
@@ -63,8 +63,8 @@ pub(super) enum Fault {
     LosesACopy,
 }
 
-/// A running fake; it stops accepting when dropped.
-pub(super) struct Fake {
+/// A running mock server. It stops accepting when dropped.
+pub(super) struct MockServer {
     data: TempDir,
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -72,7 +72,7 @@ pub(super) struct Fake {
 }
 
 struct State {
-    fault: Fault,
+    bug: Bug,
     stopping: bool,
     database: Connection,
     channels: BTreeMap<u64, Channel>,
@@ -84,7 +84,7 @@ struct State {
     kicks: usize,
     held: Option<(i64, String)>,
     boxes: Boxes,
-    /// What is kept for nothing.
+    /// Memory that is never freed.
     grown: Vec<u8>,
 }
 
@@ -96,8 +96,8 @@ struct Channel {
     offline: Option<Instant>,
 }
 
-impl Fake {
-    pub(super) fn start(fault: Fault) -> Self {
+impl MockServer {
+    pub(super) fn start(bug: Bug) -> Self {
         let data = tempfile::tempdir().unwrap();
         let database = Connection::open(data.path().join("linger.db")).unwrap();
         database
@@ -111,7 +111,7 @@ impl Fake {
             )
             .unwrap();
         let state = Arc::new(Mutex::new(State {
-            fault,
+            bug,
             stopping: false,
             database,
             channels: BTreeMap::new(),
@@ -122,7 +122,7 @@ impl Fake {
             losses: 0,
             kicks: 0,
             held: None,
-            boxes: Boxes::new(fault),
+            boxes: Boxes::new(bug),
             grown: Vec::new(),
         }));
         let json = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -159,7 +159,7 @@ impl Fake {
     }
 }
 
-impl Drop for Fake {
+impl Drop for MockServer {
     fn drop(&mut self) {
         lock(&self.state).stopping = true;
         let _ = TcpStream::connect(self.address);
@@ -174,7 +174,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap()
 }
 
-fn say(mut stream: &TcpStream, line: &str) {
+fn send_line(mut stream: &TcpStream, line: &str) {
     let _ = stream.write_all(format!("{line}\n").as_bytes());
 }
 
@@ -227,19 +227,19 @@ impl State {
         match request["msgid"].as_i64() {
             Some(1) => {
                 self.logins += 1;
-                if self.fault == Fault::MakesFirstLoginsWait && name.contains("-first-") {
+                if self.bug == Bug::MakesFirstLoginsWait && name.contains("-first-") {
                     thread::sleep(STALL);
                 }
                 let id =
                     self.database.query_row("SELECT id FROM user WHERE name = ?1", [name], |row| row.get(0));
-                let Ok(id) = id else { return say(stream, r#"{"msgid":2,"errno":1,"errmsg":"no"}"#) };
+                let Ok(id) = id else { return send_line(stream, r#"{"msgid":2,"errno":1,"errmsg":"no"}"#) };
                 // Twice as late: the first login of each is refused, as nobody is registered yet.
-                if self.fault == Fault::RefusesALogin && self.logins == 2 * STRIKES_AT {
-                    return say(stream, r#"{"msgid":2,"errno":2,"errmsg":"online"}"#);
+                if self.bug == Bug::RefusesALogin && self.logins == 2 * BUG_AT {
+                    return send_line(stream, r#"{"msgid":2,"errno":2,"errmsg":"online"}"#);
                 }
                 if let Some(other) = self.live(id) {
                     let other_stream = self.channels[&other].stream.try_clone().unwrap();
-                    say(&other_stream, r#"{"msgid":20,"reason":"replaced","errmsg":"again"}"#);
+                    send_line(&other_stream, r#"{"msgid":20,"reason":"replaced","errmsg":"again"}"#);
                     let _ = other_stream.shutdown(Shutdown::Write);
                     self.depart(other, "replaced");
                 }
@@ -249,11 +249,11 @@ impl State {
                 (channel.user, channel.confirms) = (Some((id, name.to_owned())), confirms);
                 let kept = if confirms { self.boxes.all(id) } else { Vec::new() };
                 let answer = json!({"msgid": 2, "errno": 0, "id": id, "name": name, "offlinemsg": kept});
-                say(stream, &answer.to_string());
+                send_line(stream, &answer.to_string());
             }
             Some(4) => {
                 self.database.execute("INSERT INTO user (name) VALUES (?1)", [name]).unwrap();
-                say(stream, r#"{"msgid":5,"errno":0,"id":1}"#);
+                send_line(stream, r#"{"msgid":5,"errno":0,"id":1}"#);
             }
             Some(6) if self.is_chaos(number) => self.chat_with_seq(number, stream, request),
             Some(8..=10) => self.group(number, stream, request),
@@ -264,7 +264,7 @@ impl State {
             Some(6) => {
                 self.chat(request["toid"].as_i64().unwrap(), &request.to_string());
                 if let Some(seq) = request.get("seq") {
-                    say(stream, &json!({"msgid": 0, "errno": 0, "seq": seq, "re": 6}).to_string());
+                    send_line(stream, &json!({"msgid": 0, "errno": 0, "seq": seq, "re": 6}).to_string());
                 }
             }
             other => panic!("the scenarios do not ask {other:?}"),
@@ -273,10 +273,10 @@ impl State {
 
     fn chat(&mut self, to: i64, body: &str) {
         self.chats += 1;
-        let is_struck = self.chats == STRIKES_AT;
-        match self.fault {
-            Fault::LosesAChat if is_struck => return,
-            Fault::SwapsTwoChats if is_struck => {
+        let has_bug = self.chats == BUG_AT;
+        match self.bug {
+            Bug::LosesAChat if has_bug => return,
+            Bug::SwapsTwoChats if has_bug => {
                 self.held = Some((to, body.to_owned()));
                 return;
             }
@@ -286,9 +286,9 @@ impl State {
             self.database.execute("INSERT INTO kept VALUES (?1, ?2)", (to, body)).unwrap();
             return;
         };
-        say(&self.channels[&receiver].stream, body);
+        send_line(&self.channels[&receiver].stream, body);
         if let Some((_, held)) = self.held.take_if(|(held_for, _)| *held_for == to) {
-            say(&self.channels[&receiver].stream, &held);
+            send_line(&self.channels[&receiver].stream, &held);
         }
     }
 
@@ -301,14 +301,14 @@ impl State {
             group = Some(self.database.last_insert_rowid());
         }
         if request["msgid"] == 10 {
-            match self.fault {
-                Fault::StallsAtEachGroupChat => thread::sleep(STALL),
-                Fault::GrowsAtAGroupChat if self.grown.is_empty() => self.grown = vec![1; GROWTH_BYTES],
+            match self.bug {
+                Bug::StallsAtEachGroupChat => thread::sleep(STALL),
+                Bug::GrowsAtAGroupChat if self.grown.is_empty() => self.grown = vec![1; GROWTH_BYTES],
                 _ => {}
             }
-            let loses = self.fault == Fault::LosesACopy;
+            let loses = self.bug == Bug::LosesACopy;
             if loses {
-                self.fault = Fault::None;
+                self.bug = Bug::None;
             }
             let copies = "INSERT INTO kept SELECT user, ?3 FROM member WHERE groupid = ?1 AND user <> ?2
                 LIMIT -1 OFFSET ?4";
@@ -318,7 +318,7 @@ impl State {
         }
         let answer =
             json!({"msgid": 0, "errno": 0, "seq": request["seq"], "re": request["msgid"], "id": group});
-        say(stream, &answer.to_string());
+        send_line(stream, &answer.to_string());
     }
 
     /// True exactly when a channel is one of the scenario whose receivers confirm.
@@ -332,15 +332,15 @@ impl State {
         if !self.boxes.accept(from, to, request) {
             return;
         }
-        say(stream, &json!({"msgid": 0, "errno": 0, "seq": request["seq"], "re": 6}).to_string());
+        send_line(stream, &json!({"msgid": 0, "errno": 0, "seq": request["seq"], "re": 6}).to_string());
         let receiver = self.live(to).map(|receiver| &self.channels[&receiver]);
         if let Some(receiver) = receiver.filter(|receiver| receiver.confirms) {
-            self.boxes.unsent(to).iter().for_each(|chat| say(&receiver.stream, chat));
+            self.boxes.unsent(to).iter().for_each(|chat| send_line(&receiver.stream, chat));
         }
     }
 
     fn depart(&mut self, number: u64, reason: &str) {
-        let fault = self.fault;
+        let bug = self.bug;
         let channel = self.channels.get_mut(&number).unwrap();
         if channel.offline.is_some() {
             return;
@@ -351,13 +351,13 @@ impl State {
         let is_first = self.departures == 1;
         if reason != "kicked" {
             self.losses += 1;
-            match fault {
-                Fault::ForgetsOneOffline if self.losses == 1 => return,
-                Fault::StallsAtEachLoss => thread::sleep(STALL),
+            match bug {
+                Bug::ForgetsOneOffline if self.losses == 1 => return,
+                Bug::StallsAtEachLoss => thread::sleep(STALL),
                 _ => {}
             }
         }
-        let rows = if is_first && fault == Fault::DepartsTwice { 2 } else { 1 };
+        let rows = if is_first && bug == Bug::DepartsTwice { 2 } else { 1 };
         for _ in 0..rows {
             self.database.execute("INSERT INTO departure VALUES (?1, ?2, 1, 0)", (&name, reason)).unwrap();
         }
@@ -373,17 +373,17 @@ impl State {
             let Some(number) = self.live(id) else { continue };
             self.kicks += 1;
             let is_first = self.kicks == 1;
-            if !(is_first && self.fault == Fault::TellsOneNothing) {
+            if !(is_first && self.bug == Bug::TellsOneNothing) {
                 let goodbye = json!({"msgid": 20, "reason": "kicked", "errmsg": request["reason"]});
-                say(&self.channels[&number].stream, &goodbye.to_string());
+                send_line(&self.channels[&number].stream, &goodbye.to_string());
             }
-            if self.fault != Fault::EndsNoStream {
+            if self.bug != Bug::EndsNoStream {
                 let _ = self.channels[&number].stream.shutdown(Shutdown::Write);
             }
-            if self.fault != Fault::WaitsForNothing {
+            if self.bug != Bug::WaitsForNothing {
                 self.depart(number, "kicked");
             }
-            if is_first && self.fault == Fault::KicksABystander {
+            if is_first && self.bug == Bug::KicksABystander {
                 let is_bystander =
                     |channel: &&Channel| channel.user.as_ref().is_some_and(|(_, name)| name.ends_with("-20"));
                 let bystander = self.channels.values().find(is_bystander).unwrap();
@@ -402,7 +402,7 @@ impl State {
 
     /// The channels whose grace is not over; only those with a session where `live` is asked for.
     fn list(&self, live: bool) -> Vec<Value> {
-        let leaked = (self.fault == Fault::LeaksAnId).then_some(&1);
+        let leaked = (self.bug == Bug::LeaksAnId).then_some(&1);
         let is_listed = |(number, channel): &(&u64, &Channel)| match channel.offline {
             None => !live || channel.user.is_some(),
             Some(at) => !live && (at.elapsed() < GRACE || Some(*number) == leaked),
@@ -419,11 +419,11 @@ impl State {
 
     /// Something was found before the scenario began.
     fn reconciled(&self) -> usize {
-        1 + usize::from(self.fault == Fault::FindsADifference && self.departures > 0)
+        1 + usize::from(self.bug == Bug::FindsADifference && self.departures > 0)
     }
 
     fn fds(&self) -> usize {
-        let leaked = usize::from(self.fault == Fault::LeaksAnFd && self.departures > 0);
+        let leaked = usize::from(self.bug == Bug::LeaksAnFd && self.departures > 0);
         OTHER_FDS + leaked + self.list(false).len()
     }
 }
