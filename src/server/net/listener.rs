@@ -14,10 +14,10 @@ const SEND_BUFFER: usize = 128 * 1024;
 
 /// When the kernel gives up connections whose other machine is gone and to which nothing is sent.
 ///
-/// Where a user timeout is set, Linux does not count keepalive probes: it gives a connection up at the first look, after
-/// the first probe, at which the silence is longer than the user timeout. So while nothing is under way the user timeout
-/// is the time that all the probes take. A connection begins with the shorter one, for most are written to at once; its
-/// worker sets the longer one when an acknowledgement must have come (`worker::timeouts`).
+/// Where a user timeout is set, Linux does not count keepalive probes: it gives a connection up at the first look,
+/// after the first probe, at which the silence is longer than the user timeout. So while nothing is under way the user
+/// timeout is the time that all the probes take. A connection begins with the shorter one, for most are written to at
+/// once; its worker sets the longer one when an acknowledgement must have come (`worker::timeouts`).
 #[derive(Clone, Debug)]
 pub struct TcpTimeouts {
     /// Silence, interval, probes.

@@ -1,12 +1,12 @@
 //! Which sources are ready, and the wake-up of whoever waits for them.
 //!
-//! One thread waits, any thread wakes. The poller is `polling`'s, in level mode: an event comes back as long as its cause
-//! lasts, so nothing has to be re-armed, and an end behind a short read is told by the next wait.
+//! One thread waits, any thread wakes. The poller is `polling`'s, in level mode: an event comes back as long as its
+//! cause lasts, so nothing has to be re-armed, and an end behind a short read is told by the next wait.
 //!
-//! There are two ways to wait, with the same events. On Linux a turn waits on the poller's own fd with one system call; it
-//! is woken by an eventfd in edge mode, which is never read: each write is an event, and how many there were does not
-//! matter. Elsewhere `polling` itself waits, which on Linux would cost five calls: it sets a timer, registers the timer
-//! and its own waker again, waits, and reads the waker.
+//! There are two ways to wait, with the same events. On Linux a turn waits on the poller's own fd with one system call;
+//! it is woken by an eventfd in edge mode, which is never read: each write is an event, and how many there were does
+//! not matter. Elsewhere `polling` itself waits, which on Linux would cost five calls: it sets a timer, registers the
+//! timer and its own waker again, waits, and reads the waker.
 
 use super::registered::{Registered, WAKER_KEY};
 use crate::sync::Arc;

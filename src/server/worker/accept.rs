@@ -1,6 +1,6 @@
-//! How a connection becomes a channel, and when nobody is accepted.
+//! How a connection becomes a channel, and when no connection is accepted.
 //!
-//! Part of the core. The kernel's listeners are in [`super::event_loop`].
+//! The kernel's listeners are in [`super::event_loop`].
 
 use super::connection::{Codec, Connection};
 use super::responses;
@@ -14,8 +14,8 @@ use std::io;
 use std::net::SocketAddr;
 
 impl<T: Transport> WorkerState<T> {
-    /// Takes a new connection. `make` wraps the socket under the poller key that it is given, and does not have it
-    /// watched yet.
+    /// Takes a new connection. `make` wraps the socket under the poller key that it is given, and does not register it
+    /// yet.
     ///
     /// # Errors
     /// The socket, when no name is free: try again after [`crate::message::command::WorkerCommand::Accept`].
@@ -50,7 +50,7 @@ impl<T: Transport> WorkerState<T> {
         Ok(())
     }
 
-    /// Counts and logs a connection for which there is no fd to keep; answers the goodbye that it is to hear.
+    /// Counts and logs a connection for which there is no fd to keep; returns the goodbye for it.
     pub fn turn_away(&mut self, peer: SocketAddr, codec: &Codec, error: &io::Error) -> Vec<u8> {
         let parting = CloseInfo::new(Reason::ResourceExhausted).with_errno(error.raw_os_error());
         self.handles.metrics.left.add(parting.reason, 1);

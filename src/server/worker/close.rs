@@ -1,8 +1,8 @@
-//! How a channel ends in its worker's hands: farewell, settlement, hand-over of the socket.
+//! How a worker closes a channel: the goodbye, the delivery report, and the socket, which main closes.
 //!
-//! The step itself is in [`crate::channel::state`]. Here a worker takes it, and here is what follows it, whoever took
-//! it: one write, the goodbye, the end of the server's side, then input is read and dropped until main asks for the
-//! socket.
+//! The step itself is in [`crate::channel::state`]. Here a worker takes it, and here is what follows the step,
+//! whichever thread took it: one write, the goodbye, the end of the server's side. Then input is read and dropped until
+//! main asks for the socket.
 
 use super::connection::{Closing, EndedSession};
 use super::output_buffer::Written;
@@ -22,12 +22,12 @@ const ETIMEDOUT: i32 = 110;
 const EHOSTUNREACH: i32 = 113;
 
 impl<T: Transport> WorkerState<T> {
-    /// A system call on the connection failed: it takes and gives nothing any more.
+    /// A system call on the connection failed: nothing can be read from it or written to it any more.
     pub(super) fn fail(&mut self, id: ChannelId, error: &io::Error, otherwise: Reason) {
         let errno = error.raw_os_error();
         let reason = match errno {
             Some(EPIPE | ECONNRESET) => Reason::PeerReset,
-            // When its timers run out, the kernel names what it has heard of the way meanwhile, if anything.
+            // When its timers run out, the kernel reports what a router has said of the path meanwhile, if one has.
             Some(ETIMEDOUT | EHOSTUNREACH | ENETUNREACH) => Reason::NetworkTimeout,
             _ => otherwise,
         };
@@ -41,15 +41,15 @@ impl<T: Transport> WorkerState<T> {
         if connection.closing.is_some() {
             self.give_up(id);
         } else {
-            // Somebody else has taken the step: their letter settles what is unsent, and fails at its goodbye.
+            // Another thread has taken the step. Its command comes, reports what is unsent, and fails at the goodbye.
             let _ = connection.io.watch(false, false);
         }
     }
 
-    /// Takes the one step for a reason that the worker has found, and starts the farewell.
+    /// Takes the one step for a reason that the worker has found, and starts to close.
     pub(super) fn step(&mut self, id: ChannelId, parting: CloseInfo) {
         let Some(left) = self.handles.table.leave(id) else {
-            // Somebody else has taken it; a letter that says so is on its way.
+            // Another thread has taken it; its command is on the way.
             return;
         };
         self.handles.metrics.note_departure(parting.reason);
@@ -63,8 +63,8 @@ impl<T: Transport> WorkerState<T> {
             parting: parting.clone(),
         }));
         self.start_close(id, left.session, parting);
-        // Others may have sent to the session until just now. Nor may main hear that a channel has settled before a session
-        // has that it had until just now.
+        // Others may have sent to the session until just now, so its report waits for the next turn. A channel's report
+        // comes after those of all its sessions.
         if left.session.is_some() || self.connection(id).is_some_and(|connection| !connection.is_settled()) {
             self.report_delivery_later(id, left.session);
         } else {
@@ -73,7 +73,7 @@ impl<T: Transport> WorkerState<T> {
     }
 
     /// The poller does not take the connection, for want of memory. The goodbye needs no poller as long as the kernel
-    /// takes it at once.
+    /// takes all of it at once.
     pub(super) fn go_unwatched(&mut self, id: ChannelId, error: &io::Error) {
         let Some(connection) = self.connection(id) else { return };
         match &connection.closing {
@@ -81,7 +81,7 @@ impl<T: Transport> WorkerState<T> {
                 let errno = error.raw_os_error();
                 self.step(id, CloseInfo::new(Reason::ResourceExhausted).with_errno(errno));
             }
-            // What is left of the farewell comes in this turn.
+            // The goodbye is written in this turn.
             Some(closing) if !closing.shut && !connection.blocked => {}
             Some(_) => {
                 self.give_up(id);
@@ -90,7 +90,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Marks a connection as one that takes and gives nothing any more.
+    /// Marks a connection as broken: nothing can be read from it or written to it any more.
     fn give_up(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
@@ -110,7 +110,7 @@ impl<T: Transport> WorkerState<T> {
         let _ = connection.io.watch(false, false);
     }
 
-    /// Starts the farewell of a channel whose step is taken: one write, the cut, the goodbye.
+    /// Starts to close a channel whose step is taken: one write, then what is unsent comes off, then the goodbye.
     pub(super) fn start_close(&mut self, id: ChannelId, session: Option<SessionNo>, parting: CloseInfo) {
         let Some(connection) = self.connection(id) else { return };
         if connection.closing.is_some() {
@@ -121,8 +121,8 @@ impl<T: Transport> WorkerState<T> {
             parting.reason,
             Reason::PeerReset | Reason::NetworkTimeout | Reason::ReadError | Reason::WriteError
         );
-        // Usually the one that the step has ended. Otherwise main has ended it before, and its letter is on the way: what
-        // is unsent belongs to it all the same.
+        // The step has usually ended this session. Otherwise main has ended it before, and main's command is on the
+        // way: what is unsent belongs to this session all the same.
         let present = self.connection(id).and_then(|connection| connection.session());
         let ended_session = present.and_then(|present| self.take_unsent(id, present, broken));
         let Some(connection) = self.connection(id) else { return };
@@ -169,7 +169,7 @@ impl<T: Transport> WorkerState<T> {
         self.mark_dirty(id);
     }
 
-    /// One write, then everything that is unsent comes off the channel, to wait for the settlement.
+    /// Writes once, then takes everything that is unsent off the channel, to wait for the delivery report.
     fn take_unsent(&mut self, id: ChannelId, session: SessionNo, broken: bool) -> Option<EndedSession> {
         let connection = self.connection(id)?;
         let mut written = Written::default();
@@ -186,7 +186,7 @@ impl<T: Transport> WorkerState<T> {
         let unsent = connection.out.cut(session, broken, &mut written);
         self.note_written(id, written);
         let connection = self.connection(id)?;
-        // The user stays for what the channel report says of it, but the session is over.
+        // The user stays, for the list of channels names it, but the session is over.
         let delivered = connection.user.as_mut().map_or(0, |user| {
             user.session = None;
             user.delivered
@@ -194,7 +194,7 @@ impl<T: Transport> WorkerState<T> {
         Some(EndedSession { session, unsent, delivered })
     }
 
-    /// Says goodbye behind the last of the output, and ends the server's side when all of it is written.
+    /// Appends the goodbye to the output, and ends the server's side when all output is written.
     pub(super) fn send_goodbye(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
@@ -239,7 +239,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Reports what a session has left unsent. Everything others sent to it has been seen by now.
+    /// Reports what a session has left unsent. By now the worker has seen everything that others sent to it.
     pub(super) fn report_delivery(&mut self, id: ChannelId, session: Option<SessionNo>) {
         let (mut unsent, mut delivered) = (Vec::new(), 0);
         if let (Some(session), Some(connection)) = (session, self.connection(id)) {
@@ -249,7 +249,7 @@ impl<T: Transport> WorkerState<T> {
         self.to_main.push(Event::DeliveryReport(DeliveryReport { channel: id, session, unsent, delivered }));
     }
 
-    /// Looks whether the client is still there, because somebody wants its place.
+    /// Reads once to see whether the client is still there, because another login wants its place.
     pub(super) fn probe(&mut self, id: ChannelId) {
         let Some((slot, deferred_eof)) =
             self.connection(id).map(|c| (c.id.slot as usize, c.deferred_eof.is_some()))
@@ -261,11 +261,11 @@ impl<T: Transport> WorkerState<T> {
 
     /// Main wants the socket. What is ready to go goes first.
     pub(super) fn return_socket(&mut self, id: ChannelId) {
-        // The farewell may have only just begun: once for what waits, once for the goodbye behind it.
+        // Closing may have begun just now: the first call writes what waits, the second the goodbye behind it.
         self.flush(id);
         self.flush(id);
         let Some(connection) = self.connection(id) else {
-            // It never could be watched.
+            // The poller never took it.
             return self.to_main.push(Event::HandBack { channel: id, socket: None, torn: None });
         };
         let asks = connection.in_main > 0;
@@ -274,7 +274,7 @@ impl<T: Transport> WorkerState<T> {
             && !closing.broken
             && asks
         {
-            // What the client asked before it ended its side is still answered; main has it in hand.
+            // What the client asked before it ended its side is still answered; main works on it.
             closing.socket_wanted = true;
             return;
         }
@@ -295,7 +295,7 @@ impl<T: Transport> WorkerState<T> {
 }
 
 impl<T: Transport> WorkerState<T> {
-    /// Says that a channel has left. Where somebody was logged in, main says so too, with the user.
+    /// Logs that a channel has left. Where a user was logged in, main logs it too, with the user.
     pub(super) fn log_departure(&mut self, id: ChannelId, had_session: bool, parting: &CloseInfo) {
         let Some(peer) = self.connection(id).map(|connection| connection.peer.addr()) else { return };
         let (reason, errno) = (parting.reason.word(), parting.errno);
@@ -306,7 +306,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Says that a connection was ended before it became a channel.
+    /// Logs that a connection was ended before it became a channel.
     pub(super) fn log_turned_away(&mut self, peer: SocketAddr, parting: &CloseInfo) {
         let (reason, errno) = (parting.reason.word(), parting.errno);
         if self.close_log.note(parting.reason, self.now.mono_us) {
@@ -316,7 +316,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Says how many have got no line of their own, once their window is over or the worker ends.
+    /// Logs how many channels got no line of their own, once their window is over or the worker ends.
     pub(super) fn log_suppressed(&mut self) {
         let now_us = if self.exiting { u64::MAX } else { self.now.mono_us };
         for (reason, count) in self.close_log.take_suppressed(now_us) {

@@ -1,7 +1,6 @@
-//! What the log says of those who leave and never logged in: a line each, up to a bound, then counts.
+//! What the log says of channels that leave without a login: a line each, up to a bound, then counts.
 //!
-//! Owned by one worker, part of its core. Anybody can connect as often as he likes, so the lines must not grow with the
-//! connections.
+//! Owned by one worker. Anybody can connect again and again, so the lines must not grow with the connections.
 
 use crate::channel::Reason;
 
@@ -10,12 +9,12 @@ const LINES_MAX: u32 = 200;
 /// How long a window is, in microseconds (10 s).
 const WINDOW_US: u64 = 10_000_000;
 
-/// How much has been said in this window.
+/// What was logged in this window.
 #[derive(Debug)]
 pub(super) struct CloseLog {
     began_us: u64,
     lines: u32,
-    /// Those who got no line, by reason.
+    /// Channels that got no line, by reason.
     suppressed: [u64; Reason::ALL.len()],
 }
 
@@ -24,7 +23,7 @@ impl CloseLog {
         CloseLog { began_us: now_us, lines: 0, suppressed: [0; Reason::ALL.len()] }
     }
 
-    /// Somebody has left. True when there is room for a line of his own.
+    /// A channel has left. True when it may have a line of its own.
     pub(super) fn note(&mut self, reason: Reason, now_us: u64) -> bool {
         if self.suppressed() == 0 && now_us >= self.began_us + WINDOW_US {
             self.begin(now_us);
@@ -37,7 +36,7 @@ impl CloseLog {
         false
     }
 
-    /// How many got no line, by reason, once their window is over; then a new one begins.
+    /// How many channels got no line, by reason, once their window is over; then a new window begins.
     pub(super) fn take_suppressed(&mut self, now_us: u64) -> Vec<(Reason, u64)> {
         if self.due_us().is_none_or(|due_us| now_us < due_us) {
             return Vec::new();

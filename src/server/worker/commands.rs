@@ -1,4 +1,4 @@
-//! What each letter in a worker's mailbox means.
+//! What each command in a worker's mailbox does.
 
 use super::connection::{Pings, User};
 use super::state::WorkerState;
@@ -25,7 +25,7 @@ impl<T: Transport> WorkerState<T> {
                 self.report_delivery(channel, session);
             }
             WorkerCommand::Settle { channel, session } => {
-                // Main ends a session when the channel logs in anew; then the worker learns of it here.
+                // Main ends a session when its channel logs in again; the worker learns of it here.
                 self.end_session_here(channel, session);
                 self.report_delivery(channel, Some(session));
             }
@@ -35,7 +35,7 @@ impl<T: Transport> WorkerState<T> {
                 self.to_main.push(Event::Probed { channel, user });
             }
             WorkerCommand::Report(reply) => {
-                // Whoever asked may have given up.
+                // The thread that asked may have given up.
                 let _ = reply.send(self.report());
             }
             WorkerCommand::Audit { from, to } => {
@@ -86,7 +86,7 @@ impl<T: Transport> WorkerState<T> {
             self.write_answer(id, answer);
         }
         if settles == Completes::Login {
-            // The time to log in has moved.
+            // The login deadline has moved.
             self.arm(id);
         }
         if self.connection(id).and_then(|c| c.closing.as_ref()).is_some_and(|closing| closing.socket_wanted) {
@@ -95,7 +95,7 @@ impl<T: Transport> WorkerState<T> {
         self.mark_dirty(id);
     }
 
-    /// Puts an answer into the words of the channel's protocol.
+    /// Writes an answer in the channel's protocol.
     fn write_answer(&mut self, id: ChannelId, answer: Answer) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
@@ -125,12 +125,12 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// A login succeeded: the channel has a user from here on.
+    /// A login succeeded: the channel has a user.
     fn complete_login(&mut self, id: ChannelId, login: &LoggedIn) {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         if connection.closing.is_some() {
-            // The channel left while main answered. What came from the box still lies there.
+            // The channel left while main answered. The messages of this answer are still in the box.
             return;
         }
         let caps = login.caps;
@@ -149,7 +149,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Everything older has been taken over, so others may write to the channel directly.
+    /// Everything older has been written, so others may write to the channel directly.
     fn open_to_others(&mut self, id: ChannelId, session: SessionNo) {
         let Some(connection) = self.connection(id) else { return };
         let user = connection.user.as_ref().filter(|user| user.session == Some(session));

@@ -1,4 +1,4 @@
-//! One channel in its worker's hands. Nobody else touches it.
+//! One channel as its worker has it. No other thread touches it.
 
 use super::output_buffer::OutputBuffer;
 use super::presence_queue::PresenceQueue;
@@ -18,10 +18,10 @@ use crate::sync::Arc;
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
 
-/// Requests of one channel that may be on their way through main; past it the channel is not read.
+/// Requests of one channel that main may work on at once; past it the channel is not read.
 pub(super) const IN_MAIN_MAX: u32 = 256;
 
-/// What a connection speaks, and how far its input is understood.
+/// The protocol of a connection, and how far its input is parsed.
 #[derive(Debug)]
 pub enum Codec {
     /// JSON objects.
@@ -38,7 +38,7 @@ pub(super) struct Connection<T> {
     pub(super) io: T,
     pub(super) peer: Peer,
     pub(super) codec: Codec,
-    /// Bytes that are read and not yet understood.
+    /// Bytes that are read and not yet parsed.
     pub(super) input: ThinVec<u8>,
     pub(super) out: OutputBuffer,
     /// True exactly when the latest write took less than it was offered.
@@ -47,22 +47,22 @@ pub(super) struct Connection<T> {
     pub(super) dirty: bool,
     /// Who is logged in, or was when the client ended its side.
     pub(super) user: Option<User>,
-    /// Sessions that have ended and are not settled yet, oldest first, but for the one with which the channel leaves.
-    /// Hardly ever any.
+    /// Sessions that have ended and are not reported yet, oldest first, without the one that `closing` has. Hardly ever
+    /// any.
     ended_sessions: ThinVec<EndedSession>,
-    /// When the login or registration was asked that is on its way: what is behind it waits.
+    /// When the login or registration was asked that main or an auth thread works on. Requests behind it wait.
     pub(super) login_asked_us: Option<NonZeroU64>,
-    /// Requests on their way through main. While there are some, later ones follow them.
+    /// Requests that main works on. While there are some, later ones go through main too.
     pub(super) in_main: u32,
-    /// Answers that tickets still owe.
+    /// Chats with `seq` that are not answered yet.
     pub(super) tickets: u32,
     /// True exactly when the client has ended its side.
     pub(super) ended: bool,
-    /// The end that waits for a turn that takes it in, while one does.
+    /// The end of the client's side, while it waits for a later turn.
     pub(super) deferred_eof: Option<Eof>,
     /// True exactly when the channel table has been told that the client is gone.
     pub(super) counted_gone: bool,
-    /// What an idle client has no use for.
+    /// What only a client that is active needs.
     active: Option<Box<ActiveState>>,
     /// Why the channel leaves; set from the moment its worker learns that the step is taken.
     pub(super) closing: Option<Box<Closing>>,
@@ -76,17 +76,17 @@ pub(super) struct Connection<T> {
     pub(super) since_us: u64,
     /// When input came last.
     pub(super) heard_us: u64,
-    /// Since when the user is logged in, or nobody is; that is moved on by the time that logins take.
+    /// Since when the user is logged in, or no user is. The time that logins take is added, so that it does not count.
     pub(super) changed_us: u64,
-    /// True exactly when its address counts it, which lasts until the connection is handed back.
+    /// True exactly when its address counts it, from the accept until main has the socket.
     pub(super) counted_in: bool,
     /// When output last moved.
     pub(super) moved_us: u64,
-    /// True exactly while the kernel has the user timeout of a connection with output under way.
+    /// True exactly while the kernel has the short user timeout, for output that is not acknowledged.
     pub(super) has_short_user_timeout: bool,
-    /// True exactly while it is among those who have had nobody logged in for long.
+    /// True exactly while it is listed as having had no user logged in for long.
     pub(super) overstays: bool,
-    /// When the wheel will have this channel looked at. Other entries of it are stale.
+    /// The tick at which the wheel has this channel checked. Its other entries in the wheel are stale.
     pub(super) armed: Option<Tick>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
@@ -95,19 +95,19 @@ pub(super) struct Connection<T> {
 /// How an end was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Eof {
-    /// The poller told of it; a read has to say which end it is.
+    /// The poller reported it; a read has to find out which end it is.
     Told,
-    /// A read has come to the end of the client's side: there is nothing to read any more.
+    /// A read has reached the end of the client's side.
     Read,
 }
 
 // There is one for each client, and most are idle.
 const _: () = assert!(size_of::<Connection<Registered<TcpStream>>>() <= 216);
 
-/// What a client has that talks, or is told of friends.
+/// What a client has that sends requests, or gets events of friends.
 #[derive(Debug, Default)]
 pub(super) struct ActiveState {
-    /// The way of the latest chat, which the next one often takes too.
+    /// The route of the latest chat, which the next one often takes too.
     pub(super) route: Option<Route>,
     /// Events that wait until the output has room for them.
     pub(super) news: Option<PresenceQueue>,
@@ -134,7 +134,7 @@ pub(super) struct User {
 pub(super) struct Pings {
     /// When the latest was sent, or the login before the first.
     pub(super) latest_us: u64,
-    /// The first of this session's pings behind which, when the latest was sent, nothing had been heard.
+    /// The first ping of this session since which no input had come when the latest ping was sent.
     pub(super) first_us: Option<u64>,
 }
 
@@ -151,17 +151,17 @@ pub(super) struct EndedSession {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
 pub(super) struct Closing {
     pub(super) parting: CloseInfo,
-    /// The session that went on until the channel left, until it is settled.
+    /// The session that lasted until the channel left, until its delivery report.
     pub(super) ended_session: Option<EndedSession>,
-    /// True exactly when the connection takes and gives nothing any more.
+    /// True exactly when nothing can be read from the connection or written to it any more.
     pub(super) broken: bool,
     /// True exactly when the server's side is ended.
     pub(super) shut: bool,
     /// True exactly when the client's side has ended too, so that nothing is left to wait for.
     pub(super) gone: bool,
-    /// True exactly when the goodbye has been put behind the last of the output.
+    /// True exactly when the goodbye is in the output, or none is due.
     pub(super) goodbye_sent: bool,
-    /// True exactly when main wants the socket and answers that main owes come first.
+    /// True exactly when main wants the socket, and answers from main have to be written before.
     pub(super) socket_wanted: bool,
     /// What had not gone out whole when the connection broke.
     pub(super) torn: Option<PartialWrite>,
@@ -214,18 +214,18 @@ impl<T> Connection<T> {
         self.user.as_ref().and_then(|user| user.session)
     }
 
-    /// Has a session wait to be settled, on a channel that stays.
+    /// Keeps a session for its delivery report, on a channel that stays.
     pub(super) fn add_ended_session(&mut self, ended: EndedSession) {
         self.ended_sessions.push(ended);
     }
 
-    /// A session that has ended and is not settled yet.
+    /// A session that has ended and is not reported yet.
     pub(super) fn ended_session(&mut self, session: SessionNo) -> Option<&mut EndedSession> {
         let closing = self.closing.as_mut().and_then(|closing| closing.ended_session.as_mut());
         closing.into_iter().chain(self.ended_sessions.iter_mut()).find(|ended| ended.session == session)
     }
 
-    /// Takes it to settle it.
+    /// Takes a session off for its delivery report.
     pub(super) fn take_ended_session(&mut self, session: SessionNo) -> Option<EndedSession> {
         let is_it = |ended: &EndedSession| ended.session == session;
         let closing =
@@ -233,28 +233,28 @@ impl<T> Connection<T> {
         closing.or_else(|| self.ended_sessions.take_first(is_it))
     }
 
-    /// True exactly when all sessions that have ended are settled.
+    /// True exactly when all sessions that have ended are reported.
     pub(super) fn is_settled(&self) -> bool {
         self.ended_sessions.is_empty()
             && self.closing.as_ref().is_none_or(|closing| closing.ended_session.is_none())
     }
 
-    /// What a client has that talks; made where there is none.
+    /// What an active client has; made where there is none.
     pub(super) fn active(&mut self) -> &mut ActiveState {
         self.active.get_or_insert_default()
     }
 
-    /// The way of the latest chat.
+    /// The route of the latest chat.
     pub(super) fn route(&self) -> Option<&Route> {
         self.active.as_deref()?.route.as_ref()
     }
 
-    /// True exactly when events wait.
+    /// True exactly when events of friends wait.
     pub(super) fn has_presence(&self) -> bool {
         self.active.as_deref().is_some_and(|active| active.news.is_some())
     }
 
-    /// No events wait any more. A client that does nothing else is idle again.
+    /// Drops the events of friends that wait. A client that does nothing else is idle again.
     pub(super) fn drop_presence(&mut self) {
         if let Some(active) = &mut self.active {
             active.news = None;
@@ -262,7 +262,7 @@ impl<T> Connection<T> {
         self.active.take_if(|active| active.route.is_none() && active.token_bucket.is_none());
     }
 
-    /// True exactly when the client speaks lines.
+    /// True exactly when the client uses the line protocol.
     pub(super) fn speaks_lines(&self) -> bool {
         matches!(self.codec, Codec::Line(_))
     }
@@ -272,17 +272,17 @@ impl<T> Connection<T> {
         self.is_logging_in() || self.in_main >= IN_MAIN_MAX
     }
 
-    /// True exactly while a login or registration is on its way.
+    /// True exactly while a login or registration waits for its answer.
     pub(super) fn is_logging_in(&self) -> bool {
         self.login_asked_us.is_some()
     }
 
-    /// A login or registration is on its way: the login clock stands still.
+    /// A login or registration begins: the login clock stops.
     pub(super) fn begin_login(&mut self, now_us: u64) {
         self.login_asked_us = NonZeroU64::new(now_us.max(1));
     }
 
-    /// It is answered: the login clock goes on.
+    /// A login or registration is answered: the login clock goes on.
     pub(super) fn end_login(&mut self, now_us: u64) {
         if let (Some(asked_us), None) = (self.login_asked_us.take(), &self.user) {
             self.changed_us += now_us.saturating_sub(asked_us.get());
@@ -290,7 +290,7 @@ impl<T> Connection<T> {
     }
 }
 
-/// A way to a user that was open a moment ago: good exactly as long as that session goes on.
+/// A route to a user, good exactly as long as that session lasts.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) user: UserId,

@@ -1,6 +1,6 @@
-//! A worker's thread: it waits on its poller, and gives its core one turn after another.
+//! A worker's thread: it waits in its poller, and gives its state one turn after another.
 //!
-//! The only place of the worker that waits. Accepting is here too, for it needs the kernel's listeners.
+//! The only file of the worker that waits. Accepting is here too, because it needs the kernel's listeners.
 
 use super::connection::Codec;
 use super::input_horizon::InputHorizon;
@@ -23,12 +23,12 @@ use std::time::Duration;
 const ACCEPTS_MAX: usize = 64;
 /// Listeners have the highest keys.
 const LISTENER_KEYS: usize = MAX_KEY - 4096;
-/// How long a listener rests after it has failed for want of fds or memory.
+/// How long a worker accepts nobody after an accept has failed for want of fds or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What is read and dropped of a client who was turned away, in bytes: more than any login.
+/// What is read and dropped of a client that was turned away, in bytes: more than any login.
 const DISCARD_MAX: usize = 16 * 1024;
 
-/// What clients of a listener speak.
+/// The protocol of a listener's clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProtocolKind {
     /// JSON objects.
@@ -76,9 +76,9 @@ impl WorkerSetup {
 
 /// An fd that is kept for the moment when there is no other.
 enum ReserveFd {
-    /// Nobody needs it.
+    /// It is not needed.
     Idle { _file: File },
-    /// It is the connection of a client who was turned away, until the rest is over.
+    /// It is the connection of a client that was turned away, until the pause is over.
     TurnedAway(TcpStream),
 }
 
@@ -97,13 +97,13 @@ pub struct Worker {
     state: WorkerState<Registered<TcpStream>>,
     poller: Arc<Poller>,
     listeners: Vec<(ProtocolKind, Registered<TcpListener>)>,
-    /// A connection that was accepted when no name was free.
+    /// A connection that was accepted when no channel id was free.
     unplaced: Option<(TcpStream, SocketAddr, ProtocolKind)>,
-    /// An fd to give up when the table of fds is full, so that whoever knocks can be accepted and turned away.
+    /// An fd to give up when the table of fds is full, so that a new connection can be accepted and turned away.
     reserve: Option<ReserveFd>,
     /// True exactly from an accept that failed for want of fds or memory to the next that does not.
     is_short: bool,
-    /// Until when the listeners rest, on the monotonic clock.
+    /// Until when nobody is accepted, on the monotonic clock. 0 while there is no pause.
     paused_until_us: u64,
     clock: Clock,
 }
@@ -199,12 +199,12 @@ impl Worker {
         let wanted = self.state.is_accepting() && self.paused_until_us == 0;
         for (_, listener) in &mut self.listeners {
             if let Err(error) = listener.set_interest(wanted, false) {
-                tracing::error!(%error, "a listener could not be watched");
+                tracing::error!(%error, "a listener could not be registered");
             }
         }
     }
 
-    /// Takes up to `max` connections; true when somebody may still wait.
+    /// Takes up to `max` connections; true when more may wait.
     fn accept_from(&mut self, listener: usize, max: usize) -> bool {
         for _ in 0..max {
             if !self.state.is_accepting() || self.unplaced.is_some() {
@@ -236,7 +236,7 @@ impl Worker {
         }
     }
 
-    /// No fds or no memory: gives up the spare fd to tell one client, and rests.
+    /// No fds or no memory: gives up the reserve fd to tell one client, and pauses.
     fn turn_away(&mut self, listener: usize, error: &io::Error) {
         let Some((kind, listening)) = self.listeners.get(listener) else { return };
         let (codec, Some(source)) = (kind.codec(), listening.source()) else { return };
@@ -244,13 +244,13 @@ impl Worker {
         match listener::accept(source) {
             Ok((stream, peer)) => {
                 let goodbye = self.state.turn_away(peer, &codec, error);
-                // A new connection has room for it, unless the client is gone already.
+                // A new connection has room for the goodbye, unless the client is gone already.
                 let _ = (&stream).write(&goodbye);
                 let _ = stream.shutdown(Shutdown::Write);
                 self.reserve = Some(ReserveFd::TurnedAway(stream));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // The kernel looks for an fd first, and nobody needs one.
+                // The kernel looks for an fd first: no connection waited.
                 self.reserve = ReserveFd::idle();
                 return;
             }
@@ -263,11 +263,13 @@ impl Worker {
         self.paused_until_us = self.clock.now().mono_us + ACCEPT_PAUSE.as_micros() as u64;
     }
 
-    /// The rest is over: whoever was turned away has had it to read the goodbye, and his fd is the spare one again.
+    /// The pause is over: the client that was turned away had that long to read the goodbye. Its fd is given back, and
+    /// a new reserve is opened.
     fn end_pause(&mut self) {
         self.paused_until_us = 0;
         if let Some(ReserveFd::TurnedAway(mut stream)) = self.reserve.take_if(|reserve| reserve.is_client()) {
-            // What he said before he knew would become a reset, which eats the goodbye.
+            // What the client has sent meanwhile would make the kernel reset the connection, and the goodbye would be
+            // lost.
             let _ = stream.read(&mut [0; DISCARD_MAX]);
         }
         if self.reserve.is_none() {
@@ -275,7 +277,7 @@ impl Worker {
         }
     }
 
-    /// Accepts whoever is queued, so that main can tell them, and closes.
+    /// Accepts the connections that are queued, so that main can close them with a goodbye, and closes the listeners.
     fn close_listeners(&mut self) {
         for listener in 0..self.listeners.len() {
             while self.accept_from(listener, ACCEPTS_MAX) {}
@@ -286,7 +288,7 @@ impl Worker {
     }
 }
 
-/// Errors that belong to the one connection that could not be accepted.
+/// Errors that concern only the one connection that could not be accepted.
 fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NetworkDown, TimedOut};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | NetworkDown | TimedOut)

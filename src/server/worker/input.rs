@@ -11,11 +11,11 @@ use crate::protocol::json::next_request::{self, Taken};
 use crate::protocol::line::LineFramed;
 use std::io;
 
-/// Ends that one turn takes in: each costs a goodbye, and channels with more to read wait behind them.
+/// Ends that one turn handles: each costs a goodbye, and channels with more to read wait behind them.
 pub(super) const EOFS_MAX: usize = 64;
 
 impl<T: Transport> WorkerState<T> {
-    /// The poller says that a channel can be read or written.
+    /// The poller reports that a channel can be read or written.
     pub fn ready(&mut self, slot: usize, readable: bool, writable: bool) {
         let Some(Some(connection)) = self.channels.get_mut(slot) else { return };
         let id = connection.id;
@@ -27,14 +27,14 @@ impl<T: Transport> WorkerState<T> {
             && self.read(id)
             && self.connection(id).is_some_and(|connection| connection.is_logging_in() && !connection.ended)
         {
-            // A client that has ended its side behind a login takes nobody's place: main has to know of it first, and
-            // the poller would tell of the end a turn later.
+            // A client that has ended its side behind a login must not take over another session. So main has to know
+            // of the end before the login, and the poller would report the end a turn later.
             self.read(id);
         }
     }
 
-    /// The poller says that both sides of a channel have ended, or that it is broken. A read would take the error away,
-    /// so it waits for the turn that takes the end in.
+    /// The poller reports that both sides of a channel have ended, or that it is broken. Where the turn has handled
+    /// enough ends, this one is not read before a later turn, for a read would take the error away.
     pub fn hung_up(&mut self, slot: usize) {
         let Some(Some(connection)) = self.channels.get(slot) else { return };
         let id = connection.id;
@@ -72,7 +72,7 @@ impl<T: Transport> WorkerState<T> {
         matches!(outcome, Ok(count) if count > 0)
     }
 
-    /// Takes what was read, understands what is whole, and keeps the rest.
+    /// Takes what was read, handles the requests that are whole, and keeps the rest.
     pub(super) fn take_input(&mut self, id: ChannelId, bytes: &[u8]) {
         let Some(connection) = self.connection(id) else { return };
         if connection.closing.is_some() {
@@ -102,7 +102,8 @@ impl<T: Transport> WorkerState<T> {
         self.resume_input(id);
     }
 
-    /// Goes on with input that has waited, and leaves when that was all.
+    /// Goes on with input that has waited, and closes the channel when the client has ended its side and nothing is
+    /// left.
     pub(super) fn resume_input(&mut self, id: ChannelId) {
         self.decode_waiting(id);
         let Some(connection) = self.connection(id) else { return };
@@ -126,7 +127,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Handles whole requests until the channel has to wait; answers how many bytes are done with.
+    /// Handles whole requests until the channel has to wait; returns how many bytes are done with.
     fn decode(&mut self, id: ChannelId, bytes: &[u8]) -> usize {
         let mut at = 0;
         loop {
@@ -188,13 +189,13 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Counts an end in; false when the turn has taken in enough of them.
+    /// Counts an end; false when the turn has handled enough of them.
     fn may_take_eof(&mut self) -> bool {
         self.eofs += 1;
         self.eofs <= EOFS_MAX
     }
 
-    /// Has an end wait for a later turn.
+    /// Leaves an end to a later turn.
     fn defer_eof(&mut self, id: ChannelId, eof: Eof) {
         let Some(connection) = self.connection(id) else { return };
         if connection.deferred_eof.is_none() {
@@ -204,7 +205,7 @@ impl<T: Transport> WorkerState<T> {
         self.adjust_interest(id);
     }
 
-    /// Takes an end in that has waited, unless its channel has gone meanwhile.
+    /// Handles an end that has waited, unless its channel is closed meanwhile.
     pub(super) fn take_deferred_eof(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
         match connection.deferred_eof.take() {

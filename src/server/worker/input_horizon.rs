@@ -1,24 +1,24 @@
-//! Up to when a worker has heard everybody: what a client had sent by then has been read.
+//! The moment up to which a worker has read everything: what any client had sent by then has been read.
 //!
-//! Owned by one worker. Time limits are judged as of that moment and not as of now. Now may be long after the last look
-//! at the sockets, as when the process was stopped for a while or the machine slept: then nobody is sent away for what
-//! he has said in time.
+//! Owned by one worker. Time limits are judged as of that moment and not as of now. Now may be long after the last
+//! read, as when the process was stopped for a while or the machine slept: then no client that sent in time is closed
+//! for being late.
 
 use crate::net::poller::TOLD_MIN;
 
-/// How far a worker has heard.
+/// How far a worker has read.
 #[derive(Debug, Default)]
 pub(super) struct InputHorizon {
     heard_us: u64,
-    /// Waits that did not tell of all, since the last time that everybody was heard.
+    /// Waits that did not report all, since the last time that everything was read.
     waits: usize,
     /// Before the first of them.
     began_us: u64,
 }
 
 impl InputHorizon {
-    /// A wait that began at `before_us` is over, and what it told of is read. `places` is the most that can be ready.
-    /// Answers up to when everybody has been heard.
+    /// A wait that began at `before_us` is over, and what it reported is read. `places` is the most that can be ready.
+    /// Returns the moment up to which everything is read.
     pub(super) fn waited(&mut self, before_us: u64, told_all: bool, places: usize) -> u64 {
         if told_all {
             (self.heard_us, self.waits) = (before_us, 0);
@@ -28,7 +28,8 @@ impl InputHorizon {
             self.began_us = before_us;
         }
         self.waits += 1;
-        // Those who are ready take turns, so that even under load without end everybody is heard after so many.
+        // The poller takes the ready ones in turn, so that even under endless load all have been read after so many
+        // waits.
         if self.waits > places / TOLD_MIN + 1 {
             (self.heard_us, self.waits) = (self.began_us, 0);
         }

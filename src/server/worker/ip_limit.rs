@@ -1,5 +1,4 @@
-//! How many channels each address has, until their connections are handed back to be closed. Shared by all workers;
-//! loopback is exempt.
+//! How many channels each address has, until main has their sockets. Shared by all workers; loopback is exempt.
 
 use crate::ip_block::IpBlock;
 use crate::shrink::Shrink;
@@ -19,7 +18,7 @@ impl IpLimit {
         IpLimit { max, counts: Mutex::new(HashMap::new()) }
     }
 
-    /// Counts a channel in. False when its address has too many without it; then it is not counted, or whoever tries
+    /// Counts a channel. False when its address has too many without it; then it is not counted, or a client that tries
     /// again and again would never be let in.
     pub fn enter(&self, address: IpBlock) -> bool {
         if address.is_loopback() {
@@ -32,7 +31,7 @@ impl IpLimit {
         has_room
     }
 
-    /// Counts a channel out that was counted in.
+    /// A channel that was counted is gone.
     pub fn leave(&self, address: IpBlock) {
         if address.is_loopback() {
             return;

@@ -10,15 +10,15 @@ pub struct Limits {
     pub max_frame: usize,
     /// The largest request before a login, in bytes.
     pub max_frame_before_login: usize,
-    /// Unsent output at which a slow reader is sent away, in bytes.
+    /// Unsent output at which a slow reader is closed, in bytes.
     pub out_limit: usize,
-    /// How long a channel may have nobody logged in, in microseconds.
+    /// How long a channel may stay without a login, in microseconds.
     pub login_timeout_us: u64,
     /// How long a channel may be silent, in microseconds.
     pub idle_us: Option<u64>,
     /// Channels that may be open or live at once.
     pub max_channels: usize,
-    /// How long a reader may take nothing of what waits for it, in microseconds.
+    /// How long a client may read nothing of what waits for it, in microseconds.
     pub write_timeout_us: u64,
     /// How long sent data may stay unacknowledged, in microseconds.
     pub user_timeout_us: u64,
@@ -33,7 +33,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// True exactly when so many channels that are open or live leave too few places for those on which nobody logs in.
+    /// True exactly when channels that are open or live have taken so many places that those without a login have to
+    /// go.
     pub(super) fn are_places_short(&self, present: usize) -> bool {
         present * 100 > self.max_channels * SHORT_PERCENT
     }

@@ -1,4 +1,4 @@
-//! The line protocol's requests: the first line logs in, every other one says something.
+//! The line protocol's requests: the first line logs in, every other line is a chat.
 
 use super::routing::{ChatPayload, ChatSender};
 use super::state::WorkerState;
@@ -40,7 +40,7 @@ impl<T: Transport> WorkerState<T> {
         let asker = ReplyTo { channel: id, re: Msgid::Login, seq: None };
         let name: Box<str> = opening.name.into();
         match opening.password {
-            // Nothing to verify: main knows whether the name is anybody's.
+            // Nothing to verify: main knows whether a user has the name.
             None => {
                 if self.handles.attempts.are_exhausted(IpBlock::of(peer.ip()), None, self.now.mono_us) {
                     return self.refuse_login(id, Msgid::Login, Errno::TooMany, TOO_MANY_FAILURES, None);
@@ -75,7 +75,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// A login or registration is refused. For a client that speaks lines that was the only try.
+    /// A login or registration is refused. A client of the line protocol has only this one try.
     pub(super) fn refuse_login(
         &mut self,
         id: ChannelId,
@@ -98,7 +98,7 @@ impl<T: Transport> WorkerState<T> {
         self.mark_dirty(id);
     }
 
-    /// A ban keeps a login or registration out: a refusal, then the goodbye. For a client that speaks lines the first is both.
+    /// A ban refuses a login or registration: first a refusal, then the goodbye. In the line protocol one line is both.
     pub(super) fn refuse_banned(&mut self, id: ChannelId, re: Msgid, parting: &CloseInfo, seq: Option<&str>) {
         self.handles.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };

@@ -1,4 +1,4 @@
-//! A worker's mailbox: what others tell it, in one order.
+//! A worker's mailbox: commands from other threads, in one order.
 //!
 //! Any thread pushes, the worker takes. A chat's receiver is checked under the mailbox's lock: a worker that
 //! empties its mailbox after a session's end has seen everything that was ever sent to that session.
@@ -7,7 +7,7 @@ use crate::channel::ChannelTable;
 use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
 
-/// Letters in a mailbox at which new chats are refused with errno 18.
+/// Commands in a mailbox at which new chats are refused with errno 18.
 pub const MAIL_MAX: usize = 65_536;
 /// The same in bytes of chats: the worker copies them once for each receiver, in one turn.
 pub const MAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -35,8 +35,8 @@ impl Mailbox {
         Mailbox { commands: Mutex::new(Vec::new()), count, bytes, wake }
     }
 
-    /// Pushes letters in order, and wakes the worker unless others lie there already: whoever pushed the first of them
-    /// wakes it. Chats for sessions that have ended come back.
+    /// Pushes commands in order. Wakes the worker when the mailbox was empty: the thread that pushes the first command
+    /// wakes it. Chats for sessions that have ended come back in `refused`.
     pub fn push(
         &self,
         table: &ChannelTable,
@@ -67,7 +67,7 @@ impl Mailbox {
         }
     }
 
-    /// Takes everything; by the owning worker alone. `into` must be empty and lends its room to the mailbox.
+    /// Takes everything; only the owning worker calls it. `into` must be empty, and its memory goes to the mailbox.
     pub fn take(&self, into: &mut Vec<WorkerCommand>) {
         debug_assert!(into.is_empty());
         let mut commands = self.commands.lock();
@@ -85,7 +85,7 @@ fn chat_bytes(command: &WorkerCommand) -> usize {
     if let WorkerCommand::Chat { chat, .. } = command { chat.body.size() } else { 0 }
 }
 
-/// Every worker's mailbox, as everybody else sees them.
+/// Every worker's mailbox, for all other threads.
 pub struct Mailboxes {
     table: Arc<ChannelTable>,
     boxes: Vec<Arc<Mailbox>>,

@@ -1,8 +1,8 @@
 //! What waits to be written to one channel: bytes, and where each message in them ends.
 //!
-//! Owned by the channel's worker. The boundaries are what lets a channel leave without tearing or losing a
-//! message: one whose first byte is in the kernel goes out whole as long as the connection lasts, every other one goes
-//! back whole.
+//! Owned by the channel's worker. Because the boundaries are known, a channel leaves without tearing or losing a
+//! message: a message whose first byte is in the kernel goes out whole as long as the connection lasts, every other one
+//! goes back whole.
 
 use crate::channel::SessionNo;
 use crate::ids::{Mid, UserId};
@@ -13,10 +13,10 @@ use crate::protocol::line;
 use crate::sync::Arc;
 use std::collections::VecDeque;
 
-/// Room that is larger than this is freed rather than lent to the next channel, in bytes.
+/// A buffer larger than this is freed instead of kept for the next channel, in bytes.
 const KEEP_CAPACITY: usize = 16 * 1024;
 
-/// Rooms that a worker keeps to lend.
+/// Buffers that a worker keeps for the next channels.
 const POOL_MAX: usize = 64;
 
 /// Written bytes at the start of the buffer past which the rest is moved to the front, in bytes.
@@ -31,11 +31,11 @@ pub enum Source {
     Body(Body),
     /// The bytes are the line of a chat to one user.
     Line {
-        /// Who says it.
+        /// The sender.
         sender: Arc<Sender>,
-        /// To whom.
+        /// The receiver.
         to: UserId,
-        /// When, in Unix milliseconds.
+        /// When it was sent, in Unix milliseconds.
         at_ms: i64,
     },
 }
@@ -54,21 +54,21 @@ impl Source {
     }
 }
 
-/// What a stretch of bytes is.
+/// What a segment of the bytes is.
 #[derive(Debug)]
 enum SegmentKind {
     /// An answer, an error, a goodbye.
     Plain,
     /// A chat that is nowhere else.
     Live { ticket: Option<Arc<DeliveryTracker>>, source: Source },
-    /// So many chats, or a login answer with them, that somebody else has: they lie in the box up to this number,
-    /// or main has them until they are confirmed.
+    /// So many chats, or a login answer with them, of which there is another copy: in the box up to this number, or
+    /// with main until they are confirmed.
     Kept { upto: Option<Mid>, chats: u64 },
     /// A login answer without chats: not charged, for the client cannot make it shorter.
     Greeting,
     /// An event of a friend: not charged, for its channel bounds it, and worth nothing to a later session.
     Presence,
-    /// The rest of a stretch that a cut has found torn, and the chats that are whole with it.
+    /// The rest of a segment that was partly written at a cut, and the chats that are whole once it is written.
     Rest { torn: PartialWrite, is_charged: bool },
 }
 
@@ -81,8 +81,8 @@ impl SegmentKind {
         )
     }
 
-    /// How many chats are nowhere but here once a cut has found them begun: the box gives them up then, and main keeps
-    /// those that are confirmed.
+    /// How many chats have no other copy once a cut has found them partly written: the box gives them up then, and main
+    /// keeps those that have to be confirmed.
     fn chats_only_here(&self) -> u64 {
         match self {
             SegmentKind::Live { .. } => 1,
@@ -111,7 +111,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// A stretch has gone out, or its rest is about to.
+    /// A segment is written, or its rest is about to be.
     fn note(&mut self, kind: &mut SegmentKind) {
         match kind {
             SegmentKind::Plain | SegmentKind::Greeting | SegmentKind::Presence | SegmentKind::Rest { .. } => {
@@ -128,13 +128,13 @@ impl Written {
     }
 }
 
-/// Rooms for output that no channel needs now. So a channel with nothing to write has none, and one that writes seldom
-/// asks the allocator for some. Owned by one worker.
+/// Buffers that no channel needs at the moment. A channel with nothing to write has none, and one that writes seldom
+/// calls the allocator. Owned by one worker.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "a room changes hands as it is")]
+#[expect(clippy::vec_box, reason = "a buffer changes hands as it is")]
 pub struct BufferPool(Vec<Box<Buffer>>);
 
-/// A channel's unsent output. Empty it is without heap, once its room is on the shelf.
+/// A channel's unsent output. While it is empty it has no heap: its buffer is in the pool.
 #[derive(Debug, Default)]
 pub struct OutputBuffer(Option<Box<Buffer>>);
 
@@ -155,7 +155,8 @@ impl OutputBuffer {
         self.0.as_deref().is_some_and(|buffer| buffer.charged > limit.saturating_add(buffer.largest))
     }
 
-    /// Unsent bytes that count against the out-limit: all but what somebody else has, which is bounded there.
+    /// Unsent bytes that count against the out-limit: all but those of which there is another copy, which is bounded
+    /// there.
     #[cfg(test)]
     fn charged(&self) -> usize {
         self.0.as_deref().map_or(0, |buffer| buffer.charged)
@@ -184,8 +185,8 @@ impl OutputBuffer {
         buffer.segments.push_back(Segment { kind: SegmentKind::Live { ticket, source }, len });
     }
 
-    /// Appends so many chats that somebody else has: they lie in the box, up to and including `upto`, or main has
-    /// them until they are confirmed.
+    /// Appends so many chats of which there is another copy: in the box, up to and including `upto`, or with main until
+    /// they are confirmed.
     pub fn kept(&mut self, upto: Option<Mid>, chats: u64, write: impl FnOnce(&mut Vec<u8>)) {
         self.buffer().uncharged(SegmentKind::Kept { upto, chats }, write);
     }
@@ -208,8 +209,8 @@ impl OutputBuffer {
     }
 
     /// Takes every message of a session out of which nothing is written, and leaves the rest of a torn one and the
-    /// answers. What somebody else has is dropped, and so is news. A torn message counts as written, except on a
-    /// connection that is `broken`: there its rest can never go out, so it goes back too.
+    /// answers. Chats with another copy are dropped, and so are events of friends. A torn message counts as written,
+    /// except on a connection that is `broken`: there its rest can never go out, so it goes back too.
     pub fn cut(&mut self, session: SessionNo, broken: bool, written: &mut Written) -> Vec<Chat> {
         self.0.as_deref_mut().map(|buffer| buffer.cut(session, broken, written)).unwrap_or_default()
     }
@@ -219,14 +220,14 @@ impl OutputBuffer {
         self.0.take()?.torn()
     }
 
-    /// Takes room from the shelf, unless there is some.
+    /// Takes a buffer from the pool, unless there is one.
     pub fn borrow_buffer(&mut self, pool: &mut BufferPool) {
         if self.0.is_none() {
             self.0 = pool.0.pop();
         }
     }
 
-    /// Puts the room onto the shelf, if nothing waits in it.
+    /// Puts the buffer into the pool, if nothing waits in it.
     pub fn return_buffer(&mut self, pool: &mut BufferPool) {
         if let Some(buffer) = self.0.take_if(|buffer| buffer.is_empty())
             && buffer.fits_the_pool()
@@ -256,7 +257,7 @@ struct Buffer {
     /// Bytes at the start of `bytes` that are written.
     head: usize,
     segments: VecDeque<Segment>,
-    /// Bytes of the first piece that are written.
+    /// Bytes of the first segment that are written.
     front: usize,
     /// Unsent bytes that count against the out-limit.
     charged: usize,
@@ -303,7 +304,7 @@ impl Buffer {
             self.head = 0;
             self.largest = 0;
         }
-        // The first piece stays whole: it may have to go back.
+        // The first segment stays whole: it may have to go back.
         let done = self.head - self.front;
         if done > COMPACT_AT && done > self.bytes.len() / 2 {
             self.bytes.drain(..done);

@@ -1,4 +1,4 @@
-//! Tells watchers that friends came or went.
+//! Writes to users that their friends came or went.
 
 use super::connection::{Codec, Connection};
 use super::presence_queue::PresenceQueue;
@@ -17,7 +17,7 @@ impl<T> Connection<T> {
         self.has_presence() && !self.blocked && self.closing.is_none() && self.out.len() < PRESENCE_ROOM
     }
 
-    /// Appends events for which there is room; answers how many.
+    /// Appends events for which there is room; returns how many.
     fn write_presence(&mut self) -> u64 {
         let mut told = 0;
         while self.has_presence_to_write() {
@@ -40,10 +40,10 @@ impl<T> Connection<T> {
 }
 
 impl<T: Transport> WorkerState<T> {
-    /// Main tells what has changed for the watchers of this worker.
+    /// Main sends what has changed for the users of this worker's channels.
     pub(super) fn queue_presence(&mut self, batch: PresenceBatch) {
         for Notice { to, session, event } in batch.notices {
-            // A session that is over has no use for it, and the next one was told at its login.
+            // A session that is over needs no event, and the next session gets the states with its login answer.
             if self.handles.table.is_live(to, session)
                 && let Some(connection) = self.connection(to)
             {
@@ -53,13 +53,13 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Has events go out with what is written next.
+    /// Appends waiting events to the output.
     pub(super) fn write_presence(&mut self, id: ChannelId) {
         let told = self.connection(id).map_or(0, Connection::write_presence);
         self.handles.metrics.presence_told.add(told);
     }
 
-    /// Comes back to a channel that took all it was offered and has events left.
+    /// Marks a channel whose output was written whole and that has events left.
     pub(super) fn mark_waiting_presence(&mut self, id: ChannelId) {
         if self.connection(id).is_some_and(|connection| connection.has_presence_to_write()) {
             self.mark_dirty(id);

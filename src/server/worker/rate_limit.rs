@@ -8,7 +8,7 @@ const BURST_SECONDS: u64 = 2;
 /// Requests refused in a row for their rate at which a channel leaves with `rate_exceeded`.
 const TOO_FAST_MAX: u32 = 100;
 
-/// What a channel may still ask this second.
+/// The tokens of one channel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TokenBucket {
     /// Requests left, in microseconds' worth.
@@ -18,7 +18,7 @@ pub(super) struct TokenBucket {
     refused: u32,
 }
 
-/// What a request rate says to the next request.
+/// What happens to the next request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pace {
     /// It may be handled.

@@ -25,10 +25,10 @@ use crate::sync::Arc;
 /// Errors 10 to 12 in a row at which a channel leaves with `protocol_violation`.
 pub(super) const FAULTS_MAX: u8 = 100;
 
-/// Registrations of one channel, unless it comes from loopback. One at a time is under way: what is behind it waits.
+/// Registrations of one channel, unless it comes from loopback. They run one at a time: requests behind one wait.
 pub(super) const REGISTRATIONS_MAX: u8 = 200;
 
-/// A request that was understood, with who asked.
+/// A request, and the channel that it came from.
 struct Asked<'a> {
     channel: ChannelId,
     request: &'a Request<'a>,
@@ -41,7 +41,7 @@ impl Asked<'_> {
 }
 
 impl<T: Transport> WorkerState<T> {
-    /// Takes a request off what the rate allows; sends the channel away that never slows down.
+    /// Counts a request against the rate; closes a channel that never slows down.
     pub(super) fn is_too_fast(&mut self, id: ChannelId) -> bool {
         let Some(rate) = self.shared.limits.request_rate else { return false };
         let now_us = self.now.mono_us;
@@ -126,7 +126,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Handles a request of somebody who is logged in.
+    /// Handles a request of a user who is logged in.
     fn handle_as(&mut self, sender: Arc<Sender>, asked: &Asked<'_>) {
         let user = sender.id;
         let from =
@@ -181,7 +181,7 @@ impl<T: Transport> WorkerState<T> {
             return self.ask_main(Ask::Fence { asker: asked.asker() });
         };
         if !self.handles.table.end_session(id, session) {
-            // The channel has left meanwhile; a letter that says so is on its way.
+            // The channel has left meanwhile; the command of whoever took the step is on the way.
             return;
         }
         self.to_main.push(Event::Departure(Departure {
@@ -199,7 +199,7 @@ impl<T: Transport> WorkerState<T> {
         self.ask_main(Ask::Fence { asker: asked.asker() });
     }
 
-    /// The login clock stands still, and what is behind the login waits for it.
+    /// Stops the login clock; requests behind the login wait for it.
     pub(super) fn await_login(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         self.end_overstay(id);
@@ -253,7 +253,7 @@ impl<T: Transport> WorkerState<T> {
         self.handles.attempts.may_register(address, now_us)
     }
 
-    /// What can be said without a look at the users; the auth threads look again, and count.
+    /// Checks what is known without the database; the auth threads check again, and count.
     fn has_failed_too_often(&self, task: &Task, cached: Option<&Login>) -> bool {
         let Task::Login { peer, .. } = task else { return false };
         let account = cached.map(|login| Account::User(login.user));
@@ -265,8 +265,8 @@ impl<T: Transport> WorkerState<T> {
         self.reject(asked.channel, errno, text, re, asked.request.seq);
     }
 
-    /// A request cannot be understood. Clients in circulation send heartbeats of their own, so what a user sends under a
-    /// `msgid` that means nothing here is answered and not counted.
+    /// A request cannot be parsed. Existing clients send heartbeats of their own, so a request with an unknown `msgid`
+    /// from a user who is logged in is answered and not counted.
     fn refuse_fault(&mut self, id: ChannelId, fault: &Fault) {
         let Some(connection) = self.connection(id) else { return };
         let (re, seq) = (fault.re, fault.seq.as_deref());
@@ -304,7 +304,7 @@ impl<T: Transport> WorkerState<T> {
     }
 }
 
-/// What is wrong with asking this on a channel of that user: nobody logged in, or somebody else.
+/// Why this request is not allowed on a channel of that user: no login, or the id of another user.
 fn misplaced(request: &Request<'_>, user: Option<UserId>) -> Option<Errno> {
     if matches!(
         request.body,

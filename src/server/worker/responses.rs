@@ -1,4 +1,4 @@
-//! What a channel is told, in the words of its protocol.
+//! Appends answers, events and chats to a channel's output, in its protocol.
 
 use super::connection::{Codec, Connection};
 use super::output_buffer::Source;
@@ -13,7 +13,7 @@ use crate::protocol::msgid::Msgid;
 use crate::protocol::responses;
 
 impl<T> Connection<T> {
-    /// Appends one JSON object, ended in the way the client speaks; nothing for a client that speaks lines.
+    /// Appends one JSON object with the client's terminator; nothing in the line protocol.
     pub(super) fn write_object(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if let Codec::Json(framer) = &self.codec {
             let end = framer.terminator();
@@ -55,7 +55,7 @@ impl<T> Connection<T> {
         self.write_object(|out| responses::pong(out, seq));
     }
 
-    /// The last words. A refused first line has had its one line already.
+    /// The goodbye. A client whose first line was refused has its one line already.
     pub(super) fn write_goodbye(&mut self, parting: &CloseInfo) {
         if self.refused_logins == 0 || !self.speaks_lines() {
             self.out.plain(|out| append_goodbye(&self.codec, parting, out));
@@ -105,7 +105,7 @@ impl<T> Connection<T> {
     }
 }
 
-/// A goodbye, ended in the way the client speaks.
+/// A goodbye with the client's terminator.
 pub(super) fn append_goodbye(codec: &Codec, parting: &CloseInfo, out: &mut Vec<u8>) {
     let (reason, text) = (parting.reason, &parting.text);
     match codec {

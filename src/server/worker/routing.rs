@@ -19,10 +19,10 @@ use crate::protocol::request::ChatObject;
 use crate::sync::Arc;
 use std::cell::OnceCell;
 
-/// Room for a draft that is kept for the next one, in bytes.
+/// How much of the draft's memory is kept for the next one, in bytes.
 const KEEP_DRAFT: usize = 16 * 1024;
 
-/// Somebody who says something, and how an answer names it.
+/// The sender of a chat, and how an answer names the request.
 pub(super) struct ChatSender<'a> {
     pub(super) channel: ChannelId,
     pub(super) sender: Arc<Sender>,
@@ -38,22 +38,23 @@ impl ChatSender<'_> {
     }
 }
 
-/// What is said, as one of the two protocols brings it.
+/// What a chat says, as one of the two protocols brings it.
 #[derive(Clone, Copy)]
 pub(super) enum ChatPayload<'a> {
     /// A JSON request.
     Object(&'a ChatObject<'a>),
     /// A line's text.
     Text {
-        /// What.
+        /// The text.
         text: &'a str,
-        /// The same for all receivers who cannot be written to at once. It is made for the first of them.
+        /// A copy for all receivers that this worker cannot write to itself. It is made for the first of them.
         shared: &'a OnceCell<Arc<str>>,
     },
 }
 
 impl ChatPayload<'_> {
-    /// What is said, on its own. It is written to `draft` first, which is empty, for its length is not known before.
+    /// The chat with its own memory. It is written to `draft` first, which is empty, because its length is not known
+    /// before.
     fn body(self, sender: &Arc<Sender>, to: UserId, unix_ms: i64, draft: &mut Vec<u8>) -> Body {
         match self {
             ChatPayload::Object(object) => {
@@ -102,7 +103,7 @@ impl<T: Transport> WorkerState<T> {
         self.chat_through_main(from, Destination::Name(name.into()), payload);
     }
 
-    /// While a channel has something on its way through main, its chats follow it there.
+    /// While main works on a request of a channel, the channel's chats go through main too.
     fn may_go_directly(&mut self, sender: ChannelId) -> bool {
         self.connection(sender).is_some_and(|connection| connection.in_main == 0)
     }
@@ -135,7 +136,7 @@ impl<T: Transport> WorkerState<T> {
         Some(route)
     }
 
-    /// Sends a chat around main. False when that session is over.
+    /// Sends a chat without main. False when that session is over.
     fn chat_by_route(&mut self, from: &ChatSender<'_>, route: &Route, payload: ChatPayload<'_>) -> bool {
         if route.worker == self.index {
             return self.chat_on_this_worker(from, route, payload);
@@ -165,7 +166,7 @@ impl<T: Transport> WorkerState<T> {
     ) -> bool {
         let unix_ms = self.now.unix_ms;
         if !self.handles.table.is_live(route.channel, route.session) {
-            // Somebody has taken the step, and what others send goes through main already.
+            // The step is taken, and what others send goes through main already.
             return false;
         }
         let Some(receiver) = self.connection(route.channel) else { return false };
@@ -214,7 +215,7 @@ impl<T: Transport> WorkerState<T> {
         self.ask_main(Ask::Chat(Message { asker, from, to, body, fingerprint }));
     }
 
-    /// Asks main, and has the channel's later requests follow.
+    /// Asks main; the channel's later requests go through main until it has answered.
     pub(super) fn ask_main(&mut self, ask: Ask) {
         let channel = ask.asker().channel;
         if let Some(connection) = self.connection(channel) {
@@ -236,7 +237,7 @@ impl<T: Transport> WorkerState<T> {
         }));
     }
 
-    /// Main has no room for an ask.
+    /// Main's queue has no room for a request.
     pub(super) fn refuse(&mut self, ask: &Ask) {
         let ReplyTo { channel, re, seq } = ask.asker().clone();
         let Some(connection) = self.connection(channel) else { return };
@@ -250,7 +251,7 @@ impl<T: Transport> WorkerState<T> {
                 self.refuse_login(channel, re, Errno::Busy, Errno::Busy.text(), seq.as_deref());
             }
             Ask::Fence { .. } => {
-                // What it answers is done; it only had to keep its place behind others.
+                // What it answers is done; it only had to keep its place behind other requests.
                 connection.in_main -= 1;
                 if let Some(seq) = &seq {
                     connection.write_done(re, seq, None, &[]);

@@ -1,4 +1,4 @@
-//! A worker's core: its channels and what one turn does with them. No poller, no clock, no thread of its own.
+//! A worker's state: its channels, and what it is about to tell others. No poller, no clock, no thread of its own.
 //!
 //! Owned by one worker thread. It never waits, and holds no lock while it reads or writes a socket.
 
@@ -20,7 +20,7 @@ use crate::net::transport::Transport;
 use crate::sync::Arc;
 use std::collections::VecDeque;
 
-/// How much is read from one channel a turn, in bytes, so that one firehose starves nobody.
+/// How much is read from one channel a turn, in bytes, so that one busy channel does not starve the others.
 pub const READ_BUDGET: usize = 65_536;
 /// Bytes of input that may wait behind a login or behind requests in main; past it the channel is not read.
 pub const WAITING_INPUT_MAX: usize = 65_536;
@@ -31,7 +31,7 @@ pub struct Shared {
     pub limits: Limits,
     /// Channels of each address.
     pub addresses: IpLimit,
-    /// Channels that have had nobody logged in for long.
+    /// Channels that have been without a login for long.
     pub unauthenticated: Unauthenticated,
 }
 
@@ -46,8 +46,8 @@ pub struct WorkerState<T: Transport> {
     pub(super) now: Now,
     /// What to tell main at the end of the turn, in order.
     pub(super) to_main: Vec<Event<T::Socket>>,
-    /// Sessions that this worker has ended itself in this turn, and channels that have left behind one of theirs. It
-    /// settles with them in the next turn, when it has taken all that others had sent to them out of its mailbox.
+    /// Sessions that this worker has ended itself in this turn, and channels that have left after one of theirs. They
+    /// are reported in the next turn, when the worker has taken all that others had sent to them out of its mailbox.
     pub(super) reports_due: Vec<(ChannelId, Option<SessionNo>)>,
     /// What to tell the other workers at the end of the turn, by worker.
     pub(super) to_workers: Vec<Vec<WorkerCommand>>,
@@ -56,23 +56,23 @@ pub struct WorkerState<T: Transport> {
     /// Channels that may go on with the input that has waited.
     pub(super) unblocked: Vec<ChannelId>,
     pub(super) wheel: TimerWheel,
-    /// What the log has said of those whom nobody knew.
+    /// What the log has said of channels without a login.
     pub(super) close_log: CloseLog,
     pub(super) scratch: Box<[u8]>,
-    /// Room for a chat's object while it is written. Empty between two.
+    /// A chat's object while it is written. Empty between two.
     pub(super) draft: Vec<u8>,
-    /// Room for output, for the next channel that needs some.
+    /// Buffers for the next channels that need one.
     pub(super) pool: BufferPool,
     /// True exactly while the listeners are watched.
     pub(super) accepting: bool,
-    /// True exactly when the server stops: nobody new is accepted after those who are queued.
+    /// True exactly when the server stops: after the connections that are queued none is accepted.
     pub(super) stopping: bool,
     /// True exactly when the thread is to end.
     pub(super) exiting: bool,
-    /// Ends taken in in this turn.
+    /// Ends handled in this turn.
     pub(super) eofs: usize,
-    /// Ends that wait for a turn to take them in, oldest first. They are not watched meanwhile, or the poller would tell
-    /// of all of them in every turn.
+    /// Channels whose end waits for a later turn, oldest first. Meanwhile they are not registered, or the poller would
+    /// report all of them in every turn.
     pub(super) deferred_eofs: VecDeque<ChannelId>,
     pub(super) commands: Vec<WorkerCommand>,
     pub(super) due: Vec<ChannelId>,
@@ -88,7 +88,7 @@ impl<T: Transport> WorkerState<T> {
         now: Now,
     ) -> Self {
         let workers = handles.outlet.workers().max(index + 1);
-        // Room for all: what is not used is not resident, and a list that grows leaves holes behind.
+        // Memory for all: what is not used is not resident, and a list that grows leaves holes behind.
         let channels = Vec::with_capacity(handles.table.capacity());
         WorkerState {
             index,
@@ -117,7 +117,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// No more channels than that are watched.
+    /// No more channels than that are registered.
     pub fn places(&self) -> usize {
         self.channels.len()
     }
@@ -151,7 +151,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Settles in the next turn with a session that this worker has ended, or behind it with a channel that has left.
+    /// Reports in the next turn on a session that this worker has ended, or after it on a channel that has left.
     pub(super) fn report_delivery_later(&mut self, id: ChannelId, session: Option<SessionNo>) {
         self.reports_due.push((id, session));
     }

@@ -254,8 +254,8 @@ fn a_logout_that_races_a_kick_settles_the_session_and_the_channel_once_each() {
         if kick_first {
             assert_eq!((ended, settled), (vec![(Some(session), false)], vec![(Some(session), 1)]));
         } else {
-            // The kick found nobody logged in any more. It reports before the worker's turn is over, but the logout goes
-            // with the requests of its channel, ahead of ends.
+            // The kick found nobody logged in any more. It reports before the worker's turn is over, but the logout
+            // goes with the requests of its channel, ahead of ends.
             assert_eq!(ended, [(Some(session), true), (None, false)]);
             settled.sort();
             assert_eq!(settled, [(None, 0), (Some(session), 1)]);

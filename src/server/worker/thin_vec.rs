@@ -1,10 +1,11 @@
-//! A list that is hardly ever anything but empty, and then takes one word and no heap.
+//! A list that takes one word and no heap while it is empty, as it mostly is.
 //!
-//! Plain data. There are some for each client, and most clients are idle.
+//! Plain data. Each client has two, and most clients are idle. The crate `thin-vec` appends bytes one by one,
+//! which is 30 times slower for 64 KiB of a request that comes in parts.
 
 use std::ops::{Deref, DerefMut};
 
-/// A list that is seldom anything but empty.
+/// A list that is mostly empty.
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "a list takes three words, also while it is empty")]
 pub(super) struct ThinVec<T>(Option<Box<Vec<T>>>);

@@ -1,7 +1,7 @@
-//! What a channel may do and for how long: login, silence, pings, slow reading, requests a second.
+//! How long a channel may do what: stay without a login, be silent, leave pings unanswered, read slowly.
 //!
-//! Part of the core. A channel has one entry in the wheel, at the earliest of its deadlines; looking at it costs
-//! nothing while the deadlines move on.
+//! A channel has one entry in the wheel, at the earliest of its deadlines. A deadline that moves on costs nothing until
+//! that entry comes up.
 
 use super::connection::{Codec, Connection, Pings};
 use super::limits::Limits;
@@ -12,10 +12,10 @@ use crate::net::transport::Transport;
 use crate::protocol::responses;
 use std::time::Duration;
 
-/// How long a channel may have nobody logged in while places are short, in microseconds; less with `--login-timeout`.
+/// How long a channel may stay without a login while places are short, in microseconds; less with `--login-timeout`.
 const SHORT_LOGIN_US: u64 = 10_000_000;
 /// How much later than the user timeout says the kernel may give up unacknowledged data, in microseconds: it counts
-/// from the first repetition.
+/// from the first retransmission.
 const RETRANSMISSION_US: u64 = 2_000_000;
 
 /// What a deadline asks for once it has passed.
@@ -32,7 +32,8 @@ impl<T> Connection<T> {
     fn deadlines(&self, limits: &Limits, now_us: u64) -> impl Iterator<Item = (u64, Due)> {
         let after = |timeout_us: u64| match self.login_asked_us {
             None => self.changed_us + timeout_us,
-            // The clock stands still then. What was asked in time may have been read late, and is not too late for that.
+            // The clock stands still then. A request that came in time may have been read late; that does not make it
+            // late.
             Some(asked_us) => {
                 let stood_us = now_us.saturating_sub(asked_us.get());
                 (self.changed_us + timeout_us + stood_us).max(now_us + 1)
@@ -56,7 +57,7 @@ impl<T> Connection<T> {
         [login, overstay, idle, write, pong, ping, long_user_timeout].into_iter().flatten()
     }
 
-    /// When the first ping was sent behind which nothing has been heard. Later pings do not move it.
+    /// When the first ping was sent since which no input has come. Later pings do not move it.
     fn unanswered_us(&self) -> Option<u64> {
         self.pings()?.first_us.filter(|&at_us| self.heard_us <= at_us)
     }
@@ -67,7 +68,7 @@ impl<T> Connection<T> {
 }
 
 impl<T: Transport> WorkerState<T> {
-    /// Looks at a channel whose entry in the wheel has come up, as of a moment up to which its input is read.
+    /// Checks a channel whose entry in the wheel has come up, as of a moment up to which its input is read.
     pub(super) fn check_time_limits(&mut self, id: ChannelId, now_us: u64) {
         let shared = crate::sync::Arc::clone(&self.shared);
         let Some(connection) = self.connection(id) else { return };
@@ -90,7 +91,7 @@ impl<T: Transport> WorkerState<T> {
         self.arm(id);
     }
 
-    /// Nobody has been logged in for long: the channel leaves as soon as places are short.
+    /// The channel has been without a login for long: it leaves as soon as places are short.
     fn overstay(&mut self, id: ChannelId) {
         let Some(connection) = self.connection(id) else { return };
         connection.overstays = true;
@@ -108,15 +109,15 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// While places are short, those leave who have had nobody logged in for long: the oldest first, whoever's they are.
-    /// Places get short by a channel that comes, and somebody to send away is there from the moment that a wait gets long;
-    /// so nobody has to look but in these two cases.
+    /// While places are short, channels that have been without a login for long leave, the oldest of all workers first.
+    /// A new channel makes places short, and a channel whose wait gets long can be closed; so this is called in these
+    /// two cases.
     pub(super) fn make_room(&self) {
         let shared = &self.shared;
         while shared.limits.are_places_short(self.handles.table.present())
             && let Some(oldest) = shared.unauthenticated.take_oldest()
         {
-            // A login that was committed just now, or an end, has come before.
+            // It does nothing to a channel that has logged in or left just now.
             self.handles.kicker.kick_open(oldest, Reason::LoginTimeout);
         }
     }
@@ -129,8 +130,8 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// Something was written: until it must have been acknowledged, the kernel waits no longer than the user timeout.
-    /// That costs a connection two system calls for each time that it talks again.
+    /// Something was written: until it must have been acknowledged, the kernel waits no longer than the short user
+    /// timeout. That costs two system calls each time that a quiet connection becomes active.
     pub(super) fn set_short_user_timeout(&mut self, id: ChannelId) {
         let (short_us, two) =
             (self.shared.limits.user_timeout_us, self.shared.limits.has_two_user_timeouts());
@@ -139,12 +140,12 @@ impl<T: Transport> WorkerState<T> {
             return;
         }
         connection.has_short_user_timeout = true;
-        // It fails only where there is no connection any more, and then reading says why.
+        // It fails only where there is no connection any more, and then a read says why.
         let _ = connection.io.set_user_timeout(Duration::from_micros(short_us));
         self.arm(id);
     }
 
-    /// Nothing is under way any more: keepalive may send all its probes.
+    /// Everything is acknowledged: keepalive may send all its probes.
     fn set_long_user_timeout(&mut self, id: ChannelId) {
         let long_us = self.shared.limits.quiet_timeout_us;
         let Some(connection) = self.connection(id) else { return };
@@ -165,7 +166,7 @@ impl<T: Transport> WorkerState<T> {
         self.mark_dirty(id);
     }
 
-    /// Has the channel looked at when the earliest of its deadlines has passed.
+    /// Has the channel checked when the earliest of its deadlines has passed.
     pub(super) fn arm(&mut self, id: ChannelId) {
         let now_us = self.now.mono_us;
         let shared = crate::sync::Arc::clone(&self.shared);
@@ -181,7 +182,7 @@ impl<T: Transport> WorkerState<T> {
         }
     }
 
-    /// A reader that takes nothing any more has a deadline from now on.
+    /// Sets the deadline of a client that has stopped to read.
     pub(super) fn arm_if_blocked(&mut self, id: ChannelId) {
         if self.connection(id).is_some_and(|connection| connection.blocked && connection.closing.is_none()) {
             self.arm(id);

@@ -1,17 +1,17 @@
 //! Timers of one worker: a wheel of coarse ticks, one entry a channel.
 //!
-//! Owned by one worker. An entry only says "look at this channel then": the channel's own deadlines decide, so a
-//! deadline that moves on costs nothing, and a stale name is ignored.
+//! Owned by one worker. An entry only says when to check a channel; the channel's own deadlines decide. So a deadline
+//! that moves on costs nothing, and a stale id is ignored.
 
 use crate::channel::ChannelId;
 use std::num::NonZeroU32;
 
 /// The length of a tick in microseconds. A deadline is noticed up to this much late.
 const TICK_US: u64 = 50_000;
-/// Slots of the wheel; what lies further off is looked at once a turn of the wheel (51 s).
+/// Slots of the wheel; a channel whose deadline is further off is checked once in a turn of the wheel (51 s).
 const SLOTS: usize = 1024;
 
-/// When a channel will be looked at: the end of a tick, counted from the start of the monotonic clock. 32 bits last for
+/// When a channel will be checked: the end of a tick, counted from the start of the monotonic clock. 32 bits last for
 /// six years.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tick(NonZeroU32);
@@ -31,7 +31,7 @@ impl Tick {
 #[derive(Debug)]
 pub struct TimerWheel {
     slots: Vec<Vec<ChannelId>>,
-    /// Every tick before this one has been looked at.
+    /// Every tick before this one is done.
     next: u64,
     entries: usize,
     /// No entry lies before this tick.
@@ -45,7 +45,7 @@ impl TimerWheel {
         TimerWheel { slots: vec![Vec::new(); SLOTS], next, entries: 0, earliest: u64::MAX }
     }
 
-    /// Has a channel looked at when `at_us` has passed, or sooner; answers when.
+    /// Has a channel checked when `at_us` has passed, or sooner; returns when.
     pub fn arm(&mut self, channel: ChannelId, at_us: u64) -> Tick {
         let furthest = self.next + SLOTS as u64 - 1;
         let tick = (at_us / TICK_US + 1).clamp(self.next, furthest);
@@ -55,14 +55,14 @@ impl TimerWheel {
         Tick::at(tick)
     }
 
-    /// Moves the channels to be looked at now into `due`.
+    /// Moves the channels to be checked now into `due`.
     pub fn turn(&mut self, now_us: u64, due: &mut Vec<ChannelId>) {
         let now = now_us / TICK_US;
         if now < self.earliest {
             self.next = self.next.max(now);
             return;
         }
-        // One look at every slot is enough, however long the worker slept.
+        // One pass over all slots is enough, however long the worker slept.
         let last = now.min(self.next + SLOTS as u64 - 1);
         for tick in self.next..=last {
             let slot = &mut self.slots[tick as usize % SLOTS];
@@ -74,7 +74,7 @@ impl TimerWheel {
         self.earliest = self.first_entry();
     }
 
-    /// How long until the next look, in microseconds.
+    /// How long until the next check, in microseconds.
     pub fn timeout_us(&self, now_us: u64) -> Option<u64> {
         (self.entries > 0).then(|| (self.earliest * TICK_US).saturating_sub(now_us))
     }

@@ -1,6 +1,6 @@
-//! A turn of a worker: the mailbox, what the poller tells, what has waited, the writes, and what others are told.
+//! A worker's turn: it empties the mailbox first, and at the end writes each channel once and tells the other threads.
 //!
-//! The event loop calls it; it keeps nothing of its own.
+//! Between the two the event loop has the ready channels read. Nothing here waits.
 
 use super::input::EOFS_MAX;
 use super::state::WorkerState;
@@ -36,18 +36,18 @@ impl<T: Transport> WorkerState<T> {
         self.deferred_eofs.shrink();
     }
 
-    /// Ends a turn: what has waited goes on, time limits are looked at, everything is written and told.
+    /// Ends a turn: checks time limits, goes on with input that has waited, writes, and tells the other threads.
     ///
-    /// `heard_us` is up to when everything is read that clients had sent; time limits are judged as of then. `clock` is
-    /// read only where an end is told, for the stages of the offline queue.
+    /// `horizon_us` is the moment up to which everything is read that clients had sent; time limits are judged as of
+    /// then. `clock` is read only where there is a departure, to measure the offline queue.
     pub fn finish(&mut self, horizon_us: u64, clock: &dyn Fn() -> Now) {
         self.turn_wheel(horizon_us);
         self.log_suppressed();
-        // Telling may refuse what was asked, and that is written too.
+        // Other threads may refuse what they are told, and then the refusal is written too.
         while self.has_work() {
             let mut unblocked = std::mem::take(&mut self.unblocked);
             unblocked.drain(..).for_each(|id| self.resume_input(id));
-            // The list is kept for its room; what came in meanwhile is on another.
+            // The list is kept for its memory; what came meanwhile is on another.
             unblocked.append(&mut self.unblocked);
             unblocked.shrink();
             self.unblocked = unblocked;
@@ -82,7 +82,7 @@ impl<T: Transport> WorkerState<T> {
         self.due = due;
     }
 
-    /// Tells main and the other workers what this turn has brought.
+    /// Sends main and the other workers what this turn has brought.
     fn send_events(&mut self, clock: &dyn Fn() -> Now) {
         let mut refused = Vec::new();
         for (worker, mail) in self.to_workers.iter_mut().enumerate().filter(|(_, mail)| !mail.is_empty()) {
@@ -117,8 +117,8 @@ impl<T: Transport> WorkerState<T> {
         [self.wheel.timeout_us(now_us), suppressed].into_iter().flatten().min()
     }
 
-    /// True exactly when there is more to do at once, so that the worker must not sleep: ends that wait, or sessions to
-    /// settle with.
+    /// True exactly when there is more to do at once, so that the worker must not sleep: ends that wait, or delivery
+    /// reports that are due.
     pub fn has_more(&self) -> bool {
         !self.deferred_eofs.is_empty() || !self.reports_due.is_empty()
     }

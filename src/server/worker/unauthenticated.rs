@@ -1,14 +1,14 @@
-//! Channels that have had nobody logged in for long, oldest first: they leave when places run short.
+//! Channels that have been without a login for long, oldest first: they leave when places are short.
 //!
-//! Shared by all workers, so that the oldest of the whole server goes first. A channel comes here by its own worker, and is
-//! taken off by it when a login or registration begins or the channel leaves. Whoever takes the oldest off has to see for
-//! itself whether the channel still stands as it did.
+//! Shared by all workers, so that the oldest of the whole server goes first. A channel's own worker adds it, and
+//! removes it when a login or registration begins or the channel leaves. A worker that takes the oldest has to check
+//! whether the channel is still without a login.
 
 use crate::channel::ChannelId;
 use crate::sync::Mutex;
 use std::collections::BTreeSet;
 
-/// Channels by the moment since when nobody has been logged in.
+/// Channels by the moment since when they are without a login.
 #[derive(Debug, Default)]
 pub struct Unauthenticated(Mutex<BTreeSet<(u64, ChannelId)>>);
 
@@ -18,12 +18,12 @@ impl Unauthenticated {
         Unauthenticated(Mutex::new(BTreeSet::new()))
     }
 
-    /// A channel has had nobody logged in for long, since `since_us`.
+    /// A channel has been without a login for long, since `since_us`.
     pub fn add(&self, since_us: u64, channel: ChannelId) {
         self.0.lock().insert((since_us, channel));
     }
 
-    /// It waits no longer.
+    /// A login or registration begins on the channel, or it leaves.
     pub fn remove(&self, since_us: u64, channel: ChannelId) {
         self.0.lock().remove(&(since_us, channel));
     }
