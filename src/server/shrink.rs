@@ -1,13 +1,13 @@
 //! Gives the room of lists and tables back that a flood has needed. Plain data.
 //!
 //! The rule: whatever grows with load and outlives it calls [`Shrink::shrink`] where things are taken out. It keeps room
-//! for what is in it twice over, and always for [`KEPT`], so that what comes and goes all the time copies nothing.
+//! for what is in it twice over, and always for [`ROOM_KEPT`], so that what comes and goes all the time copies nothing.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
 /// Room that is always kept, in entries.
-pub(crate) const KEPT: usize = 1_024;
+pub(crate) const ROOM_KEPT: usize = 1_024;
 
 /// Room is given back when so many times as much is there as is needed.
 const SPARE_FACTOR: usize = 4;
@@ -20,7 +20,7 @@ pub(crate) trait Shrink {
 
 /// The capacity to shrink to, if any.
 fn target(len: usize, capacity: usize) -> Option<usize> {
-    (capacity > KEPT.max(len * SPARE_FACTOR)).then_some(KEPT.max(len * SPARE_FACTOR / 2))
+    (capacity > ROOM_KEPT.max(len * SPARE_FACTOR)).then_some(ROOM_KEPT.max(len * SPARE_FACTOR / 2))
 }
 
 macro_rules! shrink {
@@ -48,21 +48,21 @@ mod tests {
 
     #[test]
     fn what_a_flood_has_needed_is_given_back_and_what_is_needed_stays() {
-        const FLOOD: usize = 100 * KEPT;
+        const FLOOD: usize = 100 * ROOM_KEPT;
         let mut list: VecDeque<usize> = (0..FLOOD).collect();
         let mut table: HashMap<usize, usize> = (0..FLOOD).map(|n| (n, n)).collect();
         list.drain(..FLOOD / 2);
         list.shrink();
         assert!(list.capacity() >= FLOOD, "half of it is needed");
-        list.drain(KEPT / 2..);
-        table.retain(|n, _| *n < KEPT / 2);
+        list.drain(ROOM_KEPT / 2..);
+        table.retain(|n, _| *n < ROOM_KEPT / 2);
         list.shrink();
         table.shrink();
-        assert!(list.capacity() < 4 * KEPT && table.capacity() < 4 * KEPT);
-        assert_eq!((list.len(), table.len()), (KEPT / 2, KEPT / 2));
+        assert!(list.capacity() < 4 * ROOM_KEPT && table.capacity() < 4 * ROOM_KEPT);
+        assert_eq!((list.len(), table.len()), (ROOM_KEPT / 2, ROOM_KEPT / 2));
         let room = (list.capacity(), table.capacity());
         list.clear();
         list.shrink();
-        assert!(list.capacity() >= KEPT.min(room.0), "some is kept");
+        assert!(list.capacity() >= ROOM_KEPT.min(room.0), "some is kept");
     }
 }

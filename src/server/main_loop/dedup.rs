@@ -6,7 +6,7 @@ use super::context::Context;
 use crate::ids::UserId;
 use crate::ids::{IdMap, id_hash};
 use crate::message::delivery::DeliveryTracker;
-use crate::store::{DedupRecord, Storage, WINDOW_US};
+use crate::store::{DedupRecord, Storage, DEDUP_WINDOW_US};
 use crate::sync::Arc;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
@@ -72,7 +72,7 @@ impl DedupWindow {
             });
             self.tidy_at = self.senders.len() * 2;
         }
-        self.insert(chat, Some(Arc::clone(ticket)), now_us + WINDOW_US);
+        self.insert(chat, Some(Arc::clone(ticket)), now_us + DEDUP_WINDOW_US);
         if let Some(recent) = self.senders.get_mut(&chat.sender) {
             recent.expire(now_us);
         }
@@ -87,7 +87,7 @@ impl DedupWindow {
         age_us: u64,
         now_us: u64,
     ) {
-        if let Some(left_us) = WINDOW_US.checked_sub(age_us) {
+        if let Some(left_us) = DEDUP_WINDOW_US.checked_sub(age_us) {
             self.insert(chat, ticket, now_us + left_us);
         }
     }
@@ -103,7 +103,7 @@ impl DedupWindow {
         if cx.now.mono_us < self.due_us() {
             return;
         }
-        let before_ms = cx.trusted_ms() - (WINDOW_US / 1000) as i64;
+        let before_ms = cx.trusted_ms() - (DEDUP_WINDOW_US / 1000) as i64;
         let expired = cx.attempt(|store| store.expire_accepted(before_ms));
         let pause_us = if expired == Some(true) { EXPIRY_SOON_US } else { EXPIRY_US };
         self.expires_at_us = Some(cx.now.mono_us + pause_us);
@@ -244,7 +244,7 @@ mod tests {
         window.remember(chat(2), &DeliveryTracker::of_old(), 1);
         window.remember(chat(1), &again, 9);
         assert!(Arc::ptr_eq(&window.find(chat(1), 9).unwrap(), &again));
-        let of_first = WINDOW_US + 1;
+        let of_first = DEDUP_WINDOW_US + 1;
         assert!(window.find(chat(2), of_first).is_none() && window.find(chat(1), of_first).is_some());
         for number in 3..WINDOW_COUNT as u128 + 2 {
             window.remember(chat(number), &DeliveryTracker::of_old(), 10);
@@ -271,13 +271,13 @@ mod tests {
     #[test]
     fn a_chat_is_forgotten_ten_minutes_after_it_was_asked_for_in_whatever_run_of_the_server() {
         let mut window = DedupWindow::default();
-        window.recall(chat(1), None, WINDOW_US - 5, 100);
-        window.recall(chat(2), None, WINDOW_US + 1, 100);
+        window.recall(chat(1), None, DEDUP_WINDOW_US - 5, 100);
+        window.recall(chat(2), None, DEDUP_WINDOW_US + 1, 100);
         window.remember(chat(3), &DeliveryTracker::of_old(), 100);
         assert!(window.find(chat(1), 104).is_some());
         assert!(window.find(chat(1), 105).is_none());
         assert!(window.find(chat(2), 100).is_none());
-        assert!(window.find(chat(3), 99 + WINDOW_US).is_some());
-        assert!(window.find(chat(3), 100 + WINDOW_US).is_none());
+        assert!(window.find(chat(3), 99 + DEDUP_WINDOW_US).is_some());
+        assert!(window.find(chat(3), 100 + DEDUP_WINDOW_US).is_none());
     }
 }

@@ -15,7 +15,7 @@ use crate::message::event::{BanFault, StaleOnline, StaleOnlineFault};
 use crate::message::reply_to::ReplyTo;
 use crate::message::request::Login;
 use crate::protocol::errno::Errno;
-use crate::shrink::{KEPT, Shrink};
+use crate::shrink::{ROOM_KEPT, Shrink};
 use crate::store::{
     Ban, BanSubject, DedupRecord, DepartureId, DepartureRow, DepartureUpdate, Storage, StorageError, Stored,
 };
@@ -285,7 +285,7 @@ impl<St: Storage> Transaction<St> {
     /// Takes the list of a transaction's effects back for its room: they have been carried out.
     pub(crate) fn reuse(&mut self, mut effects: Vec<AfterCommit>) {
         effects.clear();
-        if self.effects.is_empty() && effects.capacity() <= KEPT {
+        if self.effects.is_empty() && effects.capacity() <= ROOM_KEPT {
             self.effects = effects;
         }
     }

@@ -263,7 +263,7 @@ mod tests {
     use crate::message::disconnect::{CloseInfo, CloseWatcher};
     use crate::message::reply_to::ReplyTo;
     use crate::protocol::msgid::Msgid;
-    use crate::shrink::KEPT;
+    use crate::shrink::ROOM_KEPT;
     use crate::sync::Arc;
 
     fn nothing() -> Ask {
@@ -317,10 +317,10 @@ mod tests {
     #[test]
     fn room_that_a_flood_has_needed_is_given_back_when_main_waits() {
         let queue = OfflineQueue::default();
-        (0..4 * KEPT as u32).for_each(|number| queue.push(end(number)));
+        (0..4 * ROOM_KEPT as u32).for_each(|number| queue.push(end(number)));
         taken(&queue, usize::MAX);
         queue.wait(Some(Duration::ZERO), Duration::ZERO);
-        assert!(queue.inner.lock().ends.capacity() < 2 * KEPT);
+        assert!(queue.inner.lock().ends.capacity() < 2 * ROOM_KEPT);
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub mod sqlite;
 pub use rows::{
     Ban, BanSubject, BoxCopy, BoxUsage, COPY_BYTES, DedupRecord, DepartureId, DepartureRow, DepartureUpdate,
     ExpiredKept, Friend, GroupRow, Member, NameTaken, PasswordMark, StoredMessage, TOKEN_LIFE_MS, TokenHash,
-    TokenRow, UserMark, UserRow, WINDOW_US,
+    TokenRow, UserMark, UserRow, DEDUP_WINDOW_US,
 };
 use std::ops::RangeInclusive;
 

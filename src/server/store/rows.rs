@@ -258,4 +258,4 @@ pub struct DedupRecord {
 }
 
 /// How long they are remembered, in microseconds (10 minutes).
-pub const WINDOW_US: u64 = 600_000_000;
+pub const DEDUP_WINDOW_US: u64 = 600_000_000;

@@ -7,7 +7,7 @@ use crate::channel::Reason;
 /// Lines that a worker writes in one window. Past it they are only counted, and written at level debug.
 const LINES_MAX: u32 = 200;
 /// How long a window is, in microseconds (10 s).
-const WINDOW_US: u64 = 10_000_000;
+const LOG_WINDOW_US: u64 = 10_000_000;
 
 /// What was logged in this window.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl CloseLog {
 
     /// A channel has left. True when it may have a line of its own.
     pub(super) fn note(&mut self, reason: Reason, now_us: u64) -> bool {
-        if self.suppressed() == 0 && now_us >= self.began_us + WINDOW_US {
+        if self.suppressed() == 0 && now_us >= self.began_us + LOG_WINDOW_US {
             self.begin(now_us);
         }
         if self.lines < LINES_MAX {
@@ -49,7 +49,7 @@ impl CloseLog {
 
     /// When there will be something to take.
     pub(super) fn due_us(&self) -> Option<u64> {
-        (self.suppressed() > 0).then_some(self.began_us + WINDOW_US)
+        (self.suppressed() > 0).then_some(self.began_us + LOG_WINDOW_US)
     }
 
     fn suppressed(&self) -> u64 {
@@ -74,13 +74,13 @@ mod tests {
         assert_eq!(close_log.due_us(), None);
         assert!(!close_log.note(Reason::PeerClosed, 2));
         assert!(!close_log.note(Reason::IpLimit, 2));
-        assert!(!close_log.note(Reason::IpLimit, WINDOW_US), "what is unsaid is said first");
-        assert_eq!(close_log.due_us(), Some(WINDOW_US));
-        assert_eq!(close_log.take_suppressed(WINDOW_US - 1), []);
+        assert!(!close_log.note(Reason::IpLimit, LOG_WINDOW_US), "what is unsaid is said first");
+        assert_eq!(close_log.due_us(), Some(LOG_WINDOW_US));
+        assert_eq!(close_log.take_suppressed(LOG_WINDOW_US - 1), []);
         let suppressed = [(Reason::PeerClosed, 1), (Reason::IpLimit, 2)];
-        assert_eq!(close_log.take_suppressed(WINDOW_US), suppressed);
-        assert_eq!(close_log.take_suppressed(2 * WINDOW_US), [], "once");
-        assert!(close_log.note(Reason::PeerClosed, WINDOW_US));
+        assert_eq!(close_log.take_suppressed(LOG_WINDOW_US), suppressed);
+        assert_eq!(close_log.take_suppressed(2 * LOG_WINDOW_US), [], "once");
+        assert!(close_log.note(Reason::PeerClosed, LOG_WINDOW_US));
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
         for _ in 0..LINES_MAX {
             close_log.note(Reason::PeerClosed, 0);
         }
-        assert!(close_log.note(Reason::PeerClosed, WINDOW_US));
+        assert!(close_log.note(Reason::PeerClosed, LOG_WINDOW_US));
         assert_eq!(close_log.due_us(), None);
     }
 }

@@ -4,7 +4,7 @@ use crate::channel::{ChannelId, Reason, Stage};
 use crate::main_loop::context::Policy;
 use crate::main_loop::transaction::LATER_US;
 use crate::main_loop::turn::{COALESCE_DELAY, rest_after};
-use crate::shrink::KEPT;
+use crate::shrink::ROOM_KEPT;
 use crate::store::{DepartureUpdate, Departures, Transactions};
 use crate::testing::commons::{CAPACITY, GRACE_US, policy};
 use crate::testing::desk::{Desk, Online};
@@ -57,15 +57,15 @@ fn completion(desk: &Desk) -> Option<DepartureUpdate> {
 
 #[test]
 fn room_for_the_writes_of_a_storm_is_given_back() {
-    let mut desk = Desk::with(policy(), 8 * KEPT, Disk::default());
-    let all: Vec<Online> = (0..=2 * KEPT).map(|number| desk.online(&format!("user{number}"))).collect();
+    let mut desk = Desk::with(policy(), 8 * ROOM_KEPT, Disk::default());
+    let all: Vec<Online> = (0..=2 * ROOM_KEPT).map(|number| desk.online(&format!("user{number}"))).collect();
     for who in all {
         leave(&mut desk, who);
     }
-    assert!(desk.drain.cx.transaction.room() > 2 * KEPT);
+    assert!(desk.drain.cx.transaction.room() > 2 * ROOM_KEPT);
     desk.finish_all();
     desk.pass_us(LATER_US);
-    assert!(desk.drain.cx.transaction.room() <= 2 * KEPT, "{}", desk.drain.cx.transaction.room());
+    assert!(desk.drain.cx.transaction.room() <= 2 * ROOM_KEPT, "{}", desk.drain.cx.transaction.room());
 }
 
 #[test]

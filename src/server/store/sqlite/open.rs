@@ -15,7 +15,7 @@ use super::sqlite_store::SqliteStore;
 use super::{private, row, sql};
 use crate::channel::Reason;
 use crate::clock::{Now, TimeMark, TrustedClock};
-use crate::store::{Ban, DedupRecord, TOKEN_LIFE_MS, WINDOW_US};
+use crate::store::{Ban, DedupRecord, TOKEN_LIFE_MS, DEDUP_WINDOW_US};
 use rusqlite::OptionalExtension;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -131,7 +131,7 @@ pub(super) fn open_store(data_dir: &Path, durability: Durability, wall_ms: i64) 
     })?;
     store.count_boxes();
     let bans = store.bans(now_ms).map_err(failed("reading the bans of"))?;
-    let since_ms = now_ms.saturating_sub((WINDOW_US / 1000) as i64);
+    let since_ms = now_ms.saturating_sub((DEDUP_WINDOW_US / 1000) as i64);
     let accepted = store.accepted(since_ms, now_ms).map_err(failed("reading the latest chats of"))?;
     let unfinished = store.unfinished(since_ms, now_ms).map_err(failed("reading the unfinished chats of"))?;
     Ok(Opened { store, trusted, recovered, bans, accepted, unfinished })

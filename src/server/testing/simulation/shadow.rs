@@ -5,7 +5,7 @@
 
 use super::line::Seen;
 use crate::ids::UserId;
-use crate::store::WINDOW_US;
+use crate::store::DEDUP_WINDOW_US;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who gets a message.
@@ -217,7 +217,7 @@ impl Shadow {
         let known = inbox.written.get(&n).copied();
         if let Some(first) = known {
             // A repetition that was long under way is not known as one any more.
-            let is_late = self.now_us > message.sent_us + WINDOW_US;
+            let is_late = self.now_us > message.sent_us + DEDUP_WINDOW_US;
             let is_new = message.sent_on.len() > 1 && is_late;
             if confirms {
                 let (one, other) = (first.mid, chat.mid);
