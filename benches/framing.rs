@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use linger_server::protocol::framing::{Framed, Framer};
+use linger_server::protocol::json::framing::{Framed, Framer};
 
 /// What a worker reads at once.
 const READ_BYTES: usize = 64 * 1024;

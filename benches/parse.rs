@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use linger_server::protocol::framing::Framer;
+use linger_server::protocol::json::framing::Framer;
 use linger_server::protocol::json::next_request;
 use linger_server::protocol::json::next_request::Taken;
 use linger_server::protocol::request::parse;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use linger_server::protocol::framing::{Framed, Framer};
+use linger_server::protocol::json::framing::{Framed, Framer};
 
 /// How long one address may take to accept, in seconds.
 const CONNECT_S: u64 = 5;

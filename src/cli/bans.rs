@@ -5,7 +5,7 @@ use clap::Args;
 use super::table::{local_time, or_dash, render};
 use super::{Failure, Reach};
 use linger_server::admin::ban_protocol::{BanList, BanRow, BanTarget, Unban as UnbanAsk, Unbanned};
-use linger_server::admin::protocol::Ask;
+use linger_server::admin::protocol::AdminRequest;
 
 pub(super) const EXAMPLES: &str = "\
 `linger kick TARGET... --ban DURATION` bans, `linger unban TARGET...` lifts a ban.
@@ -37,14 +37,14 @@ pub(super) struct Unban {
 }
 
 pub(super) fn run(reach: &Reach) -> Result<(), Failure> {
-    let list: BanList = reach.ask(&Ask::Bans)?;
+    let list: BanList = reach.ask(&AdminRequest::Bans)?;
     reach.show(&list, |list| table(&list.bans))
 }
 
 pub(super) fn unban(args: Unban) -> Result<(), Failure> {
     let Unban { targets, reach } = args;
     let aimed_at = targets.iter().map(BanTarget::to_string).collect::<Vec<_>>().join(" ");
-    let lifted: Unbanned = reach.ask(&Ask::Unban(UnbanAsk { targets }))?;
+    let lifted: Unbanned = reach.ask(&AdminRequest::Unban(UnbanAsk { targets }))?;
     if lifted.unbanned.is_empty() {
         return reach.show_nothing(&lifted, format!("no ban matched {aimed_at}"));
     }

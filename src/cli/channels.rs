@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::table::{age, or_dash, render};
 use super::{Failure, Reach, why};
-use linger_server::admin::departures::{Leaver, Limit};
-use linger_server::admin::protocol::{Ask, ChannelRow, ChannelState, Channels as Answer};
+use linger_server::admin::departures::{DepartureTarget, Limit};
+use linger_server::admin::protocol::{AdminRequest, ChannelRow, ChannelState, Channels as Answer};
 
 const EXAMPLES: &str = "\
 States: new (nobody logged in), live, lingering (offline, its file descriptor not yet closed).
@@ -31,10 +31,10 @@ pub(super) struct Channels {
 
 pub(super) fn run(args: &Channels) -> Result<(), Failure> {
     if args.departed {
-        let departures = why::ask(&args.reach, Leaver::All, args.limit)?;
+        let departures = why::ask(&args.reach, DepartureTarget::All, args.limit)?;
         return args.reach.show(&departures, why::table);
     }
-    let channels: Answer = args.reach.ask(&Ask::Channels)?;
+    let channels: Answer = args.reach.ask(&AdminRequest::Channels)?;
     args.reach.show(&channels, table)
 }
 

@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 use clap::Args;
 
 use super::{Failure, Reach};
-use linger_server::admin::protocol::{Ask, Drain as DrainAsk, DrainTime, Draining, default_drain_rate};
+use linger_server::admin::protocol::{
+    AdminRequest, Drain as DrainAsk, DrainTime, Draining, default_drain_rate,
+};
 
 const EXAMPLES: &str = "\
 The server accepts nobody any more. Each client gets a goodbye `server_drain` with the time after
@@ -36,7 +38,7 @@ pub(super) struct Drain {
 
 pub(super) fn run(args: &Drain) -> Result<(), Failure> {
     let Drain { limit, rate, reach } = args;
-    let begun: Draining = reach.ask(&Ask::Drain(DrainAsk { for_ms: *limit, rate: *rate }))?;
+    let begun: Draining = reach.ask(&AdminRequest::Drain(DrainAsk { for_ms: *limit, rate: *rate }))?;
     reach.show(&begun, |begun| {
         format!("draining {} channels, {rate} in a second, in {limit} at most\n", begun.channels)
     })

@@ -5,7 +5,7 @@ use clap::Args;
 use super::table::{micros, shown};
 use super::{Failure, Reach};
 use linger_server::admin::ban_protocol::BanLength;
-use linger_server::admin::protocol::{Ask, Kick as KickAsk, KickReason, Kicked, KickedRow};
+use linger_server::admin::protocol::{AdminRequest, Kick as KickAsk, KickReason, Kicked, KickedRow};
 use linger_server::admin::target::Target;
 
 const EXAMPLES: &str = "\
@@ -47,7 +47,7 @@ pub(super) struct Kick {
 pub(super) fn run(args: Kick) -> Result<(), Failure> {
     let Kick { targets, reason, wait, ban, reach } = args;
     let aimed_at = targets.iter().map(Target::to_string).collect::<Vec<_>>().join(" ");
-    let kicked: Kicked = reach.ask(&Ask::Kick(KickAsk { targets, reason, wait, ban }))?;
+    let kicked: Kicked = reach.ask(&AdminRequest::Kick(KickAsk { targets, reason, wait, ban }))?;
     if kicked.kicked.is_empty() {
         return reach.show_nothing(&kicked, format!("nothing matched {aimed_at}"));
     }

@@ -28,8 +28,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use linger_server::admin::client;
-use linger_server::admin::client::ControlError;
-use linger_server::admin::protocol::Ask;
+use linger_server::admin::client::AdminError;
+use linger_server::admin::protocol::AdminRequest;
 
 /// The end of a command that did not do what it was asked.
 #[derive(Debug)]
@@ -105,8 +105,8 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-impl From<ControlError> for Failure {
-    fn from(error: ControlError) -> Failure {
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Failure {
         Failure::Failed(error.into())
     }
 }
@@ -195,8 +195,8 @@ struct Reach {
 }
 
 impl Reach {
-    /// Asks the server. `T` is the answer that [`Ask`] names.
-    fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> Result<T, Failure> {
+    /// Asks the server. `T` is the answer that [`AdminRequest`] names.
+    fn ask<T: DeserializeOwned>(&self, ask: &AdminRequest) -> Result<T, Failure> {
         Ok(client::ask(&self.data_dir(), ask)?)
     }
 

@@ -2,7 +2,7 @@
 
 use super::table::{age, render};
 use super::{Failure, Reach};
-use linger_server::admin::protocol::{Ask, QueueState};
+use linger_server::admin::protocol::{AdminRequest, QueueState};
 
 pub(super) const EXAMPLES: &str = "\
 depth      departures that wait for the main thread
@@ -15,7 +15,7 @@ Examples:
   linger queue --json";
 
 pub(super) fn run(reach: &Reach) -> Result<(), Failure> {
-    let queue: QueueState = reach.ask(&Ask::Queue)?;
+    let queue: QueueState = reach.ask(&AdminRequest::Queue)?;
     reach.show(&queue, table)
 }
 

@@ -2,7 +2,7 @@
 
 use super::table::render;
 use super::{Failure, Reach};
-use linger_server::admin::protocol::{Ask, Stats};
+use linger_server::admin::protocol::{AdminRequest, Stats};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -10,7 +10,7 @@ Examples:
   linger stats --json";
 
 pub(super) fn run(reach: &Reach) -> Result<(), Failure> {
-    let stats: Stats = reach.ask(&Ask::Stats)?;
+    let stats: Stats = reach.ask(&AdminRequest::Stats)?;
     reach.show(&stats, table)
 }
 

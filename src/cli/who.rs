@@ -2,7 +2,7 @@
 
 use super::table::{age, local_time, render};
 use super::{Failure, Reach};
-use linger_server::admin::protocol::{Ask, UserRow, Users};
+use linger_server::admin::protocol::{AdminRequest, UserRow, Users};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -10,7 +10,7 @@ Examples:
   linger who --data /var/lib/linger --json";
 
 pub(super) fn run(reach: &Reach) -> Result<(), Failure> {
-    let users: Users = reach.ask(&Ask::Who)?;
+    let users: Users = reach.ask(&AdminRequest::Who)?;
     reach.show(&users, table)
 }
 

@@ -6,8 +6,8 @@ use rustix::io::Errno;
 
 use super::table::{age, local_time, micros, or_dash, render, shown};
 use super::{Failure, Reach};
-use linger_server::admin::departures::{DepartureRow, Departures, Leaver, Limit, Why as WhyAsk};
-use linger_server::admin::protocol::Ask;
+use linger_server::admin::departures::{DepartureRow, DepartureTarget, Departures, Limit, Why as WhyAsk};
+use linger_server::admin::protocol::AdminRequest;
 use linger_server::admin::target::Target;
 
 const EXAMPLES: &str = "\
@@ -44,7 +44,7 @@ Exit code 3 when nothing matched.";
 pub(super) struct Why {
     /// A user, a channel or addresses; see below.
     #[arg(value_name = "TARGET")]
-    target: Leaver,
+    target: DepartureTarget,
     /// How many departures at most, the newest first.
     #[arg(long, value_name = "N", default_value_t)]
     limit: Limit,
@@ -65,8 +65,8 @@ pub(super) fn run(args: Why) -> Result<(), Failure> {
 }
 
 /// Asks the server who left.
-pub(super) fn ask(reach: &Reach, target: Leaver, limit: Limit) -> Result<Departures, Failure> {
-    reach.ask(&Ask::Why(WhyAsk { target, limit }))
+pub(super) fn ask(reach: &Reach, target: DepartureTarget, limit: Limit) -> Result<Departures, Failure> {
+    reach.ask(&AdminRequest::Why(WhyAsk { target, limit }))
 }
 
 /// One line for each departure.

@@ -14,8 +14,8 @@ use std::time::Duration;
 use std::{fmt, io};
 use tracing::level_filters::LevelFilter;
 use value::{
-    Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, KeepaliveTimes, Kind, Length,
-    OrWord, UnlessLoopback,
+    Address, Addresses, Argon2, Bytes, Choice, Count, CountOrCores, Directory, KeepaliveTimes, Length,
+    OrWord, UnlessLoopback, ValueParser,
 };
 
 mod file;
@@ -32,7 +32,7 @@ pub use value::{duration, duration_text};
 pub const CONFIG_ENV: &str = "LINGER_CONFIG";
 /// The largest grace: what is offline holds its fd no longer than that.
 pub const MAX_GRACE: Duration = Duration::from_hours(1);
-/// The longest time that friends are not told of somebody who has gone.
+/// The longest time that friends are not told of a user who has gone.
 const MAX_PRESENCE_DELAY: Duration = Duration::from_hours(1);
 /// The longest write timeout and TCP user timeout.
 const MAX_WRITE_TIMEOUT: Duration = Duration::from_mins(10);
@@ -192,7 +192,7 @@ pub enum Place {
     Environment,
     /// That file.
     File(PathBuf),
-    /// Nobody said anything.
+    /// It is not set.
     Default,
 }
 
@@ -202,7 +202,7 @@ struct Setting {
     key: &'static str,
     /// How the help names the value.
     value_name: &'static str,
-    /// What holds when nobody says otherwise.
+    /// The value where it is not set.
     default: &'static str,
     /// What the help says.
     help: &'static str,
@@ -407,7 +407,7 @@ struct Given {
 }
 
 impl Given {
-    fn parse<K: Kind>(self, kind: &K) -> Result<K::Value, ConfigError> {
+    fn parse<K: ValueParser>(self, kind: &K) -> Result<K::Value, ConfigError> {
         let value = match self.origin.place {
             Place::Default => kind.parse_default(&self.text),
             Place::Flag | Place::Environment | Place::File(_) => kind.parse_os(&self.text),

@@ -7,8 +7,8 @@
 //!   auth, control ──────┘   └── signals
 //! ```
 
-use crate::admin::history_pool::Archive;
-use crate::admin::server::ControlServer;
+use crate::admin::history_pool::HistoryPool;
+use crate::admin::server::AdminServer;
 use crate::auth::login_limiter::{AttemptLimits, Attempts};
 use crate::auth::password::{Cost, Hasher};
 use crate::auth::pool::{Auth, Jobs, Verifier};
@@ -34,7 +34,7 @@ use crate::process::fd_budget::{self, FdBudget, LimitError};
 pub use crate::process::signals::block_signals_of_writing;
 use crate::process::signals::{self, Terminal};
 use crate::process::systemd::ServiceManager;
-use crate::store::sqlite::{Checkpointer, History, OpenError, Place, SqliteLookup, SqliteStore};
+use crate::store::sqlite::{Checkpointer, History, OpenError, OpenedFiles, SqliteLookup, SqliteStore};
 use crate::sync::Arc;
 use crate::worker::event_loop::{ProtocolKind, Worker, WorkerSetup};
 use crate::worker::{IpLimit, Limits, Mailboxes, Shared, Unauthenticated};
@@ -134,17 +134,17 @@ pub fn run(config: &Config, logs: &Logs) -> Result<(), ServerError> {
         );
     }
     let control_listener = directory.bind_control()?;
-    let parts = Parts::build(config, &budget, clock, queue)?;
+    let parts = Threads::build(config, &budget, clock, queue)?;
     parts.handles.metrics.left.add(Reason::ServerCrash, opened.recovered);
-    let place = opened.store.place();
+    let files = opened.store.opened_files();
     let checkpointer =
-        Checkpointer::start(directory.path(), Arc::clone(&place), Arc::clone(&parts.handles.metrics))?;
+        Checkpointer::start(directory.path(), Arc::clone(&files), Arc::clone(&parts.handles.metrics))?;
     parts.start_auth(config, &directory)?;
     let mut drain = parts.drain(config, opened.store).with_trusted(opened.trusted);
     drain = drain.with_bans(opened.bans).with_chats(opened.accepted, opened.unfinished);
     let workers = parts.start_workers(config, &mut listeners, &budget)?;
     parts.start_control(control_listener, config, &directory, logs)?;
-    parts.start_watchdog(terminal, Arc::clone(&place))?;
+    parts.start_watchdog(terminal, Arc::clone(&files))?;
     announce(&listeners, &directory)?;
     let manager = ServiceManager::told_ready().map_err(starting("start a thread"))?;
 
@@ -163,20 +163,20 @@ pub fn run(config: &Config, logs: &Logs) -> Result<(), ServerError> {
         tracing::warn!(%error, "the database could not be tidied; its log is read at the next start");
     }
     tracing::info!("stopped");
-    if place.is_lost() {
-        return Err(ServerError::Lost { aside: place.set_aside() });
+    if files.is_lost() {
+        return Err(ServerError::Lost { aside: files.set_aside() });
     }
     if settled { Ok(()) } else { Err(ServerError::Unwritten) }
 }
 
 /// What the threads share.
-struct Parts {
+struct Threads {
     handles: Arc<Handles<TcpStream>>,
     jobs: Jobs,
     desks: Vec<WorkerSetup>,
 }
 
-impl Parts {
+impl Threads {
     fn build(
         config: &Config,
         budget: &FdBudget,
@@ -216,7 +216,7 @@ impl Parts {
             kicker,
             clock,
         });
-        Ok(Parts { handles, jobs, desks })
+        Ok(Threads { handles, jobs, desks })
     }
 
     fn drain(&self, config: &Config, store: SqliteStore) -> MainLoop<SqliteStore, TcpStream> {
@@ -302,9 +302,9 @@ impl Parts {
         directory: &Arc<DataDirectory>,
         logs: &Logs,
     ) -> Result<(), ServerError> {
-        let server = ControlServer {
+        let server = AdminServer {
             handles: Arc::clone(&self.handles),
-            archive: Archive::new(History::open(directory.path())?),
+            archive: HistoryPool::new(History::open(directory.path())?),
             logs: logs.clone(),
             facts: vec![
                 ("pid", u64::from(std::process::id())),
@@ -319,7 +319,7 @@ impl Parts {
     }
 
     /// Says so when main falls behind, which main itself could not, and when the database is lost. Looks at the terminal too.
-    fn start_watchdog(&self, terminal: Arc<Terminal>, place: Arc<Place>) -> Result<(), ServerError> {
+    fn start_watchdog(&self, terminal: Arc<Terminal>, files: Arc<OpenedFiles>) -> Result<(), ServerError> {
         let (queue, clock) = (Arc::clone(&self.handles.queue), self.handles.clock);
         let mut dog = Watchdog::default();
         // It ends with the process.
@@ -327,7 +327,7 @@ impl Parts {
             loop {
                 terminal.look();
                 std::thread::sleep(WATCHDOG_INTERVAL);
-                if let Some(found) = place.look() {
+                if let Some(found) = files.look() {
                     tracing::error!(
                         "{found} while the server runs; nothing can be stored, so the server stops"
                     );
@@ -361,7 +361,7 @@ impl Parts {
 /// Main's loop: wait, drain a batch that is bounded in entries and in time, commit. Rests between batches of many ends.
 fn drain_until_stopped(
     drain: &mut MainLoop<SqliteStore, TcpStream>,
-    parts: &Parts,
+    parts: &Threads,
     mut manager: ServiceManager,
 ) {
     let clock = parts.handles.clock;

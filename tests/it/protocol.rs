@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use linger_server::ids::{GroupId, Mid, UserId};
 use linger_server::protocol::chat_object::{Delivered, To, chat_object, read_delivered};
-use linger_server::protocol::framing::{Framed, Framer};
+use linger_server::protocol::json::framing::{Framed, Framer};
 use linger_server::protocol::login_answer::{LoginAnswer, logged_in};
 use linger_server::protocol::msgid::Msgid;
 use linger_server::protocol::request::{Body, Caps, ChatObject, Fault, Request, Who, parse, password_fault};

@@ -19,7 +19,7 @@ const BAN_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 #[serde(try_from = "u64", into = "u64")]
 pub struct BanLength(Duration);
 
-/// Why something is no length of a ban.
+/// A text or number that is no length of a ban.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a ban lasts from 1s to 3650d, such as 10m or 720h")]
 pub struct BanLengthError;
@@ -44,7 +44,7 @@ pub enum BanTargetError {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unban {
-    /// Whatever one of them names is lifted.
+    /// Every ban that one of them names is lifted.
     #[serde(deserialize_with = "bounded")]
     pub targets: Vec<BanTarget>,
 }

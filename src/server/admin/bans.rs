@@ -33,7 +33,7 @@ impl BansUnderWay {
         BansUnderWay { length, reason, asked: 0, reply, answers }
     }
 
-    /// What those hear who are sent away for it.
+    /// The goodbye of the channels that are sent away for it.
     pub(super) fn parting(&self) -> CloseInfo {
         CloseInfo::banned(self.length.ms(), self.reason.as_deref())
     }
@@ -118,9 +118,9 @@ mod tests {
     use super::*;
     use crate::message::command::WorkerSender;
 
-    use crate::admin::history_pool::Archive;
+    use crate::admin::history_pool::HistoryPool;
     use crate::admin::protocol::Kick;
-    use crate::admin::server::ControlServer;
+    use crate::admin::server::AdminServer;
     use crate::admin::target::Target;
     use crate::channel::{Reason, Stage};
     use crate::logs::Logs;
@@ -145,14 +145,14 @@ mod tests {
     }
 
     /// The control socket's side of a made-up server. The history is empty; nobody asks for it.
-    fn control(desk: &Desk) -> ControlServer<Fd> {
+    fn control(desk: &Desk) -> AdminServer<Fd> {
         let directory = tempfile::tempdir().unwrap();
         SqliteStore::open(directory.path(), Durability::Normal, 0).unwrap();
-        ControlServer {
+        AdminServer {
             handles: desk
                 .commons
                 .surroundings(&(Arc::<Letterbox>::clone(&desk.letters) as Arc<dyn WorkerSender>)),
-            archive: Archive::new(History::open(directory.path()).unwrap()),
+            archive: HistoryPool::new(History::open(directory.path()).unwrap()),
             logs: Logs::start().unwrap(),
             facts: Vec::new(),
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::protocol::{AnswerError, Ask, MAX_ASK_BYTES, parse_answer};
+use super::protocol::{AdminRequest, AnswerError, MAX_ASK_BYTES, parse_answer};
 use super::{SOCKET_LOOK, SOCKET_NAME, SocketPath, holder};
 
 /// How long a server may take for all of it; `kick --wait` gives up by itself after 10 s.
@@ -21,7 +21,7 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ControlError {
+pub enum AdminError {
     /// Nobody listens there.
     #[error("no server in {dir}; is `linger serve --data {dir}` running?", dir = .0.display())]
     NoServer(PathBuf),
@@ -62,14 +62,14 @@ pub enum ControlError {
     },
 }
 
-/// Asks the server of that data directory. `T` is the answer that [`Ask`] names.
+/// Asks the server of that data directory. `T` is the answer that [`AdminRequest`] names.
 ///
 /// # Errors
 /// When there is no server, it may not be asked, or it gives no good answer in time.
-pub fn ask<T: DeserializeOwned>(data: &Path, ask: &Ask) -> Result<T, ControlError> {
+pub fn ask<T: DeserializeOwned>(data: &Path, ask: &AdminRequest) -> Result<T, AdminError> {
     let request = ask.to_line().map_err(AnswerError::from)?;
     if request.len() > MAX_ASK_BYTES {
-        return Err(ControlError::TooLong(request.len()));
+        return Err(AdminError::TooLong(request.len()));
     }
     let line = talk(data, &request, Instant::now() + DEADLINE).map_err(|error| explain(data, error))?;
     Ok(parse_answer(&line)?)
@@ -114,19 +114,19 @@ fn read_line(stream: &mut UnixStream, deadline: Instant) -> io::Result<Vec<u8>> 
     }
 }
 
-fn explain(data: &Path, source: io::Error) -> ControlError {
+fn explain(data: &Path, source: io::Error) -> AdminError {
     let data = data.to_path_buf();
     match source.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::ConnectionRefused => {
             match holder(&data) {
-                Some(pid) => ControlError::NoSocket { data, pid },
-                None => ControlError::NoServer(data),
+                Some(pid) => AdminError::NoSocket { data, pid },
+                None => AdminError::NoServer(data),
             }
         }
-        ErrorKind::PermissionDenied => ControlError::Denied(data),
-        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => ControlError::Closed(data),
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => ControlError::TimedOut(data),
-        _ => ControlError::System { data, source },
+        ErrorKind::PermissionDenied => AdminError::Denied(data),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => AdminError::Closed(data),
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => AdminError::TimedOut(data),
+        _ => AdminError::System { data, source },
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
         let server =
             server(&data, b"{\"ok\":true,\"depth\":1,\"oldest_ms\":2,\"lingering\":3,\"drained\":4}\n");
         let expected = QueueState { depth: 1, oldest_ms: 2, lingering: 3, drained: 4 };
-        assert_eq!(ask::<QueueState>(&data, &Ask::Queue).unwrap(), expected);
+        assert_eq!(ask::<QueueState>(&data, &AdminRequest::Queue).unwrap(), expected);
         assert_eq!(server.join().unwrap(), "{\"cmd\":\"queue\"}\n");
     }
 
@@ -168,11 +168,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let absent = dir.path().join("absent");
         for data in [dir.path(), &absent, &dir.path().join("x".repeat(200))] {
-            assert!(matches!(ask::<Users>(data, &Ask::Who), Err(ControlError::NoServer(_))));
+            assert!(matches!(ask::<Users>(data, &AdminRequest::Who), Err(AdminError::NoServer(_))));
         }
         drop(UnixListener::bind(dir.path().join("control.sock")).unwrap());
-        let error = ask::<Users>(dir.path(), &Ask::Who).unwrap_err();
-        assert!(matches!(error, ControlError::NoServer(_)));
+        let error = ask::<Users>(dir.path(), &AdminRequest::Who).unwrap_err();
+        assert!(matches!(error, AdminError::NoServer(_)));
         assert!(error.to_string().contains(&format!("linger serve --data {}", dir.path().display())));
     }
 
@@ -181,8 +181,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let held = std::fs::File::open(dir.path()).unwrap();
         held.lock().unwrap();
-        let error = ask::<Users>(dir.path(), &Ask::Who).unwrap_err();
-        assert!(matches!(error, ControlError::NoSocket { pid, .. } if pid == std::process::id()));
+        let error = ask::<Users>(dir.path(), &AdminRequest::Who).unwrap_err();
+        assert!(matches!(error, AdminError::NoSocket { pid, .. } if pid == std::process::id()));
         assert!(error.to_string().contains("control.sock is gone"), "{error}");
     }
 
@@ -191,12 +191,12 @@ mod tests {
         for answer in [b"".as_slice(), b"{\"ok\":true,\"users\":["] {
             let dir = tempfile::tempdir().unwrap();
             let server = server(dir.path(), answer);
-            assert!(matches!(ask::<Users>(dir.path(), &Ask::Who), Err(ControlError::Closed(_))));
+            assert!(matches!(ask::<Users>(dir.path(), &AdminRequest::Who), Err(AdminError::Closed(_))));
             server.join().unwrap();
         }
         let dir = tempfile::tempdir().unwrap();
         let server = server(dir.path(), b"{\"ok\":false,\"error\":\"no\"}\n");
-        assert_eq!(ask::<Users>(dir.path(), &Ask::Who).unwrap_err().to_string(), "no");
+        assert_eq!(ask::<Users>(dir.path(), &AdminRequest::Who).unwrap_err().to_string(), "no");
         server.join().unwrap();
     }
 
@@ -204,13 +204,18 @@ mod tests {
     fn a_server_that_does_not_answer_is_given_up() {
         let (mut ours, _theirs) = UnixStream::pair().unwrap();
         let error = read_line(&mut ours, Instant::now() + Duration::from_millis(20)).unwrap_err();
-        assert!(matches!(explain(Path::new("d"), error), ControlError::TimedOut(_)));
+        assert!(matches!(explain(Path::new("d"), error), AdminError::TimedOut(_)));
     }
 
     #[test]
     fn a_request_that_no_server_would_read_is_not_sent() {
         let targets = vec![crate::admin::target::Target::All; MAX_ASK_BYTES / 6];
-        let kick = Ask::Kick(crate::admin::protocol::Kick { targets, reason: None, wait: false, ban: None });
-        assert!(matches!(ask::<Users>(Path::new("d"), &kick), Err(ControlError::TooLong(_))));
+        let kick = AdminRequest::Kick(crate::admin::protocol::Kick {
+            targets,
+            reason: None,
+            wait: false,
+            ban: None,
+        });
+        assert!(matches!(ask::<Users>(Path::new("d"), &kick), Err(AdminError::TooLong(_))));
     }
 }

@@ -23,7 +23,7 @@ pub const LIMIT_MAX: u32 = 10_000;
 #[serde(deny_unknown_fields)]
 pub struct Why {
     /// Who left.
-    pub target: Leaver,
+    pub target: DepartureTarget,
     /// How many rows at most.
     #[serde(default)]
     pub limit: Limit,
@@ -32,12 +32,12 @@ pub struct Why {
 /// Those who left: a [`Target`] that still means something afterwards, so not `idle:`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Leaver {
+pub enum DepartureTarget {
     /// The user with that number.
     User(UserId),
     /// The user with that name now.
     Name(String),
-    /// Whoever was on that channel: its slot and its generation.
+    /// The user who was on that channel: its slot and its generation.
     Channel(u32, u32),
     /// Whoever came from these addresses.
     Addr(AddrBlock),
@@ -52,11 +52,11 @@ pub struct Limit(u32);
 
 /// Why a text does not say who left.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum LeaverError {
+pub enum DepartureTargetError {
     /// No target at all.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// Silence is a state of those who are here.
+    /// `idle:` only means channels that are open.
     #[error("{0} is about channels that are here; name a user, a channel or an address")]
     Idle(String),
 }
@@ -147,51 +147,51 @@ impl fmt::Display for Limit {
     }
 }
 
-impl TryFrom<Target> for Leaver {
-    type Error = LeaverError;
+impl TryFrom<Target> for DepartureTarget {
+    type Error = DepartureTargetError;
 
-    fn try_from(target: Target) -> Result<Leaver, LeaverError> {
+    fn try_from(target: Target) -> Result<DepartureTarget, DepartureTargetError> {
         Ok(match target {
-            Target::User(user) => Leaver::User(user),
-            Target::Name(name) => Leaver::Name(name),
-            Target::Channel(slot, generation) => Leaver::Channel(slot, generation),
-            Target::Addr(block) => Leaver::Addr(block),
-            Target::All => Leaver::All,
-            Target::Idle(_) => return Err(LeaverError::Idle(target.to_string())),
+            Target::User(user) => DepartureTarget::User(user),
+            Target::Name(name) => DepartureTarget::Name(name),
+            Target::Channel(slot, generation) => DepartureTarget::Channel(slot, generation),
+            Target::Addr(block) => DepartureTarget::Addr(block),
+            Target::All => DepartureTarget::All,
+            Target::Idle(_) => return Err(DepartureTargetError::Idle(target.to_string())),
         })
     }
 }
 
-impl From<Leaver> for Target {
-    fn from(leaver: Leaver) -> Target {
+impl From<DepartureTarget> for Target {
+    fn from(leaver: DepartureTarget) -> Target {
         match leaver {
-            Leaver::User(user) => Target::User(user),
-            Leaver::Name(name) => Target::Name(name),
-            Leaver::Channel(slot, generation) => Target::Channel(slot, generation),
-            Leaver::Addr(block) => Target::Addr(block),
-            Leaver::All => Target::All,
+            DepartureTarget::User(user) => Target::User(user),
+            DepartureTarget::Name(name) => Target::Name(name),
+            DepartureTarget::Channel(slot, generation) => Target::Channel(slot, generation),
+            DepartureTarget::Addr(block) => Target::Addr(block),
+            DepartureTarget::All => Target::All,
         }
     }
 }
 
-impl FromStr for Leaver {
-    type Err = LeaverError;
+impl FromStr for DepartureTarget {
+    type Err = DepartureTargetError;
 
-    fn from_str(text: &str) -> Result<Leaver, LeaverError> {
+    fn from_str(text: &str) -> Result<DepartureTarget, DepartureTargetError> {
         Target::parse(text)?.try_into()
     }
 }
 
-impl TryFrom<String> for Leaver {
-    type Error = LeaverError;
+impl TryFrom<String> for DepartureTarget {
+    type Error = DepartureTargetError;
 
-    fn try_from(text: String) -> Result<Leaver, LeaverError> {
+    fn try_from(text: String) -> Result<DepartureTarget, DepartureTargetError> {
         text.parse()
     }
 }
 
-impl From<Leaver> for String {
-    fn from(leaver: Leaver) -> String {
+impl From<DepartureTarget> for String {
+    fn from(leaver: DepartureTarget) -> String {
         Target::from(leaver).to_string()
     }
 }
@@ -220,19 +220,19 @@ impl From<StoredDeparture> for DepartureRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::protocol::Ask;
+    use crate::admin::protocol::AdminRequest;
 
     fn read(line: &str) -> Option<Why> {
-        match Ask::parse(line.as_bytes()) {
-            Ok(Ask::Why(why)) => Some(why),
+        match AdminRequest::parse(line.as_bytes()) {
+            Ok(AdminRequest::Why(why)) => Some(why),
             _ => None,
         }
     }
 
     #[test]
     fn a_request_is_written_as_documented_and_its_limit_may_be_left_out() {
-        let why = Why { target: Leaver::User(UserId(13)), limit: Limit::default() };
-        let line = Ask::Why(why.clone()).to_line().unwrap();
+        let why = Why { target: DepartureTarget::User(UserId(13)), limit: Limit::default() };
+        let line = AdminRequest::Why(why.clone()).to_line().unwrap();
         assert_eq!(line, b"{\"cmd\":\"why\",\"target\":\"13\",\"limit\":10}\n");
         assert_eq!(read("{\"cmd\":\"why\",\"target\":\"13\"}"), Some(why));
     }
@@ -240,11 +240,11 @@ mod tests {
     #[test]
     fn every_target_but_silence_may_have_left() {
         for text in ["13", "alice", "@13", "#7.3", "ip:10.0.0.0/8", "all"] {
-            let leaver: Leaver = text.parse().unwrap();
+            let leaver: DepartureTarget = text.parse().unwrap();
             assert_eq!(String::from(leaver.clone()), text);
             assert_eq!(read(&format!("{{\"cmd\":\"why\",\"target\":\"{text}\"}}")).unwrap().target, leaver);
         }
-        assert_eq!("idle:10m".parse::<Leaver>(), Err(LeaverError::Idle("idle:10m".into())));
+        assert_eq!("idle:10m".parse::<DepartureTarget>(), Err(DepartureTargetError::Idle("idle:10m".into())));
     }
 
     #[test]

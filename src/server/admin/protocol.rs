@@ -29,7 +29,7 @@ pub const MAX_DRAIN: Duration = Duration::from_hours(1);
 /// A request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "lowercase")]
-pub enum Ask {
+pub enum AdminRequest {
     /// Takes channels offline; answered by [`Kicked`].
     Kick(Kick),
     /// Users online; answered by [`Users`].
@@ -40,13 +40,13 @@ pub enum Ask {
     Queue,
     /// Counters and gauges; answered by [`Stats`].
     Stats,
-    /// How somebody left; answered by [`super::departures::Departures`].
+    /// How users left; answered by [`super::departures::Departures`].
     Why(Why),
     /// Empties the server and ends it; answered by [`Draining`] as soon as it has begun.
     Drain(Drain),
     /// Who may not log in; answered by [`super::ban_protocol::BanList`].
     Bans,
-    /// Lets somebody log in again; answered by [`super::ban_protocol::Unbanned`].
+    /// Lifts bans; answered by [`super::ban_protocol::Unbanned`].
     Unban(Unban),
 }
 
@@ -54,7 +54,7 @@ pub enum Ask {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kick {
-    /// Whatever one of them names is kicked.
+    /// Every channel that one of them names is kicked.
     #[serde(deserialize_with = "bounded")]
     pub targets: Vec<Target>,
     /// Told to the client.
@@ -63,7 +63,7 @@ pub struct Kick {
     /// True exactly when the answer shall wait for the users' offline state to be committed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub wait: bool,
-    /// How long those who are meant may not log in again.
+    /// How long the users and addresses that are meant may not log in again.
     #[serde(default, rename = "ban_ms", skip_serializing_if = "Option::is_none")]
     pub ban: Option<BanLength>,
 }
@@ -93,7 +93,7 @@ pub struct KickReason(String);
 
 /// Why a line is no request.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum AdminRequestError {
     /// A command that this server does not have.
     #[error("unknown cmd {0:?}")]
     Command(String),
@@ -257,12 +257,12 @@ pub struct Draining {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stats(pub Vec<(String, Number)>);
 
-impl Ask {
+impl AdminRequest {
     /// Reads a request line.
     ///
     /// # Errors
     /// When it is not a request; [`failure_line`] tells the client.
-    pub fn parse(line: &[u8]) -> Result<Ask, AskError> {
+    pub fn parse(line: &[u8]) -> Result<AdminRequest, AdminRequestError> {
         #[derive(Deserialize)]
         struct Head {
             cmd: String,
@@ -271,7 +271,7 @@ impl Ask {
             ["kick", "who", "channels", "queue", "stats", "why", "drain", "bans", "unban"];
         let Head { cmd } = serde_json::from_slice(line)?;
         if !COMMANDS.contains(&cmd.as_str()) {
-            return Err(AskError::Command(cmd));
+            return Err(AdminRequestError::Command(cmd));
         }
         Ok(serde_json::from_slice(line)?)
     }
@@ -462,11 +462,16 @@ mod tests {
     use super::*;
     use crate::ids::UserId;
 
-    fn kick(targets: Vec<Target>, reason: Option<&str>, wait: bool) -> Ask {
-        Ask::Kick(Kick { targets, reason: reason.map(|text| text.parse().unwrap()), wait, ban: None })
+    fn kick(targets: Vec<Target>, reason: Option<&str>, wait: bool) -> AdminRequest {
+        AdminRequest::Kick(Kick {
+            targets,
+            reason: reason.map(|text| text.parse().unwrap()),
+            wait,
+            ban: None,
+        })
     }
 
-    fn written(ask: &Ask) -> String {
+    fn written(ask: &AdminRequest) -> String {
         String::from_utf8(ask.to_line().unwrap()).unwrap()
     }
 
@@ -475,7 +480,7 @@ mod tests {
         let ask = kick(vec![Target::User(UserId(13))], Some("spam"), true);
         let line = "{\"cmd\":\"kick\",\"targets\":[\"13\"],\"reason\":\"spam\",\"wait\":true}\n";
         assert_eq!(written(&ask), line);
-        assert_eq!(Ask::parse(line.as_bytes()).unwrap(), ask);
+        assert_eq!(AdminRequest::parse(line.as_bytes()).unwrap(), ask);
 
         let line = "{\"ok\":true,\"kicked\":[{\"channel\":\"7.3\",\"user\":13,\"name\":\"zhang san\",\
             \"told_us\":60,\"shutdown_us\":85,\"offline_us\":900}]}\n";
@@ -487,11 +492,18 @@ mod tests {
     #[test]
     fn every_command_reads_back_as_the_same() {
         let targets = vec![Target::Name("all".into()), Target::Channel(7, 3), Target::All];
-        let drain = Ask::Drain(Drain { for_ms: "30s".parse().unwrap(), rate: default_drain_rate() });
-        for ask in [Ask::Who, Ask::Channels, Ask::Queue, Ask::Stats, drain, kick(targets, None, false)] {
-            assert_eq!(Ask::parse(written(&ask).as_bytes()).unwrap(), ask);
+        let drain = AdminRequest::Drain(Drain { for_ms: "30s".parse().unwrap(), rate: default_drain_rate() });
+        for ask in [
+            AdminRequest::Who,
+            AdminRequest::Channels,
+            AdminRequest::Queue,
+            AdminRequest::Stats,
+            drain,
+            kick(targets, None, false),
+        ] {
+            assert_eq!(AdminRequest::parse(written(&ask).as_bytes()).unwrap(), ask);
         }
-        assert_eq!(written(&Ask::Who), "{\"cmd\":\"who\"}\n");
+        assert_eq!(written(&AdminRequest::Who), "{\"cmd\":\"who\"}\n");
         assert_eq!(
             written(&kick(vec![Target::All], None, false)),
             "{\"cmd\":\"kick\",\"targets\":[\"all\"]}\n"
@@ -501,19 +513,24 @@ mod tests {
     #[test]
     fn bans_are_asked_for_in_milliseconds_and_lifted_by_target() {
         let targets = vec!["ip:10.0.0.0/8".parse().unwrap()];
-        let ask = Ask::Kick(Kick { targets, reason: None, wait: false, ban: Some("10m".parse().unwrap()) });
+        let ask = AdminRequest::Kick(Kick {
+            targets,
+            reason: None,
+            wait: false,
+            ban: Some("10m".parse().unwrap()),
+        });
         assert_eq!(written(&ask), "{\"cmd\":\"kick\",\"targets\":[\"ip:10.0.0.0/8\"],\"ban_ms\":600000}\n");
-        let unban = Ask::Unban(Unban { targets: vec!["alice".parse().unwrap()] });
+        let unban = AdminRequest::Unban(Unban { targets: vec!["alice".parse().unwrap()] });
         assert_eq!(written(&unban), "{\"cmd\":\"unban\",\"targets\":[\"alice\"]}\n");
-        assert_eq!(written(&Ask::Bans), "{\"cmd\":\"bans\"}\n");
-        for ask in [ask, unban, Ask::Bans] {
-            assert_eq!(Ask::parse(written(&ask).as_bytes()).unwrap(), ask);
+        assert_eq!(written(&AdminRequest::Bans), "{\"cmd\":\"bans\"}\n");
+        for ask in [ask, unban, AdminRequest::Bans] {
+            assert_eq!(AdminRequest::parse(written(&ask).as_bytes()).unwrap(), ask);
         }
     }
 
     #[test]
     fn what_is_no_request_is_told_so_in_words() {
-        let error = Ask::parse(b"{\"cmd\":\"dance\"}").unwrap_err();
+        let error = AdminRequest::parse(b"{\"cmd\":\"dance\"}").unwrap_err();
         assert_eq!(error.to_string(), "unknown cmd \"dance\"");
         let cases = [
             "",
@@ -532,7 +549,10 @@ mod tests {
             "{\"cmd\":\"kick\",\"targets\":[\"13\"],\"reason\":\"a\\nb\"}",
         ];
         for line in cases {
-            assert!(matches!(Ask::parse(line.as_bytes()), Err(AskError::Form(_))), "{line}");
+            assert!(
+                matches!(AdminRequest::parse(line.as_bytes()), Err(AdminRequestError::Form(_))),
+                "{line}"
+            );
         }
     }
 
@@ -541,7 +561,7 @@ mod tests {
         for command in ["kick", "unban"] {
             let ask = |targets: usize| {
                 let targets = vec!["\"13\""; targets].join(",");
-                Ask::parse(format!("{{\"cmd\":\"{command}\",\"targets\":[{targets}]}}").as_bytes())
+                AdminRequest::parse(format!("{{\"cmd\":\"{command}\",\"targets\":[{targets}]}}").as_bytes())
             };
             assert!(ask(TARGETS_MAX).is_ok());
             let error = ask(TARGETS_MAX + 1).unwrap_err().to_string();

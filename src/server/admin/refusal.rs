@@ -1,6 +1,6 @@
 //! Why the admin socket could not do what it was asked.
 
-use super::history_pool::ArchiveError;
+use super::history_pool::HistoryPoolError;
 use super::protocol::MAX_ASK_BYTES;
 use super::target::Target;
 use crate::message::event::{BanFault, StaleOnlineFault};
@@ -13,13 +13,13 @@ pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("{0}")]
-    Ask(#[from] super::protocol::AskError),
+    Ask(#[from] super::protocol::AdminRequestError),
     #[error("{0} did not answer within {1} s")]
     Silent(&'static str, u64),
     #[error("kicked, but not confirmed within {seconds} s for {channel}: missing {stage}")]
     Unconfirmed { channel: String, stage: &'static str, seconds: u64 },
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    HistoryPool(#[from] HistoryPoolError),
     #[error("the server is being drained or stopped already")]
     Stopping,
     #[error("the answer could not be written as JSON: {0}")]

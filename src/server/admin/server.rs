@@ -7,11 +7,11 @@ use super::SOCKET_LOOK;
 use super::ban_protocol::name_of;
 use super::bans;
 use super::bans::BansUnderWay;
-use super::history_pool::Archive;
+use super::history_pool::HistoryPool;
 use super::protocol::KickReason;
 use super::protocol::{
-    Ask, ChannelRow, ChannelState, Channels, Drain, Draining, Kick, Kicked, KickedRow, MAX_ASK_BYTES,
-    QueueState, Stats, UserRow, Users, answer_line, failure_line,
+    AdminRequest, ChannelRow, ChannelState, Channels, Drain, Draining, Kick, Kicked, KickedRow,
+    MAX_ASK_BYTES, QueueState, Stats, UserRow, Users, answer_line, failure_line,
 };
 use super::refusal::{ANSWER_MAX, Refusal, silent};
 use super::target::Target;
@@ -42,11 +42,11 @@ const CONNECTIONS_MAX: usize = 32;
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// All that control needs of the server.
-pub struct ControlServer<S> {
+pub struct AdminServer<S> {
     /// What it shares with main and the workers.
     pub handles: Arc<Handles<S>>,
     /// Who left, and how.
-    pub archive: Archive,
+    pub archive: HistoryPool,
     /// The log, for what it has dropped.
     pub logs: Logs,
     /// What does not change while the server runs, for `stats`.
@@ -54,14 +54,14 @@ pub struct ControlServer<S> {
 }
 
 /// A channel that a kick means.
-struct Hit {
+struct KickTarget {
     channel: ChannelId,
     /// Only this session, where the target named a user.
     session: Option<SessionNo>,
     user: Option<(UserId, String)>,
 }
 
-impl<S: Send + 'static> ControlServer<S> {
+impl<S: Send + 'static> AdminServer<S> {
     /// Serves the socket until the process ends. `renew` makes it anew where somebody has removed it.
     pub fn run(self, mut listener: UnixListener, renew: impl Fn() -> Option<UnixListener>) {
         let server = Arc::new(self);
@@ -130,16 +130,16 @@ impl<S: Send + 'static> ControlServer<S> {
     }
 
     fn answer(&self, line: &[u8], told: Receiver<()>) -> Result<Vec<u8>, Refusal> {
-        let bytes = match Ask::parse(line)? {
-            Ask::Kick(kick) => answer_line(&self.kick(&kick)?),
-            Ask::Who => answer_line(&self.who()?),
-            Ask::Channels => answer_line(&self.channels()?),
-            Ask::Queue => answer_line(&self.queue_state()?),
-            Ask::Stats => answer_line(&self.stats()?),
-            Ask::Why(why) => answer_line(&self.archive.departures(&why, ANSWER_MAX)?),
-            Ask::Drain(drain) => answer_line(&self.drain(drain, told)?),
-            Ask::Bans => answer_line(&bans::list(&self.handles.queue)?),
-            Ask::Unban(unban) => answer_line(&bans::lift(&self.handles.queue, &unban)?),
+        let bytes = match AdminRequest::parse(line)? {
+            AdminRequest::Kick(kick) => answer_line(&self.kick(&kick)?),
+            AdminRequest::Who => answer_line(&self.who()?),
+            AdminRequest::Channels => answer_line(&self.channels()?),
+            AdminRequest::Queue => answer_line(&self.queue_state()?),
+            AdminRequest::Stats => answer_line(&self.stats()?),
+            AdminRequest::Why(why) => answer_line(&self.archive.departures(&why, ANSWER_MAX)?),
+            AdminRequest::Drain(drain) => answer_line(&self.drain(drain, told)?),
+            AdminRequest::Bans => answer_line(&bans::list(&self.handles.queue)?),
+            AdminRequest::Unban(unban) => answer_line(&bans::lift(&self.handles.queue, &unban)?),
         };
         Ok(bytes?)
     }
@@ -320,10 +320,14 @@ impl<S: Send + 'static> ControlServer<S> {
     }
 
     /// The channels that a target means. Whoever is to be banned is on the way to main before any of them leaves.
-    fn hits_of_banned(&self, target: &Target, bans: Option<&mut BansUnderWay>) -> Result<Vec<Hit>, Refusal> {
+    fn hits_of_banned(
+        &self,
+        target: &Target,
+        bans: Option<&mut BansUnderWay>,
+    ) -> Result<Vec<KickTarget>, Refusal> {
         let Some(bans) = bans else { return self.hits(target) };
         if let Some(name) = name_of(target).filter(|name| *name != BanName::All) {
-            // First the ban: who logs in before it is among the hits, who logs in after it is kept out.
+            // First the ban: a user who logs in before it is among the targets that are found, one who logs in after it is kept out.
             bans.ask_main(&self.handles.queue, &[name]);
             return self.hits(target);
         }
@@ -354,7 +358,7 @@ impl<S: Send + 'static> ControlServer<S> {
         }
     }
 
-    fn send_away(&self, hit: Hit, tally: &mut Tally, reports: Option<&Receipts>) {
+    fn send_away(&self, hit: KickTarget, tally: &mut Tally, reports: Option<&Receipts>) {
         let began_us = self.handles.clock.now().mono_us;
         let channel = Some(hit.channel);
         let receipt = reports.map(|to| Arc::new(CloseWatcher { channel, began_us, to: to.clone() }));
@@ -371,12 +375,12 @@ impl<S: Send + 'static> ControlServer<S> {
     }
 
     /// The channels that a target means and that have not left.
-    fn hits(&self, target: &Target) -> Result<Vec<Hit>, Refusal> {
-        let by_report = |wanted: &dyn Fn(&ChannelReport) -> bool| -> Result<Vec<Hit>, Refusal> {
+    fn hits(&self, target: &Target) -> Result<Vec<KickTarget>, Refusal> {
+        let by_report = |wanted: &dyn Fn(&ChannelReport) -> bool| -> Result<Vec<KickTarget>, Refusal> {
             let present = self.reports()?.into_iter().filter(|report| report.state != "lingering");
             Ok(present
                 .filter(wanted)
-                .map(|report| Hit { channel: report.channel, session: None, user: report.user })
+                .map(|report| KickTarget { channel: report.channel, session: None, user: report.user })
                 .collect())
         };
         Ok(match target {
@@ -391,7 +395,7 @@ impl<S: Send + 'static> ControlServer<S> {
                 match self.handles.table.stage(channel) {
                     Stage::Free | Stage::Offline => Vec::new(),
                     Stage::Connected | Stage::LoggedIn(_) => {
-                        vec![Hit { channel, session: None, user: self.user_on(channel) }]
+                        vec![KickTarget { channel, session: None, user: self.user_on(channel) }]
                     }
                 }
             }
@@ -404,10 +408,10 @@ impl<S: Send + 'static> ControlServer<S> {
         })
     }
 
-    fn session_of(&self, user: UserId) -> Option<Hit> {
+    fn session_of(&self, user: UserId) -> Option<KickTarget> {
         let online = self.handles.registry.find(user)?;
         let name = online.sender.name.to_string();
-        Some(Hit { channel: online.channel, session: Some(online.session), user: Some((user, name)) })
+        Some(KickTarget { channel: online.channel, session: Some(online.session), user: Some((user, name)) })
     }
 
     fn user_on(&self, channel: ChannelId) -> Option<(UserId, String)> {
@@ -450,7 +454,7 @@ struct Tally {
     fault: Option<(Target, StaleOnlineFault)>,
 }
 
-/// What those hear whom a kick sends away.
+/// The goodbye of the channels that a kick sends away.
 fn parting(kick: &Kick, bans: Option<&BansUnderWay>) -> CloseInfo {
     match (bans, &kick.reason) {
         (Some(bans), _) => bans.parting(),

@@ -1,6 +1,6 @@
 //! What an admin command is aimed at: `13`, `alice`, `@alice`, `#7.3`, `ip:10.0.0.0/8`, `idle:10m`, `all`.
 //!
-//! Plain values, owned by nobody. It only says what is meant; whether anything matches, the server knows.
+//! Plain values. A target only says what is meant; the server finds out whether anything matches.
 
 use std::fmt;
 use std::str::FromStr;

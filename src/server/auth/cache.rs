@@ -25,8 +25,7 @@ pub(super) struct PasswordCache {
     entries: Mutex<IdMap<u64, Entry>>,
 }
 
-/// What account and password hash to, under a key that nobody knows. Larger than its map's key, which finds; the rest tells
-/// whether that is it.
+/// The keyed hash of an account and a password. `place` finds the entry, `rest` tells whether it is the right one.
 #[derive(Clone, Copy)]
 struct CacheKey {
     place: u64,

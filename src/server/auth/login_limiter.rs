@@ -1,9 +1,9 @@
-//! Failed logins of the last minute and registrations of the last hour, so that nobody tries passwords or makes users by
-//! the thousand; and what the log says of those who fail.
+//! Counts the failed logins of the last minute and the registrations of the last hour, for each address and user, so that
+//! no address tries passwords or makes users by the thousand. Limits what the log says of failed logins.
 //!
-//! Shared by the workers, which ask before they pass something on, the auth threads, which know whose login it is, ask
-//! again, and count, and main, which judges tokens and guests. Loopback is exempt, for everybody has the same address there;
-//! but a limit of registrations that somebody has given holds for it.
+//! Shared. The workers ask before they pass a request on. The auth threads know whose login it is: they ask again, and
+//! count. Main judges tokens and guests. Loopback is exempt, because every user there has the same address; only a limit of
+//! registrations that is set by the administrator holds for it.
 
 use crate::channel::ChannelId;
 use crate::ids::UserId;
@@ -24,9 +24,9 @@ const REGISTRATION_US: u64 = 3_600_000_000;
 /// Addresses, and users of addresses, that are remembered at once, for failures and again for registrations; past it the
 /// oldest are forgotten.
 const REMEMBERED_MAX: usize = 65_536;
-/// How often what is over is forgotten, in microseconds.
+/// How often windows that are over are removed, in microseconds.
 const TIDY_US: u64 = 1_000_000;
-/// How much of it at once.
+/// Most windows that are removed at once.
 const TIDY_MAX: usize = 4096;
 /// Lines that the log has for failed and banned logins in one window. Past it they are only counted.
 const FAILURE_LINES_MAX: u32 = 200;
@@ -37,7 +37,7 @@ pub const TOO_MANY_FAILURES: &str = "too many failed logins; try again in a minu
 /// The sentence behind errno 17 for a registration, or a new guest.
 pub const TOO_MANY_REGISTRATIONS: &str = "too many registrations; try again in an hour";
 
-/// How much is borne of one address.
+/// Limits for one address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AttemptLimits {
     /// Failures a minute for one user.
@@ -51,15 +51,15 @@ pub struct AttemptLimits {
 /// Whose password is tried.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Account {
-    /// A user's, however the client named him; or that of a number which nobody has.
+    /// The user with that number, whether the client gave the number or the name. There may be no such user.
     User(UserId),
-    /// That of a name which nobody has.
+    /// A name that no user has.
     Name(Box<str>),
 }
 
 impl Account {
-    /// The account that a client means, with the user whom that name or number belongs to. None for what cannot be
-    /// anybody's name.
+    /// The account that a client means. `user` is the one with that name or number, if there is one. None for a name that is
+    /// longer than names may be.
     pub fn named(who: &Who, user: Option<UserId>) -> Option<Self> {
         match (user, who) {
             (Some(user), _) => Some(Account::User(user)),
@@ -83,14 +83,14 @@ pub struct Failure<'a> {
     pub tried: Tried<'a>,
 }
 
-/// By what somebody tried to log in.
+/// What a client tried to log in with.
 #[derive(Debug)]
 pub enum Tried<'a> {
     /// By a password.
     Password {
         /// Whose, as the client named it.
         who: &'a Who,
-        /// Whose, as far as it is anybody's.
+        /// The account; none where the name is too long for one.
         account: Option<Account>,
     },
     /// By a token.
@@ -110,7 +110,7 @@ pub struct Attempts {
     metrics: Arc<Metrics>,
 }
 
-/// An address altogether, or for one account.
+/// An address with one of its accounts; without one, all logins of the address.
 type Key = (IpBlock, Option<Account>);
 
 /// How often something has happened, by key, each in a window of its own.
@@ -118,7 +118,7 @@ type Key = (IpBlock, Option<Account>);
 struct Windows<K> {
     length_us: u64,
     by_key: HashMap<K, Window>,
-    /// When each began, oldest first. One that has begun anew since is here twice, the first time in vain.
+    /// When each window began, oldest first. A key whose window has begun anew is here twice; only the later one counts.
     order: VecDeque<(u64, K)>,
 }
 
@@ -189,13 +189,14 @@ impl Attempts {
         }
     }
 
-    /// True exactly when the log has room for a line more about a login that was refused; what has found none is counted.
+    /// True exactly when the log has room for one more line about a refused login. Where it has none, the login is counted.
     pub fn may_log(&self, now_us: u64) -> bool {
         self.say_what_is_unsaid(now_us);
         self.log.lock().note(now_us)
     }
 
-    /// Once a second: says what is unsaid, forgets what is over, and gives room back that a flood has needed.
+    /// Once a second: logs how many lines were left out, removes windows that are over, and gives back memory that a flood
+    /// has needed.
     pub fn tidy(&self, now_us: u64) {
         // Relaxed: main alone does this.
         if now_us < self.tidy_at_us.load(Ordering::Relaxed) {
@@ -207,7 +208,7 @@ impl Attempts {
         self.registrations.lock().tidy(now_us);
     }
 
-    /// Says how many refused logins have got no line, once their window is over.
+    /// Logs how many refused logins got no line, once their window is over.
     fn say_what_is_unsaid(&self, now_us: u64) {
         let count = self.log.lock().take_unsaid(now_us);
         if count > 0 {
@@ -255,7 +256,7 @@ impl Attempts {
     }
 }
 
-/// A name as a client has sent it, no longer than names are.
+/// A name as a client has sent it, cut to the length that names may have.
 fn shortened(name: &str) -> String {
     match name.char_indices().nth(MAX_NAME_CHARS) {
         Some((end, _)) => format!("{}…", &name[..end]),
@@ -284,7 +285,7 @@ impl<K: Clone + Eq + Hash> Windows<K> {
         self.by_key.insert(key, Window { began_us: now_us, count: 1 });
     }
 
-    /// Forgets what is over, a bounded number a call, and gives room back of which little is used.
+    /// Removes windows that are over, a bounded number a call, and gives memory back of which little is used.
     fn tidy(&mut self, now_us: u64) {
         self.forget(TIDY_MAX, now_us);
         if self.by_key.len() < self.by_key.capacity() / 4 {
@@ -293,7 +294,7 @@ impl<K: Clone + Eq + Hash> Windows<K> {
         }
     }
 
-    /// Forgets up to `most` that are over. The oldest goes in any case if there is no room.
+    /// Removes up to `most` windows that are over. Where there is no room, the oldest goes in any case.
     fn forget(&mut self, most: usize, now_us: u64) {
         for _ in 0..most {
             let full = self.order.len() >= REMEMBERED_MAX;
@@ -338,12 +339,12 @@ impl LogWindow {
     }
 }
 
-/// How much one address may.
+/// A limit for one address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AddressLimit {
-    /// So much.
+    /// The most of it.
     pub at_most: usize,
-    /// True exactly when nobody has given the limit: then it does not hold for loopback.
+    /// True exactly when the limit is the default: then it does not hold for loopback.
     pub spares_loopback: bool,
 }
 

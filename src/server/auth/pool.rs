@@ -72,7 +72,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// The next job, logins first. Waits for one, but no longer than `most`, if anything; then there is none.
+    /// The next job, logins first. Waits for one: where `most` is given, no longer than that, and then answers none.
     fn next(&self, most: Option<Duration>) -> Result<Option<Job>, RecvError> {
         let late = most.map_or_else(crossbeam_channel::never, crossbeam_channel::after);
         crossbeam_channel::select_biased! {
@@ -89,7 +89,7 @@ impl Jobs {
     }
 }
 
-/// The front of the auth threads: their queues, and the passwords that were verified a short time ago.
+/// The way to the auth threads: their queues, and the passwords that were verified a short time ago.
 pub struct Auth {
     logins: Sender<Job>,
     registrations: Sender<Job>,
@@ -97,7 +97,7 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// A front, and where its jobs come out.
+    /// The way in, and where the jobs come out.
     ///
     /// # Errors
     /// When the kernel gives no random key.
@@ -155,7 +155,7 @@ impl Auth {
 pub struct Verifier<S> {
     /// Its share of the jobs.
     pub jobs: Jobs,
-    /// Where verified passwords are remembered.
+    /// Where it remembers verified passwords.
     pub auth: Arc<Auth>,
     /// Failed logins and registrations.
     pub attempts: Arc<Attempts>,
@@ -169,12 +169,12 @@ pub struct Verifier<S> {
     pub table: Arc<ChannelTable>,
     /// Hashes.
     pub hasher: Hasher,
-    /// For what is remembered.
+    /// Tells when a verified password is forgotten.
     pub clock: Clock,
 }
 
 impl<S> Verifier<S> {
-    /// Works until the front is gone.
+    /// Works until the sending side is dropped.
     pub fn run(mut self) {
         loop {
             match self.jobs.next(self.hasher.holds_memory().then_some(MEMORY_KEPT)) {
@@ -221,7 +221,7 @@ impl<S> Verifier<S> {
             (Errno::NotStored, Errno::NotStored.text())
         })?;
         if let (true, Who::Name(name), None | Some(UserRow { password: None, .. })) = (lines, who, &row) {
-            // Some passwords have white space; a guest's first line has nothing that it could belong to.
+            // Passwords may have white space, but a guest has no password that it could belong to.
             if password.contains(char::is_whitespace) {
                 return Err((Errno::Refused, MORE_THAN_A_PASSWORD));
             }
@@ -290,7 +290,7 @@ impl<S> Verifier<S> {
     }
 }
 
-/// The sentence behind the refusal of a first line that goes on behind a password.
+/// What a first line is refused with that has more than a name and a password.
 const MORE_THAN_A_PASSWORD: &str = "the first line is a name, or a name and its password";
 
 type Refusal = (Errno, &'static str);

@@ -32,7 +32,7 @@ pub fn duration_text(length: Duration) -> String {
 }
 
 /// A kind of value.
-pub(super) trait Kind {
+pub(super) trait ValueParser {
     /// What it becomes.
     type Value;
     /// True exactly when the setting may be given several times, or as an array.
@@ -56,7 +56,7 @@ pub(super) trait Kind {
 /// A path; it need not exist.
 pub(super) struct Directory;
 
-impl Kind for Directory {
+impl ValueParser for Directory {
     type Value = PathBuf;
 
     fn parse(&self, text: &str) -> Option<PathBuf> {
@@ -76,7 +76,7 @@ impl Kind for Directory {
 /// An address with a port. A host name becomes one address, IPv4 where it has both.
 pub(super) struct Address;
 
-impl Kind for Address {
+impl ValueParser for Address {
     type Value = SocketAddr;
 
     fn parse(&self, text: &str) -> Option<SocketAddr> {
@@ -99,7 +99,7 @@ impl Kind for Address {
 /// One or more addresses, with commas between.
 pub(super) struct Addresses;
 
-impl Kind for Addresses {
+impl ValueParser for Addresses {
     type Value = Vec<SocketAddr>;
 
     fn is_list(&self) -> bool {
@@ -119,7 +119,7 @@ impl Kind for Addresses {
 /// A whole number in a range, both ends allowed.
 pub(super) struct Count(pub(super) usize, pub(super) usize);
 
-impl Kind for Count {
+impl ValueParser for Count {
     type Value = usize;
 
     fn parse(&self, text: &str) -> Option<usize> {
@@ -134,7 +134,7 @@ impl Kind for Count {
 /// A limit of an address, which loopback has only where somebody gives it.
 pub(super) struct UnlessLoopback(pub(super) Count);
 
-impl Kind for UnlessLoopback {
+impl ValueParser for UnlessLoopback {
     type Value = AddressLimit;
 
     fn parse(&self, text: &str) -> Option<AddressLimit> {
@@ -153,7 +153,7 @@ impl Kind for UnlessLoopback {
 /// A count, or `auto` for as many as the machine has cores.
 pub(super) struct CountOrCores(pub(super) Count);
 
-impl Kind for CountOrCores {
+impl ValueParser for CountOrCores {
     type Value = usize;
 
     fn parse(&self, text: &str) -> Option<usize> {
@@ -172,7 +172,7 @@ impl Kind for CountOrCores {
 /// A number of bytes in a range, both ends allowed.
 pub(super) struct Bytes(pub(super) u64, pub(super) u64);
 
-impl Kind for Bytes {
+impl ValueParser for Bytes {
     type Value = usize;
 
     fn parse(&self, text: &str) -> Option<usize> {
@@ -188,7 +188,7 @@ impl Kind for Bytes {
 /// A duration in a range, both ends allowed.
 pub(super) struct Length(pub(super) Duration, pub(super) Duration);
 
-impl Kind for Length {
+impl ValueParser for Length {
     type Value = Duration;
 
     fn parse(&self, text: &str) -> Option<Duration> {
@@ -203,7 +203,7 @@ impl Kind for Length {
 /// Another kind, or one word that stands for none.
 pub(super) struct OrWord<K>(pub(super) K, pub(super) &'static str);
 
-impl<K: Kind> Kind for OrWord<K> {
+impl<K: ValueParser> ValueParser for OrWord<K> {
     type Value = Option<K::Value>;
 
     fn parse(&self, text: &str) -> Option<Self::Value> {
@@ -218,7 +218,7 @@ impl<K: Kind> Kind for OrWord<K> {
 /// One of a few words.
 pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
 
-impl<T: Copy> Kind for Choice<T> {
+impl<T: Copy> ValueParser for Choice<T> {
     type Value = T;
 
     fn parse(&self, text: &str) -> Option<T> {
@@ -241,7 +241,7 @@ impl Argon2 {
     const MAX_LANES: u32 = 16;
 }
 
-impl Kind for Argon2 {
+impl ValueParser for Argon2 {
     type Value = Argon2Cost;
 
     fn parse(&self, text: &str) -> Option<Argon2Cost> {
@@ -275,7 +275,7 @@ impl KeepaliveTimes {
     const MAX_PROBES: u32 = 127;
 }
 
-impl Kind for KeepaliveTimes {
+impl ValueParser for KeepaliveTimes {
     type Value = Keepalive;
 
     fn parse(&self, text: &str) -> Option<Keepalive> {

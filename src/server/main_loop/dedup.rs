@@ -6,7 +6,7 @@ use super::context::Context;
 use crate::ids::UserId;
 use crate::ids::{IdMap, id_hash};
 use crate::message::delivery::DeliveryTracker;
-use crate::store::{DedupRecord, Storage, DEDUP_WINDOW_US};
+use crate::store::{DEDUP_WINDOW_US, DedupRecord, Storage};
 use crate::sync::Arc;
 use hashbrown::HashTable;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! A chat for one receiver: what is said, and what is owed for it.
+//! A chat for one receiver: its content, and who waits for its delivery.
 
 use super::delivery::DeliveryTracker;
 use super::reply_to::ReplyTo;
@@ -20,11 +20,11 @@ pub struct Chat {
     pub ticket: Option<Arc<DeliveryTracker>>,
     /// Who else has it.
     pub custody: OtherCopy,
-    /// Who hears of it should it not be possible to keep this copy.
+    /// Who is told when this copy cannot be kept.
     pub told: OnFailure,
 }
 
-/// Where a chat is besides in this copy, and so what becomes of the copy when it cannot be handed over.
+/// Where else the chat is, which decides what becomes of this copy when it cannot be handed over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OtherCopy {
     /// Nowhere: this copy is given back.
@@ -40,7 +40,7 @@ pub enum OtherCopy {
     },
 }
 
-/// What is said, in the words of the sender's protocol until somebody needs the other's.
+/// The content of a chat, in the form of the sender's protocol until a receiver needs the other one.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// The JSON object as delivered, without a terminator.
@@ -58,7 +58,7 @@ pub enum Body {
     },
 }
 
-/// Somebody who is logged in, as chats name them. All who have to know share one.
+/// A user who is logged in, as chats name the sender. All threads share one value.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Sender {
     /// The user's number.
@@ -70,7 +70,7 @@ pub struct Sender {
 // There is one for each user who is online.
 const _: () = assert!(size_of::<Sender>() <= 24);
 
-/// Who hears of a copy that cannot be kept.
+/// Who is told when a copy cannot be kept.
 #[derive(Clone, Debug)]
 pub enum OnFailure {
     /// The sender, by an error.

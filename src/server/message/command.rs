@@ -26,7 +26,7 @@ pub enum WorkerCommand {
         /// Who sent it directly, around main.
         origin: Option<Origin>,
     },
-    /// Friends of this worker's users have come or gone. Worth nothing to sessions that have ended.
+    /// Friends of this worker's users have come or gone. Sessions that have ended ignore it.
     Presence(PresenceBatch),
     /// Something the channel asked for is done.
     Answer {
@@ -44,7 +44,7 @@ pub enum WorkerCommand {
         /// The session.
         session: SessionNo,
     },
-    /// Somebody else took the step from live to offline; say goodbye and settle.
+    /// Another thread took the step from live to offline: say goodbye, and report what was not delivered.
     Leave {
         /// Who leaves.
         channel: ChannelId,
@@ -127,11 +127,11 @@ pub struct ChannelReport {
 
 /// The way to the workers. Never blocks.
 pub trait WorkerSender: Send + Sync {
-    /// Puts mail for one worker into its mailbox and wakes it. Chats for sessions that have ended come back in
+    /// Puts commands for one worker into its mailbox and wakes it. Chats for sessions that have ended come back in
     /// `refused`.
     fn post(&self, worker: usize, mail: &mut Vec<WorkerCommand>, refused: &mut Vec<WorkerCommand>);
 
-    /// True exactly when a worker has so much mail that new chats should be refused.
+    /// True exactly when so many commands wait for a worker that new chats should be refused.
     fn is_full(&self, worker: usize) -> bool;
 
     /// How many workers there are.

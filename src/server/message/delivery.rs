@@ -1,7 +1,7 @@
 //! The promise behind a `seq`: the answer goes out once every copy of the chat is safe.
 //!
-//! A copy is safe when it is in the kernel or when it is committed to a box. Main counts copies off;
-//! whoever counts the last one off sends the answers. That it was accepted is stored with the last copy, in one
+//! A copy is safe when it is in the kernel or when it is committed to a box. Main counts copies off; the thread that counts
+//! the last one off sends the answers. The record that the chat was accepted is stored with the last copy, in one
 //! transaction, so that a repetition is known after a restart too.
 
 use super::reply_to::Completes;
@@ -16,7 +16,7 @@ use crate::sync::{Arc, Mutex};
 pub struct Accepted {
     /// Which chat.
     pub chat: DedupRecord,
-    /// True exactly when earlier transactions may have noted whom it has reached: those notes go.
+    /// True exactly when earlier transactions may have noted whom the chat has reached: then those notes are removed.
     pub has_notes: bool,
 }
 
@@ -107,14 +107,14 @@ impl DeliveryTracker {
         ticket
     }
 
-    /// Counts more copies in. Only while at least one is still to be counted off.
+    /// Adds copies. Allowed only while at least one is still to be counted off.
     pub fn expect_more(&self, copies: usize) {
         let mut state = self.0.lock();
         state.left += copies;
         state.unsecured += copies;
     }
 
-    /// Has the answer let the sender's channel go on: nobody else does.
+    /// Has the answer let the sender's channel go on, because nothing else will.
     pub fn answer_lets_go_on(&self) {
         self.0.lock().lets_go_on = true;
     }
@@ -132,8 +132,9 @@ impl DeliveryTracker {
         state.acceptance.take().map(|chat| Accepted { chat, has_notes })
     }
 
-    /// The transaction under way stores copies. Answers under what it has to note whom they reach, so that a repetition
-    /// of the chat, should it fail or the server be killed, passes them over; none where it is stored as accepted.
+    /// The transaction under way stores copies. Answers the record under which it has to note their receivers, so that a
+    /// repetition of the chat leaves them out if the chat fails or the server is killed; none where the transaction also
+    /// stores that the chat was accepted.
     #[must_use]
     pub fn note_reached(&self) -> Option<DedupRecord> {
         let mut state = self.0.lock();
@@ -151,8 +152,8 @@ impl DeliveryTracker {
         self.0.lock().has_notes
     }
 
-    /// Takes back what [`DeliveryTracker::secure`] noted: the transaction has failed, and the copies follow in another one. Only
-    /// while at least one more copy is still to be counted off.
+    /// Undoes [`DeliveryTracker::secure`]: the transaction has failed, and the copies follow in another one. Allowed only while
+    /// at least one more copy is still to be counted off.
     pub fn unsecure(&self, copies: usize) {
         self.0.lock().unsecured += copies;
     }

@@ -6,7 +6,7 @@ use crate::sync::Arc;
 use crossbeam_channel::Sender;
 use std::borrow::Cow;
 
-/// When to come back after a goodbye that advises to wait and knows nothing better, in milliseconds.
+/// The wait that a goodbye advises where no other is known, in milliseconds.
 const RETRY_AFTER_MS: u64 = 3_000;
 
 /// Why somebody is sent away, and what is said to the client.
@@ -25,7 +25,7 @@ pub struct CloseInfo {
 }
 
 impl CloseInfo {
-    /// A parting with the reason's own sentence.
+    /// With the reason's own sentence.
     pub fn new(reason: Reason) -> Self {
         let retry_after_ms = (reason.advice() == Advice::RetryAfter).then_some(RETRY_AFTER_MS);
         CloseInfo { reason, text: reason.sentence().into(), retry_after_ms, errno: None, receipt: None }
@@ -37,7 +37,7 @@ impl CloseInfo {
         CloseInfo { text: text.to_owned().into(), ..self }
     }
 
-    /// The parting of somebody who is kept out for that long, with what the administrator said.
+    /// For a user who is banned for that long, with what the administrator said.
     pub fn banned(retry_after_ms: u64, said: Option<&str>) -> Self {
         let text = said.map_or(Cow::Borrowed(Reason::Banned.sentence()), |said| said.to_owned().into());
         CloseInfo { text, retry_after_ms: Some(retry_after_ms), ..CloseInfo::new(Reason::Banned) }
@@ -57,7 +57,7 @@ pub struct CloseWatcher {
     pub channel: Option<ChannelId>,
     /// When it began, on the monotonic clock.
     pub began_us: u64,
-    /// Never blocks: the receiver is a control thread that asked for it, and unbounded by a handful of stages.
+    /// Unbounded, so that sending never blocks; each end has a handful of stages.
     pub to: Sender<(Option<ChannelId>, CloseStage)>,
 }
 

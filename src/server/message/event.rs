@@ -89,7 +89,7 @@ pub enum Event<S> {
 pub enum ControlAsk {
     /// How the queue stands.
     Queue(Sender<QueueReport>),
-    /// Set a user offline who is marked online without a live channel; answers who, if so.
+    /// Set a user offline who is marked online without a live channel; answers the user, if there is one.
     StaleOnline {
         /// By number or name.
         who: StaleOnlineName,
@@ -124,7 +124,7 @@ pub struct DrainAsk {
     pub told: Receiver<()>,
 }
 
-/// How a ghost is named.
+/// How a user who may be marked online without a channel is named.
 #[derive(Debug)]
 pub enum StaleOnlineName {
     /// By number.
@@ -177,7 +177,7 @@ impl<S> Event<S> {
         }
     }
 
-    /// True exactly when main may not leave it waiting while it rests: all but ends that nobody waits for.
+    /// True exactly when main must take it at once instead of collecting more first: everything but ends that nothing waits for.
     pub fn is_pressing(&self) -> bool {
         match self {
             Event::Departure(_) => self.is_urgent(),
@@ -199,7 +199,7 @@ pub enum BanName {
     Name(String),
     /// Addresses.
     Block(AddrBlock),
-    /// Everybody who is banned; nobody else.
+    /// Everybody who is banned.
     All,
 }
 
@@ -219,7 +219,7 @@ pub struct BanRequest {
 /// Why bans could not be changed as asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BanFault {
-    /// As many as may be.
+    /// There are as many bans as there may be.
     #[error("there are {BANS_MAX} bans already; lift some with `linger unban`")]
     TooMany,
     /// They hold while the server runs, and the write is tried again.

@@ -9,7 +9,7 @@ use crate::sync::{Arc, AtomicUsize, Ordering};
 pub struct Notice {
     /// The watcher's channel.
     pub to: ChannelId,
-    /// The watcher's session. The notice is worth nothing to a later one.
+    /// The watcher's session; a later one ignores it.
     pub session: SessionNo,
     /// What there is to tell.
     pub event: PresenceEvent,

@@ -1,11 +1,11 @@
-//! What becomes of a chat between its sender and its receiver: the object as it is delivered and kept.
+//! Makes the object that is delivered and kept from the object that the sender sent.
 //!
 //! Plain values, used by any thread. Nothing here decides who receives a chat, or whether.
 
 use std::borrow::Cow;
 
 use super::json::object::{
-    ObjectWriter, decode_integer, decode_string, push_integer, push_string, read_object,
+    ObjectWriter, decode_integer, decode_string, inside_quotes, push_integer, push_string, read_object,
 };
 use super::keys::is_forbidden;
 use super::msgid::Msgid;
@@ -126,7 +126,7 @@ impl ChatObject<'_> {
     }
 }
 
-/// What of a sender's object is not as it should be.
+/// Which field of a sender's object has a wrong value.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Wrong {
     Id,
@@ -138,10 +138,9 @@ fn place_in(text: &str, part: &str) -> usize {
     part.as_ptr() as usize - text.as_ptr() as usize
 }
 
-/// True exactly when a JSON string reads so, quotes aside. One with escapes reads otherwise.
+/// True exactly when a JSON string is that text without any escape.
 fn is_plainly(raw: &str, text: &str) -> bool {
-    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
-    inner == Some(text) && memchr::memchr(b'\\', text.as_bytes()).is_none()
+    inside_quotes(raw) == Some(text) && memchr::memchr(b'\\', text.as_bytes()).is_none()
 }
 
 /// Where a chat goes.

@@ -1,9 +1,9 @@
-//! Tells whoever has sent something that is no request what is wrong with it: often a person who tries the server out
-//! in a terminal, or a program that speaks another protocol.
+//! Says what is wrong with input that is no request. The sender is often a person who tries the server out in a terminal, or
+//! a program that speaks another protocol.
 //!
 //! Plain functions, used by any thread. What they say is for people; what is accepted is not decided here.
 
-use super::framing::first_of_request;
+use super::json::framing::first_of_request;
 
 /// A request that can be typed as it stands.
 const EXAMPLE: &str = r#"{"msgid":4,"name":"alice","password":"wonder"}"#;
@@ -25,7 +25,7 @@ pub fn without_end(input: &[u8]) -> String {
         Some(b'"' | b'-' | b'0'..=b'9') => "this is not a JSON object",
         _ => "this is not JSON",
     };
-    // In the answer's JSON the quotes have backslashes, which nobody must type.
+    // In the answer's JSON the quotes have backslashes, which are not to be typed.
     format!("{what}. A request is an object, typed without backslashes, such as {EXAMPLE}")
 }
 
@@ -53,7 +53,7 @@ fn is_key(line: &str, column: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::framing::Framer;
+    use super::super::json::framing::Framer;
     use super::*;
     use crate::protocol::json::next_request;
     use crate::protocol::json::next_request::Taken;

@@ -20,7 +20,7 @@ pub const GROUP_MIN: usize = 63;
 /// The same for a member of a group, beside name and role.
 pub const MEMBER_MIN: usize = 91;
 
-/// What a login answer says where something is left out.
+/// Written where friends or groups are left out.
 const MORE: &[u8] = b",\"more\":true";
 
 /// Everything a granted login is answered with. `O` gives the oldest messages that were kept: each appends its object.

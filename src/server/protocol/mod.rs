@@ -1,12 +1,11 @@
 //! The JSON protocol: bytes in, requests out; answers out as bytes.
 //!
-//! Plain functions and values, used by any thread. Nothing here reads a socket, keeps a clock, or knows what
-//! a request means; that is the services' part. No input makes it panic.
+//! Plain functions and values, used by any thread. Nothing here reads a socket, keeps a clock, or knows what a request means:
+//! main and the workers know that. No input makes it panic.
 //!
 //! | module | does |
 //! |---|---|
 //! | [`json::next_request`] | takes the next request off a stream, by the shortest way |
-//! | [`framing`] | finds the end of each request in a stream |
 //! | [`request`] | turns one request into a typed value, or says what is wrong with it |
 //! | [`name`] | which names new users and groups may have, and which look alike |
 //! | [`written_name`] | how the name of a sender is written for people and scripts |
@@ -19,7 +18,6 @@
 
 pub mod chat_object;
 pub mod errno;
-pub mod framing;
 pub mod hint;
 pub mod json;
 mod keys;

@@ -1,19 +1,17 @@
 //! Turns one framed request into a typed value, or says what is wrong with it.
 //!
-//! Plain functions, used by any thread. Only the form is judged here: whether a user exists, is logged in or
-//! may do that is the services' part. In the usual case nothing is copied.
+//! Plain functions, used by any thread. Only the form is judged here: whether a user exists, is logged in or may do that,
+//! main and the workers decide. In the usual case nothing is copied.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt;
-
-use serde::Deserializer as _;
-use serde::de::{SeqAccess, Visitor};
 
 pub use super::chat_object::ChatObject;
 use super::hint;
 use super::json::fast_path;
-use super::json::object::{decode_integer, decode_string, inside_quotes, nests_deeper_than, read_object};
+use super::json::object::{
+    decode_integer, decode_string, inside_quotes, nests_deeper_than, read_object, read_strings,
+};
 use super::keys::{FORBIDDEN, Key};
 use super::msgid::Msgid;
 use super::name;
@@ -228,7 +226,7 @@ pub fn password_fault(password: &str) -> Option<&'static str> {
 struct Fields<'a> {
     /// The raw value of each known key.
     known: [Option<&'a str>; Key::COUNT],
-    /// The other keys, only to find repetitions. A tree, so that thousands of keys cost no square.
+    /// The other keys, only to find repetitions. A tree, so that the cost does not grow with the square of their number.
     others: BTreeSet<Cow<'a, str>>,
     /// The first thing found wrong with a field that no other field can mend.
     wrong: Option<String>,
@@ -411,29 +409,14 @@ fn quoted(key: &str) -> String {
 
 /// Reads `caps`; none where it is not an array of strings.
 fn caps(raw: &str) -> Option<Caps> {
-    struct Words;
-
-    impl<'a> Visitor<'a> for Words {
-        type Value = Caps;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an array of strings")
-        }
-
-        fn visit_seq<A: SeqAccess<'a>>(self, mut words: A) -> Result<Caps, A::Error> {
-            let mut caps = Caps::default();
-            while let Some(word) = words.next_element::<Cow<'a, str>>()? {
-                match &*word {
-                    "ack" => caps.ack = true,
-                    "presence" => caps.presence = true,
-                    "ping" => caps.ping = true,
-                    "resume" => caps.resume = true,
-                    _ => {}
-                }
-            }
-            Ok(caps)
-        }
-    }
-
-    serde_json::Deserializer::from_str(raw).deserialize_seq(Words).ok()
+    let mut caps = Caps::default();
+    read_strings(raw, |word| match word {
+        "ack" => caps.ack = true,
+        "presence" => caps.presence = true,
+        "ping" => caps.ping = true,
+        "resume" => caps.resume = true,
+        _ => {}
+    })
+    .ok()?;
+    Some(caps)
 }

@@ -1,4 +1,4 @@
-//! Writes everything the server says of its own, one JSON object each, without terminator.
+//! Writes the server's own objects but the login answer, one JSON object each, without terminator.
 //!
 //! Plain functions, used by any thread: they append to a buffer and do nothing else. Keys come in the order of
 //! the contract, because some old clients search for text instead of parsing.

@@ -13,7 +13,7 @@ use unicode_security::confusable_detection::skeleton;
 use super::name::is_mark;
 use crate::escape::{chars_and_emoji, is_hidden};
 
-/// How an empty name is written. Only somebody else's row can have one.
+/// How an empty name is written. Only a row that another program has written can have one.
 const EMPTY: &str = "\\u{}";
 
 /// The most hexadecimal digits in an escape.

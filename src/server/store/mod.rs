@@ -11,9 +11,9 @@ mod rows;
 pub mod sqlite;
 
 pub use rows::{
-    Ban, BanSubject, BoxCopy, BoxUsage, COPY_BYTES, DedupRecord, DepartureId, DepartureRow, DepartureUpdate,
-    ExpiredKept, Friend, GroupRow, Member, NameTaken, PasswordMark, StoredMessage, TOKEN_LIFE_MS, TokenHash,
-    TokenRow, UserMark, UserRow, DEDUP_WINDOW_US,
+    Ban, BanSubject, BoxCopy, BoxUsage, COPY_BYTES, DEDUP_WINDOW_US, DedupRecord, DepartureId, DepartureRow,
+    DepartureUpdate, ExpiredKept, Friend, GroupRow, Member, NameTaken, PasswordMark, StoredMessage,
+    TOKEN_LIFE_MS, TokenHash, TokenRow, UserMark, UserRow,
 };
 use std::ops::RangeInclusive;
 

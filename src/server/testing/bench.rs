@@ -11,7 +11,7 @@ use crate::message::event::Event;
 use crate::message::reply::{Answer, LoggedIn};
 use crate::message::reply_to::Completes;
 use crate::offline_queue::closer::Kicker;
-use crate::protocol::framing::Framer;
+use crate::protocol::json::framing::Framer;
 use crate::protocol::request::Caps;
 use crate::registry::SessionEntry;
 use crate::sync::Arc;

@@ -11,7 +11,7 @@ use crate::ip_block::{IpBlock, Peer};
 use crate::message::chat::{Chat, Sender};
 use crate::message::disconnect::{CloseInfo, PartialWrite};
 use crate::net::Registered;
-use crate::protocol::framing::Framer;
+use crate::protocol::json::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::protocol::request::Caps;
 use crate::sync::Arc;

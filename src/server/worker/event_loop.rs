@@ -11,7 +11,7 @@ use crate::handles::Handles;
 use crate::net::listener;
 use crate::net::registered::MAX_KEY;
 use crate::net::{Events, Poller, Registered};
-use crate::protocol::framing::Framer;
+use crate::protocol::json::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::sync::Arc;
 use std::fs::File;

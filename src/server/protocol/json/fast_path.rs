@@ -1,7 +1,7 @@
 //! Reads an object that is one line of nothing but plain strings and integers: its fields and its end, in one pass.
 //!
 //! Plain functions, used by any thread. Most requests are such objects. Whatever else JSON has (escapes, line ends, other
-//! values), and whatever is no JSON, is left to [`framing`](crate::protocol::framing) and [`super::object`]: nothing is refused here, only
+//! values), and whatever is no JSON, is left to [`framing`](crate::protocol::json::framing) and [`super::object`]: nothing is refused here, only
 //! given up. What is read here, those two read in the same way.
 
 use super::string_scan::not_plain;
@@ -11,7 +11,7 @@ const FIELDS_MAX: usize = 12;
 
 /// A part of the input, from its first byte to behind its last.
 #[derive(Clone, Copy)]
-struct Place {
+struct Span {
     start: u32,
     end: u32,
 }
@@ -24,14 +24,14 @@ pub(in crate::protocol) fn read<'a, K: Copy>(
     known: impl Fn(&[u8]) -> Option<K>,
     mut each: impl FnMut(K, &'a str),
 ) -> Option<&'a str> {
-    let mut way = Way { rest: input.strip_prefix(b"{")? };
+    let mut way = Cursor { rest: input.strip_prefix(b"{")? };
     let mut fields = [None; FIELDS_MAX];
     for field in &mut fields {
         let key = known(way.word()?)?;
         way.expect(b':')?;
         let value = way.value()?.len();
         let end = input.len() - way.rest.len();
-        *field = Some((key, Place { start: (end - value) as u32, end: end as u32 }));
+        *field = Some((key, Span { start: (end - value) as u32, end: end as u32 }));
         if way.expect(b',').is_none() {
             way.expect(b'}')?;
             let text = str::from_utf8(&input[..input.len() - way.rest.len()]).ok()?;
@@ -44,12 +44,12 @@ pub(in crate::protocol) fn read<'a, K: Copy>(
     None
 }
 
-/// A way through the input. What is not found is none, and ends the way.
-struct Way<'a> {
+/// Where in the input the reader is. A method that does not find what it looks for answers none, which ends the reading.
+struct Cursor<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Way<'a> {
+impl<'a> Cursor<'a> {
     /// Passes a byte that may have blanks in front.
     fn expect(&mut self, byte: u8) -> Option<()> {
         if self.rest.first() != Some(&byte) {

@@ -1,9 +1,9 @@
 //! Takes the next request off a stream: in one pass where it is whole and plain, as most are, else framed first and
 //! read then.
 //!
-//! Plain functions, used by the worker that owns the channel. Both ways lead to the same, byte for byte.
+//! Plain functions, used by the worker that owns the channel. Both ways give the same request, byte for byte.
 
-use crate::protocol::framing::{Framed, Framer};
+use crate::protocol::json::framing::{Framed, Framer};
 use crate::protocol::request::{Fault, Request, parse, parse_flat};
 
 /// What a look at the input found; see [`Framed`].

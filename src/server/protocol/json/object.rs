@@ -1,12 +1,12 @@
-//! The little of JSON that the protocol needs beside `serde_json`: an object's raw fields in, one object out.
+//! Reads the raw fields of an object, by `serde_json`, and writes an object.
 //!
-//! Plain functions, used by any thread. Nothing is decoded that nobody asks for.
+//! Plain functions, used by any thread. A value is decoded only when it is asked for.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserializer as _;
-use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Room that an object gets at once, in bytes: most answers need no more.
@@ -23,6 +23,14 @@ pub(in crate::protocol) fn read_object<'a>(
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.deserialize_map(Fields(each))?;
     deserializer.end()
+}
+
+/// Hands every string of one JSON array to `each`, decoded.
+///
+/// # Errors
+/// When the text is not an array of strings.
+pub(in crate::protocol) fn read_strings(text: &str, each: impl FnMut(&str)) -> Result<(), serde_json::Error> {
+    serde_json::Deserializer::from_str(text).deserialize_seq(Strings(each))
 }
 
 /// What is between the quotes of a raw value that is a string, escapes as they are.
@@ -175,6 +183,24 @@ impl<'a, F: FnMut(Cow<'a, str>, &'a str)> Visitor<'a> for Fields<F> {
         while let Some(key) = map.next_key_seed(Key)? {
             let value: &'a RawValue = map.next_value()?;
             (self.0)(key, value.get());
+        }
+        Ok(())
+    }
+}
+
+/// Visits the strings of an array.
+struct Strings<F>(F);
+
+impl<'a, F: FnMut(&str)> Visitor<'a> for Strings<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(mut self, mut strings: A) -> Result<(), A::Error> {
+        while let Some(text) = strings.next_element::<Cow<'a, str>>()? {
+            (self.0)(&text);
         }
         Ok(())
     }

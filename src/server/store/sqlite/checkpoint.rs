@@ -18,7 +18,7 @@ use rusqlite::Connection;
 
 use super::connect::{BUSY_TIMEOUT, OpenError, open_checkpointer};
 use super::error::explain;
-use super::place::Place;
+use super::opened_files::OpenedFiles;
 use crate::metrics::Metrics;
 use crate::sync::Arc;
 
@@ -58,7 +58,7 @@ const _: () = assert!(RESTART_WAIT.as_millis() < BUSY_TIMEOUT.as_millis());
 /// The checkpoint thread. Dropping it stops it too.
 #[derive(Debug)]
 pub struct Checkpointer {
-    /// Each message is "look now"; its end is "stop". None once stopped.
+    /// Each message means "look now", and dropping it means "stop". None once stopped.
     nudges: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -70,16 +70,16 @@ impl Checkpointer {
     /// [`OpenError`], when there is no database of ours, or no thread.
     pub fn start(
         data_dir: &Path,
-        place: Arc<Place>,
+        files: Arc<OpenedFiles>,
         metrics: Arc<Metrics>,
     ) -> Result<Checkpointer, OpenError> {
-        Checkpointer::warning_from(LOG_WARN_BYTES, data_dir, place, metrics)
+        Checkpointer::warning_from(LOG_WARN_BYTES, data_dir, files, metrics)
     }
 
     fn warning_from(
         warn_bytes: u64,
         data_dir: &Path,
-        place: Arc<Place>,
+        files: Arc<OpenedFiles>,
         metrics: Arc<Metrics>,
     ) -> Result<Checkpointer, OpenError> {
         let (conn, path) = open_checkpointer(data_dir)?;
@@ -89,7 +89,7 @@ impl Checkpointer {
             conn,
             path: path.clone(),
             told,
-            place,
+            files,
             metrics,
             growth: Growth::warning_from(warn_bytes),
             waiting_since: None,
@@ -111,7 +111,7 @@ impl Checkpointer {
     /// Asks for a look at the log now. Does not wait for it.
     pub fn nudge(&self) {
         if let Some(nudges) = &self.nudges {
-            // Full: a look is due anyway. Gone: so is the thread.
+            // Where the channel is full, a look is due anyway; where it is closed, the thread has ended.
             let _ = nudges.try_send(());
         }
     }
@@ -190,7 +190,7 @@ struct Looker {
     conn: Connection,
     path: PathBuf,
     told: Receiver<()>,
-    place: Arc<Place>,
+    files: Arc<OpenedFiles>,
     metrics: Arc<Metrics>,
     growth: Growth,
     /// Since when there has been something to copy.
@@ -250,7 +250,7 @@ impl Looker {
 
     fn look(&mut self) -> rusqlite::Result<()> {
         // What is at that path is not ours to write to.
-        if self.place.is_lost() || self.place.differs().is_some() {
+        if self.files.is_lost() || self.files.differs().is_some() {
             return Ok(());
         }
         let mut log = self.checkpoint("NOOP")?;
@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn start(dir: &Path, store: &SqliteStore) -> Checkpointer {
-        Checkpointer::start(dir, store.place(), Arc::default()).unwrap()
+        Checkpointer::start(dir, store.opened_files(), Arc::default()).unwrap()
     }
 
     fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -391,7 +391,8 @@ mod tests {
         reader.execute_batch("BEGIN; SELECT count(*) FROM user").unwrap();
         let metrics = Arc::<Metrics>::default();
         let checkpointer =
-            Checkpointer::warning_from(WARN_BYTES, dir.path(), store.place(), Arc::clone(&metrics)).unwrap();
+            Checkpointer::warning_from(WARN_BYTES, dir.path(), store.opened_files(), Arc::clone(&metrics))
+                .unwrap();
         write_pages(&mut store, 1, TOO_MANY_PAGES + 100);
         wait_until("the metric", || metrics.wal_bytes.value() >= WARN_BYTES);
         let begun = Instant::now();

@@ -28,7 +28,8 @@ mod friends_groups;
 mod history;
 mod offline_box;
 mod open;
-mod place;
+mod opened_files;
+
 mod private;
 mod row;
 mod schema;
@@ -44,7 +45,7 @@ pub use connect::{BUSY_TIMEOUT, DATABASE_FILE, OpenError};
 pub use dedup_log::storage::EXPIRE_ACCEPTED_BATCH;
 pub use history::{Filter, History, StoredDeparture};
 pub use open::{Durability, Opened};
-pub use place::Place;
+pub use opened_files::OpenedFiles;
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION};
 pub use sqlite_store::{EXPIRE_BATCH, SqliteStore};
 pub use user_reader::{SqliteLookup, online_users};

@@ -9,13 +9,13 @@ use super::connect::{
     BUSY_TIMEOUT, Identity, OpenError, database_path, failure, fit_cache, holds_something, identify,
     keep_plans, wait_for_the_lock,
 };
-use super::place::Place;
+use super::opened_files::OpenedFiles;
 use super::schema::{APPLICATION_ID, BANS, MIGRATIONS, SCHEMA_VERSION};
 use super::sqlite_store::SqliteStore;
 use super::{private, row, sql};
 use crate::channel::Reason;
 use crate::clock::{Now, TimeMark, TrustedClock};
-use crate::store::{Ban, DedupRecord, TOKEN_LIFE_MS, DEDUP_WINDOW_US};
+use crate::store::{Ban, DEDUP_WINDOW_US, DedupRecord, TOKEN_LIFE_MS};
 use rusqlite::OptionalExtension;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -118,12 +118,12 @@ pub(super) fn open_store(data_dir: &Path, durability: Durability, wall_ms: i64) 
     conn.busy_handler(Some(wait_for_the_lock)).map_err(failed("setting up"))?;
     let header = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()));
     header.map_err(failed("the first checkpoint of"))?;
-    let place = Place::of(&path).map_err(|error| OpenError::Failed {
+    let files = OpenedFiles::of(&path).map_err(|error| OpenError::Failed {
         doing: "looking again at",
         path: path.clone(),
         cause: error.to_string(),
     })?;
-    let mut store = SqliteStore::new(conn, path.clone(), place).map_err(failed("reading the tables of"))?;
+    let mut store = SqliteStore::new(conn, path.clone(), files).map_err(failed("reading the tables of"))?;
     store.fill_skeletons().map_err(|error| OpenError::Failed {
         doing: "comparing the names in",
         path: path.clone(),
@@ -251,7 +251,7 @@ fn recover(conn: &mut Connection, mut trusted: TrustedClock, now: Now) -> rusqli
         (),
     )?;
     transaction.execute(sql::MARK_TIME.text, (mark.trusted_ms, mark.wall_ms))?;
-    // Counts as a change of the header. So a copy from before this start, put over the file, is seen to be one ([`Place`]).
+    // Counts as a change of the header. So a copy from before this start, put over the file, is seen to be one ([`OpenedFiles`]).
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()?;
     Ok(recovered as u64)

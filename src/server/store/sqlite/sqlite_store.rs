@@ -11,7 +11,7 @@ use rusqlite::{Connection, Params};
 use super::dedup_log::UnwrittenRecords;
 use super::error::storage_error;
 use super::offline_box::OfflineBoxes;
-use super::place::Place;
+use super::opened_files::OpenedFiles;
 use super::sql;
 use super::sql::Sql;
 use super::statements::{Prepared, Statements};
@@ -36,7 +36,7 @@ pub struct SqliteStore {
     /// The highest number that a departure was given since the start.
     pub(super) last_departure: i64,
     /// Behind the connection, so that it is dropped later.
-    place: Arc<Place>,
+    files: Arc<OpenedFiles>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,23 +51,23 @@ enum Transaction {
 
 impl SqliteStore {
     /// Prepares every statement once.
-    pub(super) fn new(conn: Connection, path: PathBuf, place: Place) -> rusqlite::Result<SqliteStore> {
+    pub(super) fn new(conn: Connection, path: PathBuf, files: OpenedFiles) -> rusqlite::Result<SqliteStore> {
         // Hands a list of rows to one statement.
         rusqlite::vtab::array::load_module(&conn)?;
         let prepared = Prepared::of(conn)?;
         let (boxes, records) = (OfflineBoxes::new(), UnwrittenRecords::default());
         let transaction = Transaction::None;
-        let place = Arc::new(place);
-        Ok(SqliteStore { prepared, path, transaction, boxes, records, last_departure: 0, place })
+        let files = Arc::new(files);
+        Ok(SqliteStore { prepared, path, transaction, boxes, records, last_departure: 0, files })
     }
 
     /// Says whether the files are still those that were opened. Once they are not, no transaction begins or is committed.
-    pub fn place(&self) -> Arc<Place> {
-        Arc::clone(&self.place)
+    pub fn opened_files(&self) -> Arc<OpenedFiles> {
+        Arc::clone(&self.files)
     }
 
     fn expect_in_place(&self, doing: &str) -> Stored<()> {
-        if !self.place.is_lost() {
+        if !self.files.is_lost() {
             return Ok(());
         }
         let text = format!("{doing} refused: {} is not the file that was opened", self.path.display());
@@ -81,10 +81,10 @@ impl SqliteStore {
     /// When the log could not be moved.
     pub fn close(mut self) -> Stored<()> {
         self.rollback();
-        if let Some(found) = self.place.look() {
+        if let Some(found) = self.files.look() {
             tracing::error!("{found} before the server stopped; its last states are not stored there");
         }
-        if self.place.is_lost() {
+        if self.files.is_lost() {
             // What has these names is not ours to tidy.
             let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
             let kept = self.conn().set_db_config(keep, true).map(drop);

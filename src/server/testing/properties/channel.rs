@@ -2,7 +2,7 @@
 
 use super::splits;
 use crate::ids::UserId;
-use crate::protocol::framing::Framer;
+use crate::protocol::json::framing::Framer;
 use crate::protocol::line::LineFramer;
 use crate::testing::commons::GRACE_US;
 use crate::testing::whole::{Server, login};

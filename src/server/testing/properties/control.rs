@@ -3,8 +3,8 @@
 use crate::admin::ban_protocol::{BanList, Unbanned};
 use crate::admin::departures::Departures;
 use crate::admin::protocol::{
-    Ask, Channels, Draining, KickReason, Kicked, MAX_REASON_BYTES, QueueState, Stats, Users, answer_line,
-    failure_line, parse_answer,
+    AdminRequest, Channels, Draining, KickReason, Kicked, MAX_REASON_BYTES, QueueState, Stats, Users,
+    answer_line, failure_line, parse_answer,
 };
 use crate::admin::target::Target;
 use serde::Serialize;
@@ -18,11 +18,11 @@ const ESCAPED: usize = 16;
 const REFUSAL_MAX: usize = 300;
 
 pub(super) fn holds(input: &[u8]) {
-    match Ask::parse(input) {
+    match AdminRequest::parse(input) {
         Ok(ask) => {
             let line = ask.to_line().unwrap();
             is_one_line(&line);
-            assert_eq!(Ask::parse(&line).unwrap(), ask);
+            assert_eq!(AdminRequest::parse(&line).unwrap(), ask);
         }
         Err(error) => {
             let line = failure_line(&error.to_string());

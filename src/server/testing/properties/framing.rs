@@ -1,7 +1,7 @@
 //! Requests are found as a plain framer finds them, in every split, and taken off as they are then read.
 
 use super::splits;
-use crate::protocol::framing::{Framed, Framer};
+use crate::protocol::json::framing::{Framed, Framer};
 use crate::protocol::json::next_request;
 use crate::protocol::json::next_request::Taken;
 use crate::protocol::request;

@@ -16,7 +16,7 @@ use crate::clock::{Clock, Now, STOP_MAX_MS};
 use crate::ids::{GroupId, UserId};
 use crate::main_loop::context::Policy;
 use crate::message::request::{Ask, Login};
-use crate::protocol::framing::Framer;
+use crate::protocol::json::framing::Framer;
 use crate::store::{FriendsGroups, Transactions, Users};
 use crate::testing::bench::Bench;
 use crate::testing::commons::{Commons, policy};

@@ -1,8 +1,8 @@
 //! Whether the database is still the file that was opened: not deleted, not moved away, not replaced, not copied over.
 //!
-//! Any thread may look; a look is three `stat`s and one read of 100 bytes. It writes nothing. What SQLite has open is
-//! the file that was opened, wherever that is by now. So what is written to a file that has gone is lost, and what is
-//! written to one that was copied over spoils somebody else's.
+//! Any thread may look; a look is three `stat`s and one read of 100 bytes, and writes nothing. SQLite goes on writing to the
+//! file that it has opened, wherever that file is: what it writes to a deleted file is lost, and what it writes to a file
+//! that was copied over spoils the copy.
 
 use std::fs::{self, File};
 use std::io;
@@ -27,7 +27,7 @@ const APPLICATION_AT: usize = 68;
 
 /// The database's files, as they were opened.
 #[derive(Debug)]
-pub struct Place {
+pub struct OpenedFiles {
     files: Vec<(PathBuf, FileId)>,
     /// Never closed while SQLite has the same file open: closing it would drop SQLite's locks.
     database: File,
@@ -40,9 +40,9 @@ pub struct Place {
 /// Tells one file from another.
 type FileId = (u64, u64);
 
-impl Place {
+impl OpenedFiles {
     /// Takes down which files these are. They must have been opened by SQLite.
-    pub(super) fn of(path: &Path) -> io::Result<Place> {
+    pub(super) fn of(path: &Path) -> io::Result<OpenedFiles> {
         let mut files = vec![(path.to_path_buf(), id(&fs::metadata(path)?))];
         for suffix in BESIDE {
             let mut name = path.as_os_str().to_owned();
@@ -52,11 +52,12 @@ impl Place {
             files.push((beside, id));
         }
         let database = File::open(path)?;
-        let place = Place { files, database, changes: AtomicU32::new(0), lost: AtomicBool::new(false) };
-        if let Some(found) = place.differs() {
+        let opened =
+            OpenedFiles { files, database, changes: AtomicU32::new(0), lost: AtomicBool::new(false) };
+        if let Some(found) = opened.differs() {
             return Err(io::Error::other(found));
         }
-        Ok(place)
+        Ok(opened)
     }
 
     /// Looks. Answers what has become of the files, the first time that they are not what they were.
@@ -162,17 +163,17 @@ mod tests {
         opened(dir.path()).close().unwrap();
         fs::copy(dir.path().join(DATABASE_FILE), dir.path().join("copy")).unwrap();
         let mut store = opened(dir.path());
-        let place = store.place();
-        assert_eq!(place.look(), None);
+        let files = store.opened_files();
+        assert_eq!(files.look(), None);
         store.begin().unwrap();
         store.keep(UserId(1), Mid(1), 0, b"{}", false).unwrap();
         store.mark_time(TimeMark { trusted_ms: 1, wall_ms: 1 }).unwrap();
         store.commit().unwrap();
-        assert_eq!(place.look(), None, "what SQLite writes is no difference");
+        assert_eq!(files.look(), None, "what SQLite writes is no difference");
         act(dir.path());
-        let said = place.look();
+        let said = files.look();
         if said.is_some() {
-            assert!(place.is_lost() && place.look().is_none(), "it is said once");
+            assert!(files.is_lost() && files.look().is_none(), "it is said once");
             let refused = store.begin().unwrap_err().to_string();
             assert!(refused.contains(DATABASE_FILE), "{refused}");
             let before = fs::read_dir(dir.path()).unwrap().count();

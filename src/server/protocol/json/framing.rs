@@ -3,7 +3,7 @@
 //! Each channel has one [`Framer`], used by the worker that owns the channel. It looks at brackets and quotes
 //! only: whether what is between them is JSON, is judged later, and it never copies or keeps input.
 
-use super::json::string_scan::quote_or_backslash;
+use super::string_scan::quote_or_backslash;
 
 /// Nesting levels whose bracket kinds need no heap.
 const FLAT_LEVELS: u32 = u64::BITS;
@@ -244,7 +244,7 @@ fn string_end(request: &[u8], mut at: usize) -> StringEnd {
 }
 
 /// Where the first byte is that does not separate requests.
-pub(super) fn first_of_request(input: &[u8]) -> Option<usize> {
+pub(in crate::protocol) fn first_of_request(input: &[u8]) -> Option<usize> {
     input.iter().position(|&byte| !is_separator(byte))
 }
 
