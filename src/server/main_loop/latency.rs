@@ -1,28 +1,25 @@
 //! How long the stages of an end take, so that an operator can watch the offline queue.
 //!
-//! Main owns the histograms, and copies their percentiles out for `linger stats`. The watchdog has a thread of
-//! its own, because it watches main.
+//! Main owns the histograms, and copies their percentiles out for `linger stats`.
 
 use hdrhistogram::Histogram;
 
 /// Significant digits of the histograms.
 const DIGITS: u8 = 3;
-/// Age of the oldest departure in the queue at which the watchdog raises an alert, in microseconds (1 s).
-pub const TOO_OLD_US: u64 = 1_000_000;
 
 /// Times from noticed to each stage, in microseconds.
 #[derive(Debug)]
 pub struct Stages {
     /// It was put on the queue.
-    pub queued: Times,
+    pub queued: LatencyHistogram,
     /// Main has taken the departure off its queue.
-    pub drained: Times,
+    pub drained: LatencyHistogram,
     /// The user's state is committed.
-    pub committed: Times,
+    pub committed: LatencyHistogram,
     /// The fd is closed.
-    pub closed: Times,
+    pub closed: LatencyHistogram,
     /// Departures in one transaction.
-    pub transaction: Times,
+    pub transaction: LatencyHistogram,
     /// Departures that main has taken off its queue.
     taken: u64,
     /// Those of the transaction under way.
@@ -31,25 +28,25 @@ pub struct Stages {
 
 /// One histogram. Nothing is counted where it could not be made.
 #[derive(Debug)]
-pub struct Times(Option<Histogram<u64>>);
+pub struct LatencyHistogram(Option<Histogram<u64>>);
 
 impl Default for Stages {
     fn default() -> Self {
         Stages {
-            queued: Times::new(),
-            drained: Times::new(),
-            committed: Times::new(),
-            closed: Times::new(),
-            transaction: Times::new(),
+            queued: LatencyHistogram::new(),
+            drained: LatencyHistogram::new(),
+            committed: LatencyHistogram::new(),
+            closed: LatencyHistogram::new(),
+            transaction: LatencyHistogram::new(),
             taken: 0,
             in_turn: 0,
         }
     }
 }
 
-impl Times {
+impl LatencyHistogram {
     fn new() -> Self {
-        Times(Histogram::new(DIGITS).ok())
+        LatencyHistogram(Histogram::new(DIGITS).ok())
     }
 
     /// Counts one value.
@@ -110,46 +107,9 @@ impl Stages {
     }
 }
 
-/// Raises an alert once when main falls behind, and once when it has caught up.
-#[derive(Debug, Default)]
-pub struct Watchdog {
-    is_behind: bool,
-}
-
-/// What the watchdog has found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Alert {
-    /// The oldest departure has waited that long, in microseconds.
-    Behind(u64),
-    /// Nothing is too old any more.
-    CaughtUp,
-}
-
-impl Watchdog {
-    /// Looks at when the oldest departure in the queue was noticed.
-    pub fn look(&mut self, oldest_us: Option<u64>, now_us: u64) -> Option<Alert> {
-        let age_us = oldest_us.map_or(0, |then_us| now_us.saturating_sub(then_us));
-        let behind = age_us > TOO_OLD_US;
-        if behind == std::mem::replace(&mut self.is_behind, behind) {
-            return None;
-        }
-        Some(if behind { Alert::Behind(age_us) } else { Alert::CaughtUp })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_watchdog_raises_one_alert_for_each_time_that_main_falls_behind() {
-        let mut watchdog = Watchdog::default();
-        assert_eq!(watchdog.look(Some(5), TOO_OLD_US), None);
-        assert_eq!(watchdog.look(Some(5), TOO_OLD_US + 6), Some(Alert::Behind(TOO_OLD_US + 1)));
-        assert_eq!(watchdog.look(Some(5), TOO_OLD_US + 7), None);
-        assert_eq!(watchdog.look(None, TOO_OLD_US + 8), Some(Alert::CaughtUp));
-        assert_eq!(watchdog.look(None, TOO_OLD_US + 9), None);
-    }
 
     #[test]
     fn every_stage_shows_what_was_noted() {

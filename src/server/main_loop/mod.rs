@@ -6,7 +6,7 @@
 //!
 //! | built on | files |
 //! |---|---|
-//! | plain data | `session_map`, `users`, `ack_window`, `latency`, `refills`, `poison_write`, `transaction` |
+//! | plain data | `session_map`, `users`, `ack_window`, `latency`, `watchdog`, `refills`, `poison_write`, `transaction` |
 //! | `context`, `replies` | `lingering`, `open_departures`, `bans`, `lists`, `group_cache`, `presence`, `dedup`, `fan_out`, `retention`, `shutdown`, `resume_token` |
 //! | `state` | `offline_box`, then `ack_delivery`, `delivery`, `handover`, then `group_chat`, `chat_request`, `friends_groups`, `disconnect`, `fd_close`, `takeover`, `session_start`, `registration`, `login`, `reconcile`, `admin_requests`, `after_commit` |
 //! | all of them | `turn` |
@@ -49,6 +49,7 @@ mod takeover;
 pub(crate) mod transaction;
 pub mod turn;
 pub(crate) mod users;
+pub mod watchdog;
 
 #[cfg(test)]
 mod tests;
