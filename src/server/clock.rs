@@ -1,4 +1,4 @@
-//! Time as an argument: whoever acts reads the clock once a turn, whoever decides is told.
+//! Time as an argument: a thread reads the clock once a turn, and hands the time to the functions that decide.
 //!
 //! | clock | for |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | wall clock ([`Now::unix_ms`]) | what people are shown, such as the `time` of a chat and the history's `at` |
 //! | trusted time ([`TrustedClock`]) | how old what is stored is: messages, bans, tokens, accepted chats, the history |
 //!
-//! The wall clock is whatever somebody sets it to, or 1970, so nothing is ever judged by it while the server runs.
+//! The wall clock can be set to any time, or begin in 1970, so nothing is judged by it while the server runs.
 
 #[cfg(any(test, fuzzing))]
 use crate::sync::{AtomicI64, AtomicU64, Ordering};

@@ -6,8 +6,8 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
-/// A map by users, channels, sessions, or what is a hash already. Its hash is a multiplication: who can choose such a key
-/// gains nothing by having many of them collide. Not for what clients can make up.
+/// A map by users, channels, sessions, or by keys that are hashes already. Its own hash is a multiplication, which is quick
+/// and makes collisions easy to find: so it is not for keys that a client can choose.
 pub type IdMap<K, V> = FxHashMap<K, V>;
 
 /// The hash of a key as in an [`IdMap`], for tables whose entries are their own keys.

@@ -31,7 +31,7 @@ pub struct Logs {
     counts: Arc<Counts>,
 }
 
-/// No model has anything to say of these counts, so they are not of `crate::sync`. Nothing is published by them.
+/// Not of `crate::sync`, because no model looks at these counts. Nothing is published by them.
 #[derive(Debug, Default)]
 struct Counts {
     waiting_bytes: AtomicUsize,

@@ -107,7 +107,7 @@ impl Registry {
     pub fn enter(&self, user: UserId, online: SessionEntry) {
         let named = Named(Arc::clone(&online.sender));
         self.shard(user).write().insert(user, online);
-        // Of two who are online under one name, the later has it.
+        // Of two users who are online under one name, the later one is found by it.
         self.names.write().replace(named);
     }
 
@@ -141,14 +141,14 @@ impl Registry {
     }
 
     /// Users whom a name leads to although they are not online under it.
-    pub fn strays(&self) -> Vec<UserId> {
+    pub fn dangling_names(&self) -> Vec<UserId> {
         let names: Vec<_> = self.names.read().iter().map(|named| Arc::clone(&named.0)).collect();
-        let strays = names.into_iter().filter(|sender| !self.is_under(sender.id, &sender.name));
-        strays.map(|sender| sender.id).collect()
+        let dangling = names.into_iter().filter(|sender| !self.is_under(sender.id, &sender.name));
+        dangling.map(|sender| sender.id).collect()
     }
 
     /// Takes out every name that leads to a user who is not online under it; by main.
-    pub fn forget_strays(&self, user: UserId) {
+    pub fn forget_dangling_names(&self, user: UserId) {
         let online = self.find(user);
         let name = online.as_ref().map(|online| &*online.sender.name);
         self.names.write().retain(|named| named.0.id != user || Some(&*named.0.name) == name);

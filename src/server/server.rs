@@ -255,7 +255,7 @@ impl Threads {
                 hasher: Hasher::new(cost, Arc::clone(&large)),
                 clock: self.handles.clock,
             };
-            // They end with the process: a hash under way is worth nothing to a server that stops.
+            // The auth threads end with the process: no client waits for a hash when the server stops.
             spawn(format!("auth-{index}"), move || verifier.run())?;
         }
         Ok(())
@@ -312,13 +312,13 @@ impl Threads {
                 ("grace_ms", config.grace.as_millis() as u64),
             ],
         };
-        // It ends with the process: nothing is lost with an admin's question.
+        // The admin socket's thread ends with the process: nothing of a request that is not answered has to be kept.
         let directory = Arc::clone(directory);
         spawn("control".into(), move || server.run(listener, || directory.renew_control()))?;
         Ok(())
     }
 
-    /// Says so when main falls behind, which main itself could not, and when the database is lost. Looks at the terminal too.
+    /// Logs when main falls behind, which main itself could not do, and when the database is lost. Looks at the terminal too.
     fn start_watchdog(&self, terminal: Arc<Terminal>, files: Arc<OpenedFiles>) -> Result<(), ServerError> {
         let (queue, clock) = (Arc::clone(&self.handles.queue), self.handles.clock);
         let mut dog = Watchdog::default();
@@ -402,7 +402,7 @@ fn drain_until_stopped(
     }
 }
 
-/// True exactly when nobody but this machine can reach the address.
+/// True exactly when only this machine can reach the address.
 fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
@@ -444,7 +444,7 @@ impl Listeners {
         Ok(bound.unwrap_or(address))
     }
 
-    /// Says which addresses others can reach, in one line: there is no encryption.
+    /// Logs in one line which addresses other machines can reach, because there is no encryption.
     fn warn_of_readable_passwords(&self) {
         let open: Vec<_> =
             self.json.iter().chain(&self.line).filter(|address| !is_loopback(address)).collect();
@@ -466,7 +466,7 @@ impl Listeners {
     }
 }
 
-/// The one line on stdout: everything listens. A thread of its own says it, for nobody may ever read it.
+/// Prints the one line on stdout: everything listens. A thread of its own prints it, because stdout may never be read.
 fn announce(listeners: &Listeners, directory: &DataDirectory) -> Result<(), ServerError> {
     let json: Vec<String> = listeners.json.iter().map(SocketAddr::to_string).collect();
     let line = listeners.line.map_or("off".to_owned(), |address| address.to_string());
@@ -491,8 +491,8 @@ fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandl
     std::thread::Builder::new().name(name).spawn(work).map_err(starting("start a thread"))
 }
 
-/// A panic anywhere ends the process: a server that is half dead helps nobody, and the next start sets right what
-/// was left.
+/// A panic anywhere ends the process: a server that has lost a thread serves only some of its clients, and the next start
+/// sets right what was left.
 fn end_process_on_panic(logs: &Logs) {
     let report = std::panic::take_hook();
     let logs = logs.clone();

@@ -167,13 +167,13 @@ mod tests {
         let kick = Kick { targets: vec![Target::User(alice)], reason: None, wait: false, ban };
         let (channel, kicked) = std::thread::scope(|scope| {
             let kicked = scope.spawn(|| control.kick(&kick).unwrap().kicked);
-            // It has asked for the ban, has looked for her in vain, and has asked whether she is a ghost.
+            // It has asked for the ban, has not found the user, and has asked whether the user is marked online.
             let end = Instant::now() + ANSWER_MAX;
             while desk.commons.queue.len() < 2 {
                 assert!(Instant::now() < end, "control asks main");
                 std::thread::yield_now();
             }
-            // Her login was in main's queue before all that.
+            // The login was in the queue of main before all that.
             let channel = desk.connect();
             desk.log_in(alice, channel);
             desk.take_queued();

@@ -44,8 +44,8 @@ impl HistoryPool {
     ///
     /// # Errors
     /// When its turn did not come, or the store cannot be read.
-    pub fn departures(&self, why: &Why, patience: Duration) -> Result<Departures, HistoryPoolError> {
-        let mut history = self.take.recv_timeout(patience).map_err(|_| HistoryPoolError::Busy(patience))?;
+    pub fn departures(&self, why: &Why, timeout: Duration) -> Result<Departures, HistoryPoolError> {
+        let mut history = self.take.recv_timeout(timeout).map_err(|_| HistoryPoolError::Busy(timeout))?;
         let found = find(&mut history, why);
         self.put_back(history);
         Ok(found?)

@@ -2,8 +2,8 @@
 //!
 //! A pair stands here when a server with it would refuse or end something that each setting by itself allows. Where one
 //! of two settings only comes first (`--idle` before a ping, `--address-failures` before `--login-failures`,
-//! `--box-bytes` before `--box-messages`), both do what they say, so such a pair is taken. Every other pair has nothing
-//! to do with each other. What depends on the machine is judged where the machine is asked (`server::limits`).
+//! `--box-bytes` before `--box-messages`), both do what they say, so such a pair is taken. Any other two settings are
+//! independent. What depends on the machine is judged where the machine is asked (`process::fd_budget`).
 
 use std::net::SocketAddr;
 

@@ -45,7 +45,7 @@ pub(super) trait ValueParser {
     fn parse_os(&self, text: &OsStr) -> Option<Self::Value> {
         self.parse(text.to_str()?)
     }
-    /// The value of the default's text, which may mean something else than the same text from somebody.
+    /// The value of the default's text, which may mean something else than the same text in a setting.
     fn parse_default(&self, text: &OsStr) -> Option<Self::Value> {
         self.parse_os(text)
     }
@@ -131,7 +131,7 @@ impl ValueParser for Count {
     }
 }
 
-/// A limit of an address, which loopback has only where somebody gives it.
+/// A limit of an address, which holds for loopback only where it is set.
 pub(super) struct UnlessLoopback(pub(super) Count);
 
 impl ValueParser for UnlessLoopback {

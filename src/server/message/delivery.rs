@@ -11,7 +11,7 @@ use crate::protocol::errno::Errno;
 use crate::store::DedupRecord;
 use crate::sync::{Arc, Mutex};
 
-/// That a chat with `seq` was accepted, as the transaction with its last copy stores it.
+/// The record that a chat with `seq` was accepted, stored by the transaction with its last copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accepted {
     /// Which chat.
@@ -58,7 +58,7 @@ pub struct PendingReply {
 }
 
 impl DeliveryTracker {
-    /// A ticket for one sender, with one copy to be counted off.
+    /// For one sender, with one copy to be counted off.
     pub fn new(asker: ReplyTo, acceptance: Option<DedupRecord>) -> Arc<Self> {
         Arc::new(DeliveryTracker(Mutex::new(State {
             left: 1,
@@ -74,7 +74,7 @@ impl DeliveryTracker {
         })))
     }
 
-    /// A ticket for a repetition that came when the first was settled: the answer is the same.
+    /// For a repetition that came after the answer to the first: it gets the same answer.
     pub fn for_repetition(&self, asker: ReplyTo) -> Arc<Self> {
         let full = self.0.lock().full.clone();
         let ticket = DeliveryTracker::new(asker, None);
@@ -82,7 +82,7 @@ impl DeliveryTracker {
         ticket
     }
 
-    /// A ticket of an earlier run of the server: settled, and every copy was safe.
+    /// For a chat of an earlier run of the server: answered, and every copy was safe.
     pub fn of_old() -> Arc<Self> {
         Arc::new(DeliveryTracker(Mutex::new(State {
             left: 0,
@@ -98,7 +98,7 @@ impl DeliveryTracker {
         })))
     }
 
-    /// A ticket of a chat that an earlier run of the server had not handed out to the end: a repetition does that.
+    /// For a chat that an earlier run of the server had not handed out to all receivers: a repetition does that.
     pub fn of_unfinished() -> Arc<Self> {
         let ticket = DeliveryTracker::of_old();
         let mut state = ticket.0.lock();
@@ -119,8 +119,8 @@ impl DeliveryTracker {
         self.0.lock().lets_go_on = true;
     }
 
-    /// Notes that so many copies are written to the transaction under way, are handed over, or need not be. With the last
-    /// one comes what is to be stored in the same transaction.
+    /// Notes that so many copies are written to the transaction under way, are handed over, or need not be. The last one
+    /// yields what is to be stored in the same transaction.
     #[must_use]
     pub fn secure(&self, copies: usize) -> Option<Accepted> {
         let mut state = self.0.lock();
@@ -173,7 +173,7 @@ impl DeliveryTracker {
         self.count_off(copies, |state| state.failed = Some(errno)).answers()
     }
 
-    /// Adds a repetition of the same request. Gives the asker back when the ticket is settled already.
+    /// Adds a repetition of the same request, unless the answers have gone out.
     ///
     /// # Errors
     /// The asker, when the answers have gone out.
@@ -191,13 +191,13 @@ impl DeliveryTracker {
         self.0.lock().settled
     }
 
-    /// True exactly when it is settled, every copy was safe, and no box was full.
+    /// True exactly when the answers have gone out, every copy was safe, and no box was full.
     pub fn is_plain(&self) -> bool {
         let state = self.0.lock();
         state.settled && state.failed.is_none() && state.full.is_empty()
     }
 
-    /// True exactly when it is settled and every copy was safe.
+    /// True exactly when the answers have gone out and every copy was safe.
     pub fn succeeded(&self) -> bool {
         let state = self.0.lock();
         state.settled && state.failed.is_none()

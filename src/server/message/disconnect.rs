@@ -1,4 +1,5 @@
-//! The two reports of an end: the departure, by whoever took the step, and the settlement, by the owning worker.
+//! The two reports of an end: the departure, by the thread that took the step, and the delivery report, by the owning
+//! worker.
 
 use super::chat::Chat;
 use crate::channel::{Advice, ChannelId, Reason, SessionNo};
@@ -9,7 +10,7 @@ use std::borrow::Cow;
 /// The wait that a goodbye advises where no other is known, in milliseconds.
 const RETRY_AFTER_MS: u64 = 3_000;
 
-/// Why somebody is sent away, and what is said to the client.
+/// Why a channel is sent away, and what its client is told.
 #[derive(Clone, Debug)]
 pub struct CloseInfo {
     /// The word.
@@ -72,7 +73,7 @@ pub enum CloseStage {
     Offline(u64),
     /// The client does not read: the goodbye waits until it does, or until the grace is over.
     Blocked,
-    /// The connection is broken: nobody can be told any more.
+    /// The connection is broken: the client cannot be told.
     Lost,
     /// The fd is closed; nothing else will be reported.
     Closed,
@@ -81,7 +82,7 @@ pub enum CloseStage {
 impl CloseWatcher {
     /// Reports a stage that was reached now.
     pub fn report(&self, now_us: u64, stage: impl FnOnce(u64) -> CloseStage) {
-        // A control thread that gave up has dropped its end; nobody else cares.
+        // Where the control thread has given up, no thread waits for it.
         let _ = self.to.send((self.channel, stage(now_us.saturating_sub(self.began_us))));
     }
 }

@@ -28,7 +28,7 @@ pub enum Event<S> {
         /// What has not gone out whole.
         torn: Option<PartialWrite>,
     },
-    /// A client or an auth thread wants something.
+    /// A request of a client, or what an auth thread has found about one.
     Ask(Ask),
     /// A channel has taken over messages of the box, up to and including one.
     TakenOver {
@@ -74,7 +74,7 @@ pub enum Event<S> {
         /// Which worker.
         worker: usize,
     },
-    /// The control socket wants something that only main knows.
+    /// A request of the admin socket that only main can answer.
     Control(ControlAsk),
     /// A signal: stop in order.
     Stop,
@@ -167,8 +167,8 @@ pub struct QueueReport {
 }
 
 impl<S> Event<S> {
-    /// True exactly when it may go ahead of ends. A session that ends on a channel that stays goes with the requests of
-    /// that channel, which must not overtake it; a settlement never does, so that logins wait for it.
+    /// True exactly when it may go ahead of ends. A session that ends on a channel that stays keeps its place among the
+    /// requests of that channel, which must not overtake it. A delivery report never goes ahead, so that logins wait for it.
     pub fn is_urgent(&self) -> bool {
         match self {
             Event::Ask(_) | Event::TakenOver { .. } | Event::Confirmed { .. } | Event::Handed { .. } => true,

@@ -1,10 +1,10 @@
-//! That friends came or went, on the way to those who watch.
+//! Notices that friends came or went, on their way to the users who watch them.
 
 use crate::channel::{ChannelId, SessionNo};
 use crate::ids::{Epoch, UserId};
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
-/// That a friend came or went, on its way to a watcher.
+/// A notice that a friend came or went, for one watcher.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Notice {
     /// The watcher's channel.

@@ -1,4 +1,4 @@
-//! What a client is told, before it is put into the words of its protocol.
+//! Answers to clients, as plain values: the channel's worker writes them in the form of its protocol.
 
 use super::chat::{Chat, Sender};
 use super::reply_to::ReplyTo;
@@ -24,7 +24,7 @@ pub enum Answer {
         /// The request's `seq`, as raw JSON.
         seq: Option<Arc<str>>,
     },
-    /// A login or registration that did not (msgid 2 or 5).
+    /// A login or registration that failed (msgid 2 or 5).
     Refused {
         /// A login or a registration.
         re: Msgid,
@@ -71,8 +71,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The answer to a chat that is through, or failed; the outcome is the receivers whose boxes were full, or why. None where a client
-    /// without `seq` hears nothing.
+    /// The answer to a chat, with its outcome: the receivers whose boxes were full, or why it failed. None where it succeeded
+    /// and the request had no `seq`.
     pub fn of_chat(asker: ReplyTo, outcome: Result<Vec<UserId>, Errno>) -> Option<Answer> {
         let ReplyTo { re, seq, .. } = asker;
         match outcome {
@@ -143,7 +143,7 @@ impl Token {
 }
 
 impl fmt::Debug for Token {
-    /// Says nothing: whoever reads a log must not become somebody.
+    /// Says nothing: with a token from a log, its reader could log in as the user.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
     }

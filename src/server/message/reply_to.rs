@@ -1,10 +1,10 @@
-//! Who asked, and what an answer settles with the channel that asked.
+//! Which channel asked, and what an answer completes there.
 
 use crate::channel::ChannelId;
 use crate::protocol::msgid::Msgid;
 use crate::sync::Arc;
 
-/// Who asked, and what the answer must repeat.
+/// The channel that asked, and what the answer must repeat.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReplyTo {
     /// The channel that asked.
@@ -15,17 +15,17 @@ pub struct ReplyTo {
     pub seq: Option<Arc<str>>,
 }
 
-/// What an answer settles with the channel that asked.
+/// What an answer completes at the channel that asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Completes {
     /// A login or registration: what was behind it may go on.
     Login,
     /// A request that went through main.
     Request,
-    /// A ticket: the answer to a chat with `seq`, apart from its way through main.
+    /// The delivery of a chat with `seq`, apart from its way through main.
     Chat,
     /// Both at once.
     RequestAndChat,
-    /// Nothing: a late word.
+    /// Nothing: the request is completed already.
     Nothing,
 }

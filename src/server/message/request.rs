@@ -1,4 +1,4 @@
-//! What workers and auth threads ask of main: each ask comes back to the channel exactly once.
+//! What workers and auth threads ask of main. The channel gets exactly one answer to each.
 
 use super::chat::Body;
 use super::reply_to::ReplyTo;
@@ -24,7 +24,7 @@ pub struct Login {
     pub verified: Option<HashTag>,
     /// A stronger hash of the same password, where the stored one is weaker than the server's setting.
     pub renewed: Option<Box<str>>,
-    /// What to verify once more should the row's hash be another by now; none for a guest or a token.
+    /// What to verify once more if the row has another hash by then; none for a guest or a token.
     pub again: Option<(Who, Box<str>)>,
     /// What the client can do.
     pub caps: Caps,
@@ -55,7 +55,7 @@ pub enum Ask {
     Login(Box<Login>),
     /// Log in by token.
     Resume(Resume),
-    /// Log in by a line without a password: as a guest, if the name is nobody's or a guest's.
+    /// Log in by a line without a password: as a guest, if no user with a password has the name.
     Guest {
         /// Who asked.
         asker: ReplyTo,
@@ -113,7 +113,7 @@ pub enum Ask {
         /// Which group.
         group: GroupId,
     },
-    /// Nothing: an answer that only has to keep its place behind others.
+    /// Nothing: the request is done, and its answer only has to keep its place behind others.
     Fence {
         /// Who asked.
         asker: ReplyTo,
@@ -185,8 +185,8 @@ pub enum Who {
     Name(Box<str>),
 }
 
-/// Tells a stored hash from any other, in far fewer bytes, in this run of the server. A quick hash will do: whoever could
-/// write one that collides could write any other just as well.
+/// Tells a stored hash from any other, in far fewer bytes, in this run of the server. A quick hash will do: a program that
+/// can write a colliding hash into the database can write any hash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HashTag(u64);
 

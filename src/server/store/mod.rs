@@ -1,4 +1,4 @@
-//! What the services ask of a store. `crate::store::sqlite` answers it with SQLite, a simulation with plain maps.
+//! What main and the auth threads ask of a store. [`sqlite`] answers it with SQLite, the simulation with plain maps.
 //!
 //! Only main holds a [`Storage`]; the auth threads hold a [`Lookup`] each, which can only read. Everything
 //! between [`Transactions::begin`] and [`Transactions::commit`] is one transaction. All times but [`DepartureRow::at_ms`] and
@@ -84,7 +84,7 @@ pub trait Transactions {
 /// Users, and who is online.
 #[expect(clippy::missing_errors_doc, reason = "said once for all of `Storage`")]
 pub trait Users {
-    /// Adds a user who is offline, unless somebody has that name or one that can be mistaken for it.
+    /// Adds a user who is offline, unless another has that name or one that can be mistaken for it.
     fn add_user(&mut self, name: &str, password: Option<&str>) -> Stored<Result<UserId, NameTaken>>;
     /// Replaces a password hash, if it is still `old`.
     fn renew_password(&mut self, user: UserId, old: &str, new: &str) -> Stored<()>;
@@ -105,7 +105,7 @@ pub trait Users {
 pub trait Departures {
     /// Adds a row to the history.
     fn add_departure(&mut self, row: &DepartureRow) -> Stored<DepartureId>;
-    /// Completes rows of the history; those that have expired are no error.
+    /// Completes rows of the history; rows that have expired are no error.
     fn complete_departures(
         &mut self,
         ids: RangeInclusive<DepartureId>,
@@ -120,7 +120,7 @@ pub trait Departures {
 pub trait Bans {
     /// Adds a ban, or replaces the one of the same user or addresses.
     fn put_ban(&mut self, ban: &Ban) -> Stored<()>;
-    /// Removes a ban; none is no error.
+    /// Removes a ban; it is no error where there is none.
     fn drop_ban(&mut self, banned: BanSubject) -> Stored<()>;
     /// Removes bans that are over at `now_ms`.
     fn expire_bans(&mut self, now_ms: i64) -> Stored<()>;
@@ -131,18 +131,18 @@ pub trait Bans {
 pub trait Tokens {
     /// Adds the token of a session that begins, and removes all but the newest `keep` of that user.
     fn add_token(&mut self, token: &TokenRow, keep: usize) -> Stored<()>;
-    /// Puts the token of a session that begins in the place of the one that it came by, which the same user has.
+    /// Replaces the token that a session began with by the one that it was given; both are of the same user.
     fn replace_token(&mut self, used: &TokenHash, token: &TokenRow) -> Stored<()>;
     /// The token with that hash, whether it is over or not.
     fn token(&mut self, hash: &TokenHash) -> Stored<Option<TokenRow>>;
-    /// Removes a token; none is no error.
+    /// Removes a token; it is no error where there is none.
     fn drop_token(&mut self, hash: &TokenHash) -> Stored<()>;
     /// Removes all tokens of a user.
     fn drop_tokens(&mut self, user: UserId) -> Stored<()>;
-    /// A session has ended: says when its token is over, and any of that user up to that epoch that is not running out
-    /// yet. Not by the very epoch: a session's may have risen since it began.
+    /// A session has ended: sets when its token is over, and every other token of the user up to that epoch that has no end
+    /// yet. Up to it, because the epoch of a session may have risen since its token was given.
     fn end_tokens(&mut self, user: UserId, upto: Epoch, expires_ms: i64) -> Stored<()>;
-    /// Has the tokens of a user that go with one stored password go with another.
+    /// Moves the tokens of a user from one stored password to another.
     fn renew_tokens(&mut self, user: UserId, old: &PasswordMark, new: &PasswordMark) -> Stored<()>;
     /// Removes tokens that are over at `now_ms`, a bounded number a call; answers how many.
     fn expire_tokens(&mut self, now_ms: i64) -> Stored<u64>;
@@ -151,7 +151,7 @@ pub trait Tokens {
 /// Friends and groups.
 #[expect(clippy::missing_errors_doc, reason = "said once for all of `Storage`")]
 pub trait FriendsGroups {
-    /// Adds a friend; again is no error. True exactly when that is a new one.
+    /// Adds a friend. True exactly when the friend is new; adding one again is no error.
     fn add_friend(&mut self, user: UserId, friend: UserId) -> Stored<bool>;
     /// The users whom this one added and who are numbered above `after`, by number, at most `max`.
     fn friends(&mut self, user: UserId, after: UserId, max: usize) -> Stored<Vec<Friend>>;
@@ -161,7 +161,7 @@ pub trait FriendsGroups {
     fn add_group(&mut self, creator: UserId, name: &str, desc: &str) -> Stored<GroupId>;
     /// The group with that number.
     fn group(&mut self, id: GroupId) -> Stored<Option<GroupRow>>;
-    /// Adds a member, role `normal`; again is no error and changes nothing. True exactly when that is a new one.
+    /// Adds a member, role `normal`. True exactly when the member is new; adding one again is no error and changes nothing.
     fn join_group(&mut self, group: GroupId, user: UserId) -> Stored<bool>;
     /// The groups that a user is in and that are numbered above `after`, by number, at most `max`.
     fn groups_of(&mut self, user: UserId, after: GroupId, max: usize) -> Stored<Vec<GroupRow>>;

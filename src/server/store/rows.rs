@@ -204,7 +204,7 @@ pub struct Ban {
 /// How long a token outlives its session, in milliseconds (5 minutes).
 pub const TOKEN_LIFE_MS: i64 = 5 * 60 * 1000;
 
-/// What is stored of a token. It needs no salt and no cost: nobody tries 32 random bytes.
+/// What is stored of a token. It needs no salt and no cost, because 32 random bytes cannot be guessed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TokenHash(pub [u8; 32]);
 
@@ -248,7 +248,7 @@ impl TokenRow {
     }
 }
 
-/// That a chat with `seq` was accepted: what makes a repetition known.
+/// The record that a chat with `seq` was accepted, by which a repetition is known.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DedupRecord {
     /// Whose chat.
@@ -257,5 +257,5 @@ pub struct DedupRecord {
     pub fingerprint: u128,
 }
 
-/// How long they are remembered, in microseconds (10 minutes).
+/// How long a [`DedupRecord`] is remembered, in microseconds (10 minutes).
 pub const DEDUP_WINDOW_US: u64 = 600_000_000;

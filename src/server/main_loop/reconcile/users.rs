@@ -62,7 +62,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             }
         }
         if registry.len() > entries {
-            for user in registry.strays() {
+            for user in registry.dangling_names() {
                 self.mend_user(Difference::Stray { user });
             }
         }
@@ -142,7 +142,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             Difference::Registered { user, channel, session } => {
                 self.cx.handles.registry.remove(user, channel, session);
             }
-            Difference::Stray { user } => self.cx.handles.registry.forget_strays(user),
+            Difference::Stray { user } => self.cx.handles.registry.forget_dangling_names(user),
             Difference::Row { user, epoch, .. } => {
                 self.cx.attempt(|store| store.restore_online(user, epoch));
             }

@@ -99,7 +99,8 @@ pub(super) fn open_checkpointer(data_dir: &Path) -> Result<(Connection, PathBuf)
     let (conn, path) = open_present(data_dir, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // A checkpoint syncs the log before it copies, and the file after, only from this level on.
     conn.pragma_update(None, "synchronous", "NORMAL").map_err(|e| failure("setting up", &path, &e))?;
-    // Whoever closes last tidies, under the names that the files had. The store does that when it knows that they are there.
+    // The last connection to close would tidy the files, under the names that they had. The store does that, when it knows that
+    // the files are still there.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         .map_err(|e| failure("setting up", &path, &e))?;
     Ok((conn, path))

@@ -23,7 +23,7 @@ impl Departures for SqliteStore {
         self.write("recording a departure", sql::ADD_DEPARTURE, columns)?;
         let mut id = self.conn().last_insert_rowid();
         if id <= self.last_departure {
-            // What had that number is gone, but main may still complete it.
+            // The row that had the number is removed, but main may still complete it.
             let free = self.last_departure.saturating_add(1);
             self.write("renumbering a departure", sql::RENUMBER_DEPARTURE, (id, free))?;
             id = free;

@@ -1,4 +1,4 @@
-//! Reading departures, for `linger why`: control's connection, which cannot write.
+//! Reading departures, for `linger why`, by a connection of the admin socket's that cannot write.
 //!
 //! There is no index but the number of the row: whatever is asked for, the table is read from its newest row on. The
 //! writer keeps it bounded. Reading never holds up the writer, but a checkpoint may have to leave a rest until it is over.
