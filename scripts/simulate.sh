@@ -1,8 +1,8 @@
 #!/bin/bash
 # A whole server and its clients in one thread, in orders that seeds decide:
 #     scripts/simulate.sh [SECONDS [FIRST]]     new seeds for so long (60), from that one on (from the time)
-#     LINGER_SIM_SEED=N scripts/simulate.sh     one seed again, with its story
-# What does not hold ends it, with the seed and the end of its story. Else it ends with what was run, and how fast.
+#     LINGER_SIM_SEED=N scripts/simulate.sh     one seed again, with its trace
+# What does not hold ends it, with the seed and the end of its trace. Else it ends with what was run, and how fast.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -125,9 +125,9 @@ mod tests {
     use crate::channel::{Reason, Stage};
     use crate::logs::Logs;
     use crate::store::sqlite::{Durability, History, SqliteStore};
-    use crate::testing::desk::Desk;
-    use crate::testing::letterbox::Letterbox;
-    use crate::testing::wire::Fd;
+    use crate::testing::fake_socket::Fd;
+    use crate::testing::main_harness::MainHarness;
+    use crate::testing::recording_mailboxes::RecordingMailboxes;
 
     #[test]
     fn rows_come_in_one_order() {
@@ -145,13 +145,13 @@ mod tests {
     }
 
     /// The control socket's side of a made-up server. The history is empty; nobody asks for it.
-    fn control(desk: &Desk) -> AdminServer<Fd> {
+    fn control(harness: &MainHarness) -> AdminServer<Fd> {
         let directory = tempfile::tempdir().unwrap();
         SqliteStore::open(directory.path(), Durability::Normal, 0).unwrap();
         AdminServer {
-            handles: desk
-                .commons
-                .surroundings(&(Arc::<Letterbox>::clone(&desk.letters) as Arc<dyn WorkerSender>)),
+            handles: harness.fixtures.surroundings(
+                &(Arc::<RecordingMailboxes>::clone(&harness.mailboxes) as Arc<dyn WorkerSender>),
+            ),
             archive: HistoryPool::new(History::open(directory.path()).unwrap()),
             logs: Logs::start().unwrap(),
             facts: Vec::new(),
@@ -160,35 +160,35 @@ mod tests {
 
     #[test]
     fn whoever_logs_in_between_the_kick_and_the_ban_is_sent_away_too() {
-        let mut desk = Desk::new();
-        let (alice, bob) = (desk.user("alice"), desk.online("bob"));
-        let control = control(&desk);
+        let mut harness = MainHarness::new();
+        let (alice, bob) = (harness.user("alice"), harness.online("bob"));
+        let control = control(&harness);
         let ban = Some(BanLength::try_from(10_000).unwrap());
         let kick = Kick { targets: vec![Target::User(alice)], reason: None, wait: false, ban };
         let (channel, kicked) = std::thread::scope(|scope| {
             let kicked = scope.spawn(|| control.kick(&kick).unwrap().kicked);
             // It has asked for the ban, has not found the user, and has asked whether the user is marked online.
             let end = Instant::now() + ANSWER_MAX;
-            while desk.commons.queue.len() < 2 {
+            while harness.fixtures.queue.len() < 2 {
                 assert!(Instant::now() < end, "control asks main");
                 std::thread::yield_now();
             }
             // The login was in the queue of main before all that.
-            let channel = desk.connect();
-            desk.log_in(alice, channel);
-            desk.take_queued();
-            desk.finish();
+            let channel = harness.connect();
+            harness.log_in(alice, channel);
+            harness.take_queued();
+            harness.finish();
             (channel, kicked.join().unwrap())
         });
         let rows: Vec<_> = kicked.iter().map(|row| (row.channel.clone(), row.user)).collect();
         assert_eq!(rows, [(Some(channel.to_string()), Some(alice.0))]);
-        desk.finish_all();
-        assert_eq!(desk.commons.table.stage(channel), Stage::Offline);
-        assert_eq!(desk.commons.metrics.left.value(Reason::Banned), 1);
-        assert!(desk.commons.table.is_live(bob.channel, bob.session), "nobody else is meant");
-        let again = desk.connect();
-        desk.log_in(alice, again);
-        desk.finish_all();
-        assert_eq!(desk.commons.table.stage(again), Stage::Connected, "she is kept out from now on");
+        harness.finish_all();
+        assert_eq!(harness.fixtures.table.stage(channel), Stage::Offline);
+        assert_eq!(harness.fixtures.metrics.left.value(Reason::Banned), 1);
+        assert!(harness.fixtures.table.is_live(bob.channel, bob.session), "nobody else is meant");
+        let again = harness.connect();
+        harness.log_in(alice, again);
+        harness.finish_all();
+        assert_eq!(harness.fixtures.table.stage(again), Stage::Connected, "she is kept out from now on");
     }
 }

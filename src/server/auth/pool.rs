@@ -304,10 +304,10 @@ mod tests {
     use crate::channel::ChannelId;
     use crate::protocol::msgid::Msgid;
     use crate::store::{Transactions, Users};
-    use crate::testing::commons::Commons;
-    use crate::testing::letterbox::Letterbox;
+    use crate::testing::fake_socket::Fd;
+    use crate::testing::fixtures::Fixtures;
     use crate::testing::memory::Disk;
-    use crate::testing::wire::Fd;
+    use crate::testing::recording_mailboxes::RecordingMailboxes;
 
     const CHEAP: Cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
     const USUAL: Cost = Cost { memory_kib: 32, passes: 2, lanes: 1 };
@@ -325,7 +325,7 @@ mod tests {
 
     /// An auth thread with ann, whose hash is of a lower cost than usual, somebody with a new one, and a guest.
     fn verifier(limits: AttemptLimits) -> (Verifier<Fd>, UserId) {
-        let commons = Commons::new(4);
+        let fixtures = Fixtures::new(4);
         let disk = Disk::default();
         let mut store = disk.open(0);
         store.begin().unwrap();
@@ -334,15 +334,15 @@ mod tests {
         store.add_user("guest", None).unwrap().unwrap();
         store.commit().unwrap();
         let verifier = Verifier {
-            jobs: commons.jobs.clone(),
-            auth: Arc::clone(&commons.auth),
-            attempts: Arc::new(Attempts::new(limits, Arc::clone(&commons.metrics))),
+            jobs: fixtures.jobs.clone(),
+            auth: Arc::clone(&fixtures.auth),
+            attempts: Arc::new(Attempts::new(limits, Arc::clone(&fixtures.metrics))),
             lookup: Box::new(disk.lookup()),
-            queue: Arc::clone(&commons.queue),
-            outlet: Arc::new(Letterbox::new(Arc::clone(&commons.table), 1)),
-            table: Arc::clone(&commons.table),
+            queue: Arc::clone(&fixtures.queue),
+            outlet: Arc::new(RecordingMailboxes::new(Arc::clone(&fixtures.table), 1)),
+            table: Arc::clone(&fixtures.table),
             hasher: Hasher::new(USUAL, Arc::default()),
-            clock: commons.clock,
+            clock: fixtures.clock,
         };
         (verifier, ann)
     }

@@ -65,7 +65,7 @@ pub struct Opening<'a> {
 
 /// Any other line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Said<'a> {
+pub struct Summary<'a> {
     /// The first of those whom it is for.
     first: &'a str,
     /// The others. Most lines have none.
@@ -74,7 +74,7 @@ pub struct Said<'a> {
     pub text: &'a str,
 }
 
-impl<'a> Said<'a> {
+impl<'a> Summary<'a> {
     /// Whom it is for, as it is written: at most [`RECEIVERS_MAX`], each once, in however many ways it is written.
     pub fn to(&self) -> impl Iterator<Item = &'a str> {
         std::iter::once(self.first).chain(self.others.iter().copied())
@@ -105,7 +105,7 @@ pub fn opening(line: &[u8]) -> Result<Opening<'_>, &'static str> {
 ///
 /// # Errors
 /// What is wrong with it, as a sentence.
-pub fn said(line: &[u8]) -> Result<Said<'_>, &'static str> {
+pub fn said(line: &[u8]) -> Result<Summary<'_>, &'static str> {
     let line = std::str::from_utf8(line).map_err(|_| NOT_UTF8)?;
     let (to, text) = line.split_once(':').ok_or("a line reads `name, name: text`; this one has no colon")?;
     let mut names = to.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -120,7 +120,7 @@ pub fn said(line: &[u8]) -> Result<Said<'_>, &'static str> {
             return Err("a line goes to at most 100 names; nobody got this one");
         }
     }
-    Ok(Said { first, others, text: text.trim() })
+    Ok(Summary { first, others, text: text.trim() })
 }
 
 /// The form that all ways to write a name have in common: without escapes, and composed.

@@ -1,29 +1,29 @@
-//! Made-up surroundings for tests of the core: a store without a disk, connections without a network, a clock that
-//! moves by hand. Everything runs on the test's own thread, in the order that the test says.
+//! Harnesses for tests of the core: a store without a disk, connections without a network, a clock that the test advances.
+//! Everything runs on the test's own thread, in the order that the test says.
 //!
-//! | file | stands in for |
+//! | file | what it replaces or tries |
 //! |---|---|
-//! | `memory` | `linger.db`, with faults to order |
-//! | `letterbox` | the workers, as main sees them |
-//! | `wire` | a connection, and the client at its other end |
-//! | `desk` | main alone: entries in, letters out |
-//! | `bench` | workers alone: bytes and letters in, bytes and entries out |
-//! | `whole` | main and workers together, passwords verified at once |
-//! | `models` | chance: small pieces in every order of their threads |
-//! | `properties` | chance: what holds for every input, for fuzzing and for every test run |
-//! | `simulation` | chance: a whole server, its clients, network, clock and disk, by seeds |
-//! | `words` | nobody: the few words that tests compare |
+//! | `memory` | the store; tests can order faults |
+//! | `recording_mailboxes` | the workers, as main sees them |
+//! | `fake_socket` | a connection, and the client at its other end |
+//! | `fixtures`, `builders` | shared parts of a test server; requests and short forms of commands |
+//! | `main_harness` | main alone: events in, commands out |
+//! | `worker_harness` | workers alone: bytes and commands in, bytes and events out |
+//! | `server_harness` | main and workers together; passwords are verified at once |
+//! | `models` | small pieces in every order of their threads |
+//! | `properties` | what holds for every input, for fuzzing and for every test run |
+//! | `simulation` | a whole server, its clients, network, clock and disk, from seeds |
 
-pub(crate) mod bench;
-pub(crate) mod commons;
-pub(crate) mod desk;
-pub(crate) mod letterbox;
+pub(crate) mod builders;
+pub(crate) mod fake_socket;
+pub(crate) mod fixtures;
+pub(crate) mod main_harness;
 pub(crate) mod memory;
 #[cfg(test)]
 mod models;
 pub(crate) mod properties;
+pub(crate) mod recording_mailboxes;
+pub(crate) mod server_harness;
 #[cfg(test)]
 mod simulation;
-pub(crate) mod whole;
-pub(crate) mod wire;
-pub(crate) mod words;
+pub(crate) mod worker_harness;

@@ -77,8 +77,8 @@ mod tests {
     use crate::main_loop::presence::Presence;
     use crate::message::command::WorkerCommand;
     use crate::message::presence::Notice;
-    use crate::testing::bench::Bench;
-    use crate::testing::wire::Client;
+    use crate::testing::fake_socket::Client;
+    use crate::testing::worker_harness::WorkerHarness;
     use crate::worker::presence_queue::PresenceQueue;
 
     const WATCHER: UserId = UserId(1);
@@ -87,36 +87,36 @@ mod tests {
         PresenceEvent { user: UserId(user), name: format!("user {user}").into(), online, epoch: Epoch(epoch) }
     }
 
-    fn watching(bench: &mut Bench) -> (ChannelId, SessionNo, Client) {
-        let (channel, client) = bench.accept();
-        let session = bench.greet(channel, WATCHER);
-        bench.turn();
+    fn watching(harness: &mut WorkerHarness) -> (ChannelId, SessionNo, Client) {
+        let (channel, client) = harness.accept();
+        let session = harness.greet(channel, WATCHER);
+        harness.turn();
         client.heard();
         (channel, session, client)
     }
 
-    fn tell(bench: &Bench, to: ChannelId, session: SessionNo, events: &[PresenceEvent]) {
+    fn tell(harness: &WorkerHarness, to: ChannelId, session: SessionNo, events: &[PresenceEvent]) {
         let notices = events.iter().map(|event| Notice { to, session, event: event.clone() }).collect();
-        bench.post(WorkerCommand::Presence(Presence::default().bulletin(notices)));
+        harness.post(WorkerCommand::Presence(Presence::default().bulletin(notices)));
     }
 
     #[test]
     fn while_a_client_does_not_read_only_the_latest_of_each_friend_waits() {
-        let mut bench = Bench::new();
-        let (channel, session, client) = watching(&mut bench);
+        let mut harness = WorkerHarness::new();
+        let (channel, session, client) = watching(&mut harness);
         client.take_only(0);
-        bench.chat(channel, session, WATCHER, "in the way");
-        bench.turn();
+        harness.chat(channel, session, WATCHER, "in the way");
+        harness.turn();
         for epoch in 1..100_000 {
-            tell(&bench, channel, session, &[event(7, true, epoch), event(7, false, epoch)]);
+            tell(&harness, channel, session, &[event(7, true, epoch), event(7, false, epoch)]);
             if epoch % 1000 == 0 {
-                bench.turn();
+                harness.turn();
             }
         }
-        tell(&bench, channel, session, &[event(8, true, 4)]);
-        bench.turn();
+        tell(&harness, channel, session, &[event(8, true, 4)]);
+        harness.turn();
         client.take_only(usize::MAX);
-        bench.turn();
+        harness.turn();
         assert_eq!(
             client.lines(),
             [
@@ -125,7 +125,7 @@ mod tests {
                 r#"{"msgid":21,"id":8,"name":"user 8","state":"online","epoch":4}"#,
             ]
         );
-        assert_eq!(bench.commons.metrics.presence_told.value(), 2);
+        assert_eq!(harness.fixtures.metrics.presence_told.value(), 2);
     }
 
     #[test]
@@ -138,26 +138,26 @@ mod tests {
 
     #[test]
     fn more_events_than_fit_at_once_all_arrive_in_one_turn_of_a_client_that_reads() {
-        let mut bench = Bench::new();
-        let (channel, session, client) = watching(&mut bench);
+        let mut harness = WorkerHarness::new();
+        let (channel, session, client) = watching(&mut harness);
         let events: Vec<PresenceEvent> = (0..5000).map(|user| event(user, true, 1)).collect();
-        tell(&bench, channel, session, &events);
-        bench.turn();
+        tell(&harness, channel, session, &events);
+        harness.turn();
         assert_eq!(client.lines().len(), 5000);
     }
 
     #[test]
     fn an_event_for_a_session_that_is_over_is_never_written() {
-        let mut bench = Bench::new();
-        let (channel, session, client) = watching(&mut bench);
+        let mut harness = WorkerHarness::new();
+        let (channel, session, client) = watching(&mut harness);
         client.send(r#"{"msgid":3}"#);
-        bench.turn();
-        tell(&bench, channel, session, &[event(7, true, 1)]);
-        bench.turn();
-        let next = bench.greet(channel, WATCHER);
-        tell(&bench, channel, session, &[event(7, true, 2)]);
-        tell(&bench, channel, next, &[event(8, true, 1)]);
-        bench.turn();
+        harness.turn();
+        tell(&harness, channel, session, &[event(7, true, 1)]);
+        harness.turn();
+        let next = harness.greet(channel, WATCHER);
+        tell(&harness, channel, session, &[event(7, true, 2)]);
+        tell(&harness, channel, next, &[event(8, true, 1)]);
+        harness.turn();
         let heard = client.lines();
         assert!(heard.iter().all(|line| !line.contains(r#""id":7"#)), "{heard:?}");
         assert!(heard.last().unwrap().contains(r#""id":8"#), "{heard:?}");
@@ -165,18 +165,18 @@ mod tests {
 
     #[test]
     fn what_was_not_written_before_a_logout_is_dropped_with_it_and_a_torn_event_goes_out_whole() {
-        let mut bench = Bench::new();
-        let (channel, session, client) = watching(&mut bench);
+        let mut harness = WorkerHarness::new();
+        let (channel, session, client) = watching(&mut harness);
         client.take_only(5);
         let events: Vec<PresenceEvent> = (0..1000).map(|user| event(user, true, 1)).collect();
-        tell(&bench, channel, session, &events);
-        bench.turn();
+        tell(&harness, channel, session, &events);
+        harness.turn();
         client.send(r#"{"msgid":3}"#);
-        bench.turn();
-        bench.turn();
-        assert_eq!(bench.settlements(), [(Some(session), Vec::new())], "none of them goes to a box");
+        harness.turn();
+        harness.turn();
+        assert_eq!(harness.settlements(), [(Some(session), Vec::new())], "none of them goes to a box");
         client.take_only(usize::MAX);
-        bench.turn();
+        harness.turn();
         assert_eq!(
             client.heard(),
             "{\"msgid\":21,\"id\":0,\"name\":\"user 0\",\"state\":\"online\",\"epoch\":1}\n"

@@ -12,77 +12,79 @@ use crate::message::event::Event;
 use crate::registry::SessionEntry as Entered;
 use crate::store::UserRow;
 use crate::sync::Arc;
-use crate::testing::commons::{GRACE_US, policy};
-use crate::testing::desk::{Desk, Online};
+use crate::testing::builders::Summary;
+use crate::testing::fixtures::{GRACE_US, policy};
+use crate::testing::main_harness::{MainHarness, Online};
 use crate::testing::memory::{Disk, Fault};
-use crate::testing::words::Said;
 
 /// Steps after which a difference that lasts is believed.
 const STEPS: u64 = SURE_US / STEP_US + 2;
 
 /// Steps are taken; the worker settles what leaves, and says that it holds every channel but `lost`, and `extra`
 /// besides.
-fn steps(desk: &mut Desk, count: u64, lost: &[ChannelId], extra: &[ChannelId]) {
+fn steps(harness: &mut MainHarness, count: u64, lost: &[ChannelId], extra: &[ChannelId]) {
     for _ in 0..count {
-        desk.commons.clock.advance(STEP_US);
-        desk.finish_all();
-        for command in desk.letters.take_those(|command| matches!(command, WorkerCommand::Audit { .. })) {
+        harness.fixtures.clock.advance(STEP_US);
+        harness.finish_all();
+        for command in harness.mailboxes.take_those(|command| matches!(command, WorkerCommand::Audit { .. }))
+        {
             let WorkerCommand::Audit { from, to } = command else { continue };
-            let mut held: Vec<ChannelId> = desk.commons.table.occupants().collect();
+            let mut held: Vec<ChannelId> = harness.fixtures.table.occupants().collect();
             held.extend(extra);
             held.retain(|channel| (from..to).contains(&channel.slot) && !lost.contains(channel));
             held.sort();
-            desk.take(Event::Audited { worker: 0, held });
+            harness.take(Event::Audited { worker: 0, held });
         }
-        desk.finish_all();
-        for command in desk.letters.take_those(|command| matches!(command, WorkerCommand::Leave { .. })) {
+        harness.finish_all();
+        for command in harness.mailboxes.take_those(|command| matches!(command, WorkerCommand::Leave { .. }))
+        {
             if let WorkerCommand::Leave { channel, session, .. } = command {
-                desk.take(Event::DeliveryReport(DeliveryReport {
+                harness.take(Event::DeliveryReport(DeliveryReport {
                     channel,
                     session,
                     unsent: Vec::new(),
                     delivered: 0,
                 }));
             }
-            desk.letters.post(0, &mut vec![command], &mut Vec::new());
+            harness.mailboxes.post(0, &mut vec![command], &mut Vec::new());
         }
     }
 }
 
-fn look(desk: &mut Desk) {
-    steps(desk, STEPS, &[], &[]);
+fn look(harness: &mut MainHarness) {
+    steps(harness, STEPS, &[], &[]);
 }
 
-fn count(desk: &Desk) -> u64 {
-    desk.commons.metrics.reconciled.value()
+fn count(harness: &MainHarness) -> u64 {
+    harness.fixtures.metrics.reconciled.value()
 }
 
 /// Somebody is online, and all agrees.
-fn agreed() -> (Desk, Online) {
-    let mut desk = Desk::new();
-    let ann = desk.online("ann");
-    desk.user("bob");
-    look(&mut desk);
-    assert_eq!(count(&desk), 0);
-    desk.forget();
-    (desk, ann)
+fn agreed() -> (MainHarness, Online) {
+    let mut harness = MainHarness::new();
+    let ann = harness.online("ann");
+    harness.user("bob");
+    look(&mut harness);
+    assert_eq!(count(&harness), 0);
+    harness.forget();
+    (harness, ann)
 }
 
 /// Something is spoilt: not believed at once, then found, and never again.
-fn spoilt(spoil: impl FnOnce(&mut Desk, Online)) -> (Desk, Online) {
-    let (mut desk, ann) = agreed();
-    spoil(&mut desk, ann);
-    steps(&mut desk, 2, &[], &[]);
-    assert_eq!(count(&desk), 0, "it may be under way");
-    look(&mut desk);
-    assert_eq!(count(&desk), 1);
-    look(&mut desk);
-    assert_eq!(count(&desk), 1, "it is repaired");
-    (desk, ann)
+fn spoilt(spoil: impl FnOnce(&mut MainHarness, Online)) -> (MainHarness, Online) {
+    let (mut harness, ann) = agreed();
+    spoil(&mut harness, ann);
+    steps(&mut harness, 2, &[], &[]);
+    assert_eq!(count(&harness), 0, "it may be under way");
+    look(&mut harness);
+    assert_eq!(count(&harness), 1);
+    look(&mut harness);
+    assert_eq!(count(&harness), 1, "it is repaired");
+    (harness, ann)
 }
 
-fn is_registered(desk: &Desk, who: Online) -> bool {
-    let registry = &desk.commons.registry;
+fn is_registered(harness: &MainHarness, who: Online) -> bool {
+    let registry = &harness.fixtures.registry;
     let entry = registry.find(who.user);
     entry.is_some_and(|entry| (entry.channel, entry.session) == (who.channel, who.session))
         && registry.named("ann") == Some(who.user)
@@ -90,63 +92,67 @@ fn is_registered(desk: &Desk, who: Online) -> bool {
 
 #[test]
 fn a_session_that_the_registry_lacks_is_entered_again_and_opened() {
-    let (desk, ann) = spoilt(|desk, ann| desk.commons.registry.remove(ann.user, ann.channel, ann.session));
-    assert!(is_registered(&desk, ann));
-    assert_eq!(desk.heard(ann.channel), [Said::Open]);
+    let (harness, ann) =
+        spoilt(|harness, ann| harness.fixtures.registry.remove(ann.user, ann.channel, ann.session));
+    assert!(is_registered(&harness, ann));
+    assert_eq!(harness.heard(ann.channel), [Summary::Open]);
 }
 
 #[test]
 fn an_entry_of_the_registry_that_says_something_else_is_set_right() {
-    let (desk, ann) = spoilt(|desk, ann| {
-        let registry = &desk.commons.registry;
+    let (harness, ann) = spoilt(|harness, ann| {
+        let registry = &harness.fixtures.registry;
         let entry = registry.find(ann.user).unwrap();
         registry.remove(ann.user, ann.channel, ann.session);
         registry.enter(ann.user, Entered { session: SessionNo(9), ..entry });
     });
-    assert!(is_registered(&desk, ann));
+    assert!(is_registered(&harness, ann));
 }
 
 #[test]
 fn an_entry_of_the_registry_without_a_session_is_taken_out() {
-    let (desk, ann) = spoilt(|desk, ann| {
-        let entry = desk.commons.registry.find(ann.user).unwrap();
+    let (harness, ann) = spoilt(|harness, ann| {
+        let entry = harness.fixtures.registry.find(ann.user).unwrap();
         let sender = Arc::new(Sender { id: UserId(2), name: "bob".into() });
-        desk.commons.registry.enter(UserId(2), Entered { sender, ..entry });
+        harness.fixtures.registry.enter(UserId(2), Entered { sender, ..entry });
     });
-    assert_eq!((desk.commons.registry.find(UserId(2)), desk.commons.registry.named("bob")), (None, None));
-    assert!(is_registered(&desk, ann));
+    assert_eq!(
+        (harness.fixtures.registry.find(UserId(2)), harness.fixtures.registry.named("bob")),
+        (None, None)
+    );
+    assert!(is_registered(&harness, ann));
 }
 
 #[test]
 fn a_name_that_leads_to_somebody_who_has_another_is_taken_out() {
-    let (desk, ann) = spoilt(|desk, ann| {
-        let registry = &desk.commons.registry;
+    let (harness, ann) = spoilt(|harness, ann| {
+        let registry = &harness.fixtures.registry;
         let entry = registry.find(ann.user).unwrap();
         let sender = Arc::new(Sender { id: ann.user, name: "anna".into() });
         registry.enter(ann.user, Entered { sender, ..entry.clone() });
         registry.enter(ann.user, entry);
     });
-    assert_eq!(desk.commons.registry.named("anna"), None);
-    assert!(is_registered(&desk, ann));
+    assert_eq!(harness.fixtures.registry.named("anna"), None);
+    assert!(is_registered(&harness, ann));
 }
 
 #[test]
 fn the_map_of_sessions_gets_back_what_it_lost() {
-    let (mut desk, ann) = spoilt(|desk, ann| {
-        assert!(desk.drain.sessions.remove((ann.channel, ann.session)).is_some());
+    let (mut harness, ann) = spoilt(|harness, ann| {
+        assert!(harness.main.sessions.remove((ann.channel, ann.session)).is_some());
     });
-    desk.log_out(ann);
-    desk.finish();
-    assert!(!desk.is_online(ann.user), "its end is known as that of a session");
+    harness.log_out(ann);
+    harness.finish();
+    assert!(!harness.is_online(ann.user), "its end is known as that of a session");
 }
 
 #[test]
 fn the_map_of_sessions_loses_what_is_nobodys() {
     let nobodys = (ChannelId { slot: 7, generation: 3 }, SessionNo(2));
-    let (desk, _) = spoilt(|desk, ann| {
-        assert_eq!(desk.drain.sessions.insert(nobodys, ann.user), None);
+    let (harness, _) = spoilt(|harness, ann| {
+        assert_eq!(harness.main.sessions.insert(nobodys, ann.user), None);
     });
-    assert!(desk.drain.sessions.get(nobodys).is_none());
+    assert!(harness.main.sessions.get(nobodys).is_none());
 }
 
 #[test]
@@ -154,239 +160,241 @@ fn the_row_of_a_session_is_written_again() {
     let spoils: [fn(&mut UserRow); 3] =
         [|row| row.online = false, |row| row.epoch = Epoch(99), |row| row.epoch = Epoch(0)];
     for spoil in spoils {
-        let (mut desk, ann) = spoilt(|desk, ann| desk.disk.change_user(ann.user, spoil));
-        let row = desk.disk.user(ann.user).unwrap();
+        let (mut harness, ann) = spoilt(|harness, ann| harness.disk.change_user(ann.user, spoil));
+        let row = harness.disk.user(ann.user).unwrap();
         assert!(row.online && row.epoch == Epoch(1), "{row:?}");
-        desk.log_out(ann);
-        desk.finish();
-        assert!(!desk.is_online(ann.user), "its end is still that of the row's epoch");
+        harness.log_out(ann);
+        harness.finish();
+        assert!(!harness.is_online(ann.user), "its end is still that of the row's epoch");
     }
 }
 
 #[test]
 fn a_user_who_is_marked_online_without_a_session_is_set_offline() {
-    let (desk, ann) = spoilt(|desk, _| desk.disk.change_user(UserId(2), |row| row.online = true));
-    assert!(!desk.is_online(UserId(2)) && desk.is_online(ann.user));
-    assert_eq!(desk.disk.ends(UserId(2)), [], "no session has ended");
+    let (harness, ann) = spoilt(|harness, _| harness.disk.change_user(UserId(2), |row| row.online = true));
+    assert!(!harness.is_online(UserId(2)) && harness.is_online(ann.user));
+    assert_eq!(harness.disk.ends(UserId(2)), [], "no session has ended");
 }
 
 #[test]
 fn a_session_whose_row_is_gone_is_sent_away() {
-    let (desk, ann) = spoilt(|desk, ann| desk.disk.delete_user(ann.user));
-    assert_eq!(desk.heard(ann.channel), [Said::Leave(Reason::InternalError)]);
-    assert_eq!(desk.disk.ends(ann.user), [Reason::InternalError]);
-    assert_eq!(desk.commons.registry.len(), 0);
+    let (harness, ann) = spoilt(|harness, ann| harness.disk.delete_user(ann.user));
+    assert_eq!(harness.heard(ann.channel), [Summary::Leave(Reason::InternalError)]);
+    assert_eq!(harness.disk.ends(ann.user), [Reason::InternalError]);
+    assert_eq!(harness.fixtures.registry.len(), 0);
 }
 
 #[test]
 fn a_channel_without_a_connection_is_sent_away() {
-    let (mut desk, ann) = agreed();
-    steps(&mut desk, 2, &[ann.channel], &[]);
-    assert_eq!(count(&desk), 0, "it may be under way");
-    steps(&mut desk, STEPS, &[ann.channel], &[]);
-    assert_eq!(count(&desk), 1);
-    assert_eq!(desk.disk.ends(ann.user), [Reason::InternalError]);
-    desk.commons.clock.advance(GRACE_US);
-    steps(&mut desk, 1, &[ann.channel], &[]);
-    assert!(desk.heard(ann.channel).contains(&Said::Close), "it goes the way of all channels");
+    let (mut harness, ann) = agreed();
+    steps(&mut harness, 2, &[ann.channel], &[]);
+    assert_eq!(count(&harness), 0, "it may be under way");
+    steps(&mut harness, STEPS, &[ann.channel], &[]);
+    assert_eq!(count(&harness), 1);
+    assert_eq!(harness.disk.ends(ann.user), [Reason::InternalError]);
+    harness.fixtures.clock.advance(GRACE_US);
+    steps(&mut harness, 1, &[ann.channel], &[]);
+    assert!(harness.heard(ann.channel).contains(&Summary::Close), "it goes the way of all channels");
 }
 
 #[test]
 fn a_channel_that_has_left_needs_no_connection() {
-    let (mut desk, ann) = agreed();
-    assert!(desk.kicker.kick(ann.channel, Reason::Kicked));
-    desk.take_queued();
-    desk.settle(ann, Vec::new());
-    steps(&mut desk, STEPS, &[ann.channel], &[]);
-    assert_eq!(count(&desk), 0);
+    let (mut harness, ann) = agreed();
+    assert!(harness.kicker.kick(ann.channel, Reason::Kicked));
+    harness.take_queued();
+    harness.settle(ann, Vec::new());
+    steps(&mut harness, STEPS, &[ann.channel], &[]);
+    assert_eq!(count(&harness), 0);
 }
 
 #[test]
 fn a_connection_whose_name_is_not_its_own_is_closed() {
-    let (mut desk, ann) = agreed();
+    let (mut harness, ann) = agreed();
     let stale = ChannelId { generation: ann.channel.generation + 1, ..ann.channel };
-    steps(&mut desk, 2, &[], &[stale]);
-    assert_eq!(count(&desk), 0);
-    steps(&mut desk, STEPS, &[], &[stale]);
-    assert_eq!((count(&desk), desk.heard(stale)), (1, vec![Said::Close]));
-    desk.take(Event::HandBack { channel: stale, socket: None, torn: None });
-    assert_eq!(desk.session(ann.channel), Some(ann.session), "its namesake is not touched");
+    steps(&mut harness, 2, &[], &[stale]);
+    assert_eq!(count(&harness), 0);
+    steps(&mut harness, STEPS, &[], &[stale]);
+    assert_eq!((count(&harness), harness.heard(stale)), (1, vec![Summary::Close]));
+    harness.take(Event::HandBack { channel: stale, socket: None, torn: None });
+    assert_eq!(harness.session(ann.channel), Some(ann.session), "its namesake is not touched");
 }
 
 #[test]
 fn a_departure_that_was_lost_is_made_up() {
-    let (mut desk, ann) = spoilt(|desk, ann| assert!(desk.commons.table.leave(ann.channel).is_some()));
-    assert_eq!(desk.disk.ends(ann.user), [Reason::InternalError]);
-    assert!(!desk.is_online(ann.user));
+    let (mut harness, ann) =
+        spoilt(|harness, ann| assert!(harness.fixtures.table.leave(ann.channel).is_some()));
+    assert_eq!(harness.disk.ends(ann.user), [Reason::InternalError]);
+    assert!(!harness.is_online(ann.user));
     assert_eq!(
-        desk.heard(ann.channel),
-        [Said::Leave(Reason::InternalError)],
+        harness.heard(ann.channel),
+        [Summary::Leave(Reason::InternalError)],
         "the client may still be there"
     );
-    let again = desk.enter(ann.user);
-    assert!(desk.is_online(again.user), "nothing is waited for");
-    desk.commons.clock.advance(GRACE_US);
-    desk.finish_all();
-    desk.hand_back(ann.channel);
-    assert_eq!(desk.commons.table.stage(ann.channel), Stage::Free);
-    look(&mut desk);
-    assert_eq!(count(&desk), 1);
+    let again = harness.enter(ann.user);
+    assert!(harness.is_online(again.user), "nothing is waited for");
+    harness.fixtures.clock.advance(GRACE_US);
+    harness.finish_all();
+    harness.hand_back(ann.channel);
+    assert_eq!(harness.fixtures.table.stage(ann.channel), Stage::Free);
+    look(&mut harness);
+    assert_eq!(count(&harness), 1);
 }
 
 #[test]
 fn the_lost_departure_of_a_channel_without_a_session_is_made_up_too() {
     let mut channel = None;
-    let (desk, ann) = spoilt(|desk, _| {
-        channel = Some(desk.connect());
-        desk.commons.table.leave(channel.unwrap()).unwrap();
+    let (harness, ann) = spoilt(|harness, _| {
+        channel = Some(harness.connect());
+        harness.fixtures.table.leave(channel.unwrap()).unwrap();
     });
-    assert_eq!(desk.heard(channel.unwrap()), [Said::Leave(Reason::InternalError)]);
-    assert!(desk.is_online(ann.user));
+    assert_eq!(harness.heard(channel.unwrap()), [Summary::Leave(Reason::InternalError)]);
+    assert!(harness.is_online(ann.user));
 }
 
 #[test]
 fn a_logout_that_was_lost_ends_the_session() {
-    let (desk, ann) = spoilt(|desk, ann| assert!(desk.commons.table.end_session(ann.channel, ann.session)));
-    assert_eq!(desk.disk.ends(ann.user), [Reason::InternalError]);
-    assert_eq!(desk.commons.table.stage(ann.channel), Stage::Connected, "the channel stays");
+    let (harness, ann) =
+        spoilt(|harness, ann| assert!(harness.fixtures.table.end_session(ann.channel, ann.session)));
+    assert_eq!(harness.disk.ends(ann.user), [Reason::InternalError]);
+    assert_eq!(harness.fixtures.table.stage(ann.channel), Stage::Connected, "the channel stays");
 }
 
 #[test]
 fn a_session_that_main_does_not_know_is_sent_away() {
     let mut channel = None;
-    let (desk, ann) = spoilt(|desk, _| {
-        channel = Some(desk.connect());
-        desk.commons.table.begin_session(channel.unwrap(), UserId(2)).unwrap();
+    let (harness, ann) = spoilt(|harness, _| {
+        channel = Some(harness.connect());
+        harness.fixtures.table.begin_session(channel.unwrap(), UserId(2)).unwrap();
     });
-    assert_eq!(desk.heard(channel.unwrap())[0], Said::Leave(Reason::InternalError));
-    assert!(desk.is_online(ann.user));
+    assert_eq!(harness.heard(channel.unwrap())[0], Summary::Leave(Reason::InternalError));
+    assert!(harness.is_online(ann.user));
 }
 
 #[test]
 fn a_seat_whose_channel_is_free_is_given_up() {
-    let (desk, ann) = spoilt(|desk, ann| {
-        desk.kicker.kick(ann.channel, Reason::Kicked);
-        desk.take_queued();
-        desk.settle(ann, Vec::new());
-        desk.commons.table.free(ann.channel);
+    let (harness, ann) = spoilt(|harness, ann| {
+        harness.kicker.kick(ann.channel, Reason::Kicked);
+        harness.take_queued();
+        harness.settle(ann, Vec::new());
+        harness.fixtures.table.free(ann.channel);
     });
     assert!(
-        desk.disk.departures()[0].completion.is_some_and(|of| of.closed_us.is_some()),
+        harness.disk.departures()[0].completion.is_some_and(|of| of.closed_us.is_some()),
         "nothing is awaited"
     );
-    assert_eq!(desk.disk.ends(ann.user), [Reason::Kicked]);
+    assert_eq!(harness.disk.ends(ann.user), [Reason::Kicked]);
 }
 
 #[test]
 fn a_socket_that_nobody_has_asked_for_is_asked_for() {
-    let (desk, ann) = spoilt(|desk, ann| {
-        desk.kicker.kick(ann.channel, Reason::Kicked);
-        desk.take_queued();
-        desk.settle(ann, Vec::new());
-        desk.drain.lingering.forget_order();
-        desk.commons.clock.advance(GRACE_US + SURE_US);
+    let (harness, ann) = spoilt(|harness, ann| {
+        harness.kicker.kick(ann.channel, Reason::Kicked);
+        harness.take_queued();
+        harness.settle(ann, Vec::new());
+        harness.main.lingering.forget_order();
+        harness.fixtures.clock.advance(GRACE_US + SURE_US);
     });
-    assert!(desk.heard(ann.channel).contains(&Said::Close));
+    assert!(harness.heard(ann.channel).contains(&Summary::Close));
 }
 
 #[test]
 fn a_settlement_that_never_comes_is_not_waited_for_for_ever() {
-    let (mut desk, ann) = spoilt(|desk, ann| {
-        desk.kicker.kick(ann.channel, Reason::Kicked);
-        desk.take_queued();
+    let (mut harness, ann) = spoilt(|harness, ann| {
+        harness.kicker.kick(ann.channel, Reason::Kicked);
+        harness.take_queued();
         // The worker has lost the command.
-        desk.forget();
+        harness.forget();
     });
-    let again = desk.enter(ann.user);
-    assert!(desk.is_online(again.user));
+    let again = harness.enter(ann.user);
+    assert!(harness.is_online(again.user));
 }
 
 #[test]
 fn a_channel_that_has_changed_since_its_worker_was_asked_is_not_compared() {
-    let (mut desk, ann) = agreed();
+    let (mut harness, ann) = agreed();
     // One look would be enough.
-    desk.drain.look_around();
-    desk.kicker.kick(ann.channel, Reason::Kicked);
-    desk.take_queued();
-    let others = desk.commons.table.present() as u64;
-    desk.take(Event::Audited { worker: 0, held: Vec::new() });
-    assert_eq!(count(&desk), others, "only those who are still there miss their connection");
+    harness.main.look_around();
+    harness.kicker.kick(ann.channel, Reason::Kicked);
+    harness.take_queued();
+    let others = harness.fixtures.table.present() as u64;
+    harness.take(Event::Audited { worker: 0, held: Vec::new() });
+    assert_eq!(count(&harness), others, "only those who are still there miss their connection");
 }
 
 #[test]
 fn what_differs_only_once_is_not_counted() {
-    let (mut desk, ann) = agreed();
+    let (mut harness, ann) = agreed();
     for _ in 0..STEPS {
-        desk.disk.change_user(ann.user, |row| row.online = false);
-        steps(&mut desk, 1, &[], &[]);
-        desk.disk.change_user(ann.user, |row| row.online = true);
-        steps(&mut desk, 1, &[], &[]);
+        harness.disk.change_user(ann.user, |row| row.online = false);
+        steps(&mut harness, 1, &[], &[]);
+        harness.disk.change_user(ann.user, |row| row.online = true);
+        steps(&mut harness, 1, &[], &[]);
     }
-    assert_eq!(count(&desk), 0);
+    assert_eq!(count(&harness), 0);
 }
 
 #[test]
 fn a_user_with_an_end_under_way_is_left_alone() {
-    let (mut desk, ann) = agreed();
-    desk.log_out(ann);
-    desk.finish();
-    desk.disk.change_user(ann.user, |row| row.online = true);
-    look(&mut desk);
-    assert_eq!(count(&desk), 0, "the report is awaited");
-    desk.settle(ann, Vec::new());
-    look(&mut desk);
-    assert_eq!(count(&desk), 1);
-    assert!(!desk.is_online(ann.user));
+    let (mut harness, ann) = agreed();
+    harness.log_out(ann);
+    harness.finish();
+    harness.disk.change_user(ann.user, |row| row.online = true);
+    look(&mut harness);
+    assert_eq!(count(&harness), 0, "the report is awaited");
+    harness.settle(ann, Vec::new());
+    look(&mut harness);
+    assert_eq!(count(&harness), 1);
+    assert!(!harness.is_online(ann.user));
 }
 
 #[test]
 fn nothing_is_compared_while_writes_are_owed() {
-    let (mut desk, ann) = agreed();
-    desk.disk.set_full(true);
-    desk.log_out(ann);
-    desk.settle(ann, Vec::new());
+    let (mut harness, ann) = agreed();
+    harness.disk.set_full(true);
+    harness.log_out(ann);
+    harness.settle(ann, Vec::new());
     for _ in 0..4 * STEPS {
-        desk.commons.clock.advance(STEP_US);
-        desk.finish();
+        harness.fixtures.clock.advance(STEP_US);
+        harness.finish();
     }
-    assert!(desk.is_online(ann.user), "the row is behind");
-    desk.disk.set_full(false);
-    look(&mut desk);
-    assert_eq!(count(&desk), 0);
-    assert!(!desk.is_online(ann.user));
+    assert!(harness.is_online(ann.user), "the row is behind");
+    harness.disk.set_full(false);
+    look(&mut harness);
+    assert_eq!(count(&harness), 0);
+    assert!(!harness.is_online(ann.user));
 }
 
 #[test]
 fn rows_that_cannot_be_read_are_compared_later() {
-    let (mut desk, ann) = agreed();
-    desk.disk.change_user(ann.user, |row| row.online = false);
-    desk.disk.fail_next(Fault::Read);
-    look(&mut desk);
-    look(&mut desk);
-    assert_eq!(count(&desk), 1);
-    assert!(desk.is_online(ann.user));
+    let (mut harness, ann) = agreed();
+    harness.disk.change_user(ann.user, |row| row.online = false);
+    harness.disk.fail_next(Fault::Read);
+    look(&mut harness);
+    look(&mut harness);
+    assert_eq!(count(&harness), 1);
+    assert!(harness.is_online(ann.user));
 }
 
 #[test]
 fn a_server_that_stops_looks_a_last_time() {
-    let (mut desk, ann) = agreed();
-    desk.disk.change_user(UserId(2), |row| row.online = true);
-    let clock = desk.commons.clock;
-    desk.drain.look_last(&|| clock.now());
-    assert_eq!(count(&desk), 0, "not while somebody is there");
-    desk.log_out(ann);
-    desk.settle(ann, Vec::new());
-    for slot in 0..desk.commons.table.used() {
-        let Some(channel) = desk.commons.table.occupant(slot) else { continue };
-        desk.kicker.kick(channel, Reason::ServerShutdown);
-        desk.take_queued();
-        desk.settle_channel(channel);
-        desk.hand_back(channel);
+    let (mut harness, ann) = agreed();
+    harness.disk.change_user(UserId(2), |row| row.online = true);
+    let clock = harness.fixtures.clock;
+    harness.main.look_last(&|| clock.now());
+    assert_eq!(count(&harness), 0, "not while somebody is there");
+    harness.log_out(ann);
+    harness.settle(ann, Vec::new());
+    for slot in 0..harness.fixtures.table.used() {
+        let Some(channel) = harness.fixtures.table.occupant(slot) else { continue };
+        harness.kicker.kick(channel, Reason::ServerShutdown);
+        harness.take_queued();
+        harness.settle_channel(channel);
+        harness.hand_back(channel);
     }
-    desk.finish_all();
-    desk.drain.look_last(&|| clock.now());
-    assert_eq!(count(&desk), 1);
-    assert!(!desk.is_online(UserId(2)));
+    harness.finish_all();
+    harness.main.look_last(&|| clock.now());
+    assert_eq!(count(&harness), 1);
+    assert!(!harness.is_online(UserId(2)));
 }
 
 #[test]
@@ -399,19 +407,19 @@ fn a_round_is_as_long_as_the_slower_of_both_ways() {
 
 #[test]
 fn every_row_and_every_slot_has_its_turn() {
-    let mut desk = Desk::with(policy(), 2400, Disk::default());
+    let mut harness = MainHarness::with(policy(), 2400, Disk::default());
     // Each of them has registered on a channel of its own.
-    let all: Vec<Online> = (0..1200).map(|n| desk.online(&format!("user{n}"))).collect();
-    let used = u64::from(desk.commons.table.used());
+    let all: Vec<Online> = (0..1200).map(|n| harness.online(&format!("user{n}"))).collect();
+    let used = u64::from(harness.fixtures.table.used());
     assert_eq!(used, 2400);
     let round = round_us(used, all.len() as u64) / STEP_US;
-    steps(&mut desk, 2 * round, &[], &[]);
+    steps(&mut harness, 2 * round, &[], &[]);
     let lost = [all[0].channel, all[700].channel, all[1199].channel];
     for who in [3, 600, 1197] {
-        desk.disk.change_user(all[who].user, |row| row.online = false);
-        desk.commons.registry.remove(all[who + 1].user, all[who + 1].channel, all[who + 1].session);
+        harness.disk.change_user(all[who].user, |row| row.online = false);
+        harness.fixtures.registry.remove(all[who + 1].user, all[who + 1].channel, all[who + 1].session);
     }
-    steps(&mut desk, 2 * round + 3, &lost, &[]);
-    assert_eq!(count(&desk), 9);
-    assert!(desk.commons.metrics.reconcile_rounds.value() >= 3);
+    steps(&mut harness, 2 * round + 3, &lost, &[]);
+    assert_eq!(count(&harness), 9);
+    assert!(harness.fixtures.metrics.reconcile_rounds.value() >= 3);
 }

@@ -115,7 +115,14 @@ impl Disk {
     /// What a box holds, as committed, oldest first.
     pub(crate) fn texts(&self, user: UserId) -> Vec<String> {
         let platter = self.0.lock();
-        platter.tables.boxes.get(&user).into_iter().flatten().map(|(_, letter)| text(&letter.body)).collect()
+        platter
+            .tables
+            .boxes
+            .get(&user)
+            .into_iter()
+            .flatten()
+            .map(|(_, command)| text(&command.body))
+            .collect()
     }
 
     /// The chats with `seq` that a starting server knows, accepted and unfinished, as `SqliteStore::open` answers them.

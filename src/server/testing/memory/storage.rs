@@ -357,8 +357,8 @@ impl OfflineBox for MemoryStore {
 
     fn mark_sent(&mut self, user: UserId, upto: Mid) -> Stored<()> {
         self.write(|tables| {
-            for (_, letter) in tables.boxes.entry(user).or_default().range_mut(..=upto) {
-                letter.sent = true;
+            for (_, command) in tables.boxes.entry(user).or_default().range_mut(..=upto) {
+                command.sent = true;
             }
             Ok(())
         })
@@ -417,7 +417,7 @@ impl OfflineBox for MemoryStore {
                 let room = max - expired.messages;
                 let oldest = messages.iter().take(room as usize);
                 let old: Vec<Mid> =
-                    oldest.filter(|(_, letter)| letter.at_ms < before_ms).map(|(mid, _)| *mid).collect();
+                    oldest.filter(|(_, command)| command.at_ms < before_ms).map(|(mid, _)| *mid).collect();
                 messages.retain(|mid, _| !old.contains(mid));
                 expired.messages += old.len() as u64;
                 expired.users.push(*user);

@@ -85,9 +85,9 @@ impl Tables {
 
     pub(super) fn usage(&self, user: UserId, upto: Mid) -> BoxUsage {
         let mut usage = BoxUsage::default();
-        for (_, letter) in self.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid <= upto) {
+        for (_, command) in self.boxes.get(&user).into_iter().flatten().filter(|(mid, _)| **mid <= upto) {
             usage.count += 1;
-            usage.bytes += letter.body.len() as u64;
+            usage.bytes += command.body.len() as u64;
         }
         usage
     }
@@ -115,9 +115,9 @@ impl Tables {
     pub(super) fn kept_bytes(&self) -> u64 {
         let mut bodies = BTreeSet::new();
         let mut bytes = 0;
-        for letter in self.boxes.values().flat_map(BTreeMap::values) {
-            let is_new = bodies.insert(Arc::as_ptr(&letter.body).cast::<u8>());
-            bytes += COPY_BYTES + if is_new { letter.body.len() as u64 } else { 0 };
+        for command in self.boxes.values().flat_map(BTreeMap::values) {
+            let is_new = bodies.insert(Arc::as_ptr(&command.body).cast::<u8>());
+            bytes += COPY_BYTES + if is_new { command.body.len() as u64 } else { 0 };
         }
         bytes
     }

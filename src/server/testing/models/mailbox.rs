@@ -7,7 +7,7 @@ use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::offline_queue::closer::Kicker;
 use crate::offline_queue::queue::OfflineQueue;
 use crate::sync::{Arc, Condvar, Mutex};
-use crate::testing::words::accepted;
+use crate::testing::builders::accepted;
 use crate::worker::{Mailbox, Mailboxes, Wake};
 use std::sync::PoisonError;
 use std::time::Duration;

@@ -8,17 +8,17 @@
 //!
 //! | file | of |
 //! |---|---|
-//! | `step` | the one step, sessions, kicks |
-//! | `names` | the pool of names, and what a new name shows |
+//! | `close_race` | the one step, sessions, kicks |
+//! | `id_pool` | the pool of channel ids, and what a new id shows |
 //! | `queue` | the offline queue |
 //! | `mailbox` | mailboxes and their wake-up |
 //! | `registry` | who is online |
 
+mod close_race;
+mod id_pool;
 mod mailbox;
-mod names;
 mod queue;
 mod registry;
-mod step;
 
 #[cfg(loom)]
 use loom::thread;

@@ -6,7 +6,7 @@ use crate::message::chat::Sender;
 use crate::message::command::WorkerCommand;
 use crate::registry::{Registry, SessionEntry};
 use crate::sync::Arc;
-use crate::testing::words::accepted;
+use crate::testing::builders::accepted;
 use crate::worker::{Mailbox, Wake};
 
 const FIRST: ChannelId = ChannelId { slot: 0, generation: 1 };
@@ -124,7 +124,7 @@ fn nothing_newer_overtakes_what_main_has_held() {
             for command in commands {
                 match command {
                     WorkerCommand::Chat { chat, .. } => {
-                        heard.push(crate::testing::words::texts(&[chat]).concat());
+                        heard.push(crate::testing::builders::texts(&[chat]).concat());
                     }
                     WorkerCommand::Open { .. } => registry.open(ANN, channel, session),
                     other => panic!("nobody wrote {other:?}"),

@@ -4,10 +4,10 @@ use super::splits;
 use crate::ids::UserId;
 use crate::protocol::json::framing::Framer;
 use crate::protocol::line::LineFramer;
-use crate::testing::commons::GRACE_US;
-use crate::testing::whole::{Server, login};
-use crate::testing::wire::Client;
-use crate::testing::words::SECOND_US;
+use crate::testing::builders::SECOND_US;
+use crate::testing::fake_socket::Client;
+use crate::testing::fixtures::GRACE_US;
+use crate::testing::server_harness::{ServerHarness, login};
 use crate::worker::Codec;
 
 /// Longer inputs take too long byte by byte.
@@ -58,14 +58,14 @@ struct Run {
 }
 
 fn run(who: Who, pieces: &[&[u8]], resets: bool) -> Run {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let user = server.user("ann");
     server.user("bob");
     let codec = match who {
         Who::Liner => Codec::Line(LineFramer::default()),
         _ => Codec::Json(Framer::default()),
     };
-    let (_, client) = server.bench.accept_speaking(0, codec);
+    let (_, client) = server.workers.accept_speaking(0, codec);
     if matches!(who, Who::User | Who::Deaf) {
         client.send(&login(user));
         server.run();
@@ -87,22 +87,22 @@ fn run(who: Who, pieces: &[&[u8]], resets: bool) -> Run {
     let mut answers: Vec<String> = heard.split(['\0', '\n']).map(Into::into).collect();
     answers.sort_unstable();
     is_balanced(&mut server, &client, user, resets);
-    Run { answers, sessions: server.bench.commons.metrics.logins.value() }
+    Run { answers, sessions: server.workers.fixtures.metrics.logins.value() }
 }
 
-fn is_balanced(server: &mut Server, client: &Client, user: UserId, resets: bool) {
-    let metrics = server.bench.commons.metrics.clone();
+fn is_balanced(server: &mut ServerHarness, client: &Client, user: UserId, resets: bool) {
+    let metrics = server.workers.fixtures.metrics.clone();
     assert_eq!(metrics.departures.value(), 1, "it has left, once");
     assert!(!server.is_online(user), "at once");
-    assert_eq!(server.bench.commons.table.present(), 0);
+    assert_eq!(server.workers.fixtures.table.present(), 0);
     server.pass(GRACE_US / SECOND_US + 1);
     server.pass(1);
     assert!(client.is_closed());
     assert!(resets || client.sees_the_end() || client.heard().is_empty());
-    let commons = &server.bench.commons;
+    let fixtures = &server.workers.fixtures;
     assert_eq!((metrics.accepted.value(), metrics.closed.value()), (1, 1));
-    assert_eq!((commons.table.taken(), commons.table.connected()), (0, 0));
-    assert!(commons.registry.is_empty() && commons.queue.is_empty());
+    assert_eq!((fixtures.table.taken(), fixtures.table.connected()), (0, 0));
+    assert!(fixtures.registry.is_empty() && fixtures.queue.is_empty());
     assert_eq!(metrics.logins.value(), metrics.sessions_ended.value());
     assert_eq!(server.disk.departures().len() as u64, metrics.logins.value(), "one row for each session");
 }

@@ -2,40 +2,40 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `world` | the scheduler: workers, main, auth, control, time, crashes, one small step at a time |
-//! | `people` | what clients do, and what becomes of the disk |
-//! | `hearing` | what the server writes, passed on to those who keep account of it |
-//! | `line` | a client's end of a connection, with a network that delays and cuts |
-//! | `shadow` | what was said, answered and written, and what follows from it |
-//! | `sight` | who was online when, and what watchers were told of it |
-//! | `checks` | what must hold after each step, after each commit, at rest and at the end |
-//! | `story` | what happened, for whoever replays a seed |
-//! | `chance` | the generator |
+//! | `scheduler` | who acts next: workers, main, auth, admin, time, crashes, one small step at a time |
+//! | `clients` | what clients do, and what happens to the disk |
+//! | `sim_link` | a client's end of a connection, with a network that delays and cuts |
+//! | `recorder` | passes what the server writes on to the oracles |
+//! | `oracle` | what was sent, answered and written, and what must follow from it |
+//! | `presence_oracle` | who was online when, and what watchers were told of it |
+//! | `invariants` | what must hold after each step, after each commit, at rest and at the end |
+//! | `trace` | what happened, for replaying a seed |
+//! | `rng` | random numbers from a seed |
 //!
 //! How to run it, and what it has found out, is in `docs/testing.md`.
 
-mod chance;
-mod checks;
-mod hearing;
-mod line;
-mod people;
-mod shadow;
-mod sight;
-mod story;
-mod world;
+mod clients;
+mod invariants;
+mod oracle;
+mod presence_oracle;
+mod recorder;
+mod rng;
+mod scheduler;
+mod sim_link;
+mod trace;
 
+use scheduler::Simulation;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
-use world::World;
 
 /// Seeds of every test run.
 const SEEDS: u64 = 150;
 /// Steps of one seed, and then the end.
 const STEPS: u64 = 3000;
-/// The last lines of a story that are shown at once.
+/// The last lines of a trace that a failure shows.
 const LINES_SHOWN: usize = 120;
 
-/// What came of some seeds.
+/// The sums of some seeds.
 #[derive(Default, Debug)]
 struct Sum {
     seeds: u64,
@@ -44,36 +44,36 @@ struct Sum {
     promises: u64,
 }
 
-/// Runs one seed to its end. The world is left as it was where something does not hold.
-fn live(seed: u64, is_told: bool) -> (World, Result<(), String>) {
-    let mut world = World::new(seed, is_told);
+/// Runs one seed to its end. After a failure the simulation is left as it was.
+fn run_seed(seed: u64, is_traced: bool) -> (Simulation, Result<(), String>) {
+    let mut simulation = Simulation::new(seed, is_traced);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         for _ in 0..STEPS {
-            world.step();
+            simulation.step();
         }
-        world.end();
+        simulation.end();
     }));
     let fault = outcome.map_err(|payload| {
         let text = payload.downcast_ref::<String>().cloned();
         text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).into())).unwrap_or_default()
     });
-    (world, fault)
+    (simulation, fault)
 }
 
-/// Runs a seed, and tells its story where something does not hold.
+/// Runs a seed. Where something does not hold, runs it again and shows its trace.
 fn holds(seed: u64, sum: &mut Sum) {
-    let (world, outcome) = live(seed, false);
+    let (simulation, outcome) = run_seed(seed, false);
     sum.seeds += 1;
-    sum.steps += world.steps;
-    sum.simulated_us += world.at_us();
-    sum.promises += world.shadow.promises();
+    sum.steps += simulation.steps;
+    sum.simulated_us += simulation.at_us();
+    sum.promises += simulation.oracle.promises();
     if let Err(fault) = outcome {
-        let (world, _) = live(seed, true);
-        let lines = world.story.lines();
+        let (simulation, _) = run_seed(seed, true);
+        let lines = simulation.trace.lines();
         let shown = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
         panic!(
-            "seed {seed}, after {} seeds, step {}: {fault}\n{shown}\nThe whole story: LINGER_SIM_SEED={seed} scripts/simulate.sh",
-            sum.seeds, world.steps
+            "seed {seed}, after {} seeds, step {}: {fault}\n{shown}\nThe whole trace: LINGER_SIM_SEED={seed} scripts/simulate.sh",
+            sum.seeds, simulation.steps
         );
     }
 }
@@ -87,9 +87,9 @@ fn number(variable: &str) -> Option<u64> {
 fn whatever_happens_in_whatever_order_nobody_is_lost_and_nothing_promised_is() {
     let began = Instant::now();
     if let Some(seed) = number("LINGER_SIM_SEED") {
-        let (world, outcome) = live(seed, true);
-        println!("{}", world.story.lines().join("\n"));
-        assert_eq!(outcome, Ok(()), "seed {seed}, step {}", world.steps);
+        let (simulation, outcome) = run_seed(seed, true);
+        println!("{}", simulation.trace.lines().join("\n"));
+        assert_eq!(outcome, Ok(()), "seed {seed}, step {}", simulation.steps);
         return;
     }
     let first = number("LINGER_SIM_FIRST").unwrap_or(1);
@@ -115,9 +115,9 @@ fn whatever_happens_in_whatever_order_nobody_is_lost_and_nothing_promised_is() {
 }
 
 #[test]
-fn a_seed_tells_the_same_story_twice() {
+fn a_seed_makes_the_same_trace_twice() {
     for seed in 1..4 {
-        let [first, second] = [(); 2].map(|()| live(seed, true).0);
-        assert!(first.story.lines() == second.story.lines(), "seed {seed}");
+        let [first, second] = [(); 2].map(|()| run_seed(seed, true).0);
+        assert!(first.trace.lines() == second.trace.lines(), "seed {seed}");
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::channel::{ChannelId, Reason};
 use crate::ids::UserId;
-use crate::testing::commons::policy;
-use crate::testing::whole::{Server, chat, login};
-use crate::testing::wire::Client;
+use crate::testing::fake_socket::Client;
+use crate::testing::fixtures::policy;
+use crate::testing::server_harness::{ServerHarness, chat, login};
 
 /// A server on which things happen in an order that a seed decides.
 struct Busy {
-    server: Server,
+    server: ServerHarness,
     users: Vec<UserId>,
     clients: Vec<(ChannelId, Client)>,
     seed: u64,
@@ -16,7 +16,7 @@ struct Busy {
 
 impl Busy {
     fn new(seed: u64) -> Self {
-        let mut server = Server::with(policy(), 2);
+        let mut server = ServerHarness::with(policy(), 2);
         let users = (0..6).map(|n| server.user(&format!("user{n}"))).collect();
         Busy { server, users, clients: Vec::new(), seed }
     }
@@ -36,7 +36,7 @@ impl Busy {
         let what = self.pick(12);
         if what < 2 && self.clients.len() < 12 {
             let worker = self.pick(2);
-            let (channel, client) = self.server.bench.accept_at(worker);
+            let (channel, client) = self.server.workers.accept_at(worker);
             self.clients.push((channel, client));
         }
         let (to, who) = (self.pick_user(), self.pick_user());
@@ -49,7 +49,7 @@ impl Busy {
                 8 => client.end(),
                 9 => client.reset(),
                 10 => {
-                    self.server.bench.kicker.kick(channel, Reason::Kicked);
+                    self.server.workers.kicker.kick(channel, Reason::Kicked);
                 }
                 11 => client.take_only(self.seed as usize % 400),
                 _ => {}
@@ -66,20 +66,20 @@ impl Busy {
             0 | 1 => {
                 self.server.main();
             }
-            2 => self.server.bench.begin(),
+            2 => self.server.workers.begin(),
             3 => {
-                self.server.bench.poll();
+                self.server.workers.poll();
             }
-            4 => self.server.bench.finish(),
+            4 => self.server.workers.finish(),
             5 => {
                 self.server.verify();
             }
             6 => {
-                self.server.bench.turn();
+                self.server.workers.turn();
             }
             _ => {
                 let ms = self.pick(300) as u64;
-                self.server.bench.commons.clock.advance(ms * 1000);
+                self.server.workers.fixtures.clock.advance(ms * 1000);
             }
         }
     }
@@ -96,7 +96,7 @@ fn a_busy_server_over_many_rounds_counts_nothing() {
             }
         }
         busy.server.run();
-        let metrics = &busy.server.bench.commons.metrics;
+        let metrics = &busy.server.workers.fixtures.metrics;
         assert_eq!(metrics.reconciled.value(), 0, "seed {seed}");
         assert!(metrics.reconcile_rounds.value() > 200, "{} rounds", metrics.reconcile_rounds.value());
         assert!(metrics.sessions_ended.value() > 100, "{} sessions", metrics.sessions_ended.value());

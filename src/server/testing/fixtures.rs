@@ -1,6 +1,6 @@
-//! What main and the workers of one made-up server share.
+//! What main and the workers of one test server share.
 
-use super::wire::Fd;
+use super::fake_socket::Fd;
 use crate::auth::login_limiter::AddressLimit;
 use crate::auth::login_limiter::{AttemptLimits, Attempts};
 use crate::auth::pool::{Auth, Jobs};
@@ -16,9 +16,9 @@ use crate::registry::Registry;
 use crate::sync::Arc;
 use crate::worker::{IpLimit, Limits, Shared, Unauthenticated};
 
-/// Names of a made-up server's channels.
+/// Channels of a test server.
 pub(crate) const CAPACITY: usize = 64;
-/// The grace of a made-up server, in microseconds.
+/// The grace of a test server, in microseconds.
 pub(crate) const GRACE_US: u64 = 5_000_000;
 
 /// New users an hour of one address.
@@ -40,7 +40,7 @@ pub(crate) const ACK_WINDOW: usize = 4;
 pub(crate) const PRESENCE_DELAY_US: u64 = 5_000_000;
 
 /// The shared parts.
-pub(crate) struct Commons {
+pub(crate) struct Fixtures {
     pub(crate) table: Arc<ChannelTable>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) queue: Arc<OfflineQueue<Fd>>,
@@ -52,9 +52,9 @@ pub(crate) struct Commons {
     pub(crate) clock: Clock,
 }
 
-impl Commons {
+impl Fixtures {
     pub(crate) fn new(capacity: usize) -> Self {
-        Commons::at(capacity, Clock::by_hand())
+        Fixtures::at(capacity, Clock::by_hand())
     }
 
     /// The same with a clock of the test's own.
@@ -63,7 +63,7 @@ impl Commons {
         let metrics = Arc::<Metrics>::default();
         let registrations = AddressLimit { at_most: REGISTRATIONS, spares_loopback: true };
         let limits = AttemptLimits { per_user: 5, per_address: 60, registrations };
-        Commons {
+        Fixtures {
             table: Arc::new(ChannelTable::new(capacity)),
             registry: Arc::default(),
             queue: Arc::default(),
@@ -100,7 +100,7 @@ impl Commons {
         })
     }
 
-    /// The limits of a made-up server, unless a test says otherwise.
+    /// The limits of a test server, unless a test says otherwise.
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             max_frame: 65_536,
@@ -128,7 +128,7 @@ impl Commons {
     }
 }
 
-/// How a made-up server treats its users, unless a test says otherwise.
+/// The policy of a test server, unless a test says otherwise.
 pub(crate) fn policy() -> Policy {
     Policy {
         grace_us: GRACE_US,

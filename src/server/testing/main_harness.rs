@@ -1,10 +1,10 @@
-//! Main alone: the test hands in entries, as workers would, and reads the letters that come out.
+//! Main alone: the test passes events in, as workers would, and reads the commands that come out.
 
-use super::commons::{CAPACITY, Commons, policy};
-use super::letterbox::Letterbox;
+use super::builders::{HASH, Summary, asker, login, message};
+use super::fake_socket::Fd;
+use super::fixtures::{CAPACITY, Fixtures, policy};
 use super::memory::{Disk, MemoryStore};
-use super::wire::Fd;
-use super::words::{HASH, Said, asker, login, message};
+use super::recording_mailboxes::RecordingMailboxes;
 use crate::channel::{ChannelId, Reason, SessionNo, Stage};
 use crate::clock::Clock;
 use crate::ids::{GroupId, UserId};
@@ -19,12 +19,12 @@ use crate::offline_queue::closer::Kicker;
 use crate::protocol::msgid::Msgid;
 use crate::sync::Arc;
 
-/// Main at its desk.
-pub(crate) struct Desk {
-    pub(crate) commons: Commons,
-    pub(crate) letters: Arc<Letterbox>,
+/// Main without workers.
+pub(crate) struct MainHarness {
+    pub(crate) fixtures: Fixtures,
+    pub(crate) mailboxes: Arc<RecordingMailboxes>,
     pub(crate) kicker: Kicker<Fd>,
-    pub(crate) drain: MainLoop<MemoryStore, Fd>,
+    pub(crate) main: MainLoop<MemoryStore, Fd>,
     pub(crate) disk: Disk,
 }
 
@@ -36,43 +36,43 @@ pub(crate) struct Online {
     pub(crate) session: SessionNo,
 }
 
-impl Desk {
+impl MainHarness {
     pub(crate) fn new() -> Self {
-        Desk::with(policy(), CAPACITY, Disk::default())
+        MainHarness::with(policy(), CAPACITY, Disk::default())
     }
 
     /// A server that refuses a login for a user who is online.
     pub(crate) fn rejecting() -> Self {
-        Desk::with(Policy { reject_duplicates: true, ..policy() }, CAPACITY, Disk::default())
+        MainHarness::with(Policy { reject_duplicates: true, ..policy() }, CAPACITY, Disk::default())
     }
 
     pub(crate) fn with(policy: Policy, capacity: usize, disk: Disk) -> Self {
-        Desk::among(Commons::new(capacity), policy, disk)
+        MainHarness::among(Fixtures::new(capacity), policy, disk)
     }
 
     /// The next run of the server, on the same disk, as after a crash, with the wall clock at that time.
     pub(crate) fn restarted_at(self, wall_ms: i64) -> Self {
-        Desk::among(Commons::at(CAPACITY, Clock::by_hand_from(wall_ms)), policy(), self.disk)
+        MainHarness::among(Fixtures::at(CAPACITY, Clock::by_hand_from(wall_ms)), policy(), self.disk)
     }
 
-    fn among(commons: Commons, policy: Policy, disk: Disk) -> Self {
-        let letters = Arc::new(Letterbox::new(Arc::clone(&commons.table), 1));
-        let outlet: Arc<dyn WorkerSender> = Arc::<Letterbox>::clone(&letters);
-        let (store, trusted) = disk.start(commons.clock.now().unix_ms);
-        let [accepted, unfinished] = disk.chats(trusted.now_ms(commons.clock.now()));
-        let drain = MainLoop::new(store, policy, commons.surroundings(&outlet));
-        let drain = drain.with_trusted(trusted).with_chats(accepted, unfinished).with_bans(disk.bans());
-        Desk { kicker: commons.kicker(&outlet), commons, letters, drain, disk }
+    fn among(fixtures: Fixtures, policy: Policy, disk: Disk) -> Self {
+        let mailboxes = Arc::new(RecordingMailboxes::new(Arc::clone(&fixtures.table), 1));
+        let outlet: Arc<dyn WorkerSender> = Arc::<RecordingMailboxes>::clone(&mailboxes);
+        let (store, trusted) = disk.start(fixtures.clock.now().unix_ms);
+        let [accepted, unfinished] = disk.chats(trusted.now_ms(fixtures.clock.now()));
+        let main = MainLoop::new(store, policy, fixtures.surroundings(&outlet));
+        let main = main.with_trusted(trusted).with_chats(accepted, unfinished).with_bans(disk.bans());
+        MainHarness { kicker: fixtures.kicker(&outlet), fixtures, mailboxes, main, disk }
     }
 
     /// The next run of the server, on the same disk, as after a crash.
     pub(crate) fn restarted(self) -> Self {
-        Desk::with(policy(), CAPACITY, self.disk)
+        MainHarness::with(policy(), CAPACITY, self.disk)
     }
 
     /// Main takes one entry.
     pub(crate) fn take(&mut self, entry: Event<Fd>) {
-        self.drain.take(entry, self.commons.clock.now());
+        self.main.take(entry, self.fixtures.clock.now());
     }
 
     /// Main takes a request.
@@ -83,7 +83,7 @@ impl Desk {
     /// Main takes what others have pushed: the departures of those who were sent away.
     pub(crate) fn take_queued(&mut self) {
         let mut entries = Vec::new();
-        self.commons.queue.take(usize::MAX, &mut entries);
+        self.fixtures.queue.take(usize::MAX, &mut entries);
         for entry in entries {
             self.take(entry);
         }
@@ -91,8 +91,8 @@ impl Desk {
 
     /// Main ends its batch.
     pub(crate) fn finish(&mut self) {
-        let clock = self.commons.clock;
-        self.drain.finish(&|| clock.now());
+        let clock = self.fixtures.clock;
+        self.main.finish(&|| clock.now());
     }
 
     /// The same until nothing is left to do at once.
@@ -100,7 +100,7 @@ impl Desk {
         for _ in 0..100 {
             self.finish();
             self.take_queued();
-            if !self.drain.cx.transaction.is_under_way() && self.drain.timeout_us() != Some(0) {
+            if !self.main.cx.transaction.is_under_way() && self.main.timeout_us() != Some(0) {
                 return;
             }
         }
@@ -109,12 +109,12 @@ impl Desk {
 
     /// Time passes, and main does what is due.
     pub(crate) fn pass_us(&mut self, us: u64) {
-        self.commons.clock.advance(us);
+        self.fixtures.clock.advance(us);
         self.finish_all();
     }
 
     pub(crate) fn connect(&self) -> ChannelId {
-        self.commons.table.open(0).unwrap()
+        self.fixtures.table.open(0).unwrap()
     }
 
     /// Registers a name.
@@ -129,7 +129,7 @@ impl Desk {
         });
         self.finish();
         match self.heard(channel)[..] {
-            [Said::Registered(user)] => user,
+            [Summary::Registered(user)] => user,
             ref other => panic!("{name} was not registered but told {other:?}"),
         }
     }
@@ -155,7 +155,7 @@ impl Desk {
     }
 
     pub(crate) fn session(&self, channel: ChannelId) -> Option<SessionNo> {
-        match self.commons.table.stage(channel) {
+        match self.fixtures.table.stage(channel) {
             Stage::LoggedIn(session) => Some(session),
             _ => None,
         }
@@ -181,7 +181,7 @@ impl Desk {
         self.ask(Ask::CreateGroup { asker, user: creator.user, name: "group".into(), desc: "".into() });
         self.finish();
         match self.heard(creator.channel)[..] {
-            [Said::Created(group)] => group,
+            [Summary::Created(group)] => group,
             ref other => panic!("no group was created but {other:?} said"),
         }
     }
@@ -199,13 +199,13 @@ impl Desk {
 
     /// A session logs out; its channel stays.
     pub(crate) fn log_out(&mut self, who: Online) {
-        assert!(self.commons.table.end_session(who.channel, who.session));
+        assert!(self.fixtures.table.end_session(who.channel, who.session));
         self.report_logout(who);
     }
 
     /// Main learns that a session has logged out.
     pub(crate) fn report_logout(&mut self, who: Online) {
-        let now = self.commons.clock.now();
+        let now = self.fixtures.clock.now();
         self.take(Event::Departure(Departure {
             channel: who.channel,
             session: Some(who.session),
@@ -235,17 +235,17 @@ impl Desk {
 
     /// The chats that were posted to a channel, as its worker would give them back.
     pub(crate) fn unsent(&self, channel: ChannelId) -> Vec<Chat> {
-        let chat = |letter| match letter {
+        let chat = |command| match command {
             WorkerCommand::Chat { chat, .. } => Some(chat),
             _ => None,
         };
-        self.letters.take(Some(channel)).into_iter().filter_map(chat).collect()
+        self.mailboxes.take(Some(channel)).into_iter().filter_map(chat).collect()
     }
 
     /// The receiver's worker hands chats to the kernel; main commits that and answers their senders.
-    pub(crate) fn take_over(&mut self, letters: Vec<WorkerCommand>) {
-        for letter in letters {
-            if let WorkerCommand::Chat { chat: Chat { ticket: Some(ticket), .. }, .. } = letter {
+    pub(crate) fn take_over(&mut self, commands: Vec<WorkerCommand>) {
+        for command in commands {
+            if let WorkerCommand::Chat { chat: Chat { ticket: Some(ticket), .. }, .. } = command {
                 self.take(Event::Handed { ticket });
             }
         }
@@ -254,24 +254,24 @@ impl Desk {
 
     /// The worker hands the socket back.
     pub(crate) fn hand_back(&mut self, channel: ChannelId) {
-        self.commons.table.note_gone();
+        self.fixtures.table.note_gone();
         self.take(Event::HandBack { channel, socket: None, torn: None });
     }
 
     /// What was said about a channel since the last look.
-    pub(crate) fn heard(&self, channel: ChannelId) -> Vec<Said> {
-        self.letters.take(Some(channel)).iter().flat_map(Said::all_of).collect()
+    pub(crate) fn heard(&self, channel: ChannelId) -> Vec<Summary> {
+        self.mailboxes.take(Some(channel)).iter().flat_map(Summary::all_of).collect()
     }
 
     /// The same about all channels.
-    pub(crate) fn all_heard(&self) -> Vec<(ChannelId, Said)> {
-        let letters = self.letters.take(None);
-        letters.iter().map(Said::of).filter_map(|(channel, said)| Some((channel?, said))).collect()
+    pub(crate) fn all_heard(&self) -> Vec<(ChannelId, Summary)> {
+        let commands = self.mailboxes.take(None);
+        commands.iter().map(Summary::of).filter_map(|(channel, said)| Some((channel?, said))).collect()
     }
 
     /// Forgets what was said.
     pub(crate) fn forget(&self) {
-        self.letters.take(None);
+        self.mailboxes.take(None);
     }
 
     pub(crate) fn is_online(&self, user: UserId) -> bool {

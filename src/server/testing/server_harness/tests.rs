@@ -6,11 +6,11 @@ use crate::ids::GroupId;
 use crate::main_loop::transaction::LATER_US;
 use crate::message::event::Event;
 use crate::store::FriendsGroups;
-use crate::testing::commons::GRACE_US;
+use crate::testing::fixtures::GRACE_US;
 use crate::testing::memory::Fault;
 
-fn with_grace(grace_us: u64) -> Server {
-    Server::with(Policy { grace_us, ..policy() }, 1)
+fn with_grace(grace_us: u64) -> ServerHarness {
+    ServerHarness::with(Policy { grace_us, ..policy() }, 1)
 }
 
 /// The texts of the chats among some lines.
@@ -27,7 +27,7 @@ fn brought(answer: &str) -> Vec<String> {
 
 #[test]
 fn a_login_as_another_user_leaves_what_was_unsent_to_its_own_user() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let (ann, channel, client) = server.online("ann");
     let (_, _, sender) = server.online("cy");
     let bob = server.user("bob");
@@ -45,8 +45,8 @@ fn a_login_as_another_user_leaves_what_was_unsent_to_its_own_user() {
     assert_eq!(texts(&lines), ["for bob"]);
     assert_eq!(server.disk.texts(ann).len(), 2);
     assert!(server.is_online(bob) && !server.is_online(ann));
-    assert!(matches!(server.bench.stage(channel), Stage::LoggedIn(_)));
-    let (_, again) = server.bench.accept();
+    assert!(matches!(server.workers.stage(channel), Stage::LoggedIn(_)));
+    let (_, again) = server.workers.accept();
     again.send(&login(ann));
     server.run();
     assert_eq!(brought(&again.heard()), ["for ann", "for ann too"]);
@@ -55,9 +55,9 @@ fn a_login_as_another_user_leaves_what_was_unsent_to_its_own_user() {
 #[test]
 fn three_logins_at_once_are_answered_once_each_and_two_are_sent_away() {
     for workers in [1, 2] {
-        let mut server = Server::with(policy(), workers);
+        let mut server = ServerHarness::with(policy(), workers);
         let ann = server.user("ann");
-        let clients: Vec<Client> = (0..3).map(|n| server.bench.accept_at(n % workers).1).collect();
+        let clients: Vec<Client> = (0..3).map(|n| server.workers.accept_at(n % workers).1).collect();
         for client in &clients {
             client.send(&login(ann));
         }
@@ -68,22 +68,22 @@ fn three_logins_at_once_are_answered_once_each_and_two_are_sent_away() {
         }
         assert_eq!(heard.iter().filter(|lines| lines.len() == 1).count(), 1, "one stays: {heard:?}");
         assert_eq!(heard.iter().filter(|lines| lines.iter().any(|l| l.contains("replaced"))).count(), 2);
-        assert_eq!(server.bench.commons.registry.len(), 1);
+        assert_eq!(server.workers.fixtures.registry.len(), 1);
         assert_eq!(server.disk.ends(ann), [Reason::Replaced, Reason::Replaced]);
     }
 }
 
 #[test]
 fn a_second_login_finds_out_that_the_first_client_has_gone() {
-    let mut server = Server::with(Policy { reject_duplicates: true, ..policy() }, 1);
+    let mut server = ServerHarness::with(Policy { reject_duplicates: true, ..policy() }, 1);
     let (ann, _, first) = server.online("ann");
-    let (_, second) = server.bench.accept();
+    let (_, second) = server.workers.accept();
     second.send(&login(ann));
     server.run();
     assert!(second.heard().contains(r#""errno":2"#), "the first is there");
     // The reset has arrived, but no worker has read it when the login comes.
     second.send(&login(ann));
-    server.bench.turn();
+    server.workers.turn();
     first.reset();
     server.verify();
     server.main();
@@ -94,13 +94,13 @@ fn a_second_login_finds_out_that_the_first_client_has_gone() {
 
 #[test]
 fn a_login_with_the_end_of_the_clients_side_behind_it_begins_no_session() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let ann = server.user("ann");
-    let (_, client) = server.bench.accept();
+    let (_, client) = server.workers.accept();
     client.send(&login(ann));
     client.end();
     // One turn, and main has the login at once.
-    server.bench.turn();
+    server.workers.turn();
     server.verify();
     server.main();
     server.run();
@@ -110,20 +110,20 @@ fn a_login_with_the_end_of_the_clients_side_behind_it_begins_no_session() {
 
 #[test]
 fn a_half_closed_client_gets_its_login_answer_and_takes_nobodys_place() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let (ann, _, first) = server.online("ann");
-    let (channel, second) = server.bench.accept();
+    let (channel, second) = server.workers.accept();
     second.send(&login(ann));
     second.end();
     // Both are read in one turn: main may have the login before the next.
-    server.bench.turn();
+    server.workers.turn();
     server.verify();
     server.main();
     server.run();
     let lines = second.lines();
     assert!(matches!(&lines[..], [line] if line.starts_with(r#"{"msgid":2,"errno":0"#)), "{lines:?}");
     assert!(second.sees_the_end());
-    assert_eq!(server.bench.stage(channel), Stage::Offline);
+    assert_eq!(server.workers.stage(channel), Stage::Offline);
     assert_eq!(first.heard(), "");
     assert!(server.is_online(ann));
     assert_eq!(server.disk.ends(ann), []);
@@ -142,7 +142,7 @@ fn without_grace_a_client_that_ended_its_side_still_gets_its_answers() {
     let lines = client.lines();
     assert_eq!(lines.iter().filter(|line| line.contains(r#""errno":0,"#)).count(), 2, "{lines:?}");
     assert!(client.is_closed());
-    assert_eq!(server.bench.stage(channel), Stage::Free);
+    assert_eq!(server.workers.stage(channel), Stage::Free);
     assert_eq!(server.disk.texts(bob).len(), 1);
     assert!(!server.is_online(ann));
 }
@@ -157,7 +157,7 @@ fn the_fd_stays_open_for_the_grace_and_what_is_under_way_still_goes_out() {
     server.run();
     sender.send(&chat(ann, "not begun"));
     server.run();
-    assert!(server.bench.kicker.kick(channel, Reason::Kicked));
+    assert!(server.workers.kicker.kick(channel, Reason::Kicked));
     server.run();
     assert!(!server.is_online(ann), "offline at once");
     server.pass(3);
@@ -173,8 +173,8 @@ fn the_fd_stays_open_for_the_grace_and_what_is_under_way_still_goes_out() {
 }
 
 /// What became of the messages of the latest session that ended: delivered, saved, lost.
-fn account(server: &mut Server) -> (i64, i64, i64) {
-    server.bench.commons.clock.advance(LATER_US);
+fn account(server: &mut ServerHarness) -> (i64, i64, i64) {
+    server.workers.fixtures.clock.advance(LATER_US);
     server.run();
     let account = server.disk.departures().pop().and_then(|departed| departed.completion).unwrap();
     (account.delivered, account.saved, account.lost)
@@ -186,7 +186,7 @@ fn a_message_of_which_the_kernel_never_took_the_rest_is_lost_and_not_delivered()
     let reads_on: fn(&Client) = |client| client.take_only(usize::MAX);
     for (what, then, lost) in [("stalls", stalls, 1), ("reads on", reads_on, 0), ("resets", Client::reset, 1)]
     {
-        let mut server = Server::new();
+        let mut server = ServerHarness::new();
         let (ann, channel, client) = server.online("ann");
         let (_, _, sender) = server.online("cy");
         sender.send(&chat(ann, "whole"));
@@ -196,32 +196,32 @@ fn a_message_of_which_the_kernel_never_took_the_rest_is_lost_and_not_delivered()
             sender.send(&chat(ann, text));
         }
         server.run();
-        assert!(server.bench.kicker.kick(channel, Reason::Kicked));
+        assert!(server.workers.kicker.kick(channel, Reason::Kicked));
         server.run();
         assert_eq!(account(&mut server), (2, 1, 0), "the rest goes out first, if the client reads on");
         then(&client);
         server.pass(GRACE_US / SECOND_US + 1);
         assert!(client.is_closed());
         assert_eq!(account(&mut server), (2 - lost, 1, lost), "{what}");
-        assert_eq!(server.bench.commons.metrics.chats_lost.value(), lost as u64);
+        assert_eq!(server.workers.fixtures.metrics.chats_lost.value(), lost as u64);
     }
 }
 
 #[test]
 fn what_a_torn_login_answer_brought_is_lost_but_for_a_client_that_confirms() {
     for confirms in [false, true] {
-        let mut server = Server::new();
+        let mut server = ServerHarness::new();
         let ann = server.user("ann");
         let (_, _, sender) = server.online("cy");
         for text in ["one", "two"] {
             sender.send(&chat(ann, text));
         }
         server.run();
-        let (channel, client) = server.bench.accept();
+        let (channel, client) = server.workers.accept();
         client.take_only(10);
         client.send(&if confirms { login_with(ann, "ack") } else { login(ann) });
         server.run();
-        assert!(server.bench.kicker.kick(channel, Reason::Kicked));
+        assert!(server.workers.kicker.kick(channel, Reason::Kicked));
         server.pass(GRACE_US / SECOND_US + 1);
         assert!(client.is_closed());
         let kept = server.disk.texts(ann).len();
@@ -232,10 +232,10 @@ fn what_a_torn_login_answer_brought_is_lost_but_for_a_client_that_confirms() {
 
 #[test]
 fn what_a_broken_connection_has_torn_goes_back_with_the_rest() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let ann = server.user("ann");
     let (_, _, sender) = server.online("cy");
-    let (_, client) = server.bench.accept();
+    let (_, client) = server.workers.accept();
     client.send(&login(ann));
     server.run();
     client.take_only(10);
@@ -249,7 +249,7 @@ fn what_a_broken_connection_has_torn_goes_back_with_the_rest() {
     assert_eq!(texts(&server.disk.texts(ann)), ["torn", "not begun"]);
 
     // The login answer that brings them is torn as well.
-    let (_, client) = server.bench.accept();
+    let (_, client) = server.workers.accept();
     client.take_only(10);
     client.send(&login(ann));
     server.run();
@@ -269,18 +269,18 @@ fn a_logout_that_races_a_kick_ends_once_and_loses_nothing() {
         sender.send(&chat(ann, "unsent"));
         server.run();
         client.send(r#"{"msgid":3}"#);
-        server.bench.begin();
-        assert!(!kick_first || server.bench.kicker.kick(channel, Reason::Kicked));
-        server.bench.poll();
-        assert!(kick_first || server.bench.kicker.kick(channel, Reason::Kicked));
-        server.bench.finish();
+        server.workers.begin();
+        assert!(!kick_first || server.workers.kicker.kick(channel, Reason::Kicked));
+        server.workers.poll();
+        assert!(kick_first || server.workers.kicker.kick(channel, Reason::Kicked));
+        server.workers.finish();
         sender.send(&chat(ann, "late"));
         server.run();
         assert!(!server.is_online(ann));
         assert_eq!(server.disk.ends(ann).len(), 1);
-        assert_eq!(server.bench.stage(channel), Stage::Free);
+        assert_eq!(server.workers.stage(channel), Stage::Free);
         client.take_only(usize::MAX);
-        let (_, again) = server.bench.accept();
+        let (_, again) = server.workers.accept();
         again.send(&login(ann));
         server.run();
         assert_eq!(brought(&again.heard()), ["unsent", "late"], "kicked first: {kick_first}");
@@ -289,19 +289,19 @@ fn a_logout_that_races_a_kick_ends_once_and_loses_nothing() {
 
 #[test]
 fn a_login_that_is_verified_before_main_hears_of_the_logout_waits_for_it() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let (ann, _, client) = server.online("ann");
     let (_, _, sender) = server.online("cy");
     client.take_only(0);
     sender.send(&chat(ann, "unsent"));
     server.run();
     client.send(&format!(r#"{{"msgid":3}}{}"#, login(ann)));
-    server.bench.begin();
-    server.bench.poll();
+    server.workers.begin();
+    server.workers.poll();
     // The worker's turn is not over.
     server.verify();
     server.main();
-    server.bench.finish();
+    server.workers.finish();
     client.take_only(usize::MAX);
     server.run();
     assert_eq!(server.disk.ends(ann), [Reason::ClientQuit]);
@@ -311,29 +311,29 @@ fn a_login_that_is_verified_before_main_hears_of_the_logout_waits_for_it() {
 
 #[test]
 fn a_login_that_was_not_stored_leaves_no_row_though_its_channel_has_left_in_the_same_batch() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let ann = server.user("ann");
-    let (channel, client) = server.bench.accept();
+    let (channel, client) = server.workers.accept();
     client.send(&login(ann));
-    server.bench.turn();
+    server.workers.turn();
     server.verify();
-    for entry in server.bench.entries() {
-        server.drain.take(entry, server.bench.commons.clock.now());
+    for entry in server.workers.entries() {
+        server.main.take(entry, server.workers.fixtures.clock.now());
     }
-    assert!(server.bench.kicker.kick(channel, Reason::Kicked));
+    assert!(server.workers.kicker.kick(channel, Reason::Kicked));
     server.disk.fail_next(Fault::Commit);
     server.run();
     assert_eq!(server.disk.ends(ann), [], "there was no session");
     server.pass(GRACE_US / SECOND_US + 1);
     assert!(client.is_closed());
-    assert_eq!(server.drain.left_over(), []);
+    assert_eq!(server.main.left_over(), []);
     server.enter(ann);
     assert!(server.is_online(ann));
 }
 
 #[test]
 fn a_group_chat_that_could_not_be_stored_is_one_error_to_its_sender() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let (ann, _, sender) = server.online("ann");
     let (bob, _, member) = server.online("bob");
     sender.send(r#"{"msgid":8,"groupname":"g","groupdesc":"d"}"#);
@@ -344,7 +344,7 @@ fn a_group_chat_that_could_not_be_stored_is_one_error_to_its_sender() {
         server.disk.beside().members(GroupId(1), UserId(0), 9).unwrap().iter().map(|m| m.id).collect();
     assert_eq!(members, [ann, bob]);
     sender.send(r#"{"msgid":10,"groupid":1,"msg":"hello"}"#);
-    server.bench.turn();
+    server.workers.turn();
     server.disk.fail_next(Fault::Commit);
     server.run();
     let lines = sender.lines();
@@ -354,16 +354,16 @@ fn a_group_chat_that_could_not_be_stored_is_one_error_to_its_sender() {
 
 #[test]
 fn whoever_is_accepted_while_the_server_begins_to_stop_is_sent_away_too() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let (_, _, early) = server.online("ann");
-    server.bench.begin();
-    server.bench.commons.queue.push(Event::Stop);
+    server.workers.begin();
+    server.workers.fixtures.queue.push(Event::Stop);
     server.main();
-    // The worker has not opened main's letter when it accepts one more.
-    let (_, late) = server.bench.accept();
-    server.bench.finish();
+    // The worker has not taken main's command when it accepts one more.
+    let (_, late) = server.workers.accept();
+    server.workers.finish();
     server.run();
-    server.bench.cores[0].stopped_listening();
+    server.workers.states[0].stopped_listening();
     server.pass(1);
     for client in [&early, &late] {
         assert!(client.heard().contains("server_shutdown"));
@@ -373,18 +373,18 @@ fn whoever_is_accepted_while_the_server_begins_to_stop_is_sent_away_too() {
     server.run();
     assert!(late.is_closed());
     server.pass(1);
-    assert!(server.drain.is_finished());
+    assert!(server.main.is_finished());
 }
 
 #[test]
 fn a_server_that_has_lost_its_database_says_goodbye_and_does_not_wait_for_what_it_cannot_write() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let (ann, _, client) = server.online("ann");
     let bob = server.user("bob");
     // Nothing is stored any more.
     server.disk.set_full(true);
-    server.bench.commons.queue.push(Event::DatabaseLost);
-    server.bench.cores[0].stopped_listening();
+    server.workers.fixtures.queue.push(Event::DatabaseLost);
+    server.workers.states[0].stopped_listening();
     server.work();
     let heard = client.heard();
     assert!(heard.contains("server_shutdown"), "{heard}");
@@ -392,27 +392,27 @@ fn a_server_that_has_lost_its_database_says_goodbye_and_does_not_wait_for_what_i
     server.work();
     assert_eq!(server.disk.texts(bob), [""; 0]);
     assert!(server.is_online(ann), "nothing was written");
-    assert!(client.is_closed() && server.drain.is_finished());
+    assert!(client.is_closed() && server.main.is_finished());
 }
 
 #[test]
 fn a_stop_sends_everybody_away_and_is_over_when_all_have_gone() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let (ann, _, reader) = server.online("ann");
     let (bob, _, stuck) = server.online("bob");
-    let (_, nobody) = server.bench.accept();
+    let (_, nobody) = server.workers.accept();
     stuck.take_only(0);
-    server.bench.commons.queue.push(Event::Stop);
-    server.bench.cores[0].stopped_listening();
+    server.workers.fixtures.queue.push(Event::Stop);
+    server.workers.states[0].stopped_listening();
     server.run();
     for client in [&reader, &nobody] {
         assert!(client.heard().contains("server_shutdown"));
         client.end();
     }
-    assert!(!server.drain.is_finished(), "one does not read");
+    assert!(!server.main.is_finished(), "one does not read");
     server.pass(3);
     server.pass(1);
-    assert!(server.drain.is_finished());
+    assert!(server.main.is_finished());
     assert!(reader.is_closed() && stuck.is_closed() && nobody.is_closed());
     assert!(!server.is_online(ann) && !server.is_online(bob));
     assert_eq!(server.disk.ends(bob), [Reason::ServerShutdown]);

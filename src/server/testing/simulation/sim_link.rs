@@ -3,16 +3,16 @@
 //! The network between them delays: bytes leave the client when the scheduler says so, in pieces of any size, and what
 //! the server has written is read the same way. What is written counts from its first byte, as in the kernel.
 
-use super::sight::View;
+use super::presence_oracle::View;
 use crate::channel::ChannelId;
 use crate::ids::{Epoch, UserId};
-use crate::testing::wire::Client;
+use crate::testing::fake_socket::Client;
 use serde_json::Value;
 use std::collections::{BTreeSet, VecDeque};
 
 /// A chat as a stream brings it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Seen {
+pub(super) struct ReceivedChat {
     /// Its text, which no other chat has.
     pub(super) text: String,
     pub(super) from: UserId,
@@ -22,16 +22,16 @@ pub(super) struct Seen {
 
 /// An object of the server's.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Heard {
+pub(super) enum Received {
     Welcome {
         user: UserId,
         token: Option<String>,
-        kept: Vec<Seen>,
+        kept: Vec<ReceivedChat>,
         /// The friends, and whether each is online.
         friends: Vec<(UserId, bool)>,
     },
     Refused,
-    Chat(Seen),
+    Chat(ReceivedChat),
     /// An answer to a request with `seq`.
     Answer {
         seq: i64,
@@ -52,7 +52,7 @@ pub(super) enum Heard {
 
 /// What has been done to a connection, so that the reason of its end can be judged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Deed {
+pub(super) enum ClientAct {
     LoggedOut,
     LoggedInAgain,
     Ended,
@@ -66,13 +66,13 @@ pub(super) enum Deed {
 /// One connection.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
-pub(super) struct Line {
+pub(super) struct SimLink {
     pub(super) client: Client,
     /// Whose device it is.
     pub(super) owner: UserId,
     pub(super) worker: usize,
     pub(super) channel: Option<ChannelId>,
-    pub(super) deeds: BTreeSet<Deed>,
+    pub(super) acts: BTreeSet<ClientAct>,
     /// What the client has sent and the server cannot read yet.
     pub(super) outgoing: VecDeque<u8>,
     /// True exactly when the client's end of its side follows that.
@@ -84,7 +84,7 @@ pub(super) struct Line {
     written: u64,
     read: u64,
     /// Objects that are written and not read yet, by the place where they end.
-    unread: VecDeque<(u64, Heard)>,
+    unread: VecDeque<(u64, Received)>,
     /// Who is logged in, as the stream says.
     pub(super) user: Option<UserId>,
     /// The same, as far as the client has read.
@@ -116,14 +116,14 @@ pub(super) struct Line {
     pub(super) kicked_us: Option<u64>,
 }
 
-impl Line {
+impl SimLink {
     pub(super) fn new(client: Client, owner: UserId, worker: usize) -> Self {
-        Line {
+        SimLink {
             client,
             owner,
             worker,
             channel: None,
-            deeds: BTreeSet::new(),
+            acts: BTreeSet::new(),
             outgoing: VecDeque::new(),
             end_follows: false,
             partial: Vec::new(),
@@ -151,20 +151,24 @@ impl Line {
 
     /// True exactly when the client can still say something.
     pub(super) fn can_speak(&self) -> bool {
-        !self.dead && !self.silent && !self.end_follows && !self.deeds.contains(&Deed::Ended)
+        !self.dead && !self.silent && !self.end_follows && !self.acts.contains(&ClientAct::Ended)
     }
 
     /// True exactly when nobody but the client has ended it, and the server has ended its side then.
     pub(super) fn has_ended_in_order(&self) -> bool {
-        let only_ended =
-            |deed: &Deed| !matches!(deed, Deed::Reset | Deed::TimedOut | Deed::Kicked | Deed::Garbage);
-        self.deeds.contains(&Deed::Ended) && self.deeds.iter().all(only_ended) && self.client.sees_the_end()
+        let only_ended = |deed: &ClientAct| {
+            !matches!(deed, ClientAct::Reset | ClientAct::TimedOut | ClientAct::Kicked | ClientAct::Garbage)
+        };
+        self.acts.contains(&ClientAct::Ended)
+            && self.acts.iter().all(only_ended)
+            && self.client.sees_the_end()
     }
 
     /// True exactly when the server has ended it, and its client could hear why.
     pub(super) fn is_ended_by_the_server(&self) -> bool {
-        let by_client = |deed: &Deed| matches!(deed, Deed::Ended | Deed::Reset | Deed::TimedOut);
-        self.client.sees_the_end() && !self.deeds.iter().any(by_client)
+        let by_client =
+            |deed: &ClientAct| matches!(deed, ClientAct::Ended | ClientAct::Reset | ClientAct::TimedOut);
+        self.client.sees_the_end() && !self.acts.iter().any(by_client)
     }
 
     pub(super) fn say(&mut self, object: &str) {
@@ -179,13 +183,13 @@ impl Line {
         self.client.send_bytes(&piece);
         if self.outgoing.is_empty() && self.end_follows {
             self.end_follows = false;
-            self.deeds.insert(Deed::Ended);
+            self.acts.insert(ClientAct::Ended);
             self.client.end();
         }
     }
 
     /// Notes what the server has written since: objects that are whole now, each with when its first byte came.
-    pub(super) fn note_written(&mut self, stamp: &mut u64) -> Vec<(u64, Heard)> {
+    pub(super) fn note_written(&mut self, stamp: &mut u64) -> Vec<(u64, Received)> {
         let bytes = self.client.heard_bytes();
         let mut whole = Vec::new();
         for byte in bytes {
@@ -219,7 +223,7 @@ impl Line {
     }
 
     /// The client reads up to so many bytes; answers the objects that are whole with them.
-    pub(super) fn take(&mut self, bytes: u64) -> Vec<Heard> {
+    pub(super) fn take(&mut self, bytes: u64) -> Vec<Received> {
         let count = bytes.min(self.unread_bytes());
         self.read += count;
         self.client.make_room(count as usize);
@@ -231,7 +235,7 @@ impl Line {
     }
 }
 
-fn understood(object: &[u8]) -> Heard {
+fn understood(object: &[u8]) -> Received {
     let value: Value = serde_json::from_slice(object).unwrap_or_else(|error| {
         panic!("the server sends JSON: {error}: {}", String::from_utf8_lossy(object))
     });
@@ -245,37 +249,37 @@ fn understood(object: &[u8]) -> Heard {
                 })
             };
             let kept = strings("offlinemsg").map(|chat| seen(&chat));
-            Heard::Welcome {
+            Received::Welcome {
                 user: UserId(number("id").expect("an id")),
                 token: value.get("token").and_then(Value::as_str).map(Into::into),
                 kept: kept.collect(),
                 friends: strings("friends").map(|friend| friend_of(&friend)).collect(),
             }
         }
-        Some(2) => Heard::Refused,
-        Some(6 | 10) => Heard::Chat(seen(&value)),
+        Some(2) => Received::Refused,
+        Some(6 | 10) => Received::Chat(seen(&value)),
         Some(0) if number("seq").is_some() => {
             let full = value.get("full").and_then(Value::as_array).cloned().unwrap_or_default();
-            Heard::Answer {
+            Received::Answer {
                 seq: number("seq").expect("it is there"),
                 errno: number("errno").expect("an errno"),
                 full: full.iter().filter_map(Value::as_i64).map(UserId).collect(),
             }
         }
-        Some(0) if matches!(number("re"), Some(6 | 10)) => Heard::Complaint,
-        Some(20) => Heard::Goodbye,
-        Some(21) => Heard::Presence {
+        Some(0) if matches!(number("re"), Some(6 | 10)) => Received::Complaint,
+        Some(20) => Received::Goodbye,
+        Some(21) => Received::Presence {
             of: UserId(number("id").expect("an id")),
             online: value["state"] == "online",
             epoch: Epoch(number("epoch").expect("an epoch")),
         },
-        Some(22) => Heard::Ping,
-        _ => Heard::Other,
+        Some(22) => Received::Ping,
+        _ => Received::Other,
     }
 }
 
-fn seen(chat: &Value) -> Seen {
-    Seen {
+fn seen(chat: &Value) -> ReceivedChat {
+    ReceivedChat {
         text: chat["msg"].as_str().expect("a text").into(),
         from: UserId(chat["id"].as_i64().expect("a sender")),
         mid: chat.get("mid").and_then(Value::as_i64),

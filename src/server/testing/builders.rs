@@ -1,4 +1,4 @@
-//! The few words in which tests ask and compare.
+//! Builds requests for tests, and short forms of commands to compare.
 
 use super::memory::text;
 use crate::channel::{ChannelId, Reason, SessionNo};
@@ -21,9 +21,9 @@ pub(crate) const HASH: &str = "hash";
 /// A second, in the microseconds of the monotonic clock.
 pub(crate) const SECOND_US: u64 = 1_000_000;
 
-/// What a letter says, short enough to compare.
+/// A command, short enough to compare.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Said {
+pub(crate) enum Summary {
     Chat(String),
     /// A session has begun; what was in the box comes along.
     Welcome(UserId, Vec<String>),
@@ -51,62 +51,62 @@ pub(crate) enum Said {
     ToWorker,
 }
 
-impl Said {
-    /// All that a letter says: an answer may let its channel go on, too.
-    pub(crate) fn all_of(letter: &WorkerCommand) -> impl Iterator<Item = Said> {
-        let also = matches!(letter, WorkerCommand::Answer { settles: Completes::RequestAndChat, .. });
-        also.then_some(Said::Through).into_iter().chain([Said::of(letter).1])
+impl Summary {
+    /// All that a command does: an answer may let its channel go on, too.
+    pub(crate) fn all_of(command: &WorkerCommand) -> impl Iterator<Item = Summary> {
+        let also = matches!(command, WorkerCommand::Answer { settles: Completes::RequestAndChat, .. });
+        also.then_some(Summary::Through).into_iter().chain([Summary::of(command).1])
     }
 
-    /// Which channel a letter is about, and what it says.
-    pub(crate) fn of(letter: &WorkerCommand) -> (Option<ChannelId>, Said) {
-        match letter {
-            WorkerCommand::Chat { to, chat, .. } => (Some(*to), Said::Chat(text(&chat.body.object()))),
+    /// The channel of a command, and its short form.
+    pub(crate) fn of(command: &WorkerCommand) -> (Option<ChannelId>, Summary) {
+        match command {
+            WorkerCommand::Chat { to, chat, .. } => (Some(*to), Summary::Chat(text(&chat.body.object()))),
             WorkerCommand::Answer { channel, settles, answer } => {
-                (Some(*channel), Said::answer(*settles, answer.as_ref()))
+                (Some(*channel), Summary::answer(*settles, answer.as_ref()))
             }
-            WorkerCommand::Open { channel, .. } => (Some(*channel), Said::Open),
-            WorkerCommand::Leave { channel, parting, .. } => (Some(*channel), Said::Leave(parting.reason)),
-            WorkerCommand::Settle { channel, session } => (Some(*channel), Said::Settle(*session)),
-            WorkerCommand::Close { channel } => (Some(*channel), Said::Close),
-            WorkerCommand::Probe { channel, .. } => (Some(*channel), Said::Probe),
+            WorkerCommand::Open { channel, .. } => (Some(*channel), Summary::Open),
+            WorkerCommand::Leave { channel, parting, .. } => (Some(*channel), Summary::Leave(parting.reason)),
+            WorkerCommand::Settle { channel, session } => (Some(*channel), Summary::Settle(*session)),
+            WorkerCommand::Close { channel } => (Some(*channel), Summary::Close),
+            WorkerCommand::Probe { channel, .. } => (Some(*channel), Summary::Probe),
             WorkerCommand::Presence(_)
             | WorkerCommand::Report(_)
             | WorkerCommand::Audit { .. }
             | WorkerCommand::Accept
             | WorkerCommand::CloseListeners
-            | WorkerCommand::Exit => (None, Said::ToWorker),
+            | WorkerCommand::Exit => (None, Summary::ToWorker),
         }
     }
 
-    fn answer(settles: Completes, answer: Option<&Answer>) -> Said {
+    fn answer(settles: Completes, answer: Option<&Answer>) -> Summary {
         match answer {
             None => {
                 assert_eq!(settles, Completes::Request, "only a request is through without a word");
-                Said::Through
+                Summary::Through
             }
             Some(Answer::LoggedIn(login)) if login.session.is_some() => {
-                Said::Welcome(login.sender.id, texts(&login.offline))
+                Summary::Welcome(login.sender.id, texts(&login.offline))
             }
-            Some(Answer::LoggedIn(login)) => Said::Greeting(login.sender.id),
-            Some(Answer::Registered { id, .. }) => Said::Registered(*id),
-            Some(Answer::Refused { errno, .. }) => Said::Refused(*errno),
-            Some(Answer::Banned { .. }) => Said::Refused(Errno::TooMany),
-            Some(Answer::Error { errno, .. }) => Said::Error(*errno),
-            Some(Answer::Done { id: Some(group), .. }) => Said::Created(*group),
-            Some(Answer::Done { full, .. }) if full.is_empty() => Said::Done,
-            Some(Answer::Done { full, .. }) => Said::DoneBut(full.clone()),
+            Some(Answer::LoggedIn(login)) => Summary::Greeting(login.sender.id),
+            Some(Answer::Registered { id, .. }) => Summary::Registered(*id),
+            Some(Answer::Refused { errno, .. }) => Summary::Refused(*errno),
+            Some(Answer::Banned { .. }) => Summary::Refused(Errno::TooMany),
+            Some(Answer::Error { errno, .. }) => Summary::Error(*errno),
+            Some(Answer::Done { id: Some(group), .. }) => Summary::Created(*group),
+            Some(Answer::Done { full, .. }) if full.is_empty() => Summary::Done,
+            Some(Answer::Done { full, .. }) => Summary::DoneBut(full.clone()),
         }
     }
 
     /// What a chat with that text says.
-    pub(crate) fn chat(text: &str) -> Said {
-        Said::Chat(text.into())
+    pub(crate) fn chat(text: &str) -> Summary {
+        Summary::Chat(text.into())
     }
 
     /// What a login answer with those messages says.
-    pub(crate) fn welcome(user: UserId, texts: &[&str]) -> Said {
-        Said::Welcome(user, texts.iter().map(|text| (*text).into()).collect())
+    pub(crate) fn welcome(user: UserId, texts: &[&str]) -> Summary {
+        Summary::Welcome(user, texts.iter().map(|text| (*text).into()).collect())
     }
 }
 

@@ -1,9 +1,9 @@
-//! What must hold, kept by somebody who saw everything that was sent and written, and knows nothing of the server.
+//! What must hold of messages, from everything that was sent and written, and without looking into the server.
 //!
 //! Each text is one message. A message is promised to its receivers when its sender is told so; it is theirs when it
 //! is written to one who does not confirm, and when one who confirms has read it.
 
-use super::line::Seen;
+use super::sim_link::ReceivedChat;
 use crate::ids::UserId;
 use crate::store::DEDUP_WINDOW_US;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ impl To {
     }
 }
 
-/// Something that somebody has said.
+/// A message that a client has sent.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
 pub(super) struct Message {
@@ -40,7 +40,7 @@ pub(super) struct Message {
     /// The connections that it was sent on, by number.
     pub(super) sent_on: Vec<usize>,
     pub(super) sent_us: u64,
-    /// Crashes before it was said.
+    /// Crashes before it was sent.
     crashes: u64,
     /// True exactly when its sender was told that it succeeded.
     pub(super) is_promised: bool,
@@ -90,9 +90,9 @@ struct Inbox {
     torn_below: usize,
 }
 
-/// The shadow of a whole run, crashes included.
+/// All messages of a run, crashes included.
 #[derive(Debug, Default)]
-pub(super) struct Shadow {
+pub(super) struct Oracle {
     pub(super) messages: Vec<Message>,
     inboxes: BTreeMap<UserId, Inbox>,
     pub(super) confirming: BTreeSet<UserId>,
@@ -115,7 +115,7 @@ fn number(text: &str) -> usize {
     text[1..].parse().expect("a text of ours")
 }
 
-impl Shadow {
+impl Oracle {
     pub(super) fn crashed(&mut self) {
         self.crashes += 1;
     }
@@ -199,7 +199,7 @@ impl Shadow {
     }
 
     /// The server has written a chat to a user; its first byte came then.
-    pub(super) fn written(&mut self, user: UserId, chat: &Seen, began: u64) {
+    pub(super) fn written(&mut self, user: UserId, chat: &ReceivedChat, began: u64) {
         let n = number(&chat.text);
         let message = &self.messages[n];
         let what = &chat.text;
@@ -260,7 +260,7 @@ impl Shadow {
     }
 
     /// A client that confirms has read a chat.
-    pub(super) fn read(&mut self, user: UserId, chat: &Seen) {
+    pub(super) fn read(&mut self, user: UserId, chat: &ReceivedChat) {
         let inbox = self.inboxes.entry(user).or_default();
         inbox.read.insert(number(&chat.text));
         inbox.highest_read = inbox.highest_read.max(chat.mid.unwrap_or(0));
@@ -313,17 +313,17 @@ impl Shadow {
 
     /// At the end of any run: of what was said on a connection since the last crash, all was answered that had a `seq`,
     /// and all else came but for so many, of which its sender was told.
-    pub(super) fn is_complete_but_for(&self, line: usize, complaints: usize) {
+    pub(super) fn is_complete_but_for(&self, link: usize, complaints: usize) {
         for (n, message) in self.messages.iter().enumerate() {
-            let waits = message.sent_on == [line] && message.crashes == self.crashes && message.has_seq;
+            let waits = message.sent_on == [link] && message.crashes == self.crashes && message.has_seq;
             assert!(
                 !waits || message.is_answered,
-                "m{n} with seq was taken on #{line} and is never answered"
+                "m{n} with seq was taken on #{link} and is never answered"
             );
         }
         let is_lost = |(n, message): &(usize, &Message)| {
             let To::One(user) = message.to else { return false };
-            let is_due = message.sent_on == [line] && message.crashes == self.crashes && !message.has_seq;
+            let is_due = message.sent_on == [link] && message.crashes == self.crashes && !message.has_seq;
             let inbox = self.inboxes.get(&user);
             let may_be_torn = inbox.is_some_and(|i| i.torn > 0 || *n < i.torn_below);
             let came = inbox.is_some_and(|inbox| {
@@ -348,7 +348,7 @@ impl Shadow {
         let all = lost.join(", ");
         assert!(
             lost.len() <= complaints,
-            "{all} was taken on #{line} and is lost to them but for {complaints}"
+            "{all} was taken on #{link} and is lost to them but for {complaints}"
         );
     }
 

@@ -21,7 +21,7 @@ pub(crate) const ENOSPC: i32 = 28;
 
 /// The server's end.
 #[derive(Debug)]
-pub(crate) struct Wire(Rc<RefCell<Line>>);
+pub(crate) struct FakeSocket(Rc<RefCell<Line>>);
 
 /// The client's end. A client reads everything at once unless told otherwise.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ struct Line {
 }
 
 /// Both ends of a new connection.
-pub(crate) fn connection() -> (Wire, Client) {
+pub(crate) fn connection() -> (FakeSocket, Client) {
     let line = Rc::new(RefCell::new(Line {
         input: VecDeque::new(),
         output: Vec::new(),
@@ -68,7 +68,7 @@ pub(crate) fn connection() -> (Wire, Client) {
         interest: (false, false),
         closed: Arc::default(),
     }));
-    (Wire(Rc::clone(&line)), Client(line))
+    (FakeSocket(Rc::clone(&line)), Client(line))
 }
 
 impl Client {
@@ -178,7 +178,7 @@ impl Client {
     }
 }
 
-impl Transport for Wire {
+impl Transport for FakeSocket {
     type Socket = Fd;
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {

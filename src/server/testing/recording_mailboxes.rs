@@ -1,23 +1,23 @@
-//! The workers as main sees them: letters are recorded instead of opened.
+//! The workers as main sees them: commands are recorded instead of carried out.
 
-use super::words::Said;
+use super::builders::Summary;
 use crate::channel::{ChannelId, ChannelTable};
 use crate::message::command::{WorkerCommand, WorkerSender};
 use crate::message::presence::Notice;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
-/// An outlet that records letters. As with the real mailbox, a chat for a session that has ended comes back.
+/// A sender that records commands. As with the real mailbox, a chat for a session that has ended comes back.
 #[derive(Debug)]
-pub(crate) struct Letterbox {
+pub(crate) struct RecordingMailboxes {
     table: Arc<ChannelTable>,
     workers: usize,
-    letters: Mutex<Vec<WorkerCommand>>,
+    commands: Mutex<Vec<WorkerCommand>>,
     full: AtomicBool,
 }
 
-impl Letterbox {
+impl RecordingMailboxes {
     pub(crate) fn new(table: Arc<ChannelTable>, workers: usize) -> Self {
-        Letterbox { table, workers, letters: Mutex::default(), full: AtomicBool::new(false) }
+        RecordingMailboxes { table, workers, commands: Mutex::default(), full: AtomicBool::new(false) }
     }
 
     /// Has every worker look as if it could take no more chats, or not.
@@ -27,21 +27,21 @@ impl Letterbox {
 
     /// Takes what was said, oldest first: to everybody, or about one channel.
     pub(crate) fn take(&self, channel: Option<ChannelId>) -> Vec<WorkerCommand> {
-        self.take_those(|letter| channel.is_none() || Said::of(letter).0 == channel)
+        self.take_those(|command| channel.is_none() || Summary::of(command).0 == channel)
     }
 
-    /// Takes the letters of one kind, oldest first.
+    /// Takes the commands of one kind, oldest first.
     pub(crate) fn take_those(&self, wanted: impl Fn(&WorkerCommand) -> bool) -> Vec<WorkerCommand> {
-        self.letters.lock().extract_if(.., |letter| wanted(letter)).collect()
+        self.commands.lock().extract_if(.., |command| wanted(command)).collect()
     }
 }
 
-impl Letterbox {
+impl RecordingMailboxes {
     /// Takes what watchers were told.
     pub(crate) fn notices(&self) -> Vec<Notice> {
-        let mut letters = self.letters.lock();
-        let bulletins = letters.extract_if(.., |letter| matches!(letter, WorkerCommand::Presence(_)));
-        let notices = bulletins.flat_map(|letter| match letter {
+        let mut commands = self.commands.lock();
+        let bulletins = commands.extract_if(.., |command| matches!(command, WorkerCommand::Presence(_)));
+        let notices = bulletins.flat_map(|command| match command {
             WorkerCommand::Presence(bulletin) => bulletin.notices.clone(),
             _ => Vec::new(),
         });
@@ -49,16 +49,16 @@ impl Letterbox {
     }
 }
 
-impl WorkerSender for Letterbox {
+impl WorkerSender for RecordingMailboxes {
     fn post(&self, worker: usize, mail: &mut Vec<WorkerCommand>, refused: &mut Vec<WorkerCommand>) {
         assert!(worker < self.workers, "a letter to a worker that is not there");
-        let mut letters = self.letters.lock();
-        for letter in mail.drain(..) {
-            match &letter {
+        let mut commands = self.commands.lock();
+        for command in mail.drain(..) {
+            match &command {
                 WorkerCommand::Chat { to, session, .. } if !self.table.is_live(*to, *session) => {
-                    refused.push(letter);
+                    refused.push(command);
                 }
-                _ => letters.push(letter),
+                _ => commands.push(command),
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Main and workers together, one after the other on the test's thread. A password is right when it is the stored
 //! hash, word for word.
 
-use super::bench::Bench;
-use super::commons::{CAPACITY, policy};
+use super::builders::{HASH, SECOND_US};
+use super::fake_socket::{Client, Fd};
+use super::fixtures::{CAPACITY, policy};
 use super::memory::{Disk, MemoryStore};
-use super::wire::{Client, Fd};
-use super::words::{HASH, SECOND_US};
+use super::worker_harness::WorkerHarness;
 use crate::auth::pool::{Job, Task};
 use crate::channel::ChannelId;
 use crate::ids::UserId;
@@ -27,39 +27,39 @@ const QUIET_ROUNDS: usize = 3;
 const ROUNDS_MAX: usize = 10_000;
 
 /// A whole server without threads.
-pub(crate) struct Server {
-    pub(crate) bench: Bench,
-    pub(crate) drain: MainLoop<MemoryStore, Fd>,
+pub(crate) struct ServerHarness {
+    pub(crate) workers: WorkerHarness,
+    pub(crate) main: MainLoop<MemoryStore, Fd>,
     pub(crate) disk: Disk,
 }
 
-impl Server {
+impl ServerHarness {
     /// One worker, the usual policy.
     pub(crate) fn new() -> Self {
-        Server::with(policy(), 1)
+        ServerHarness::with(policy(), 1)
     }
 
     pub(crate) fn with(policy: Policy, workers: usize) -> Self {
-        Server::on(Disk::default(), policy, workers)
+        ServerHarness::on(Disk::default(), policy, workers)
     }
 
     fn on(disk: Disk, policy: Policy, workers: usize) -> Self {
-        Server::over(disk, policy, Bench::with(workers, CAPACITY))
+        ServerHarness::over(disk, policy, WorkerHarness::with(workers, CAPACITY))
     }
 
     /// Around workers that the test has made.
-    pub(crate) fn over(disk: Disk, policy: Policy, bench: Bench) -> Self {
-        let now_ms = bench.commons.clock.now().unix_ms;
+    pub(crate) fn over(disk: Disk, policy: Policy, workers: WorkerHarness) -> Self {
+        let now_ms = workers.fixtures.clock.now().unix_ms;
         let (store, trusted) = disk.start(now_ms);
-        let [accepted, unfinished] = disk.chats(trusted.now_ms(bench.commons.clock.now()));
-        let drain = MainLoop::new(store, policy, bench.commons.surroundings(&bench.outlet));
-        Server { bench, drain: drain.with_trusted(trusted).with_chats(accepted, unfinished), disk }
+        let [accepted, unfinished] = disk.chats(trusted.now_ms(workers.fixtures.clock.now()));
+        let main = MainLoop::new(store, policy, workers.fixtures.surroundings(&workers.outlet));
+        ServerHarness { workers, main: main.with_trusted(trusted).with_chats(accepted, unfinished), disk }
     }
 
     /// The next run of the server, on the same disk, as after a crash.
     pub(crate) fn restarted(self) -> Self {
-        let (policy, workers) = (self.drain.cx.policy.clone(), self.bench.cores.len());
-        Server::on(self.disk, policy, workers)
+        let (policy, workers) = (self.main.cx.policy.clone(), self.workers.states.len());
+        ServerHarness::on(self.disk, policy, workers)
     }
 
     /// Adds a user, as another program would.
@@ -80,7 +80,7 @@ impl Server {
 
     /// Connects and logs in, and forgets the answer.
     pub(crate) fn enter(&mut self, user: UserId) -> (ChannelId, Client) {
-        let (channel, client) = self.bench.accept();
+        let (channel, client) = self.workers.accept();
         self.log_in(&client, &login(user));
         (channel, client)
     }
@@ -96,24 +96,24 @@ impl Server {
 
     /// Main takes all that waits, in one batch. Answers whether there was anything.
     pub(crate) fn main(&mut self) -> bool {
-        let entries = self.bench.entries();
-        let any = !entries.is_empty() || self.drain.cx.transaction.is_under_way();
-        let clock = self.bench.commons.clock;
+        let entries = self.workers.entries();
+        let any = !entries.is_empty() || self.main.cx.transaction.is_under_way();
+        let clock = self.workers.fixtures.clock;
         for entry in entries {
-            self.drain.take(entry, clock.now());
+            self.main.take(entry, clock.now());
         }
-        self.drain.finish(&|| clock.now());
+        self.main.finish(&|| clock.now());
         any
     }
 
     /// Passwords are verified. Answers whether there were any.
     pub(crate) fn verify(&mut self) -> bool {
-        let jobs = self.bench.commons.jobs.take_all();
+        let jobs = self.workers.fixtures.jobs.take_all();
         let any = !jobs.is_empty();
         for job in jobs {
             match verified(&self.disk, job) {
-                Ok(ask) => self.bench.commons.queue.ask(ask).expect("there is room"),
-                Err(refusal) => self.bench.post(*refusal),
+                Ok(ask) => self.workers.fixtures.queue.ask(ask).expect("there is room"),
+                Err(refusal) => self.workers.post(*refusal),
             }
         }
         any
@@ -127,21 +127,21 @@ impl Server {
 
     /// The reconciler, asked to look at everything, finds nothing. While writes are owed, rows are behind.
     pub(crate) fn check_invariants(&mut self) {
-        if !self.drain.is_settled() {
+        if !self.main.is_settled() {
             return;
         }
-        let before = self.bench.commons.metrics.reconciled.value();
-        self.drain.look_around();
+        let before = self.workers.fixtures.metrics.reconciled.value();
+        self.main.look_around();
         self.work();
-        self.drain.looked_around();
-        let found = self.bench.commons.metrics.reconciled.value() - before;
+        self.main.looked_around();
+        let found = self.workers.fixtures.metrics.reconciled.value() - before;
         assert_eq!(found, 0, "something differs that nobody has touched");
     }
 
     fn work(&mut self) {
         let mut quiet = 0;
         for _ in 0..ROUNDS_MAX {
-            let worked = self.bench.turn();
+            let worked = self.workers.turn();
             let verified = self.verify();
             let any = self.main() || worked || verified;
             quiet = if any { 0 } else { quiet + 1 };
@@ -154,7 +154,7 @@ impl Server {
 
     /// Time passes, and everybody works.
     pub(crate) fn pass(&mut self, seconds: u64) {
-        self.bench.commons.clock.advance(seconds * SECOND_US);
+        self.workers.fixtures.clock.advance(seconds * SECOND_US);
         self.run();
     }
 

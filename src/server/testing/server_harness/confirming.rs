@@ -6,7 +6,7 @@ use crate::main_loop::transaction::RETRY_US;
 use crate::main_loop::users::UserState;
 use crate::protocol::line::LineFramer;
 use crate::store::OfflineBox;
-use crate::testing::commons::{ACK_WINDOW, BOX_AGE_MS, BOX_MESSAGES};
+use crate::testing::fixtures::{ACK_WINDOW, BOX_AGE_MS, BOX_MESSAGES};
 use crate::testing::memory::Fault;
 use crate::worker::Codec;
 
@@ -41,28 +41,28 @@ fn confirm(client: &Client, mid: i64) {
     client.send(&format!(r#"{{"msgid":24,"mid":{mid}}}"#));
 }
 
-impl Server {
+impl ServerHarness {
     fn confirming(&mut self, user: UserId) -> (ChannelId, Client, Vec<Seen>) {
-        let (channel, client) = self.bench.accept();
+        let (channel, client) = self.workers.accept();
         let answer = self.log_in(&client, &login_with(user, "ack"));
         (channel, client, brought(&answer))
     }
 
     fn commits(&self) -> u64 {
-        self.bench.commons.metrics.commits.value()
+        self.workers.fixtures.metrics.commits.value()
     }
 
     /// What main believes that a box holds is what it holds.
     fn expect_usage_of_the_box(&mut self, user: UserId) {
         let held = self.disk.beside().box_usage(user).unwrap();
-        let believed = self.drain.users.look(user).and_then(UserState::usage);
+        let believed = self.main.users.look(user).and_then(UserState::usage);
         assert_eq!(believed, Some(held));
     }
 }
 
 /// Ann, who confirms, and Bob, who has sent her so many chats, "0" first: her number, her client, and his.
-fn with_chats(count: usize) -> (Server, UserId, Client, Client) {
-    let mut server = Server::new();
+fn with_chats(count: usize) -> (ServerHarness, UserId, Client, Client) {
+    let mut server = ServerHarness::new();
     let ann = server.user("ann");
     let (_, _, bob) = server.online("bob");
     let (_, client, _) = server.confirming(ann);
@@ -76,7 +76,7 @@ fn with_chats(count: usize) -> (Server, UserId, Client, Client) {
 #[test]
 fn what_a_client_has_not_confirmed_comes_again_under_the_same_numbers_and_before_anything_newer() {
     for sent_with_seq in [false, true] {
-        let mut server = Server::new();
+        let mut server = ServerHarness::new();
         let ann = server.user("ann");
         let (_, _, bob) = server.online("bob");
         let (channel, client, _) = server.confirming(ann);
@@ -103,7 +103,7 @@ fn what_a_client_has_not_confirmed_comes_again_under_the_same_numbers_and_before
         confirm(&client, again[2].0);
         server.run();
         assert_eq!(server.disk.texts(ann).len(), 0);
-        assert!(!server.bench.kicker.kick(channel, Reason::Kicked));
+        assert!(!server.workers.kicker.kick(channel, Reason::Kicked));
     }
 }
 
@@ -156,7 +156,7 @@ fn a_confirmation_of_what_was_never_sent_confirms_only_what_was() {
 
 #[test]
 fn a_client_without_the_cap_is_told_that_there_is_nothing_to_confirm() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let (_, _, client) = server.online("ann");
     confirm(&client, 1);
     server.run();
@@ -165,7 +165,7 @@ fn a_client_without_the_cap_is_told_that_there_is_nothing_to_confirm() {
 
 #[test]
 fn a_chat_with_seq_is_stored_before_a_client_that_confirms_sees_it() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let ann = server.user("ann");
     let (_, _, bob) = server.online("bob");
     let (_, client, _) = server.confirming(ann);
@@ -187,7 +187,7 @@ fn a_chat_with_seq_is_stored_before_a_client_that_confirms_sees_it() {
 
 #[test]
 fn a_crash_costs_no_accepted_message_and_doubles_none_for_a_client_that_remembers_its_last_number() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let ann = server.user("ann");
     let (bob, _, sender) = server.online("bob");
     let (_, client, _) = server.confirming(ann);
@@ -209,11 +209,11 @@ fn a_crash_costs_no_accepted_message_and_doubles_none_for_a_client_that_remember
 
 #[test]
 fn a_repetition_is_known_after_a_crash_whoever_received_it() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let (ann, _, client) = server.online("ann");
     let (bob, _, sender) = server.online("bob");
     let away = server.user("cy");
-    let all = |server: &mut Server, sender: &Client| {
+    let all = |server: &mut ServerHarness, sender: &Client| {
         for to in [ann, away] {
             sender.send(&chat_with_seq(to, "hello", 1));
         }
@@ -233,7 +233,7 @@ fn a_repetition_is_known_after_a_crash_whoever_received_it() {
 #[test]
 fn a_confirmation_that_races_a_kick_still_counts() {
     for kick_first in [false, true] {
-        let mut server = Server::new();
+        let mut server = ServerHarness::new();
         let ann = server.user("ann");
         let (_, _, bob) = server.online("bob");
         let (channel, client, _) = server.confirming(ann);
@@ -241,11 +241,11 @@ fn a_confirmation_that_races_a_kick_still_counts() {
         server.run();
         let first = live(&client);
         confirm(&client, first[0].0);
-        server.bench.begin();
-        server.bench.poll();
-        assert!(!kick_first || server.bench.kicker.kick(channel, Reason::Kicked));
-        server.bench.finish();
-        assert!(kick_first || server.bench.kicker.kick(channel, Reason::Kicked));
+        server.workers.begin();
+        server.workers.poll();
+        assert!(!kick_first || server.workers.kicker.kick(channel, Reason::Kicked));
+        server.workers.finish();
+        assert!(kick_first || server.workers.kicker.kick(channel, Reason::Kicked));
         server.run();
         assert_eq!(server.disk.texts(ann), [""; 0], "kicked first: {kick_first}");
     }
@@ -254,7 +254,7 @@ fn a_confirmation_that_races_a_kick_still_counts() {
 #[test]
 fn a_takeover_brings_the_new_session_what_the_old_one_has_not_confirmed() {
     for workers in [1, 2] {
-        let mut server = Server::with(policy(), workers);
+        let mut server = ServerHarness::with(policy(), workers);
         let ann = server.user("ann");
         let (_, _, bob) = server.online("bob");
         let (_, old, _) = server.confirming(ann);
@@ -263,7 +263,7 @@ fn a_takeover_brings_the_new_session_what_the_old_one_has_not_confirmed() {
         }
         server.run();
         let first = live(&old);
-        let (_, new) = server.bench.accept_at(workers - 1);
+        let (_, new) = server.workers.accept_at(workers - 1);
         new.send(&login_with(ann, "ack"));
         bob.send(&chat(ann, "meanwhile"));
         server.run();
@@ -283,7 +283,7 @@ fn a_takeover_brings_the_new_session_what_the_old_one_has_not_confirmed() {
 
 #[test]
 fn a_full_box_behind_the_window_is_errno_20() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let ann = server.user("ann");
     let (_, _, bob) = server.online("bob");
     let (_, client, _) = server.confirming(ann);
@@ -308,9 +308,9 @@ fn a_full_box_behind_the_window_is_errno_20() {
 
 #[test]
 fn what_a_line_sender_says_counts_in_the_box_as_what_the_box_holds() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let ann = server.user("ann");
-    let (_, line) = server.bench.accept_speaking(0, Codec::Line(LineFramer::default()));
+    let (_, line) = server.workers.accept_speaking(0, Codec::Line(LineFramer::default()));
     line.send("bob\n");
     server.run();
     for texts in [["one", "two"], ["three", "four"]] {
@@ -333,7 +333,7 @@ fn what_a_line_sender_says_counts_in_the_box_as_what_the_box_holds() {
 
 #[test]
 fn a_client_that_no_longer_confirms_gets_what_is_left_without_numbers() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let ann = server.user("ann");
     let (_, _, bob) = server.online("bob");
     let (_, client, _) = server.confirming(ann);
@@ -341,7 +341,7 @@ fn a_client_that_no_longer_confirms_gets_what_is_left_without_numbers() {
     server.run();
     client.reset();
     server.run();
-    let (_, plain) = server.bench.accept();
+    let (_, plain) = server.workers.accept();
     let answer = server.log_in(&plain, &login(ann));
     assert!(answer.contains("one") && !answer.contains("mid"), "{answer}");
     assert_eq!(server.disk.texts(ann), [""; 0]);
@@ -349,16 +349,16 @@ fn a_client_that_no_longer_confirms_gets_what_is_left_without_numbers() {
 
 #[test]
 fn a_chat_to_a_session_whose_login_could_not_be_committed_waits_for_the_next() {
-    let mut server = Server::new();
+    let mut server = ServerHarness::new();
     let ann = server.user("ann");
     let (_, _, bob) = server.online("bob");
-    let (_, client) = server.bench.accept();
+    let (_, client) = server.workers.accept();
     client.send(&login_with(ann, "ack"));
-    server.bench.turn();
+    server.workers.turn();
     server.verify();
     // The login and the chat are in one batch.
     bob.send(&chat(ann, "early"));
-    server.bench.turn();
+    server.workers.turn();
     server.disk.fail_next(Fault::Commit);
     server.main();
     server.run();
@@ -377,9 +377,9 @@ fn what_came_from_the_box_behind_a_confirmation_is_marked_before_it_is_sent() {
         }
         // Looked at before main may commit again: what the client has then must be marked already.
         let round = |_| {
-            server.bench.commons.clock.advance(RETRY_US);
+            server.workers.fixtures.clock.advance(RETRY_US);
             server.main();
-            server.bench.turn();
+            server.workers.turn();
             Some(live(&client)).filter(|seen| !seen.is_empty())
         };
         let first = (0..ROUNDS_MAX).find_map(round).expect("a confirmation brings more");
@@ -398,7 +398,7 @@ fn what_could_not_be_marked_waits_and_nothing_newer_goes_before_it() {
         let mut all = live(&client);
         confirm(&client, all[3].0);
         server.disk.fail_after(good, Fault::Commit);
-        server.bench.turn();
+        server.workers.turn();
         server.main();
         // The window has room: with nothing left in the box, these would go past it.
         bob.send(&chat(ann, "newer"));

@@ -1,25 +1,25 @@
-//! What happened in a run, told as it goes on. Nobody listens unless a seed is replayed.
+//! What happened in a run, line by line. It is recorded only when a seed is replayed.
 
-use super::line::{Heard, Seen};
+use super::sim_link::{Received, ReceivedChat};
 use crate::message::event::Event;
 use crate::message::request::Ask;
 use std::fmt::Display;
 
-/// The lines of a story. Told again from the same seed, it is the same story.
+/// The lines of a trace. The same seed makes the same trace.
 #[derive(Debug, Default)]
-pub(super) struct Story {
+pub(super) struct Trace {
     lines: Vec<String>,
-    is_told: bool,
+    is_traced: bool,
 }
 
-impl Story {
-    pub(super) fn new(is_told: bool) -> Self {
-        Story { lines: Vec::new(), is_told }
+impl Trace {
+    pub(super) fn new(is_traced: bool) -> Self {
+        Trace { lines: Vec::new(), is_traced }
     }
 
     /// Tells what happened at that moment of the simulated time.
     pub(super) fn tell<T: Display>(&mut self, at_us: u64, what: impl FnOnce() -> T) {
-        if self.is_told {
+        if self.is_traced {
             let (seconds, us) = (at_us / 1_000_000, at_us % 1_000_000);
             self.lines.push(format!("{seconds:>6}.{us:06} s  {}", what()));
         }
@@ -62,20 +62,20 @@ pub(super) fn entry<S>(entry: &Event<S>) -> String {
 }
 
 /// What the server has written, in a few words. Tokens are left out: they differ from run to run.
-pub(super) fn heard(heard: &Heard) -> String {
-    let chat = |chat: &Seen| {
+pub(super) fn heard(heard: &Received) -> String {
+    let chat = |chat: &ReceivedChat| {
         let again = if chat.again { " again" } else { "" };
         let number = chat.mid.map_or(String::new(), |mid| format!(" under {mid}"));
         format!("{} of {}{number}{again}", chat.text, chat.from)
     };
     match heard {
-        Heard::Welcome { user, kept, friends, .. } => {
+        Received::Welcome { user, kept, friends, .. } => {
             let kept: Vec<String> = kept.iter().map(chat).collect();
             let friend = |(user, online): &(_, bool)| format!("{}{user}", if *online { '+' } else { '-' });
             let friends: Vec<String> = friends.iter().map(friend).collect();
             format!("welcome {user} [{}] ({})", kept.join(", "), friends.join(" "))
         }
-        Heard::Chat(seen) => chat(seen),
+        Received::Chat(seen) => chat(seen),
         other => format!("{other:?}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::ids::{Epoch, UserId};
 use crate::store::UserRow;
-use crate::testing::commons::PRESENCE_DELAY_US;
+use crate::testing::fixtures::PRESENCE_DELAY_US;
 use std::collections::BTreeMap;
 
 /// How late main may look at a friend who has gone, in microseconds.
@@ -24,7 +24,7 @@ struct Stay {
 
 /// What a connection was told of a friend last.
 #[derive(Clone, Copy, Debug)]
-enum OnFailure {
+enum LastTold {
     /// By the answer to a login that was asked for then.
     AtLogin { online: bool, asked_us: u64 },
     /// By an event.
@@ -33,22 +33,21 @@ enum OnFailure {
 
 /// What one session was told of all friends whom its login answer has named.
 #[derive(Debug, Default)]
-pub(super) struct View(BTreeMap<UserId, OnFailure>);
+pub(super) struct View(BTreeMap<UserId, LastTold>);
 
-/// Everybody's sessions.
+/// The sessions of all users.
 #[derive(Debug, Default)]
-pub(super) struct Sight(BTreeMap<UserId, Vec<Stay>>);
+pub(super) struct PresenceOracle(BTreeMap<UserId, Vec<Stay>>);
 
 impl View {
     /// A login that was asked for then is answered with these friends.
     pub(super) fn at_login(friends: &[(UserId, bool)], asked_us: u64) -> Self {
-        let told =
-            |(user, online): &(UserId, bool)| (*user, OnFailure::AtLogin { online: *online, asked_us });
+        let told = |(user, online): &(UserId, bool)| (*user, LastTold::AtLogin { online: *online, asked_us });
         View(friends.iter().map(told).collect())
     }
 }
 
-impl Sight {
+impl PresenceOracle {
     /// A user's row after a commit, and the session that began last.
     pub(super) fn note(&mut self, row: &UserRow, latest: Option<Epoch>, now_us: u64) {
         let stays = self.0.entry(row.id).or_default();
@@ -96,7 +95,7 @@ impl Sight {
         let at = stays.iter().rposition(fits);
         let Some(at) = at else { panic!("{of} is told to be {word} in {epoch:?}, which never was") };
         // Whoever was added as a friend just now is told of as it is.
-        let Some(before) = view.0.insert(of, OnFailure::Since { online, epoch }) else { return };
+        let Some(before) = view.0.insert(of, LastTold::Since { online, epoch }) else { return };
         if !online {
             assert!(self.is_away_after(of, at, now_us), "{of} is told to be offline and was back at once");
         }
@@ -104,23 +103,23 @@ impl Sight {
             (0..at).any(|earlier| since(earlier) && self.is_away_after(of, earlier, now_us))
         };
         match before {
-            OnFailure::Since { epoch: before, .. } if epoch < before => {
+            LastTold::Since { epoch: before, .. } if epoch < before => {
                 panic!("what is told of {of} is not told in order");
             }
-            OnFailure::Since { online: before, epoch: of_old } if before == online => {
+            LastTold::Since { online: before, epoch: of_old } if before == online => {
                 assert!(stays[at].epoch > of_old, "{of} is told to be {word} again");
                 let since = |earlier: usize| stays[earlier].epoch >= of_old;
                 assert!(!online || was_away(&since), "{of} is told to be {word} again");
             }
-            OnFailure::AtLogin { online: true, asked_us } if online => {
+            LastTold::AtLogin { online: true, asked_us } if online => {
                 let since = |earlier: usize| stays[earlier + 1].from_us > asked_us;
                 assert!(was_away(&since), "{of} is told to be {word} again");
             }
-            OnFailure::AtLogin { online: false, asked_us } if !online => {
+            LastTold::AtLogin { online: false, asked_us } if !online => {
                 let is_new = stays[at].to_us.is_some_and(|to_us| to_us > asked_us);
                 assert!(is_new && !stays[at].is_hidden, "{of} is told to be {word} again");
             }
-            OnFailure::AtLogin { online: true, asked_us } => {
+            LastTold::AtLogin { online: true, asked_us } => {
                 let was_here = stays[at].last_us >= asked_us;
                 assert!(was_here, "{of} had gone when a login answer said online");
             }
@@ -139,15 +138,15 @@ impl Sight {
     }
 
     /// Everybody rests, and a connection takes what it is told: it knows what there is to know.
-    pub(super) fn is_told(&self, view: &View, watcher: UserId, now_us: u64) {
+    pub(super) fn is_traced(&self, view: &View, watcher: UserId, now_us: u64) {
         for (user, last) in view.0.iter().filter(|(user, _)| **user != watcher) {
-            let (OnFailure::AtLogin { online: told, .. } | OnFailure::Since { online: told, .. }) = *last;
+            let (LastTold::AtLogin { online: told, .. } | LastTold::Since { online: told, .. }) = *last;
             match self.0.get(user).and_then(|stays| stays.last()) {
                 None => assert!(!told, "{watcher} was told that {user} came, who never did"),
                 Some(Stay { to_us: None, .. }) => assert!(told, "{watcher} was never told that {user} came"),
                 Some(Stay { to_us: Some(to_us), last_us, .. }) => {
                     // A login answer may name a session that comes and goes in the batch of the answer.
-                    let gone_us = if matches!(last, OnFailure::AtLogin { .. }) { last_us } else { to_us };
+                    let gone_us = if matches!(last, LastTold::AtLogin { .. }) { last_us } else { to_us };
                     let is_due = now_us > gone_us + PRESENCE_DELAY_US + LATE_US;
                     assert!(!told || !is_due, "{watcher} was never told that {user} has gone");
                 }
@@ -168,11 +167,11 @@ mod tests {
     }
 
     /// Ann's first session was the third epoch, and came and went in the batch that was committed then.
-    fn came_and_went(at_us: u64) -> Sight {
-        let mut sight = Sight::default();
-        sight.note(&row(false, 2), None, 1);
-        sight.note(&row(false, 3), Some(Epoch(3)), at_us);
-        sight
+    fn came_and_went(at_us: u64) -> PresenceOracle {
+        let mut presence = PresenceOracle::default();
+        presence.note(&row(false, 2), None, 1);
+        presence.note(&row(false, 3), Some(Epoch(3)), at_us);
+        presence
     }
 
     fn holds(check: impl FnOnce()) -> bool {
@@ -185,14 +184,14 @@ mod tests {
 
     #[test]
     fn the_end_of_a_session_that_no_row_shows_is_told_to_those_alone_who_were_told_of_it() {
-        let sight = came_and_went(7);
+        let presence = came_and_went(7);
         let may_go =
-            |mut view: View, epoch: i64| holds(|| sight.tell(&mut view, ANN, false, Epoch(epoch), 9));
+            |mut view: View, epoch: i64| holds(|| presence.tell(&mut view, ANN, false, Epoch(epoch), 9));
         assert!(may_go(View::default(), 3), "a new friend");
         assert!(may_go(named(true, 5), 3), "the answer has named a session of its own batch");
         assert!(!may_go(named(true, 8), 3), "the answer has named a session that was over");
         assert!(!may_go(named(false, 5), 3));
-        let told = OnFailure::Since { online: false, epoch: Epoch(3) };
+        let told = LastTold::Since { online: false, epoch: Epoch(3) };
         assert!(!may_go(View(BTreeMap::from([(ANN, told)])), 3));
         for epoch in [2, 4] {
             assert!(
@@ -201,50 +200,50 @@ mod tests {
             );
         }
         let mut view = View::default();
-        assert!(!holds(|| sight.tell(&mut view, ANN, true, Epoch(3), 9)), "nobody is told that it began");
+        assert!(!holds(|| presence.tell(&mut view, ANN, true, Epoch(3), 9)), "nobody is told that it began");
     }
 
     #[test]
     fn who_was_told_of_a_session_that_no_row_shows_has_to_be_told_of_its_end() {
-        let sight = came_and_went(7);
-        let is_told = |online, now_us| holds(|| sight.is_told(&named(online, 5), UserId(2), now_us));
+        let presence = came_and_went(7);
+        let is_traced = |online, now_us| holds(|| presence.is_traced(&named(online, 5), UserId(2), now_us));
         let late_us = 7 + PRESENCE_DELAY_US + LATE_US;
-        assert!(is_told(true, late_us) && !is_told(true, late_us + 1));
-        assert!(is_told(false, late_us + 1));
+        assert!(is_traced(true, late_us) && !is_traced(true, late_us + 1));
+        assert!(is_traced(false, late_us + 1));
     }
 
     #[test]
     fn an_answer_that_came_long_after_it_was_asked_for_may_name_a_session_that_no_row_shows() {
-        let mut sight = came_and_went(7);
-        sight.note(&row(true, 4), Some(Epoch(4)), 8);
-        sight.note(&row(false, 4), Some(Epoch(4)), 9);
+        let mut presence = came_and_went(7);
+        presence.note(&row(true, 4), Some(Epoch(4)), 8);
+        presence.note(&row(false, 4), Some(Epoch(4)), 9);
         let late_us = 60_000_000;
-        sight.note(&row(false, 5), Some(Epoch(5)), late_us);
-        assert!(holds(|| sight.is_told(&named(true, 5), UserId(2), late_us + 1)));
+        presence.note(&row(false, 5), Some(Epoch(5)), late_us);
+        assert!(holds(|| presence.is_traced(&named(true, 5), UserId(2), late_us + 1)));
     }
 
     #[test]
     fn who_has_not_read_the_end_of_a_session_that_no_row_shows_may_be_told_of_the_next_instead() {
-        let mut sight = came_and_went(7);
-        sight.note(&row(true, 4), Some(Epoch(4)), 7 + PRESENCE_DELAY_US);
-        assert!(holds(|| sight.tell(&mut named(true, 5), ANN, true, Epoch(4), 8 + PRESENCE_DELAY_US)));
+        let mut presence = came_and_went(7);
+        presence.note(&row(true, 4), Some(Epoch(4)), 7 + PRESENCE_DELAY_US);
+        assert!(holds(|| presence.tell(&mut named(true, 5), ANN, true, Epoch(4), 8 + PRESENCE_DELAY_US)));
     }
 
     #[test]
     fn an_end_is_told_under_the_last_session_that_came_and_went_behind_it_and_under_no_other() {
-        let mut sight = came_and_went(7);
-        sight.note(&row(true, 4), Some(Epoch(4)), 8);
-        sight.note(&row(false, 4), Some(Epoch(4)), 9);
+        let mut presence = came_and_went(7);
+        presence.note(&row(true, 4), Some(Epoch(4)), 8);
+        presence.note(&row(false, 4), Some(Epoch(4)), 9);
         // This one gives numbers to messages.
-        sight.note(&row(false, 5), Some(Epoch(4)), 10);
+        presence.note(&row(false, 5), Some(Epoch(4)), 10);
         let away_us = 9 + PRESENCE_DELAY_US;
-        let may_go = |sight: &Sight, epoch: i64| {
-            let told = OnFailure::Since { online: true, epoch: Epoch(4) };
+        let may_go = |presence: &PresenceOracle, epoch: i64| {
+            let told = LastTold::Since { online: true, epoch: Epoch(4) };
             let mut view = View(BTreeMap::from([(ANN, told)]));
-            holds(|| sight.tell(&mut view, ANN, false, Epoch(epoch), away_us))
+            holds(|| presence.tell(&mut view, ANN, false, Epoch(epoch), away_us))
         };
-        assert!(may_go(&sight, 4) && !may_go(&sight, 5));
-        sight.note(&row(false, 6), Some(Epoch(6)), 11);
-        assert!(may_go(&sight, 6) && !may_go(&sight, 7));
+        assert!(may_go(&presence, 4) && !may_go(&presence, 5));
+        presence.note(&row(false, 6), Some(Epoch(6)), 11);
+        assert!(may_go(&presence, 6) && !may_go(&presence, 7));
     }
 }

@@ -1,8 +1,8 @@
-//! Workers alone: clients and letters go in, bytes and entries for main come out. The test plays main.
+//! Workers alone: clients and commands go in, bytes and events for main come out. The test takes the part of main.
 
-use super::commons::{CAPACITY, Commons};
-use super::wire::{Client, Fd, Wire, connection};
-use super::words::{accepted, texts};
+use super::builders::{accepted, texts};
+use super::fake_socket::{Client, FakeSocket, Fd, connection};
+use super::fixtures::{CAPACITY, Fixtures};
 use crate::channel::{ChannelId, SessionNo, Stage};
 use crate::ids::{Epoch, UserId};
 use crate::message::chat::Sender;
@@ -25,45 +25,45 @@ impl Wake for NoWake {
 }
 
 /// Workers without threads.
-pub(crate) struct Bench {
-    pub(crate) commons: Commons,
+pub(crate) struct WorkerHarness {
+    pub(crate) fixtures: Fixtures,
     pub(crate) outlet: Arc<dyn WorkerSender>,
     pub(crate) kicker: Kicker<Fd>,
-    pub(crate) cores: Vec<WorkerState<Wire>>,
+    pub(crate) states: Vec<WorkerState<FakeSocket>>,
     clients: Vec<(ChannelId, Client)>,
 }
 
-impl Bench {
+impl WorkerHarness {
     /// One worker.
     pub(crate) fn new() -> Self {
-        Bench::with(1, CAPACITY)
+        WorkerHarness::with(1, CAPACITY)
     }
 
     pub(crate) fn with(workers: usize, capacity: usize) -> Self {
-        Bench::limited(workers, capacity, |_| ())
+        WorkerHarness::limited(workers, capacity, |_| ())
     }
 
     /// With other limits than usual.
     pub(crate) fn limited(workers: usize, capacity: usize, limit: impl FnOnce(&mut Limits)) -> Self {
-        Bench::among(Commons::new(capacity), workers, limit)
+        WorkerHarness::among(Fixtures::new(capacity), workers, limit)
     }
 
     /// Around shared parts that the test has made.
-    pub(crate) fn among(commons: Commons, workers: usize, limit: impl FnOnce(&mut Limits)) -> Self {
-        let mut limits = commons.limits();
+    pub(crate) fn among(fixtures: Fixtures, workers: usize, limit: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = fixtures.limits();
         limit(&mut limits);
         let mailboxes: Vec<_> = (0..workers).map(|_| Arc::new(Mailbox::new(Box::new(NoWake)))).collect();
         let outlet: Arc<dyn WorkerSender> =
-            Arc::new(Mailboxes::new(Arc::clone(&commons.table), mailboxes.clone()));
-        let (handles, shared) = (commons.surroundings(&outlet), Commons::shared(limits));
-        let now = commons.clock.now();
+            Arc::new(Mailboxes::new(Arc::clone(&fixtures.table), mailboxes.clone()));
+        let (handles, shared) = (fixtures.surroundings(&outlet), Fixtures::shared(limits));
+        let now = fixtures.clock.now();
         let numbered = mailboxes.into_iter().enumerate();
-        let cores = numbered
+        let states = numbered
             .map(|(index, mailbox)| {
                 WorkerState::new(index, Arc::clone(&handles), Arc::clone(&shared), mailbox, now)
             })
             .collect();
-        Bench { kicker: commons.kicker(&outlet), commons, outlet, cores, clients: Vec::new() }
+        WorkerHarness { kicker: fixtures.kicker(&outlet), fixtures, outlet, states, clients: Vec::new() }
     }
 
     /// A client connects to the first worker.
@@ -84,7 +84,7 @@ impl Bench {
     }
 
     /// The same over a connection that is prepared already.
-    pub(crate) fn accept_over(&mut self, worker: usize, ends: (Wire, Client)) -> (ChannelId, Client) {
+    pub(crate) fn accept_over(&mut self, worker: usize, ends: (FakeSocket, Client)) -> (ChannelId, Client) {
         self.take_in("127.0.0.1:1", worker, Codec::Json(Framer::default()), ends)
     }
 
@@ -93,7 +93,7 @@ impl Bench {
         peer: &str,
         worker: usize,
         codec: Codec,
-        ends: (Wire, Client),
+        ends: (FakeSocket, Client),
     ) -> (ChannelId, Client) {
         self.try_accept(peer, worker, codec, ends).expect("a name is free")
     }
@@ -104,11 +104,11 @@ impl Bench {
         peer: &str,
         worker: usize,
         codec: Codec,
-        (wire, client): (Wire, Client),
-    ) -> Result<(ChannelId, Client), Wire> {
-        let before: Vec<ChannelId> = self.commons.table.occupants().collect();
-        self.cores[worker].accept(wire, peer.parse().unwrap(), codec, |wire, _| wire)?;
-        let mut present = self.commons.table.occupants();
+        (wire, client): (FakeSocket, Client),
+    ) -> Result<(ChannelId, Client), FakeSocket> {
+        let before: Vec<ChannelId> = self.fixtures.table.occupants().collect();
+        self.states[worker].accept(wire, peer.parse().unwrap(), codec, |wire, _| wire)?;
+        let mut present = self.fixtures.table.occupants();
         let channel = present.find(|channel| !before.contains(channel)).expect("it has a name now");
         self.clients.retain(|(known, _)| known.slot != channel.slot);
         self.clients.push((channel, client.clone()));
@@ -117,19 +117,19 @@ impl Bench {
 
     /// Every worker takes its mailbox.
     pub(crate) fn begin(&mut self) {
-        let now = self.commons.clock.now();
-        self.cores.iter_mut().for_each(|core| core.begin(now));
+        let now = self.fixtures.clock.now();
+        self.states.iter_mut().for_each(|core| core.begin(now));
     }
 
-    /// Every worker hears from its poller. Answers whether there was anything.
+    /// Every worker polls. Returns whether there was anything.
     pub(crate) fn poll(&mut self) -> bool {
         let mut any = false;
         for (channel, client) in &self.clients {
             let (readable, writable) = client.events();
             if readable || writable {
                 any = true;
-                let worker = self.commons.table.worker(*channel);
-                self.cores[worker].ready(channel.slot as usize, readable, writable);
+                let worker = self.fixtures.table.worker(*channel);
+                self.states[worker].ready(channel.slot as usize, readable, writable);
             }
         }
         any
@@ -137,13 +137,13 @@ impl Bench {
 
     /// One worker ends its turn.
     pub(crate) fn finish_one(&mut self, worker: usize) {
-        let clock = self.commons.clock;
-        self.cores[worker].finish(clock.now().mono_us, &|| clock.now());
+        let clock = self.fixtures.clock;
+        self.states[worker].finish(clock.now().mono_us, &|| clock.now());
     }
 
     /// Every worker ends its turn.
     pub(crate) fn finish(&mut self) {
-        (0..self.cores.len()).for_each(|worker| self.finish_one(worker));
+        (0..self.states.len()).for_each(|worker| self.finish_one(worker));
     }
 
     /// A whole turn of every worker. Answers whether the poller had anything.
@@ -161,11 +161,11 @@ impl Bench {
 
     /// The same for a client that can do more.
     pub(crate) fn greet_with(&self, channel: ChannelId, user: UserId, caps: Caps) -> SessionNo {
-        let session = self.commons.table.begin_session(channel, user).expect("nobody is logged in there");
+        let session = self.fixtures.table.begin_session(channel, user).expect("nobody is logged in there");
         let sender = Arc::new(Sender { id: user, name: format!("user {user}").into() });
-        let worker = self.commons.table.worker(channel) as u16;
+        let worker = self.fixtures.table.worker(channel) as u16;
         let online = SessionEntry { channel, session, worker, direct: false, sender: Arc::clone(&sender) };
-        self.commons.registry.enter(user, online);
+        self.fixtures.registry.enter(user, online);
         let login = LoggedIn {
             sender,
             session: Some(session),
@@ -185,11 +185,11 @@ impl Bench {
         session
     }
 
-    /// Somebody else's letter to a channel's worker.
-    pub(crate) fn post(&self, letter: WorkerCommand) {
-        let channel = super::words::Said::of(&letter).0;
-        let worker = channel.map_or(0, |channel| self.commons.table.worker(channel));
-        self.outlet.post(worker, &mut vec![letter], &mut Vec::new());
+    /// Posts a command to a channel's worker.
+    pub(crate) fn post(&self, command: WorkerCommand) {
+        let channel = super::builders::Summary::of(&command).0;
+        let worker = channel.map_or(0, |channel| self.fixtures.table.worker(channel));
+        self.outlet.post(worker, &mut vec![command], &mut Vec::new());
     }
 
     /// A chat to a session.
@@ -200,7 +200,7 @@ impl Bench {
     /// Takes what was told to main.
     pub(crate) fn entries(&self) -> Vec<Event<Fd>> {
         let mut entries = Vec::new();
-        self.commons.queue.take(usize::MAX, &mut entries);
+        self.fixtures.queue.take(usize::MAX, &mut entries);
         entries
     }
 
@@ -214,6 +214,6 @@ impl Bench {
     }
 
     pub(crate) fn stage(&self, channel: ChannelId) -> Stage {
-        self.commons.table.stage(channel)
+        self.fixtures.table.stage(channel)
     }
 }

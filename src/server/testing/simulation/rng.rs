@@ -1,12 +1,12 @@
-//! Chance that repeats: the same seed gives the same run.
+//! Random numbers from a seed: the same seed gives the same run.
 
 /// A splitmix64 generator.
 #[derive(Clone, Debug)]
-pub(super) struct Chance(u64);
+pub(super) struct Rng(u64);
 
-impl Chance {
+impl Rng {
     pub(super) fn new(seed: u64) -> Self {
-        Chance(seed)
+        Rng(seed)
     }
 
     fn next(&mut self) -> u64 {
