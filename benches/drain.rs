@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
 use linger_server::auth::login_limiter::AddressLimit;
-use linger_server::auth::login_limiter::{AttemptLimits, Attempts};
+use linger_server::auth::login_limiter::{LoginLimiter, LoginLimits};
 use linger_server::auth::pool::Auth;
 use linger_server::channel::{ChannelId, ChannelTable, Reason, Stage};
 use linger_server::clock::Clock;
@@ -129,8 +129,8 @@ impl Desk {
         let kicker = Kicker::new(shared.0, shared.1, shared.2, shared.3, clock);
         let (auth, _) = Auth::new().expect("the kernel has random bytes");
         let registrations = AddressLimit { at_most: 1, spares_loopback: true };
-        let limits = AttemptLimits { per_user: 1, per_address: 1, registrations };
-        let attempts = Arc::new(Attempts::new(limits, Arc::clone(&metrics)));
+        let limits = LoginLimits { per_user: 1, per_address: 1, registrations };
+        let attempts = Arc::new(LoginLimiter::new(limits, Arc::clone(&metrics)));
         let handles = Arc::new(Handles {
             table: Arc::clone(&table),
             registry: Arc::default(),
@@ -214,7 +214,7 @@ impl Desk {
         };
         assert!(self.kicker.kick(channel, Reason::Kicked), "nobody else takes the step");
         let mut entries = Vec::new();
-        self.queue.take(usize::MAX, &mut entries);
+        self.queue.pop_batch(usize::MAX, &mut entries);
         for entry in entries {
             self.take(entry);
         }

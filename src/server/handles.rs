@@ -1,6 +1,6 @@
 //! What main, the workers and the admin socket share: one set for the whole server, made before any of its threads.
 
-use crate::auth::login_limiter::Attempts;
+use crate::auth::login_limiter::LoginLimiter;
 use crate::auth::pool::Auth;
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
@@ -24,7 +24,7 @@ pub struct Handles<S> {
     /// Where passwords go.
     pub auth: Arc<Auth>,
     /// Failed logins, and who registers.
-    pub attempts: Arc<Attempts>,
+    pub attempts: Arc<LoginLimiter>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Sends channels away.

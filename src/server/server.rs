@@ -9,7 +9,7 @@
 
 use crate::admin::history_pool::HistoryPool;
 use crate::admin::server::AdminServer;
-use crate::auth::login_limiter::{AttemptLimits, Attempts};
+use crate::auth::login_limiter::{LoginLimiter, LoginLimits};
 use crate::auth::password::{Cost, Hasher};
 use crate::auth::pool::{Auth, Jobs, Verifier};
 use crate::channel::{ChannelTable, Reason};
@@ -193,7 +193,7 @@ impl Threads {
         let (auth, jobs) = Auth::new()
             .map_err(|error| ServerError::Start { what: "read random bytes", source: error.into() })?;
         let metrics = Arc::<Metrics>::default();
-        let limits = AttemptLimits {
+        let limits = LoginLimits {
             per_user: config.login_failures,
             per_address: config.address_failures,
             registrations: config.address_registrations,
@@ -211,7 +211,7 @@ impl Threads {
             queue,
             outlet,
             auth: Arc::new(auth),
-            attempts: Arc::new(Attempts::new(limits, Arc::clone(&metrics))),
+            attempts: Arc::new(LoginLimiter::new(limits, Arc::clone(&metrics))),
             metrics,
             kicker,
             clock,
@@ -378,7 +378,7 @@ fn drain_until_stopped(
         let (mut taken, mut presses) = (0, false);
         loop {
             if entries.is_empty() {
-                parts.handles.queue.take(TAKE_MAX, &mut entries);
+                parts.handles.queue.pop_batch(TAKE_MAX, &mut entries);
             }
             let count = entries.len();
             let now = clock.now();

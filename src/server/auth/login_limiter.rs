@@ -39,7 +39,7 @@ pub const TOO_MANY_REGISTRATIONS: &str = "too many registrations; try again in a
 
 /// Limits for one address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AttemptLimits {
+pub struct LoginLimits {
     /// Failures a minute for one user.
     pub per_user: usize,
     /// Failures a minute altogether.
@@ -101,8 +101,8 @@ pub enum Tried<'a> {
 
 /// Failures and registrations by address, and failures by address and user.
 #[derive(Debug)]
-pub struct Attempts {
-    limits: AttemptLimits,
+pub struct LoginLimiter {
+    limits: LoginLimits,
     failures: Mutex<Windows<Key>>,
     registrations: Mutex<Windows<IpBlock>>,
     log: Mutex<LogWindow>,
@@ -133,13 +133,13 @@ struct Window {
 struct LogWindow {
     began_us: u64,
     lines: u32,
-    unsaid: u64,
+    suppressed: u64,
 }
 
-impl Attempts {
+impl LoginLimiter {
     /// Nothing has happened yet.
-    pub fn new(limits: AttemptLimits, metrics: Arc<Metrics>) -> Self {
-        Attempts {
+    pub fn new(limits: LoginLimits, metrics: Arc<Metrics>) -> Self {
+        LoginLimiter {
             limits,
             failures: Mutex::new(Windows::new(FAILURE_US)),
             registrations: Mutex::new(Windows::new(REGISTRATION_US)),
@@ -191,7 +191,7 @@ impl Attempts {
 
     /// True exactly when the log has room for one more line about a refused login. Where it has none, the login is counted.
     pub fn may_log(&self, now_us: u64) -> bool {
-        self.say_what_is_unsaid(now_us);
+        self.log_suppressed(now_us);
         self.log.lock().note(now_us)
     }
 
@@ -203,14 +203,14 @@ impl Attempts {
             return;
         }
         self.tidy_at_us.store(now_us + TIDY_US, Ordering::Relaxed);
-        self.say_what_is_unsaid(now_us);
+        self.log_suppressed(now_us);
         self.failures.lock().tidy(now_us);
         self.registrations.lock().tidy(now_us);
     }
 
     /// Logs how many refused logins got no line, once their window is over.
-    fn say_what_is_unsaid(&self, now_us: u64) {
-        let count = self.log.lock().take_unsaid(now_us);
+    fn log_suppressed(&self, now_us: u64) {
+        let count = self.log.lock().take_suppressed(now_us);
         if count > 0 {
             tracing::info!(count, "more logins were refused");
         }
@@ -321,17 +321,17 @@ impl LogWindow {
     /// Something has happened. True when there is room for a line.
     fn note(&mut self, now_us: u64) -> bool {
         if self.is_over(now_us) {
-            *self = LogWindow { began_us: now_us, lines: 0, unsaid: self.unsaid };
+            *self = LogWindow { began_us: now_us, lines: 0, suppressed: self.suppressed };
         }
         let has_room = self.lines < FAILURE_LINES_MAX;
         self.lines += u32::from(has_room);
-        self.unsaid += u64::from(!has_room);
+        self.suppressed += u64::from(!has_room);
         has_room
     }
 
     /// How many got no line, once the window is over.
-    fn take_unsaid(&mut self, now_us: u64) -> u64 {
-        if self.is_over(now_us) { std::mem::take(&mut self.unsaid) } else { 0 }
+    fn take_suppressed(&mut self, now_us: u64) -> u64 {
+        if self.is_over(now_us) { std::mem::take(&mut self.suppressed) } else { 0 }
     }
 
     fn is_over(&self, now_us: u64) -> bool {
@@ -358,9 +358,9 @@ mod tests {
         IpBlock::of(ip.into())
     }
 
-    fn attempts() -> Attempts {
+    fn attempts() -> LoginLimiter {
         let registrations = AddressLimit { at_most: 2, spares_loopback: true };
-        Attempts::new(AttemptLimits { per_user: 2, per_address: 3, registrations }, Arc::default())
+        LoginLimiter::new(LoginLimits { per_user: 2, per_address: 3, registrations }, Arc::default())
     }
 
     fn user(user: i64) -> Account {
@@ -441,7 +441,7 @@ mod tests {
         for n in 0..10_000u32 {
             attempts.note_failure(block((0x0A00_0000 + n).to_be_bytes()), None, 0);
         }
-        let held = |attempts: &Attempts| {
+        let held = |attempts: &LoginLimiter| {
             let failures = attempts.failures.lock();
             (failures.by_key.len(), failures.by_key.capacity() + failures.order.capacity())
         };
@@ -502,9 +502,9 @@ mod tests {
         let mut log = LogWindow::default();
         assert!((0..FAILURE_LINES_MAX).all(|_| log.note(1)));
         assert!(!log.note(2) && !log.note(3));
-        assert_eq!(log.take_unsaid(FAILURE_LINES_US - 1), 0, "when the window is over");
-        assert_eq!(log.take_unsaid(FAILURE_LINES_US), 2);
-        assert_eq!(log.take_unsaid(FAILURE_LINES_US), 0, "once");
+        assert_eq!(log.take_suppressed(FAILURE_LINES_US - 1), 0, "when the window is over");
+        assert_eq!(log.take_suppressed(FAILURE_LINES_US), 2);
+        assert_eq!(log.take_suppressed(FAILURE_LINES_US), 0, "once");
         assert!(log.note(FAILURE_LINES_US), "a new window has room again");
     }
 

@@ -4,7 +4,7 @@
 //! a channel that has left: so a client that asks for many hashes keeps no other waiting for longer than one takes.
 
 use super::cache::PasswordCache;
-use super::login_limiter::{Account, Attempts, Failure, TOO_MANY_FAILURES, Tried};
+use super::login_limiter::{Account, Failure, LoginLimiter, TOO_MANY_FAILURES, Tried};
 use super::password::{self, Hasher};
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
@@ -158,7 +158,7 @@ pub struct Verifier<S> {
     /// Where it remembers verified passwords.
     pub auth: Arc<Auth>,
     /// Failed logins and registrations.
-    pub attempts: Arc<Attempts>,
+    pub attempts: Arc<LoginLimiter>,
     /// Users, to be read only.
     pub lookup: Box<dyn Lookup + Send>,
     /// Main's queue, for what was verified.
@@ -299,7 +299,7 @@ type Refusal = (Errno, &'static str);
 mod tests {
     use super::*;
     use crate::auth::login_limiter::AddressLimit;
-    use crate::auth::login_limiter::AttemptLimits;
+    use crate::auth::login_limiter::LoginLimits;
     use crate::auth::password::Cost;
     use crate::channel::ChannelId;
     use crate::protocol::msgid::Msgid;
@@ -317,14 +317,14 @@ mod tests {
     }
 
     const FAR: &str = "192.0.2.1:4";
-    const LIMITS: AttemptLimits = AttemptLimits {
+    const LIMITS: LoginLimits = LoginLimits {
         per_user: 9,
         per_address: 99,
         registrations: AddressLimit { at_most: 9, spares_loopback: true },
     };
 
     /// An auth thread with ann, whose hash is of a lower cost than usual, somebody with a new one, and a guest.
-    fn verifier(limits: AttemptLimits) -> (Verifier<Fd>, UserId) {
+    fn verifier(limits: LoginLimits) -> (Verifier<Fd>, UserId) {
         let fixtures = Fixtures::new(4);
         let disk = Disk::default();
         let mut store = disk.open(0);
@@ -336,7 +336,7 @@ mod tests {
         let verifier = Verifier {
             jobs: fixtures.jobs.clone(),
             auth: Arc::clone(&fixtures.auth),
-            attempts: Arc::new(Attempts::new(limits, Arc::clone(&fixtures.metrics))),
+            attempts: Arc::new(LoginLimiter::new(limits, Arc::clone(&fixtures.metrics))),
             lookup: Box::new(disk.lookup()),
             queue: Arc::clone(&fixtures.queue),
             outlet: Arc::new(RecordingMailboxes::new(Arc::clone(&fixtures.table), 1)),
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn failures_by_number_and_by_name_count_together_for_one_user() {
-        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 2, per_address: 9, ..LIMITS });
+        let (mut verifier, ann) = verifier(LoginLimits { per_user: 2, per_address: 9, ..LIMITS });
         let (number, name) = (Who::Id(ann), Who::Name("ann".into()));
         assert_eq!(errno(&mut verifier, &number, "guess"), Some(Errno::Refused));
         assert_eq!(errno(&mut verifier, &name, "guess"), Some(Errno::Refused));
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_login_that_succeeds_is_no_failure() {
-        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 1, per_address: 1, ..LIMITS });
+        let (mut verifier, ann) = verifier(LoginLimits { per_user: 1, per_address: 1, ..LIMITS });
         for _ in 0..3 {
             assert_eq!(errno(&mut verifier, &Who::Id(ann), "secret"), None);
         }
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn names_that_nobody_has_are_counted_like_users() {
-        let (mut verifier, _) = verifier(AttemptLimits { per_user: 1, per_address: 9, ..LIMITS });
+        let (mut verifier, _) = verifier(LoginLimits { per_user: 1, per_address: 9, ..LIMITS });
         let nobody = Who::Name("nobody".into());
         assert_eq!(errno(&mut verifier, &nobody, "guess"), Some(Errno::Refused));
         assert_eq!(errno(&mut verifier, &nobody, "guess"), Some(Errno::TooMany), "as for somebody");
@@ -445,7 +445,7 @@ mod tests {
     #[test]
     fn an_address_registers_so_many_and_then_no_more_is_hashed_for_it() {
         let registrations = AddressLimit { at_most: 2, spares_loopback: true };
-        let (mut verifier, _) = verifier(AttemptLimits { registrations, ..LIMITS });
+        let (mut verifier, _) = verifier(LoginLimits { registrations, ..LIMITS });
         let peer: SocketAddr = FAR.parse().unwrap();
         let asker = ReplyTo { channel: ChannelId { slot: 0, generation: 1 }, re: Msgid::Register, seq: None };
         let mut errno = |name: &str| {
@@ -480,7 +480,7 @@ mod tests {
 
     #[test]
     fn every_failed_login_is_counted() {
-        let (mut verifier, ann) = verifier(AttemptLimits { per_user: 2, ..LIMITS });
+        let (mut verifier, ann) = verifier(LoginLimits { per_user: 2, ..LIMITS });
         for password in ["guess", "guess", "secret"] {
             errno(&mut verifier, &Who::Id(ann), password);
         }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// Names one connection for all time: a stale name hits nothing.
 ///
-/// People see it as `7.3`: slot 7, third use. Generations start at 1 and wrap after 2^32 - 1 uses of one slot.
+/// It is written as `7.3`: slot 7, third use. Generations start at 1 and wrap after 2^32 - 1 uses of one slot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ChannelId {
     /// The place in the channel table.

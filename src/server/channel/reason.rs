@@ -51,7 +51,7 @@ macro_rules! reasons {
                 match self { $(Reason::$name => Advice::$advice,)* }
             }
 
-            /// What a goodbye says when nobody has said anything more exact.
+            /// What a goodbye says when there is no text of its own.
             pub const fn sentence(self) -> &'static str {
                 match self { $(Reason::$name => $sentence,)* }
             }
@@ -85,7 +85,7 @@ reasons! {
     ReadError "read_error" Network Reconnect "reading from the connection failed";
     /// Writing failed in another way.
     WriteError "write_error" Network Reconnect "writing to the connection failed";
-    /// Nobody logged in for too long (`--login-timeout`).
+    /// No login for too long (`--login-timeout`).
     LoginTimeout "login_timeout" Server Reconnect "nobody logged in in time";
     /// A refused first line of the line protocol, or 10 failed logins on one channel.
     AuthFailed "auth_failed" Server Stop "the login was refused";

@@ -1,7 +1,7 @@
 //! The one atomic step from live to offline, and the smaller ones before and after it.
 //!
-//! A gate is one word, touched by any thread: whoever wins its compare-and-swap has made the step, everyone
-//! else finds it made. It holds no lock and never waits.
+//! A channel's state is one word, written by any thread. One thread wins the compare-and-swap and has taken the step;
+//! all others find it taken. It holds no lock and never waits.
 //!
 //! ```text
 //!             open              begin_session              leave
@@ -26,14 +26,14 @@ const OPEN: u64 = 1;
 const LIVE: u64 = 2;
 const OFFLINE: u64 = 3;
 
-/// How a channel stands.
+/// The stage of a channel's life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
     /// True exactly when no connection has this slot.
     Free,
-    /// True exactly while a connection has nobody logged in.
+    /// True exactly while there is a connection and no user is logged in.
     Connected,
-    /// True exactly while somebody is logged in.
+    /// True exactly while a user is logged in.
     LoggedIn(SessionNo),
     /// True exactly from the step until the fd is closed.
     Offline,
@@ -77,7 +77,7 @@ impl ChannelState {
     /// Free to open: a connection takes the slot. Only by the worker that drew `id` from the pool.
     pub fn open(&self, id: ChannelId) {
         let word = Word { generation: id.generation, session: 0, stage: OPEN };
-        // Release: pairs with the Acquire of whoever reads the slot's fields after seeing this generation.
+        // Release: pairs with the Acquire of a thread that reads the slot's fields after it has seen this generation.
         self.0.store(word.pack(), Ordering::Release);
     }
 
@@ -108,7 +108,7 @@ impl ChannelState {
         .map(|before| Closed { session: (before.stage == LIVE).then_some(SessionNo(before.session)) })
     }
 
-    /// The same step, only if that session still goes on: a channel that has logged out meanwhile stays.
+    /// The same step, only while that session lasts: a channel that has logged out meanwhile stays.
     pub fn leave_session(&self, id: ChannelId, session: SessionNo) -> bool {
         self.step(|word| {
             let fits = word.generation == id.generation && word.stage == LIVE && word.session == session.0;
@@ -117,7 +117,7 @@ impl ChannelState {
         .is_some()
     }
 
-    /// The same step, only while nobody is logged in.
+    /// The same step, only while no user is logged in.
     pub fn leave_open(&self, id: ChannelId) -> bool {
         self.step(|word| {
             let fits = word.generation == id.generation && word.stage == OPEN;
@@ -134,7 +134,7 @@ impl ChannelState {
         self.0.store(word.pack(), Ordering::Release);
     }
 
-    /// How the channel stands; a stale name is [`Stage::Free`].
+    /// The channel's stage; that of a stale id is [`Stage::Free`].
     pub fn stage(&self, id: ChannelId) -> Stage {
         // Acquire: pairs with the Release side of `step`.
         let word = Word::unpack(self.0.load(Ordering::Acquire));
@@ -149,7 +149,7 @@ impl ChannelState {
         }
     }
 
-    /// True exactly while that session goes on.
+    /// True exactly while that session lasts.
     pub fn is_live(&self, id: ChannelId, session: SessionNo) -> bool {
         self.stage(id) == Stage::LoggedIn(session)
     }
@@ -162,8 +162,8 @@ impl ChannelState {
     }
 
     fn step(&self, change: impl Fn(Word) -> Option<Word>) -> Option<Word> {
-        // AcqRel: the winner sees all that happened before the state it ends, and whoever reads the new state
-        // sees what the winner did before. Acquire on failure: the loser may act on what it finds.
+        // AcqRel: the winner sees all that happened before the state that it ends, and a thread that reads the new
+        // state sees what the winner did before. Acquire on failure: the loser may act on what it finds.
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |raw| {
                 change(Word::unpack(raw)).map(Word::pack)
@@ -180,68 +180,68 @@ mod tests {
     const ID: ChannelId = ChannelId { slot: 4, generation: 9 };
 
     fn opened() -> ChannelState {
-        let gate = ChannelState::default();
-        gate.open(ID);
-        gate
+        let state = ChannelState::default();
+        state.open(ID);
+        state
     }
 
     #[test]
     fn a_channel_leaves_once() {
-        let gate = opened();
-        assert_eq!(gate.leave(ID), Some(Closed { session: None }));
-        assert_eq!(gate.leave(ID), None);
-        assert_eq!(gate.stage(ID), Stage::Offline);
+        let state = opened();
+        assert_eq!(state.leave(ID), Some(Closed { session: None }));
+        assert_eq!(state.leave(ID), None);
+        assert_eq!(state.stage(ID), Stage::Offline);
     }
 
     #[test]
     fn leaving_says_which_session_it_ended() {
-        let gate = opened();
-        let session = gate.begin_session(ID).unwrap();
-        assert_eq!(gate.leave(ID), Some(Closed { session: Some(session) }));
+        let state = opened();
+        let session = state.begin_session(ID).unwrap();
+        assert_eq!(state.leave(ID), Some(Closed { session: Some(session) }));
     }
 
     #[test]
     fn a_session_ends_once_and_the_next_has_another_number() {
-        let gate = opened();
-        let first = gate.begin_session(ID).unwrap();
-        assert!(gate.begin_session(ID).is_none(), "one at a time");
-        assert!(gate.end_session(ID, first));
-        assert!(!gate.end_session(ID, first));
-        let second = gate.begin_session(ID).unwrap();
+        let state = opened();
+        let first = state.begin_session(ID).unwrap();
+        assert!(state.begin_session(ID).is_none(), "one at a time");
+        assert!(state.end_session(ID, first));
+        assert!(!state.end_session(ID, first));
+        let second = state.begin_session(ID).unwrap();
         assert_ne!(first, second);
-        assert!(!gate.end_session(ID, first), "a late end of an older session changes nothing");
-        assert!(gate.is_live(ID, second));
+        assert!(!state.end_session(ID, first), "a late end of an older session changes nothing");
+        assert!(state.is_live(ID, second));
     }
 
     #[test]
     fn a_channel_that_has_logged_out_is_not_sent_away_for_its_old_session() {
-        let gate = opened();
-        let session = gate.begin_session(ID).unwrap();
-        gate.end_session(ID, session);
-        assert!(!gate.leave_session(ID, session));
-        let next = gate.begin_session(ID).unwrap();
-        assert!(!gate.leave_session(ID, session));
-        assert!(gate.leave_session(ID, next));
-        assert!(!gate.leave_session(ID, next));
+        let state = opened();
+        let session = state.begin_session(ID).unwrap();
+        state.end_session(ID, session);
+        assert!(!state.leave_session(ID, session));
+        let next = state.begin_session(ID).unwrap();
+        assert!(!state.leave_session(ID, session));
+        assert!(state.leave_session(ID, next));
+        assert!(!state.leave_session(ID, next));
     }
 
     #[test]
     fn a_stale_name_hits_nothing() {
-        let gate = opened();
-        gate.leave(ID);
-        gate.free(ID);
+        let state = opened();
+        state.leave(ID);
+        state.free(ID);
         let next = ID.next_use();
-        gate.open(next);
-        assert_eq!(gate.leave(ID), None);
-        assert_eq!(gate.begin_session(ID), None);
-        assert_eq!(gate.stage(ID), Stage::Free);
-        assert_eq!(gate.stage(next), Stage::Connected);
+        state.open(next);
+        assert_eq!(state.leave(ID), None);
+        assert_eq!(state.begin_session(ID), None);
+        assert_eq!(state.stage(ID), Stage::Free);
+        assert_eq!(state.stage(next), Stage::Connected);
     }
 
     #[test]
     fn nobody_logs_in_on_a_channel_that_has_left() {
-        let gate = opened();
-        gate.leave(ID);
-        assert_eq!(gate.begin_session(ID), None);
+        let state = opened();
+        state.leave(ID);
+        assert_eq!(state.begin_session(ID), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Every channel's shared side: its gate, its worker, its user. Fixed in size from the start.
+//! What threads share of every channel: its state, its worker, its user. Fixed in size from the start.
 //!
 //! Any thread may read a slot. The accepting worker opens it, main frees it; see each field for who writes it.
 
@@ -7,33 +7,33 @@ use super::state::{ChannelState, Closed, Stage};
 use crate::ids::{Mid, UserId};
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Mutex, Ordering};
 
-/// A slot without a user; real users are numbered from 1 by SQLite, and nobody can insert this one and log in.
+/// A slot without a user. SQLite numbers users from 1, and no user can log in with this number.
 const NOBODY: i64 = i64::MIN;
 /// No confirmation waits for main.
 const NOTHING: i64 = i64::MIN;
 
 #[derive(Debug, Default)]
 struct Slot {
-    gate: ChannelState,
-    /// The owning worker; written before the gate opens.
+    state: ChannelState,
+    /// The owning worker; written before the channel opens.
     worker: AtomicU32,
     /// Who is logged in; written by main around a session.
     user: AtomicI64,
     /// True exactly when the client has ended its side; written by the owning worker.
     ended: AtomicBool,
-    /// The newest message that the client has confirmed and main has not heard of; [`NOTHING`] where main has.
+    /// The newest message that the client has confirmed and main has not taken; [`NOTHING`] where main has.
     confirmed: AtomicI64,
 }
 
-/// All channels by slot, and the pool of free names.
+/// All channels by slot, and the pool of free ids.
 #[derive(Debug)]
 pub struct ChannelTable {
     slots: Box<[Slot]>,
-    /// Names that nobody has. Workers draw from it, only main gives back.
+    /// Free ids. Workers draw from it, only main gives back.
     pool: Mutex<Pool>,
     /// Channels that are open or live.
     present: AtomicUsize,
-    /// Connections whose client has not gone; a stop waits for them.
+    /// Connections whose client is not gone; a stop waits for them.
     connected: AtomicUsize,
 }
 
@@ -76,7 +76,7 @@ impl ChannelTable {
 
     /// The channel that has a slot now, unless it is free.
     pub fn occupant(&self, slot: u32) -> Option<ChannelId> {
-        self.slots.get(slot as usize)?.gate.occupant(slot)
+        self.slots.get(slot as usize)?.state.occupant(slot)
     }
 
     /// How many channels are open or live.
@@ -104,7 +104,7 @@ impl ChannelTable {
         slot.confirmed.store(NOTHING, Ordering::Relaxed);
         self.present.fetch_add(1, Ordering::Relaxed);
         self.connected.fetch_add(1, Ordering::Relaxed);
-        slot.gate.open(id);
+        slot.state.open(id);
         Some(id)
     }
 
@@ -122,23 +122,23 @@ impl ChannelTable {
 
     /// Takes the one step from live to offline. `Some` for exactly one caller.
     pub fn leave(&self, id: ChannelId) -> Option<Closed> {
-        let left = self.slot(id)?.gate.leave(id)?;
+        let left = self.slot(id)?.state.leave(id)?;
         self.present.fetch_sub(1, Ordering::Relaxed);
         Some(left)
     }
 
-    /// Takes the same step, only if that session still goes on.
+    /// Takes the same step, only while that session lasts.
     pub fn leave_session(&self, id: ChannelId, session: SessionNo) -> Option<Closed> {
-        if !self.slot(id)?.gate.leave_session(id, session) {
+        if !self.slot(id)?.state.leave_session(id, session) {
             return None;
         }
         self.present.fetch_sub(1, Ordering::Relaxed);
         Some(Closed { session: Some(session) })
     }
 
-    /// Takes the same step, only while nobody is logged in. True for exactly one caller.
+    /// Takes the same step, only while no user is logged in. True for exactly one caller.
     pub fn leave_open(&self, id: ChannelId) -> bool {
-        let left = self.slot(id).is_some_and(|slot| slot.gate.leave_open(id));
+        let left = self.slot(id).is_some_and(|slot| slot.state.leave_open(id));
         if left {
             self.present.fetch_sub(1, Ordering::Relaxed);
         }
@@ -148,37 +148,37 @@ impl ChannelTable {
     /// Begins a session, by main alone. `None` when the channel has left.
     pub fn begin_session(&self, id: ChannelId, user: UserId) -> Option<SessionNo> {
         let slot = self.slot(id)?;
-        let session = slot.gate.begin_session(id)?;
+        let session = slot.state.begin_session(id)?;
         slot.user.store(user.0, Ordering::Relaxed);
         Some(session)
     }
 
     /// Ends a session on a channel that stays. True for exactly one caller.
     pub fn end_session(&self, id: ChannelId, session: SessionNo) -> bool {
-        self.slot(id).is_some_and(|slot| slot.gate.end_session(id, session))
+        self.slot(id).is_some_and(|slot| slot.state.end_session(id, session))
     }
 
-    /// Gives a name back with its next generation, by main alone, after the fd is closed.
+    /// Gives an id back with its next generation, by main alone, after the fd is closed.
     pub fn free(&self, id: ChannelId) {
         if let Some(slot) = self.slot(id) {
-            slot.gate.free(id);
+            slot.state.free(id);
             self.pool.lock().returned.push(id.next_use());
         }
     }
 
-    /// How a channel stands; a stale name is [`Stage::Free`].
+    /// A channel's stage; that of a stale id is [`Stage::Free`].
     pub fn stage(&self, id: ChannelId) -> Stage {
-        self.slot(id).map_or(Stage::Free, |slot| slot.gate.stage(id))
+        self.slot(id).map_or(Stage::Free, |slot| slot.state.stage(id))
     }
 
-    /// True exactly when a channel has left, or is a stale name: nothing that it asked for is wanted any more.
+    /// True exactly when a channel has left, or the id is stale.
     pub fn has_left(&self, id: ChannelId) -> bool {
         matches!(self.stage(id), Stage::Offline | Stage::Free)
     }
 
-    /// True exactly while that session goes on.
+    /// True exactly while that session lasts.
     pub fn is_live(&self, id: ChannelId, session: SessionNo) -> bool {
-        self.slot(id).is_some_and(|slot| slot.gate.is_live(id, session))
+        self.slot(id).is_some_and(|slot| slot.state.is_live(id, session))
     }
 
     /// The owning worker. Meaningful while the channel is not free.
@@ -192,7 +192,7 @@ impl ChannelTable {
         (user != NOBODY).then_some(UserId(user))
     }
 
-    /// Nobody is logged in any more; by main alone.
+    /// Takes the user off a channel that stays; by main alone.
     pub fn forget_user(&self, id: ChannelId) {
         if let Some(slot) = self.slot(id) {
             slot.user.store(NOBODY, Ordering::Relaxed);
@@ -211,8 +211,8 @@ impl ChannelTable {
         self.slot(id).is_some_and(|slot| slot.ended.load(Ordering::Acquire))
     }
 
-    /// Notes what the client has confirmed, by the owning worker. True exactly when main has to be told: a channel has
-    /// one such word on its way at most, however fast its client confirms.
+    /// Notes what the client has confirmed, by the owning worker. True exactly when the worker has to send an event: a
+    /// channel has at most one under way, however fast its client confirms.
     pub fn confirm(&self, id: ChannelId, upto: Mid) -> bool {
         // Relaxed: the number is all that is passed on, and the queue orders it among the rest.
         let later = |waiting: i64| (upto.0 > waiting).then_some(upto.0);
@@ -229,7 +229,7 @@ impl ChannelTable {
 
     /// Every channel that is not free, at about this moment.
     pub fn occupants(&self) -> impl Iterator<Item = ChannelId> {
-        self.slots.iter().enumerate().filter_map(|(slot, s)| s.gate.occupant(slot as u32))
+        self.slots.iter().enumerate().filter_map(|(slot, s)| s.state.occupant(slot as u32))
     }
 
     fn slot(&self, id: ChannelId) -> Option<&Slot> {

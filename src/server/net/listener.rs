@@ -99,7 +99,7 @@ fn prepare(address: SocketAddr, timeouts: &TcpTimeouts) -> io::Result<Socket> {
 /// Takes one connection from a listener, non-blocking from the start.
 ///
 /// # Errors
-/// As the kernel says; `WouldBlock` when nobody waits.
+/// As the kernel says; `WouldBlock` when no connection waits.
 pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (fd, peer) = rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let peer = peer.and_then(internet).ok_or(io::ErrorKind::ConnectionAborted)?;

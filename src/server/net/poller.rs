@@ -1,4 +1,4 @@
-//! Which sources are ready, and the wake-up of whoever waits for them.
+//! Which sources are ready, and how a waiting thread is woken.
 //!
 //! One thread waits, any thread wakes. The poller is `polling`'s, in level mode: an event comes back as long as its
 //! cause lasts, so nothing has to be re-armed, and an end behind a short read is told by the next wait.
@@ -21,7 +21,7 @@ use std::time::Duration;
 const EVENTS_MAX: usize = 1024;
 /// Events of one wait that may be the poller's own: of what wakes it, and of `polling`'s timer.
 const OWN_EVENTS_MAX: usize = 2;
-/// Sources that a wait tells of at least, when it does not tell of all.
+/// Sources that a wait reports at least, when it does not report all that are ready.
 pub(crate) const TOLD_MIN: usize = EVENTS_MAX - OWN_EVENTS_MAX;
 
 /// In a debug build, this variable of the environment has every poller wait in the portable way, so that any test can
@@ -163,14 +163,14 @@ impl Poller {
                 ready.extend(found.iter().map(event).filter(|event| event.key != WAKER_KEY));
                 Ok(found.len() < EVENTS_MAX)
             }
-            // Nothing has been looked at.
+            // The kernel has reported nothing.
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
     }
 }
 
-/// What the kernel tells, as `polling` puts it.
+/// The kernel's event as one of `polling`'s.
 #[cfg(target_os = "linux")]
 fn event(told: &rustix::event::epoll::Event) -> Event {
     use rustix::event::epoll::EventFlags;
@@ -217,7 +217,7 @@ mod tests {
                 poller.wait(&mut events, Some(LONG)).unwrap();
             });
             assert!(began.elapsed() < LONG, "{poller:?}");
-            // One wake-up is not told twice.
+            // One wake-up ends one wait.
             let began = Instant::now();
             poller.wait(&mut events, Some(Duration::from_millis(20))).unwrap();
             assert!(began.elapsed() >= Duration::from_millis(20), "{poller:?}");

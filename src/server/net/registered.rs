@@ -64,7 +64,7 @@ impl<S: AsFd> Registered<S> {
         Registered { registry, registration: Registration::new(key), source: Some(source) }
     }
 
-    /// What wakes a poller: each time that it becomes readable is told once.
+    /// The source that wakes a poller: reported once each time that it becomes readable.
     pub(super) fn waker(registry: Arc<polling::Poller>, source: S) -> io::Result<Self> {
         let registration = Registration::new(WAKER_KEY);
         let mut registered = Registered { registry, registration, source: Some(source) };

@@ -1,4 +1,4 @@
-//! Sending a channel away from any thread, without waiting for main.
+//! Closes a channel from any thread, without waiting for main.
 
 use super::queue::OfflineQueue;
 use crate::channel::{ChannelId, ChannelTable, Closed, Reason, SessionNo};
@@ -9,7 +9,7 @@ use crate::message::event::Event;
 use crate::metrics::Metrics;
 use crate::sync::Arc;
 
-/// Takes the step, pushes the departure, tells the worker. Control, takeover and shutdown all use it.
+/// Takes the step, pushes the departure, sends the worker a command. The admin socket, takeover and shutdown use it.
 pub struct Kicker<S> {
     table: Arc<ChannelTable>,
     queue: Arc<OfflineQueue<S>>,
@@ -42,23 +42,23 @@ impl<S> Kicker<S> {
         Kicker { table, queue, outlet, metrics, clock }
     }
 
-    /// Sends a channel away. True for exactly one caller in the life of a channel; a stale name hits nothing.
+    /// Closes a channel. True for exactly one caller in the life of a channel; a stale id does nothing.
     pub fn kick(&self, channel: ChannelId, reason: Reason) -> bool {
         self.kick_saying(channel, CloseInfo::new(reason))
     }
 
-    /// The same, with a sentence and perhaps somebody who waits for the stages.
+    /// The same, with a text, and perhaps with a watcher for the stages.
     pub fn kick_saying(&self, channel: ChannelId, parting: CloseInfo) -> bool {
         self.table.leave(channel).is_some_and(|left| self.push(channel, left, parting))
     }
 
-    /// The same, only if that session still goes on: whoever is on the channel by now is not meant.
+    /// The same, only while that session lasts: a later session on the channel stays.
     pub fn kick_session(&self, channel: ChannelId, session: SessionNo, parting: CloseInfo) -> bool {
         let left = self.table.leave_session(channel, session);
         left.is_some_and(|left| self.push(channel, left, parting))
     }
 
-    /// Sends a channel away on which nobody is logged in; any other stays.
+    /// Closes a channel on which no user is logged in; any other stays.
     pub fn kick_open(&self, channel: ChannelId, reason: Reason) -> bool {
         let left = self.table.leave_open(channel).then_some(Closed { session: None });
         left.is_some_and(|left| self.push(channel, left, CloseInfo::new(reason)))

@@ -1,11 +1,11 @@
 //! The offline queue: main's one locked queue, and so the one order in which everything happens.
 //!
-//! First in, first out, with one exception: what somebody waits for goes ahead of ends that wait, so that a storm of
-//! lost clients does not hold up those who stay. An end never goes ahead of a request. Whatever a request finds, it
-//! could have found without a storm: a departure is on its way from the step on, and a login waits for the settlement.
+//! First in, first out, with one exception: requests and what belongs to them go ahead of ends, so that a storm of lost
+//! clients does not hold up those who stay. An end never goes ahead of a request. What a request finds it could find
+//! without a storm too: from the step on a departure is under way, and a login waits for the delivery report.
 //!
-//! Workers, auth threads, control and signals push; main alone takes. Nobody ever waits for room: departures,
-//! settlements and sockets have their place reserved, for a channel has at most one of each; asks are refused
+//! Workers, auth threads, the admin socket and signals push; main alone takes. A push never waits for room: departures,
+//! delivery reports and sockets have their place reserved, for a channel has at most one of each; requests are refused
 //! past a bound.
 
 use crate::message::event::Event;
@@ -15,7 +15,7 @@ use crate::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Asks that may wait at once. Past it, clients get errno 18. Models come to the bound in a few steps.
+/// Requests that may wait. Past it, clients get errno 18. Models reach their bound in a few steps.
 pub const ASKS_MAX: usize = if cfg!(loom) { 2 } else { 65_536 };
 
 /// The share of what main takes that is left to ends while requests wait, as a divisor.
@@ -30,15 +30,15 @@ pub struct OfflineQueue<S> {
 
 #[derive(Debug)]
 struct Inner<S> {
-    /// What somebody waits for, each with its number.
+    /// Requests and what belongs to them, each with its number.
     urgent: VecDeque<(u64, Event<S>)>,
-    /// Ends and all else, each with its number.
+    /// Ends and all other events, each with its number.
     ends: VecDeque<(u64, Event<S>)>,
-    /// The next number: entries are numbered as they are pushed.
+    /// The next number: events are numbered as they are pushed.
     next: u64,
-    /// Asks among the entries.
+    /// Requests among the events.
     asks: usize,
-    /// Entries that main may not leave waiting, urgent ones among them.
+    /// Events for which main does not rest, the urgent ones among them.
     pressing: usize,
     /// Times at which departures among the ends were noticed, oldest first.
     departures: VecDeque<u64>,
@@ -50,9 +50,9 @@ struct Inner<S> {
 enum Waiting {
     /// Main does something else, or is being woken.
     No,
-    /// Anything.
+    /// Any event.
     ForAny,
-    /// What may not be left waiting: main rests, and ends gather meanwhile.
+    /// An event for which main does not rest: main rests, and ends gather meanwhile.
     ForPressing,
 }
 
@@ -74,7 +74,7 @@ impl<S> Default for OfflineQueue<S> {
 }
 
 impl<S> OfflineQueue<S> {
-    /// Pushes what has its place reserved. Never refused.
+    /// Pushes an event that has its place reserved. Never refused.
     pub fn push(&self, entry: Event<S>) {
         debug_assert!(!matches!(entry, Event::Ask(_)), "asks are bounded");
         let wake = {
@@ -85,7 +85,7 @@ impl<S> OfflineQueue<S> {
         self.wake_if(wake);
     }
 
-    /// Pushes many at once, in order, asks among them. Asks past [`ASKS_MAX`] come back in `refused`.
+    /// Pushes many events in order, requests among them. Requests past [`ASKS_MAX`] come back in `refused`.
     pub fn push_all(&self, entries: &mut Vec<Event<S>>, refused: &mut Vec<Ask>) {
         if entries.is_empty() {
             return;
@@ -103,10 +103,10 @@ impl<S> OfflineQueue<S> {
         self.wake_if(wake);
     }
 
-    /// Pushes one ask.
+    /// Pushes one request.
     ///
     /// # Errors
-    /// The ask, when [`ASKS_MAX`] are waiting.
+    /// The request, when [`ASKS_MAX`] wait.
     pub fn ask(&self, ask: Ask) -> Result<(), Box<Ask>> {
         let wake = {
             let mut inner = self.inner.lock();
@@ -120,21 +120,21 @@ impl<S> OfflineQueue<S> {
         Ok(())
     }
 
-    /// Takes up to `max` entries, what is urgent first, each kind oldest first; by main alone.
-    pub fn take(&self, max: usize, into: &mut impl Extend<Event<S>>) {
+    /// Takes up to `max` events, urgent ones first, each kind oldest first; by main alone.
+    pub fn pop_batch(&self, max: usize, into: &mut impl Extend<Event<S>>) {
         let mut inner = self.inner.lock();
-        let for_urgent = max - max / SHARE_OF_ENDS;
+        let urgent_max = max - max / SHARE_OF_ENDS;
         let mut urgent = 0;
         for _ in 0..inner.len().min(max) {
-            let entry = if urgent < for_urgent || !inner.end_is_oldest() { inner.pop_urgent() } else { None };
+            let entry = if urgent < urgent_max || !inner.end_is_oldest() { inner.pop_urgent() } else { None };
             urgent += usize::from(entry.is_some());
             let Some(entry) = entry.or_else(|| inner.pop_end()) else { break };
             into.extend([entry]);
         }
     }
 
-    /// Waits until something is there, for `timeout` at most; by main alone. Ends that nobody waits for do not count
-    /// before `rest` is over, unless they fill a batch. May return for nothing.
+    /// Waits until there is an event, for `timeout` at most; by main alone. Ends do not count before `rest` is over,
+    /// unless they fill a batch. May return without an event.
     pub fn wait(&self, timeout: Option<Duration>, rest: Duration) {
         let mut inner = self.inner.lock();
         if inner.ends_a_rest() || rest.is_zero() && inner.len() > 0 {
@@ -157,13 +157,13 @@ impl<S> OfflineQueue<S> {
         }
     }
 
-    /// Departures that wait behind others, and when the oldest of them was noticed.
+    /// Departures among the ends, and when the oldest of them was noticed.
     pub fn departures(&self) -> (usize, Option<u64>) {
         let inner = self.inner.lock();
         (inner.departures.len(), inner.departures.front().copied())
     }
 
-    /// Entries that wait.
+    /// Events that wait.
     pub fn len(&self) -> usize {
         self.inner.lock().len()
     }
@@ -282,7 +282,7 @@ mod tests {
         let mut refused = Vec::new();
         queue.push_all(&mut vec![Event::Ask(nothing()), Event::Stop], &mut refused);
         assert_eq!((queue.len(), refused.len()), (ASKS_MAX + 2, 1));
-        queue.take(1, &mut Vec::new());
+        queue.pop_batch(1, &mut Vec::new());
         assert!(queue.ask(nothing()).is_ok(), "a taken ask leaves room for another");
     }
 
@@ -293,7 +293,7 @@ mod tests {
     /// What is taken, in order: ends by number, requests as `None`.
     fn taken(queue: &OfflineQueue<u32>, max: usize) -> Vec<Option<u32>> {
         let mut entries = Vec::new();
-        queue.take(max, &mut entries);
+        queue.pop_batch(max, &mut entries);
         let number = |entry: &Event<u32>| match entry {
             Event::HandBack { socket, .. } => *socket,
             _ => None,
@@ -374,7 +374,7 @@ mod tests {
         queue.push(Event::Departure(departure(true, None)));
         queue.ask(nothing()).unwrap();
         let mut entries = Vec::<Event<u32>>::new();
-        queue.take(4, &mut entries);
+        queue.pop_batch(4, &mut entries);
         let kinds: Vec<_> = entries
             .iter()
             .map(|entry| match entry {
@@ -396,8 +396,8 @@ mod tests {
             queue.push(Event::HandBack { channel, socket: Some(socket), torn: None });
         }
         let mut taken = Vec::new();
-        queue.take(2, &mut taken);
-        queue.take(2, &mut taken);
+        queue.pop_batch(2, &mut taken);
+        queue.pop_batch(2, &mut taken);
         let order: Vec<_> = taken
             .iter()
             .map(|entry| match entry {

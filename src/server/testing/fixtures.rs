@@ -2,7 +2,7 @@
 
 use super::fake_socket::Fd;
 use crate::auth::login_limiter::AddressLimit;
-use crate::auth::login_limiter::{AttemptLimits, Attempts};
+use crate::auth::login_limiter::{LoginLimiter, LoginLimits};
 use crate::auth::pool::{Auth, Jobs};
 use crate::channel::ChannelTable;
 use crate::clock::Clock;
@@ -47,7 +47,7 @@ pub(crate) struct Fixtures {
     pub(crate) auth: Arc<Auth>,
     /// Where passwords come out that nobody verifies.
     pub(crate) jobs: Jobs,
-    pub(crate) attempts: Arc<Attempts>,
+    pub(crate) attempts: Arc<LoginLimiter>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
 }
@@ -62,14 +62,14 @@ impl Fixtures {
         let (auth, jobs) = Auth::new().unwrap();
         let metrics = Arc::<Metrics>::default();
         let registrations = AddressLimit { at_most: REGISTRATIONS, spares_loopback: true };
-        let limits = AttemptLimits { per_user: 5, per_address: 60, registrations };
+        let limits = LoginLimits { per_user: 5, per_address: 60, registrations };
         Fixtures {
             table: Arc::new(ChannelTable::new(capacity)),
             registry: Arc::default(),
             queue: Arc::default(),
             auth: Arc::new(auth),
             jobs,
-            attempts: Arc::new(Attempts::new(limits, Arc::clone(&metrics))),
+            attempts: Arc::new(LoginLimiter::new(limits, Arc::clone(&metrics))),
             metrics,
             clock,
         }

@@ -83,7 +83,7 @@ impl MainHarness {
     /// Main takes what others have pushed: the departures of those who were sent away.
     pub(crate) fn take_queued(&mut self) {
         let mut entries = Vec::new();
-        self.fixtures.queue.take(usize::MAX, &mut entries);
+        self.fixtures.queue.pop_batch(usize::MAX, &mut entries);
         for entry in entries {
             self.take(entry);
         }

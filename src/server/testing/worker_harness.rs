@@ -200,7 +200,7 @@ impl WorkerHarness {
     /// Takes what was told to main.
     pub(crate) fn entries(&self) -> Vec<Event<Fd>> {
         let mut entries = Vec::new();
-        self.fixtures.queue.take(usize::MAX, &mut entries);
+        self.fixtures.queue.pop_batch(usize::MAX, &mut entries);
         entries
     }
 

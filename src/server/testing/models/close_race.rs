@@ -62,7 +62,7 @@ fn a_channel_that_is_kicked_by_several_departs_once() {
         let own = kicker.kick(channel, Reason::Banned);
         assert_ne!(own, other.join().unwrap(), "exactly one");
         let mut entries = Vec::new();
-        queue.take(usize::MAX, &mut entries);
+        queue.pop_batch(usize::MAX, &mut entries);
         assert!(matches!(entries[..], [Event::Departure(_)]), "{entries:?}");
         assert!(matches!(door.0.lock()[..], [WorkerCommand::Leave { .. }]));
     });

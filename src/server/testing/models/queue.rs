@@ -31,7 +31,7 @@ fn ask() -> Ask {
 fn next(queue: &Queue) -> Event<u8> {
     let mut taken = Vec::new();
     loop {
-        queue.take(1, &mut taken);
+        queue.pop_batch(1, &mut taken);
         match taken.pop() {
             Some(entry) => return entry,
             None => queue.wait(Some(PATIENCE), Duration::ZERO),
@@ -94,7 +94,7 @@ fn what_presses_wakes_main_that_rests() {
         let mut taken = Vec::new();
         while !taken.iter().any(Event::is_pressing) {
             queue.wait(Some(PATIENCE), PATIENCE);
-            queue.take(2, &mut taken);
+            queue.pop_batch(2, &mut taken);
         }
         worker.join().unwrap();
         control.join().unwrap();

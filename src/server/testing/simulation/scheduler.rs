@@ -285,7 +285,7 @@ impl Simulation {
 
     fn main_takes(&mut self, count: usize) -> usize {
         let mut entries = Vec::new();
-        self.server.workers.fixtures.queue.take(count, &mut entries);
+        self.server.workers.fixtures.queue.pop_batch(count, &mut entries);
         let taken = entries.len();
         for entry in entries {
             self.tell(|| format!("main takes {}", super::trace::entry(&entry)));
