@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use hdrhistogram::Histogram;
 
-use super::fleet::Fleet;
+use super::client_pool::ClientPool;
 use super::process::Process;
-use super::protocol::{Heard, Identity, Protocol, identities};
+use super::protocol::{Identity, Protocol, ServerMessage, identities};
 
 /// A turn's longest wait.
 const TURN: Duration = Duration::from_millis(20);
@@ -27,7 +27,7 @@ const WARM_UP: f64 = 0.25;
 
 /// Clients who are online at one server.
 pub(crate) struct Crowd {
-    fleet: Fleet,
+    pool: ClientPool,
     who: Vec<Identity>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Relayed {
 impl Crowd {
     /// Nobody yet.
     pub(crate) fn new(target: SocketAddr, protocol: Protocol) -> Result<Self> {
-        Ok(Self { fleet: Fleet::new(target, protocol)?, who: Vec::new() })
+        Ok(Self { pool: ClientPool::new(target, protocol)?, who: Vec::new() })
     }
 
     /// Brings more users online, until there are `size`. Those whom the server does not know register.
@@ -55,33 +55,33 @@ impl Crowd {
 
     /// Brings everybody online again who has left, at the same server.
     pub(crate) fn enter_again(&mut self) -> Result<()> {
-        self.come_back(self.fleet.target())
+        self.reconnect(self.pool.target())
     }
 
     /// Brings everybody online again, at the server's next run.
-    pub(crate) fn come_back(&mut self, target: SocketAddr) -> Result<()> {
-        self.fleet = Fleet::new(target, self.fleet.protocol())?;
+    pub(crate) fn reconnect(&mut self, target: SocketAddr) -> Result<()> {
+        self.pool = ClientPool::new(target, self.pool.protocol())?;
         self.enter(0, false)
     }
 
     /// Logs in all from the first of these on.
     fn enter(&mut self, first: usize, register: bool) -> Result<()> {
-        let (size, fleet) = (self.who.len(), &mut self.fleet);
+        let (size, pool) = (self.who.len(), &mut self.pool);
         let (mut next, mut ready, mut waiting_since) = (first, first, Instant::now());
-        let (protocol, mut refused, mut news) = (fleet.protocol(), None, Vec::new());
+        let (protocol, mut refused, mut logged_in) = (pool.protocol(), None, Vec::new());
         while ready < size {
             while next < size && next - ready < LOGINS {
-                fleet.connect(next)?;
+                pool.connect(next)?;
                 let hello = protocol.hello(&self.who[next], register);
-                fleet.say(next, |out| out.extend_from_slice(hello.as_bytes()));
+                pool.send(next, |out| out.extend_from_slice(hello.as_bytes()));
                 next += 1;
             }
-            fleet.turn(TURN, |who, heard| match heard {
-                Heard::Ready { id, token } => news.push((who, id, token.map(str::to_owned))),
-                Heard::Refused(line) => refused = Some(line.to_owned()),
+            pool.turn(TURN, |who, message| match message {
+                ServerMessage::Ready { id, token } => logged_in.push((who, id, token.map(str::to_owned))),
+                ServerMessage::Refused(line) => refused = Some(line.to_owned()),
                 _ => {}
             })?;
-            for (who, id, token) in news.drain(..) {
+            for (who, id, token) in logged_in.drain(..) {
                 (self.who[who].id, self.who[who].token) = (id, token);
                 (ready, waiting_since) = (ready + 1, Instant::now());
             }
@@ -96,7 +96,7 @@ impl Crowd {
     /// Pairs exchange chats in both directions, each with `window` under way.
     pub(crate) fn relay(&mut self, server: &Process, window: u64, time: Duration) -> Result<Relayed> {
         let (start, mut measured) = (Instant::now(), None);
-        let (mut text, protocol) = (String::new(), self.fleet.protocol());
+        let (mut text, protocol) = (String::new(), self.pool.protocol());
         let mut streams = vec![(0_u64, 0_u64); self.who.len() & !1];
         let mut latency = Histogram::<u64>::new_with_max(60_000_000_000, 3)?;
         let (mut received, mut wrong) = (0_u64, None);
@@ -107,7 +107,7 @@ impl Crowd {
                 let (sent, back) = &mut streams[who];
                 while !is_over && *sent - *back < window {
                     stamp(&mut text, *sent, start.elapsed());
-                    self.fleet.say(who, |out| protocol.chat(&self.who[who ^ 1], &text, out));
+                    self.pool.send(who, |out| protocol.chat(&self.who[who ^ 1], &text, out));
                     *sent += 1;
                 }
             }
@@ -118,8 +118,8 @@ impl Crowd {
             if is_over {
                 break;
             }
-            self.fleet.turn(TURN, |who, heard| match heard {
-                Heard::Chat(text) => {
+            self.pool.turn(TURN, |who, message| match message {
+                ServerMessage::Chat(text) => {
                     let (_, back) = &mut streams[who ^ 1];
                     let (serial, sent) = read_stamp(text);
                     if serial != *back {
@@ -130,7 +130,7 @@ impl Crowd {
                     latency.saturating_record(start.elapsed().saturating_sub(sent).as_nanos() as u64);
                     refill.push(who ^ 1);
                 }
-                Heard::Refused(line) => wrong = Some(line.to_owned()),
+                ServerMessage::Refused(line) => wrong = Some(line.to_owned()),
                 _ => {}
             })?;
             if let Some(wrong) = &wrong {
@@ -148,8 +148,8 @@ impl Crowd {
     fn drain(&mut self, streams: &mut [(u64, u64)]) -> Result<()> {
         let since = Instant::now();
         while streams.iter().any(|(sent, back)| back < sent) {
-            self.fleet.turn(TURN, |who, heard| {
-                streams[who ^ 1].1 += u64::from(matches!(heard, Heard::Chat(_)));
+            self.pool.turn(TURN, |who, message| {
+                streams[who ^ 1].1 += u64::from(matches!(message, ServerMessage::Chat(_)));
             })?;
             ensure!(since.elapsed() < STUCK_AFTER, "chats are lost");
         }
@@ -159,15 +159,15 @@ impl Crowd {
     /// Nothing is said but pings are answered; the server's CPU time meanwhile, and how many pings there were.
     pub(crate) fn stay(&mut self, server: &Process, time: Duration) -> Result<(Duration, u64)> {
         let (start, cpu, mut pings) = (Instant::now(), server.cpu()?, 0);
-        let (pong, mut pinged) = (self.fleet.protocol().pong(), Vec::new());
+        let (pong, mut pinged) = (self.pool.protocol().pong(), Vec::new());
         while let Some(left) = time.checked_sub(start.elapsed()) {
-            self.fleet.turn(left.min(TURN), |who, heard| {
-                if heard == Heard::Ping {
+            self.pool.turn(left.min(TURN), |who, message| {
+                if message == ServerMessage::Ping {
                     pinged.push(who);
                 }
             })?;
             for who in pinged.drain(..) {
-                self.fleet.say(who, |out| out.extend_from_slice(pong.as_bytes()));
+                self.pool.send(who, |out| out.extend_from_slice(pong.as_bytes()));
                 pings += 1;
             }
         }
@@ -179,7 +179,7 @@ impl Crowd {
     pub(crate) fn cycle(&mut self, server: &Process, lanes: usize, time: Duration) -> Result<f64> {
         self.grow(lanes, true)?;
         self.leave(server)?;
-        let (protocol, start, cpu) = (self.fleet.protocol(), Instant::now(), server.cpu()?);
+        let (protocol, start, cpu) = (self.pool.protocol(), Instant::now(), server.cpu()?);
         let (mut cycles, mut under_way, mut refused) = (0_u64, lanes, None);
         // The tokens of the logins before are as good as passwords.
         let mut again: Vec<_> = (0..lanes).map(|who| (who, self.who[who].token.take())).collect();
@@ -197,20 +197,20 @@ impl Crowd {
                     // A relay may hold a name until it has seen the end of its last owner.
                     self.who[who].name = format!("bench{who}x{cycles}");
                 }
-                self.fleet.connect(who)?;
+                self.pool.connect(who)?;
                 let hello = protocol.hello(&self.who[who], false);
-                self.fleet.say(who, |out| out.extend_from_slice(hello.as_bytes()));
+                self.pool.send(who, |out| out.extend_from_slice(hello.as_bytes()));
             }
-            self.fleet.turn(TURN, |who, heard| match heard {
-                Heard::Ready { token, .. } => done.push((who, token.map(str::to_owned))),
-                Heard::Refused(line) => refused = Some(line.to_owned()),
+            self.pool.turn(TURN, |who, message| match message {
+                ServerMessage::Ready { token, .. } => done.push((who, token.map(str::to_owned))),
+                ServerMessage::Refused(line) => refused = Some(line.to_owned()),
                 _ => {}
             })?;
             if let Some(line) = &refused {
                 bail!("a login was refused: {line}");
             }
             for (who, token) in done.drain(..) {
-                self.fleet.close(who);
+                self.pool.close(who);
                 cycles += 1;
                 progressed = Instant::now();
                 again.push((who, token));
@@ -225,7 +225,7 @@ impl Crowd {
     /// Everybody is gone at once; the server's CPU time for each, in microseconds, to the last trace.
     pub(crate) fn leave(&mut self, server: &Process) -> Result<f64> {
         let (cpu, count) = (server.cpu()?, self.who.len());
-        self.fleet.close_all();
+        self.pool.close_all();
         server.calm()?;
         Ok(us(server.cpu()?.saturating_sub(cpu)) / count as f64)
     }

@@ -6,14 +6,14 @@
 //! | module | duty |
 //! |---|---|
 //! | `process` | the servers |
-//! | `protocol` | what clients say and hear, in three protocols |
-//! | `fleet` | many clients in one thread |
+//! | `protocol` | the messages of clients, in three protocols |
+//! | `client_pool` | many clients in one thread |
 //! | `load` | what is done to a server |
 //! | `measure` | the rows, one after another |
 //! | `rows`, `draw` | the table and the picture |
 
+mod client_pool;
 mod draw;
-mod fleet;
 mod load;
 mod measure;
 mod process;

@@ -175,7 +175,7 @@ impl Measure {
             let figures = self.stress(&["kick", "--clients", &many])?;
             Ok(figure(&figures["end_of_stream_us"]["p99"])? / 1e3)
         });
-        own("all back by token after a restart", "s", Goal::AtMost(2.0), &|| self.come_back());
+        own("all back by token after a restart", "s", Goal::AtMost(2.0), &|| self.reconnect());
         let senders = self.sizes.keep_senders.to_string();
         let seconds = self.sizes.keep_seconds.to_string();
         let keep = |senders: &str| {
@@ -274,11 +274,11 @@ impl Measure {
         crowd.grow(self.sizes.many, true)?;
         server.stop()?;
         let server = start_linger(home.path(), self.threads)?;
-        self.idle(&server, |_| crowd.come_back(server.json))
+        self.idle(&server, |_| crowd.reconnect(server.json))
     }
 
     /// From the server's return to the last login by token.
-    fn come_back(&self) -> Result<f64> {
+    fn reconnect(&self) -> Result<f64> {
         let protocol = Protocol::Json(Login::Token);
         let home = tempfile::tempdir_in(scratch())?;
         let server = start_linger(home.path(), self.threads)?;
@@ -287,7 +287,7 @@ impl Measure {
         server.stop()?;
         let server = start_linger(home.path(), self.threads)?;
         let since = Instant::now();
-        crowd.come_back(server.json)?;
+        crowd.reconnect(server.json)?;
         Ok(since.elapsed().as_secs_f64())
     }
 

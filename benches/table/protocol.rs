@@ -1,4 +1,4 @@
-//! What clients say and hear, in each of the three protocols. Plain data: no sockets, no clock.
+//! The messages of clients in each of the three protocols. Plain data: no sockets, no clock.
 
 /// The password of every user that is made here.
 const PASSWORD: &str = "linger bench";
@@ -37,7 +37,7 @@ pub(crate) struct Identity {
 
 /// One thing that a client heard, as far as somebody cares.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Heard<'a> {
+pub(crate) enum ServerMessage<'a> {
     /// The login is through.
     Ready {
         id: i64,
@@ -99,41 +99,45 @@ impl Protocol {
     }
 
     /// What one line of the server says. Linger ends objects with LF for clients that do.
-    pub(crate) fn hear(self, line: &str) -> Heard<'_> {
+    pub(crate) fn parse(self, line: &str) -> ServerMessage<'_> {
         let line = line.trim_end_matches('\r');
         match self {
             Protocol::Line => match line.strip_prefix("from ").and_then(|rest| rest.split_once(": ")) {
-                Some((_, "here")) => Heard::Ready { id: 0, token: None },
-                Some((_, text)) => Heard::Chat(text),
-                None => Heard::Refused(line),
+                Some((_, "here")) => ServerMessage::Ready { id: 0, token: None },
+                Some((_, text)) => ServerMessage::Chat(text),
+                None => ServerMessage::Refused(line),
             },
             Protocol::Nats => match line {
-                "PING" => Heard::Ping,
-                "PONG" => Heard::Ready { id: 0, token: None },
-                _ if line.starts_with("-ERR") => Heard::Refused(line),
-                _ if line.starts_with("MSG ") || line.starts_with("INFO ") => Heard::Other,
-                text => Heard::Chat(text),
+                "PING" => ServerMessage::Ping,
+                "PONG" => ServerMessage::Ready { id: 0, token: None },
+                _ if line.starts_with("-ERR") => ServerMessage::Refused(line),
+                _ if line.starts_with("MSG ") || line.starts_with("INFO ") => ServerMessage::Other,
+                text => ServerMessage::Chat(text),
             },
             Protocol::Json(_) => hear_json(line),
         }
     }
 }
 
-fn hear_json(line: &str) -> Heard<'_> {
+fn hear_json(line: &str) -> ServerMessage<'_> {
     // The generator must stay cheaper than the server: what comes most is found without a parser.
     if line.starts_with(r#"{"msgid":6,"#) {
-        return Heard::Chat(between(line, r#""msg":""#, '"'));
+        return ServerMessage::Chat(between(line, r#""msg":""#, '"'));
     }
     if line.starts_with(r#"{"msgid":22"#) {
-        return Heard::Ping;
+        return ServerMessage::Ping;
     }
     if line.starts_with(r#"{"msgid":2,"errno":0,"#) {
         let id = between(line, r#""id":"#, ',').parse().unwrap_or_default();
         let token = between(line, r#""token":""#, '"');
-        return Heard::Ready { id, token: (!token.is_empty()).then_some(token) };
+        return ServerMessage::Ready { id, token: (!token.is_empty()).then_some(token) };
     }
     let is_refusal = line.starts_with(r#"{"msgid":2,"#) || line.starts_with(r#"{"msgid":20,"#);
-    if is_refusal || line.starts_with(r#"{"msgid":0,"#) { Heard::Refused(line) } else { Heard::Other }
+    if is_refusal || line.starts_with(r#"{"msgid":0,"#) {
+        ServerMessage::Refused(line)
+    } else {
+        ServerMessage::Other
+    }
 }
 
 /// The text between a key and a byte; empty where there is none.

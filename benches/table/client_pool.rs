@@ -1,4 +1,4 @@
-//! Many clients in one thread: connects, writes, reads and tells what was heard. It decides nothing.
+//! Many clients in one thread: connects, writes, reads and passes messages on. It decides nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use linger_server::net::{Events, Poller, Registered};
 use socket2::{Domain, Socket, Type};
 
-use super::protocol::{Heard, Protocol};
+use super::protocol::{Protocol, ServerMessage};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -17,7 +17,7 @@ const READ_BYTES: usize = 64 * 1024;
 const SOURCES: u32 = 4_000;
 
 /// The clients, by number; each has at most one connection.
-pub(crate) struct Fleet {
+pub(crate) struct ClientPool {
     target: SocketAddr,
     protocol: Protocol,
     poller: Poller,
@@ -36,7 +36,7 @@ struct Client {
     awaits_writable: bool,
 }
 
-impl Fleet {
+impl ClientPool {
     pub(crate) fn new(target: SocketAddr, protocol: Protocol) -> Result<Self> {
         Ok(Self {
             target,
@@ -80,7 +80,7 @@ impl Fleet {
     }
 
     /// Has something written at the next turn.
-    pub(crate) fn say(&mut self, who: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn send(&mut self, who: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(client) = &mut self.clients[who] else { return };
         if client.out.is_empty() {
             self.dirty.push(who);
@@ -89,7 +89,11 @@ impl Fleet {
     }
 
     /// Writes, waits up to `timeout`, reads once from each that is ready, and hands out what they heard.
-    pub(crate) fn turn(&mut self, timeout: Duration, mut hear: impl FnMut(usize, Heard<'_>)) -> Result<()> {
+    pub(crate) fn turn(
+        &mut self,
+        timeout: Duration,
+        mut on_message: impl FnMut(usize, ServerMessage<'_>),
+    ) -> Result<()> {
         for who in std::mem::take(&mut self.dirty) {
             // One that still connects writes when it is connected.
             if let Some(client) = &mut self.clients[who]
@@ -107,7 +111,7 @@ impl Fleet {
             if event.readable {
                 let protocol = self.protocol;
                 client
-                    .read(&mut self.buffer, |line| hear(event.key, protocol.hear(line)))
+                    .read(&mut self.buffer, |line| on_message(event.key, protocol.parse(line)))
                     .with_context(|| format!("client {}", event.key))?;
             }
         }
@@ -138,7 +142,7 @@ impl Client {
         Ok(())
     }
 
-    fn read(&mut self, buffer: &mut [u8], mut hear: impl FnMut(&str)) -> Result<()> {
+    fn read(&mut self, buffer: &mut [u8], mut on_message: impl FnMut(&str)) -> Result<()> {
         let Some(mut stream) = self.stream.source() else { return Ok(()) };
         let count = match stream.read(buffer) {
             Ok(0) => bail!("the server has ended the connection"),
@@ -150,10 +154,10 @@ impl Client {
             if !piece.ends_with(b"\n") {
                 self.partial.extend_from_slice(piece);
             } else if self.partial.is_empty() {
-                hear(text(piece));
+                on_message(text(piece));
             } else {
                 self.partial.extend_from_slice(piece);
-                hear(text(&self.partial));
+                on_message(text(&self.partial));
                 self.partial = Vec::new();
             }
         }
