@@ -22,7 +22,7 @@ pub struct Policy {
     pub box_messages: u64,
     /// Bytes of messages that a box takes.
     pub box_bytes: u64,
-    /// Bytes of messages that all boxes take together, as [`OfflineBox::kept_bytes`] counts them.
+    /// Bytes of messages that all boxes take together, as `OfflineBox::kept_bytes` counts them.
     pub box_total: u64,
     /// Messages that are under way to a client that confirms them.
     pub ack_window: usize,

@@ -20,7 +20,7 @@
 //! Whatever another thread may be in the middle of is compared so that its report comes first: a worker pushes the
 //! departures and sockets that it has before its answer, into the same queue. What is left of races (a thread that
 //! sleeps between the step and its report) is met by looking twice: only what differs in the same way in two rounds,
-//! [`SURE_US`] apart, is counted and repaired. A user is left out while an end, a login or a message of that user waits.
+//! `SURE_US` apart, is counted and repaired. A user is left out while an end, a login or a message of that user waits.
 //!
 //! Not compared, and why:
 //! - The number of sockets in `/proc/self/fd`. A socket is there before its channel has a name, and on its way back to
