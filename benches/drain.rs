@@ -124,8 +124,10 @@ impl Desk {
         let opened = SqliteStore::open(directory, Durability::Full, clock.now().unix_ms)
             .expect("a fresh database can be opened");
         let (table, queue) = (Arc::new(ChannelTable::new(SESSIONS * 2)), Arc::<OfflineQueue<()>>::default());
-        let (metrics, outlet): (Arc<Metrics>, Arc<dyn WorkerSender>) = (Arc::default(), Arc::new(Sink));
-        let shared = (Arc::clone(&table), Arc::clone(&queue), Arc::clone(&outlet), Arc::clone(&metrics));
+        let (metrics, worker_sender): (Arc<Metrics>, Arc<dyn WorkerSender>) =
+            (Arc::default(), Arc::new(Sink));
+        let shared =
+            (Arc::clone(&table), Arc::clone(&queue), Arc::clone(&worker_sender), Arc::clone(&metrics));
         let kicker = Kicker::new(shared.0, shared.1, shared.2, shared.3, clock);
         let (auth, _) = Auth::new().expect("the kernel has random bytes");
         let registrations = AddressLimit { at_most: 1, spares_loopback: true };
@@ -135,7 +137,7 @@ impl Desk {
             table: Arc::clone(&table),
             registry: Arc::default(),
             queue: Arc::clone(&queue),
-            outlet,
+            worker_sender,
             auth: Arc::new(auth),
             attempts,
             metrics,
@@ -157,9 +159,9 @@ impl Desk {
     /// Registers a name. Ids rise from 1.
     fn user(&mut self, name: &str) -> UserId {
         let channel = self.open();
-        let asker = ReplyTo { channel, re: Msgid::Register, seq: None };
+        let reply_to = ReplyTo { channel, re: Msgid::Register, seq: None };
         let peer = ([127, 0, 0, 1], 1).into();
-        self.take(Event::Ask(Ask::Register { asker, peer, name: name.into(), password: HASH.into() }));
+        self.take(Event::Ask(Ask::Register { reply_to, peer, name: name.into(), password: HASH.into() }));
         self.finish();
         self.send_away(channel);
         self.finish();
@@ -176,7 +178,7 @@ impl Desk {
     fn ask_in(&mut self, user: UserId) -> ChannelId {
         let channel = self.open();
         let login = Login {
-            asker: ReplyTo { channel, re: Msgid::Login, seq: None },
+            reply_to: ReplyTo { channel, re: Msgid::Login, seq: None },
             peer: ([127, 0, 0, 1], 1).into(),
             user,
             token: None,
@@ -201,9 +203,9 @@ impl Desk {
     fn chat(&mut self, (from, channel): (UserId, ChannelId), to: UserId, seq: u64) {
         let (seq, to) = (seq.to_string(), Destination::User(to));
         let fingerprint = Some(fingerprint::of(&seq, &to, TEXT));
-        let asker = ReplyTo { channel, re: Msgid::Chat, seq: Some(seq.into()) };
+        let reply_to = ReplyTo { channel, re: Msgid::Chat, seq: Some(seq.into()) };
         let body = Body::Object(TEXT.into());
-        self.take(Event::Ask(Ask::Chat(Message { asker, from, to, body, fingerprint })));
+        self.take(Event::Ask(Ask::Chat(Message { reply_to, from, to, body, fingerprint })));
     }
 
     /// A departure and its settlement.
@@ -229,7 +231,7 @@ impl Desk {
     /// What the worker does when the grace, which is none here, is over.
     fn hand_back(&mut self, channel: ChannelId) {
         self.table.note_gone();
-        self.take(Event::HandBack { channel, socket: None, torn: None });
+        self.take(Event::HandBack { channel, socket: None, partial: None });
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Handles<S> {
     /// Main's queue.
     pub queue: Arc<OfflineQueue<S>>,
     /// The workers.
-    pub outlet: Arc<dyn WorkerSender>,
+    pub worker_sender: Arc<dyn WorkerSender>,
     /// Where passwords go.
     pub auth: Arc<Auth>,
     /// Failed logins, and who registers.

@@ -189,7 +189,7 @@ impl Threads {
             .collect::<io::Result<Vec<_>>>()
             .map_err(starting("create a poller"))?;
         let mailboxes = desks.iter().map(|desk| Arc::clone(&desk.mailbox)).collect();
-        let outlet: Arc<dyn WorkerSender> = Arc::new(Mailboxes::new(Arc::clone(&table), mailboxes));
+        let worker_sender: Arc<dyn WorkerSender> = Arc::new(Mailboxes::new(Arc::clone(&table), mailboxes));
         let (auth, jobs) = Auth::new()
             .map_err(|error| ServerError::Start { what: "read random bytes", source: error.into() })?;
         let metrics = Arc::<Metrics>::default();
@@ -201,7 +201,7 @@ impl Threads {
         let kicker = Kicker::new(
             Arc::clone(&table),
             Arc::clone(&queue),
-            Arc::clone(&outlet),
+            Arc::clone(&worker_sender),
             Arc::clone(&metrics),
             clock,
         );
@@ -209,7 +209,7 @@ impl Threads {
             table,
             registry: Arc::default(),
             queue,
-            outlet,
+            worker_sender,
             auth: Arc::new(auth),
             attempts: Arc::new(LoginLimiter::new(limits, Arc::clone(&metrics))),
             metrics,
@@ -250,7 +250,7 @@ impl Threads {
                 attempts: Arc::clone(&self.handles.attempts),
                 lookup: Box::new(SqliteLookup::open(directory.path())?),
                 queue: Arc::clone(&self.handles.queue),
-                outlet: Arc::clone(&self.handles.outlet),
+                worker_sender: Arc::clone(&self.handles.worker_sender),
                 table: Arc::clone(&self.handles.table),
                 hasher: Hasher::new(cost, Arc::clone(&large)),
                 clock: self.handles.clock,
@@ -353,7 +353,7 @@ impl Threads {
 
     fn end_workers(&self) {
         for worker in 0..self.desks.len() {
-            self.handles.outlet.post(worker, &mut vec![WorkerCommand::Exit], &mut Vec::new());
+            self.handles.worker_sender.post(worker, &mut vec![WorkerCommand::Exit], &mut Vec::new());
         }
     }
 }

@@ -34,7 +34,7 @@ impl BansUnderWay {
     }
 
     /// The goodbye of the channels that are sent away for it.
-    pub(super) fn parting(&self) -> CloseInfo {
+    pub(super) fn close_info(&self) -> CloseInfo {
         CloseInfo::banned(self.length.ms(), self.reason.as_deref())
     }
 }

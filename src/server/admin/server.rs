@@ -251,10 +251,10 @@ impl<S: Send + 'static> AdminServer<S> {
 
     /// Asks every worker for its channels.
     fn reports(&self) -> Result<Vec<ChannelReport>, Refusal> {
-        let workers = self.handles.outlet.workers();
+        let workers = self.handles.worker_sender.workers();
         let (reply, answers) = crossbeam_channel::bounded(workers);
         for worker in 0..workers {
-            self.handles.outlet.post(
+            self.handles.worker_sender.post(
                 worker,
                 &mut vec![WorkerCommand::Report(reply.clone())],
                 &mut Vec::new(),
@@ -273,7 +273,7 @@ impl<S: Send + 'static> AdminServer<S> {
         let mut bans =
             kick.ban.map(|length| BansUnderWay::new(length, kick.reason.as_ref().map(KickReason::as_str)));
         let mut tally = Tally {
-            parting: parting(kick, bans.as_ref()),
+            close_info: close_info(kick, bans.as_ref()),
             kicked: Vec::new(),
             waited: Vec::new(),
             missed: Vec::new(),
@@ -361,11 +361,11 @@ impl<S: Send + 'static> AdminServer<S> {
     fn send_away(&self, hit: KickTarget, tally: &mut Tally, reports: Option<&Receipts>) {
         let began_us = self.handles.clock.now().mono_us;
         let channel = Some(hit.channel);
-        let receipt = reports.map(|to| Arc::new(CloseWatcher { channel, began_us, to: to.clone() }));
-        let parting = CloseInfo { receipt, ..tally.parting.clone() };
+        let watcher = reports.map(|to| Arc::new(CloseWatcher { channel, began_us, to: to.clone() }));
+        let close_info = CloseInfo { watcher, ..tally.close_info.clone() };
         let hit_it = match hit.session {
-            Some(session) => self.handles.kicker.kick_session(hit.channel, session, parting),
-            None => self.handles.kicker.kick_saying(hit.channel, parting),
+            Some(session) => self.handles.kicker.kick_session(hit.channel, session, close_info),
+            None => self.handles.kicker.kick_saying(hit.channel, close_info),
         };
         if hit_it {
             let (user, name) = hit.user.map(|(id, name)| (id.0, name)).unzip();
@@ -444,7 +444,7 @@ type Receipts = Sender<(Option<ChannelId>, CloseStage)>;
 /// What a kick has done so far.
 struct Tally {
     /// What everybody hears.
-    parting: CloseInfo,
+    close_info: CloseInfo,
     kicked: Vec<KickedRow>,
     /// The channels among them.
     waited: Vec<ChannelId>,
@@ -455,9 +455,9 @@ struct Tally {
 }
 
 /// The goodbye of the channels that a kick sends away.
-fn parting(kick: &Kick, bans: Option<&BansUnderWay>) -> CloseInfo {
+fn close_info(kick: &Kick, bans: Option<&BansUnderWay>) -> CloseInfo {
     match (bans, &kick.reason) {
-        (Some(bans), _) => bans.parting(),
+        (Some(bans), _) => bans.close_info(),
         (None, Some(reason)) => CloseInfo::new(Reason::Kicked).saying(reason.as_str()),
         (None, None) => CloseInfo::new(Reason::Kicked),
     }

@@ -59,7 +59,7 @@ pub enum Task {
 #[derive(Debug)]
 pub struct Job {
     /// Who.
-    pub asker: ReplyTo,
+    pub reply_to: ReplyTo,
     /// What.
     pub task: Task,
 }
@@ -127,7 +127,7 @@ impl Auth {
         let Task::Login { peer, who, password, caps, lines } = &job.task else { return None };
         let (user, verified) = self.cache.find(who, password, now_us)?;
         Some(Login {
-            asker: job.asker.clone(),
+            reply_to: job.reply_to.clone(),
             peer: *peer,
             user,
             token: None,
@@ -164,7 +164,7 @@ pub struct Verifier<S> {
     /// Main's queue, for what was verified.
     pub queue: Arc<OfflineQueue<S>>,
     /// The workers, for what was not.
-    pub outlet: Arc<dyn WorkerSender>,
+    pub worker_sender: Arc<dyn WorkerSender>,
     /// Which channels have left, and whose the others are.
     pub table: Arc<ChannelTable>,
     /// Hashes.
@@ -186,28 +186,28 @@ impl<S> Verifier<S> {
     }
 
     fn work(&mut self, job: Job) {
-        let Job { asker, task } = job;
-        if self.table.has_left(asker.channel) {
+        let Job { reply_to, task } = job;
+        if self.table.has_left(reply_to.channel) {
             return;
         }
         let outcome = match task {
             Task::Login { peer, who, password, caps, lines } => {
-                self.verify(&asker, peer, (&who, caps, lines), &password)
+                self.verify(&reply_to, peer, (&who, caps, lines), &password)
             }
-            Task::Register { peer, name, password } => self.register(&asker, peer, name, &password),
+            Task::Register { peer, name, password } => self.register(&reply_to, peer, name, &password),
         };
         let refusal = match outcome {
             Ok(ask) => self.queue.ask(ask).err().map(|_| (Errno::Busy, Errno::Busy.text())),
             Err(refusal) => Some(refusal),
         };
         if let Some((errno, text)) = refusal {
-            self.refuse(&asker, errno, text);
+            self.refuse(&reply_to, errno, text);
         }
     }
 
     fn verify(
         &mut self,
-        asker: &ReplyTo,
+        reply_to: &ReplyTo,
         peer: SocketAddr,
         (who, caps, lines): (&Who, Caps, bool),
         password: &str,
@@ -225,7 +225,7 @@ impl<S> Verifier<S> {
             if password.contains(char::is_whitespace) {
                 return Err((Errno::Refused, MORE_THAN_A_PASSWORD));
             }
-            return Ok(Ask::Guest { asker: asker.clone(), peer, name: name.clone() });
+            return Ok(Ask::Guest { reply_to: reply_to.clone(), peer, name: name.clone() });
         }
         let account = Account::named(who, row.as_ref().map(|row| row.id));
         let now_us = self.clock.now().mono_us;
@@ -238,7 +238,7 @@ impl<S> Verifier<S> {
         let now_us = self.clock.now().mono_us;
         let Some((id, stored)) = known.as_ref().filter(|_| is_right) else {
             let tried = Tried::Password { who, account };
-            self.attempts.fail(&Failure { channel: asker.channel, peer, tried }, now_us);
+            self.attempts.fail(&Failure { channel: reply_to.channel, peer, tried }, now_us);
             if let Some((user, stored)) = &known
                 && !password::is_computable(stored)
                 && self.attempts.may_log(now_us)
@@ -251,7 +251,7 @@ impl<S> Verifier<S> {
         let current = HashTag::of(renewed.as_deref().unwrap_or(stored));
         self.auth.remember(who, password, *id, current, now_us);
         Ok(Ask::Login(Box::new(Login {
-            asker: asker.clone(),
+            reply_to: reply_to.clone(),
             peer,
             user: *id,
             token: None,
@@ -266,7 +266,7 @@ impl<S> Verifier<S> {
 
     fn register(
         &mut self,
-        asker: &ReplyTo,
+        reply_to: &ReplyTo,
         peer: SocketAddr,
         name: Box<str>,
         password: &str,
@@ -276,17 +276,20 @@ impl<S> Verifier<S> {
             return Err((Errno::Refused, NameTaken::Exactly.text()));
         }
         if !self.attempts.register(IpBlock::of(peer.ip()), self.clock.now().mono_us) {
-            return Ok(Ask::RefuseNewcomer { asker: asker.clone(), peer });
+            return Ok(Ask::RefuseNewcomer { reply_to: reply_to.clone(), peer });
         }
         let hash = self.hasher.hash(password.as_bytes()).ok_or((Errno::Busy, Errno::Busy.text()))?;
-        Ok(Ask::Register { asker: asker.clone(), peer, name, password: hash.into() })
+        Ok(Ask::Register { reply_to: reply_to.clone(), peer, name, password: hash.into() })
     }
 
-    fn refuse(&self, asker: &ReplyTo, errno: Errno, text: &'static str) {
-        let answer = Answer::Refused { re: asker.re, errno, text: text.into(), seq: asker.seq.clone() };
-        let command =
-            WorkerCommand::Answer { channel: asker.channel, settles: Completes::Login, answer: Some(answer) };
-        self.outlet.post(self.table.worker(asker.channel), &mut vec![command], &mut Vec::new());
+    fn refuse(&self, reply_to: &ReplyTo, errno: Errno, text: &'static str) {
+        let answer = Answer::Refused { re: reply_to.re, errno, text: text.into(), seq: reply_to.seq.clone() };
+        let command = WorkerCommand::Answer {
+            channel: reply_to.channel,
+            settles: Completes::Login,
+            answer: Some(answer),
+        };
+        self.worker_sender.post(self.table.worker(reply_to.channel), &mut vec![command], &mut Vec::new());
     }
 }
 
@@ -339,7 +342,7 @@ mod tests {
             attempts: Arc::new(LoginLimiter::new(limits, Arc::clone(&fixtures.metrics))),
             lookup: Box::new(disk.lookup()),
             queue: Arc::clone(&fixtures.queue),
-            outlet: Arc::new(RecordingMailboxes::new(Arc::clone(&fixtures.table), 1)),
+            worker_sender: Arc::new(RecordingMailboxes::new(Arc::clone(&fixtures.table), 1)),
             table: Arc::clone(&fixtures.table),
             hasher: Hasher::new(USUAL, Arc::default()),
             clock: fixtures.clock,
@@ -349,14 +352,14 @@ mod tests {
 
     fn errno(verifier: &mut Verifier<Fd>, who: &Who, password: &str) -> Option<Errno> {
         let channel = ChannelId { slot: 0, generation: 1 };
-        let asker = ReplyTo { channel, re: Msgid::Login, seq: None };
+        let reply_to = ReplyTo { channel, re: Msgid::Login, seq: None };
         let peer = FAR.parse().unwrap();
-        let answer = verifier.verify(&asker, peer, (who, Caps::default(), false), password);
+        let answer = verifier.verify(&reply_to, peer, (who, Caps::default(), false), password);
         answer.err().map(|refusal| refusal.0)
     }
 
     fn job(channel: ChannelId, task: Task) -> Job {
-        Job { asker: ReplyTo { channel, re: Msgid::Login, seq: None }, task }
+        Job { reply_to: ReplyTo { channel, re: Msgid::Login, seq: None }, task }
     }
 
     fn login_of(channel: ChannelId, user: UserId) -> Job {
@@ -447,10 +450,11 @@ mod tests {
         let registrations = AddressLimit { at_most: 2, spares_loopback: true };
         let (mut verifier, _) = verifier(LoginLimits { registrations, ..LIMITS });
         let peer: SocketAddr = FAR.parse().unwrap();
-        let asker = ReplyTo { channel: ChannelId { slot: 0, generation: 1 }, re: Msgid::Register, seq: None };
+        let reply_to =
+            ReplyTo { channel: ChannelId { slot: 0, generation: 1 }, re: Msgid::Register, seq: None };
         let mut errno = |name: &str| {
             let before_kib = verifier.hasher.worked_kib();
-            let errno = match verifier.register(&asker, peer, name.into(), "secret") {
+            let errno = match verifier.register(&reply_to, peer, name.into(), "secret") {
                 Ok(Ask::RefuseNewcomer { .. }) => Some(Errno::TooMany),
                 answer => answer.err().map(|refusal| refusal.0),
             };

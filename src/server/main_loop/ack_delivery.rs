@@ -44,13 +44,13 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
         let key = (session.channel, session.number);
         let worker = self.cx.handles.table.worker(session.channel);
-        if self.cx.handles.outlet.is_full(worker) {
+        if self.cx.handles.worker_sender.is_full(worker) {
             self.cx.fail_copy(user, chat, Errno::Busy);
             return Ok(Placement::Elsewhere);
         }
         // In the words of the box from here on: what is counted is what the box holds, or would.
         let chat = Chat { body: Body::Object(chat.body.object()), ..chat };
-        if chat.ticket.is_some() {
+        if chat.tracker.is_some() {
             return Ok(self.keep_and_send(user, chat, key, worker));
         }
         let Some(mid) = self.next_mid(user) else { return Ok(self.not_stored(user, chat)) };
@@ -131,7 +131,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 usage.bytes += bytes as u64;
             }
             let keeping =
-                BoxWrite { user, mid, at_ms, body, sent: true, ticket: None, accepted: None, reaches: None };
+                BoxWrite { user, mid, at_ms, body, sent: true, tracker: None, accepted: None, reaches: None };
             self.cx.enqueue(PendingWrite::Keep(Box::new(keeping)));
         }
         Some(account)
@@ -155,8 +155,8 @@ pub(super) fn numbered_kept(StoredMessage { mid, body, sent }: StoredMessage) ->
 
 /// A chat under its number.
 fn numbered(user: UserId, key: SessionKey, chat: Chat, mid: Mid) -> WorkerCommand {
-    let custody = OtherCopy::Unconfirmed { mid, again: false };
-    chat_command(user, key, Chat { custody, ticket: None, told: OnFailure::Nobody, ..chat })
+    let other_copy = OtherCopy::Unconfirmed { mid, again: false };
+    chat_command(user, key, Chat { other_copy, tracker: None, on_failure: OnFailure::Nobody, ..chat })
 }
 
 /// The command that brings a chat to a session.

@@ -21,7 +21,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Carries out what hangs on a transaction; `failure` says why it is not committed.
     pub(super) fn carry_out(&mut self, mut effects: Vec<AfterCommit>, failure: Option<&StorageError>) {
         let committed = failure.is_none();
-        let mut outgoing = Outgoing::new(self.cx.handles.outlet.workers());
+        let mut outgoing = Outgoing::new(self.cx.handles.worker_sender.workers());
         let mut put = |worker, command| outgoing.put(worker, command);
         let mut answers: Vec<PendingReply> = Vec::new();
         let mut replaced: Vec<SessionKey> = Vec::new();
@@ -41,9 +41,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                     self.refills.push(user);
                 }
                 AfterCommit::Refill { user, key, sent, .. } => self.unsend_kept(user, key, sent),
-                AfterCommit::GoOn { asker } => {
-                    let worker = self.cx.handles.table.worker(asker.channel);
-                    put(worker, through(&asker, (!committed).then_some(Errno::NotStored)));
+                AfterCommit::GoOn { reply_to } => {
+                    let worker = self.cx.handles.table.worker(reply_to.channel);
+                    put(worker, through(&reply_to, (!committed).then_some(Errno::NotStored)));
                 }
                 AfterCommit::LoggedIn { worker, command, user, .. } if committed => {
                     self.presence.show_online(&self.cx, &self.users, user);
@@ -52,9 +52,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                         self.refills.push(user);
                     }
                 }
-                AfterCommit::LoggedIn { worker, user, key, asker, .. } => {
+                AfterCommit::LoggedIn { worker, user, key, reply_to, .. } => {
                     self.undo_login(user, key);
-                    put(worker, refusal(&asker, Errno::NotStored));
+                    put(worker, refusal(&reply_to, Errno::NotStored));
                 }
                 AfterCommit::Befriended { user, friend, online } => {
                     if committed {
@@ -63,28 +63,28 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 }
                 AfterCommit::Proven { mut login } => {
                     login.proven = true;
-                    let asker = login.asker.clone();
+                    let reply_to = login.reply_to.clone();
                     let fault = if committed {
                         self.cx.handles.queue.ask(Ask::Login(login)).err().map(|_| Errno::Busy)
                     } else {
                         Some(Errno::NotStored)
                     };
                     if let Some(errno) = fault {
-                        put(self.cx.handles.table.worker(asker.channel), refusal(&asker, errno));
+                        put(self.cx.handles.table.worker(reply_to.channel), refusal(&reply_to, errno));
                     }
                 }
-                AfterCommit::CountOff { ticket, copies } => answers.extend(ticket.safe(copies)),
-                AfterCommit::Safe { ticket, copies } | AfterCommit::SafeOrAgain { ticket, copies }
+                AfterCommit::CountOff { tracker, copies } => answers.extend(tracker.safe(copies)),
+                AfterCommit::Safe { tracker, copies } | AfterCommit::SafeOrAgain { tracker, copies }
                     if committed =>
                 {
-                    answers.extend(ticket.safe(copies));
+                    answers.extend(tracker.safe(copies));
                 }
-                AfterCommit::Safe { ticket, copies } => {
-                    answers.extend(ticket.failed(copies, Errno::NotStored));
+                AfterCommit::Safe { tracker, copies } => {
+                    answers.extend(tracker.failed(copies, Errno::NotStored));
                 }
                 AfterCommit::SafeOrAgain { .. } => {}
-                AfterCommit::Failed { ticket, errno } => answers.extend(ticket.failed(1, errno)),
-                AfterCommit::Full { ticket, user } => answers.extend(ticket.full(user)),
+                AfterCommit::Failed { tracker, errno } => answers.extend(tracker.failed(1, errno)),
+                AfterCommit::Full { tracker, user } => answers.extend(tracker.full(user)),
                 AfterCommit::StaleOnline { reply, mut ghost, asked_us } => {
                     ghost.offline_us = self.cx.now.mono_us.saturating_sub(asked_us);
                     // Whoever asked may have given up.
@@ -98,15 +98,15 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 }
             }
         }
-        for PendingReply { asker, settles, outcome } in answers {
-            let channel = asker.channel;
-            let answer = Answer::of_chat(asker, outcome);
+        for PendingReply { reply_to, settles, outcome } in answers {
+            let channel = reply_to.channel;
+            let answer = Answer::of_chat(reply_to, outcome);
             put(self.cx.handles.table.worker(channel), WorkerCommand::Answer { channel, settles, answer });
         }
         self.cx.transaction.reuse(effects);
         let mut refused = Vec::new();
         for (worker, mut commands) in outgoing.into_lists() {
-            self.cx.handles.outlet.post(worker, &mut commands, &mut refused);
+            self.cx.handles.worker_sender.post(worker, &mut commands, &mut refused);
         }
         for command in refused {
             self.came_back(command);

@@ -144,15 +144,15 @@ impl Bans {
     pub(super) fn keeps_newcomer_out(
         &mut self,
         cx: &mut Context<impl Storage, impl Send + 'static>,
-        asker: &ReplyTo,
+        reply_to: &ReplyTo,
         peer: SocketAddr,
     ) -> bool {
         let Some(ban) = self.find(None, peer.ip(), cx.trusted_ms()).cloned() else { return false };
         cx.handles.metrics.registrations_refused.add(1);
         if cx.handles.attempts.may_log(cx.now.mono_us) {
-            tracing::info!(channel = %asker.channel, %peer, "a banned registration was refused");
+            tracing::info!(channel = %reply_to.channel, %peer, "a banned registration was refused");
         }
-        answer_banned(cx, asker, ban);
+        answer_banned(cx, reply_to, ban);
         true
     }
 
@@ -168,10 +168,15 @@ impl Bans {
 }
 
 /// Answers whom a ban keeps out.
-pub(super) fn answer_banned(cx: &mut Context<impl Storage, impl Send + 'static>, asker: &ReplyTo, ban: Ban) {
+pub(super) fn answer_banned(
+    cx: &mut Context<impl Storage, impl Send + 'static>,
+    reply_to: &ReplyTo,
+    ban: Ban,
+) {
     let retry_after_ms = ban.until_ms.abs_diff(cx.trusted_ms());
-    let answer = Answer::Banned { re: asker.re, retry_after_ms, reason: ban.reason, seq: asker.seq.clone() };
-    let channel = asker.channel;
+    let answer =
+        Answer::Banned { re: reply_to.re, retry_after_ms, reason: ban.reason, seq: reply_to.seq.clone() };
+    let channel = reply_to.channel;
     cx.post(channel, WorkerCommand::Answer { channel, settles: Completes::Login, answer: Some(answer) });
 }
 

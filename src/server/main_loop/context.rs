@@ -98,7 +98,7 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
 
     /// True exactly when the mailbox of some worker is so full that the worker should get no new chats.
     pub(super) fn is_a_worker_full(&self) -> bool {
-        let outlet = &self.handles.outlet;
-        (0..outlet.workers()).any(|worker| outlet.is_full(worker))
+        let worker_sender = &self.handles.worker_sender;
+        (0..worker_sender.workers()).any(|worker| worker_sender.is_full(worker))
     }
 }

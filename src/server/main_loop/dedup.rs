@@ -51,20 +51,20 @@ struct Remembered {
     /// When it is forgotten.
     until_us: u64,
     /// None when its answer is known to be that every copy was safe.
-    ticket: Option<Arc<DeliveryTracker>>,
+    tracker: Option<Arc<DeliveryTracker>>,
 }
 
 impl DedupWindow {
-    /// The ticket of the same message, if it is remembered.
+    /// The tracker of the same message, if it is remembered.
     pub(super) fn find(&mut self, chat: DedupRecord, now_us: u64) -> Option<Arc<DeliveryTracker>> {
         let recent = self.senders.get_mut(&chat.sender)?;
         recent.expire(now_us);
         let known = recent.find(chat.fingerprint)?;
-        Some(known.ticket.clone().unwrap_or_else(DeliveryTracker::of_old))
+        Some(known.tracker.clone().unwrap_or_else(DeliveryTracker::of_old))
     }
 
     /// Remembers a chat that was asked for just now.
-    pub(super) fn remember(&mut self, chat: DedupRecord, ticket: &Arc<DeliveryTracker>, now_us: u64) {
+    pub(super) fn remember(&mut self, chat: DedupRecord, tracker: &Arc<DeliveryTracker>, now_us: u64) {
         if self.senders.len() > self.tidy_at.max(WINDOW_SENDERS) {
             self.senders.retain(|_, recent| {
                 recent.expire(now_us);
@@ -72,23 +72,23 @@ impl DedupWindow {
             });
             self.tidy_at = self.senders.len() * 2;
         }
-        self.insert(chat, Some(Arc::clone(ticket)), now_us + DEDUP_WINDOW_US);
+        self.insert(chat, Some(Arc::clone(tracker)), now_us + DEDUP_WINDOW_US);
         if let Some(recent) = self.senders.get_mut(&chat.sender) {
             recent.expire(now_us);
         }
     }
 
     /// Remembers a chat that an earlier run of the server accepted `age_us` ago, or began to hand out then, which its
-    /// ticket says. Oldest first.
+    /// tracker says. Oldest first.
     pub(super) fn recall(
         &mut self,
         chat: DedupRecord,
-        ticket: Option<Arc<DeliveryTracker>>,
+        tracker: Option<Arc<DeliveryTracker>>,
         age_us: u64,
         now_us: u64,
     ) {
         if let Some(left_us) = DEDUP_WINDOW_US.checked_sub(age_us) {
-            self.insert(chat, ticket, now_us + left_us);
+            self.insert(chat, tracker, now_us + left_us);
         }
     }
 
@@ -109,7 +109,7 @@ impl DedupWindow {
         self.expires_at_us = Some(cx.now.mono_us + pause_us);
     }
 
-    fn insert(&mut self, chat: DedupRecord, ticket: Option<Arc<DeliveryTracker>>, until_us: u64) {
+    fn insert(&mut self, chat: DedupRecord, tracker: Option<Arc<DeliveryTracker>>, until_us: u64) {
         let recent = self.senders.entry(chat.sender).or_default();
         let fingerprint = chat.fingerprint;
         recent.forget(fingerprint);
@@ -117,7 +117,7 @@ impl DedupWindow {
         if recent.chats.len() >= WINDOW_COUNT {
             recent.pop();
         }
-        recent.push(Remembered { fingerprint, until_us, ticket });
+        recent.push(Remembered { fingerprint, until_us, tracker });
     }
 }
 
@@ -136,7 +136,7 @@ impl Recent {
         let Ok(entry) = self.places.find_entry(id_hash(fingerprint), is_same) else { return };
         let (place, _) = entry.remove();
         if let Some(chat) = chats.get_mut(place.wrapping_sub(gone) as usize) {
-            chat.ticket = None;
+            chat.tracker = None;
         }
     }
 
@@ -169,12 +169,12 @@ impl Recent {
         self.expires_us = self.chats.front().map_or(0, |chat| chat.until_us);
     }
 
-    /// Drops the tickets that only say that every copy was safe. Thousands of senders have a thousand each.
+    /// Drops the trackers that only say that every copy was safe. Thousands of senders have a thousand each.
     fn release(&mut self) {
         while let Some(chat) = self.chats.get_mut(self.settled)
-            && chat.ticket.as_ref().is_none_or(|ticket| ticket.is_settled())
+            && chat.tracker.as_ref().is_none_or(|tracker| tracker.is_settled())
         {
-            chat.ticket.take_if(|ticket| ticket.is_plain());
+            chat.tracker.take_if(|tracker| tracker.is_plain());
             self.settled += 1;
         }
     }
@@ -209,35 +209,39 @@ mod tests {
 
     #[test]
     fn a_ticket_is_held_until_it_is_settled_and_longer_only_where_its_answer_says_more() {
-        let asker = || ReplyTo {
+        let reply_to = || ReplyTo {
             channel: ChannelId { slot: 1, generation: 1 },
             re: Msgid::Chat,
             seq: Some("1".into()),
         };
-        let tickets: Vec<_> = (0..3).map(|_| DeliveryTracker::new(asker(), None)).collect();
+        let trackers: Vec<_> = (0..3).map(|_| DeliveryTracker::new(reply_to(), None)).collect();
         let mut window = DedupWindow::default();
-        let mut held_after = |number: u128, ticket: &Arc<DeliveryTracker>| {
-            window.remember(chat(number), ticket, 1);
-            tickets.iter().map(|ticket| Arc::strong_count(ticket) > 1).collect::<Vec<_>>()
+        let mut held_after = |number: u128, tracker: &Arc<DeliveryTracker>| {
+            window.remember(chat(number), tracker, 1);
+            trackers.iter().map(|tracker| Arc::strong_count(tracker) > 1).collect::<Vec<_>>()
         };
-        assert_eq!(held_after(0, &tickets[0]), [true, false, false]);
-        assert_eq!(held_after(1, &tickets[1]), [true, true, false]);
-        assert_eq!(held_after(2, &tickets[2]), [true; 3], "nothing is settled");
-        assert_eq!(tickets[0].safe(1).chain(tickets[1].full(UserId(9))).chain(tickets[2].safe(1)).count(), 3);
+        assert_eq!(held_after(0, &trackers[0]), [true, false, false]);
+        assert_eq!(held_after(1, &trackers[1]), [true, true, false]);
+        assert_eq!(held_after(2, &trackers[2]), [true; 3], "nothing is settled");
+        assert_eq!(
+            trackers[0].safe(1).chain(trackers[1].full(UserId(9))).chain(trackers[2].safe(1)).count(),
+            3
+        );
         assert_eq!(held_after(3, &DeliveryTracker::of_old()), [false, true, false]);
         for number in 0..=3 {
-            assert!(window.find(chat(number), 1).is_some_and(|ticket| ticket.succeeded()), "{number}");
+            assert!(window.find(chat(number), 1).is_some_and(|tracker| tracker.succeeded()), "{number}");
         }
-        let full = window.find(chat(1), 1).unwrap().for_repetition(asker());
+        let full = window.find(chat(1), 1).unwrap().for_repetition(reply_to());
         let outcome = full.safe(1).map(|owed| owed.outcome).next();
         assert_eq!(outcome, Some(Ok(vec![UserId(9)])));
     }
 
     #[test]
     fn a_chat_that_failed_may_come_again_and_is_remembered_from_then_on() {
-        let asker =
+        let reply_to =
             ReplyTo { channel: ChannelId { slot: 1, generation: 1 }, re: Msgid::Chat, seq: Some("1".into()) };
-        let (failed, again) = (DeliveryTracker::new(asker.clone(), None), DeliveryTracker::new(asker, None));
+        let (failed, again) =
+            (DeliveryTracker::new(reply_to.clone(), None), DeliveryTracker::new(reply_to, None));
         let mut window = DedupWindow::default();
         window.remember(chat(1), &failed, 1);
         assert_eq!(failed.failed(1, Errno::NotStored).count(), 1);
@@ -259,7 +263,7 @@ mod tests {
     fn places_are_counted_round_and_round() {
         let mut recent = Recent { gone: u32::MAX - 3, ..Recent::default() };
         for fingerprint in 0..10 {
-            recent.push(Remembered { fingerprint, until_us: 1, ticket: None });
+            recent.push(Remembered { fingerprint, until_us: 1, tracker: None });
             if fingerprint > 4 {
                 recent.pop();
             }

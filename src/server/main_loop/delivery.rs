@@ -25,7 +25,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// The same for a chat that has waited. Its sender has gone on, so a failed commit does not give up its way into the box.
     pub(super) fn deliver_held(&mut self, user: UserId, chat: Chat) {
         let Err(chat) = self.send(user, chat) else { return };
-        let usage = if matches!(chat.told, OnFailure::Nobody) { None } else { self.box_usage(user) };
+        let usage = if matches!(chat.on_failure, OnFailure::Nobody) { None } else { self.box_usage(user) };
         if usage.is_some_and(|usage| self.with_one_more(usage, &chat.body.object()) == Err(Errno::BoxFull)) {
             return self.cx.fail_copy(user, chat, Errno::BoxFull);
         }
@@ -36,10 +36,10 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Has a chat wait, or sends it to its receiver's channel. Gives back what belongs into the box.
     fn send(&mut self, user: UserId, chat: Chat) -> Result<Placement, Chat> {
         let transaction = self.cx.transaction.number();
-        let outlet = Arc::clone(&self.cx.handles.outlet);
+        let worker_sender = Arc::clone(&self.cx.handles.worker_sender);
         let Some(person) = self.users.find(user) else { return Err(chat) };
         if person.holds_messages() {
-            if person.holds_too_many() && !matches!(chat.told, OnFailure::Nobody) {
+            if person.holds_too_many() && !matches!(chat.on_failure, OnFailure::Nobody) {
                 self.cx.fail_copy(user, chat, Errno::Busy);
             } else {
                 person.hold(chat);
@@ -54,7 +54,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         };
         let (channel, number) = (session.channel, session.number);
         let worker = self.cx.handles.table.worker(channel);
-        if outlet.is_full(worker) {
+        if worker_sender.is_full(worker) {
             self.cx.fail_copy(user, chat, Errno::Busy);
             return Ok(Placement::Elsewhere);
         }
@@ -74,7 +74,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         {
             present.gone = true;
         }
-        if chat.custody == OtherCopy::Here {
+        if chat.other_copy == OtherCopy::Here {
             person.hold(chat);
         }
         if !person.holds_messages() {
@@ -86,7 +86,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Posts commands at once.
     pub(super) fn post_now(&mut self, worker: usize, commands: &mut Vec<WorkerCommand>) {
         let mut refused = Vec::new();
-        self.cx.handles.outlet.post(worker, commands, &mut refused);
+        self.cx.handles.worker_sender.post(worker, commands, &mut refused);
         for command in refused {
             self.came_back(command);
         }

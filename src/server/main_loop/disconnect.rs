@@ -14,29 +14,29 @@ use crate::store::{DepartureRow, Storage, TOKEN_LIFE_MS};
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// The first delivery report: routing has stopped, now the user goes offline.
     pub(super) fn depart(&mut self, departure: &Departure) {
-        let Departure { channel, session, stays, noticed_us, parting, .. } = departure;
+        let Departure { channel, session, stays, noticed_us, close_info, .. } = departure;
         self.stages.note_departure(*noticed_us, departure.queued_us, self.cx.now.mono_us);
         if !stays {
             self.cx.handles.table.forget_user(*channel);
             let until_us = noticed_us + self.cx.policy.grace_us;
-            self.lingering.begin((*channel, *session), *noticed_us, until_us, parting.receipt.clone());
+            self.lingering.begin((*channel, *session), *noticed_us, until_us, close_info.watcher.clone());
         }
         // A login that was undone leaves none.
         if let Some(user) = session.and_then(|number| self.sessions.get((*channel, number)).copied()) {
             return self.end_session(user, departure);
         }
         if session.is_some() && !stays {
-            let (reason, errno) = (parting.reason.word(), parting.errno);
+            let (reason, errno) = (close_info.reason.word(), close_info.errno);
             tracing::info!(%channel, reason, errno, "left; the login was not committed");
         }
-        if let Some(receipt) = &parting.receipt {
-            receipt.report(self.cx.now.mono_us, CloseStage::Offline);
+        if let Some(watcher) = &close_info.watcher {
+            watcher.report(self.cx.now.mono_us, CloseStage::Offline);
         }
     }
 
     /// Ends a user's session: one row of history and `offline`, in one transaction.
     pub(super) fn end_session(&mut self, user: UserId, departure: &Departure) {
-        let &Departure { channel, session: Some(number), stays, noticed_us, at_ms, ref parting, .. } =
+        let &Departure { channel, session: Some(number), stays, noticed_us, at_ms, ref close_info, .. } =
             departure
         else {
             return;
@@ -50,12 +50,12 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         let name = person.sender.name.clone();
         tracing::info!(
             channel = %channel, user = %user, name = name.as_str(), peer = %session.peer.addr(),
-            reason = parting.reason.word(), errno = parting.errno, "offline"
+            reason = close_info.reason.word(), errno = close_info.errno, "offline"
         );
         self.cx.handles.registry.remove(user, channel, number);
         self.presence.end_session(user, key);
         self.cx.handles.metrics.sessions_ended.add(1);
-        self.open_departures.begin(key, (user, session.epoch), noticed_us, stays, parting.receipt.clone());
+        self.open_departures.begin(key, (user, session.epoch), noticed_us, stays, close_info.watcher.clone());
         let trusted_ms = self.cx.trusted_ms();
         let row = DepartureRow {
             at_ms,
@@ -64,15 +64,15 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             user,
             name,
             peer: Some(session.peer.addr()),
-            reason: parting.reason,
-            errno: parting.errno,
+            reason: close_info.reason,
+            errno: close_info.errno,
             since_ms: Some(session.since_ms),
         };
         let expires_ms = trusted_ms.saturating_add(TOKEN_LIFE_MS);
         // One transaction, but each by itself: what the database refuses of it must not keep the user online.
         self.cx.enqueue(PendingWrite::Offline { user, epoch: session.epoch });
         self.cx.enqueue(PendingWrite::Departure { key, row });
-        if parting.reason == Reason::Banned {
+        if close_info.reason == Reason::Banned {
             self.cx.enqueue(PendingWrite::DropTokens { user });
         } else if session.resumes {
             self.cx.enqueue(PendingWrite::EndTokens { user, upto: session.epoch, expires_ms });

@@ -30,11 +30,11 @@ const FULL_US: u64 = 2_000;
 /// A chat on its way to the members of a group.
 #[derive(Debug)]
 pub(super) struct FanOut {
-    pub(super) asker: ReplyTo,
+    pub(super) reply_to: ReplyTo,
     pub(super) from: UserId,
     pub(super) body: Body,
     group: Arc<CachedGroup>,
-    pub(super) ticket: Option<Arc<DeliveryTracker>>,
+    pub(super) tracker: Option<Arc<DeliveryTracker>>,
     /// Members whom an earlier attempt has reached already, by number.
     pub(super) reached: Vec<UserId>,
     /// The place of the next member.
@@ -248,15 +248,15 @@ impl FanOut {
     pub(super) fn new(
         message: &Message,
         group: Arc<CachedGroup>,
-        ticket: Option<Arc<DeliveryTracker>>,
+        tracker: Option<Arc<DeliveryTracker>>,
         reached: Vec<UserId>,
     ) -> Self {
         FanOut {
-            asker: message.asker.clone(),
+            reply_to: message.reply_to.clone(),
             from: message.from,
             body: message.body.clone(),
             group,
-            ticket,
+            tracker,
             reached,
             next: 0,
             again: Vec::new(),
@@ -294,7 +294,13 @@ impl FanOut {
     /// The copy of a member.
     pub(super) fn copy(&self) -> Chat {
         let (body, group) = (self.body.clone(), Some(Arc::clone(&self.group.name)));
-        Chat { body, group, ticket: self.ticket.clone(), custody: OtherCopy::Here, told: OnFailure::Group }
+        Chat {
+            body,
+            group,
+            tracker: self.tracker.clone(),
+            other_copy: OtherCopy::Here,
+            on_failure: OnFailure::Group,
+        }
     }
 
     /// A part is handed out in the transaction under way.
@@ -317,8 +323,8 @@ impl FanOut {
             return true;
         } else {
             let unsecured = self.in_batch.len();
-            if let Some(ticket) = &self.ticket {
-                ticket.unsecure(unsecured);
+            if let Some(tracker) = &self.tracker {
+                tracker.unsecure(unsecured);
             }
             self.again.append(&mut self.in_batch);
         }

@@ -10,7 +10,7 @@ use crate::store::Storage;
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Closes the fd of a channel whose worker has handed the socket back: the only place where a client's fd is closed.
     /// Then the name is free, and what went out in part only will never be whole.
-    pub(super) fn close_fd(&mut self, channel: ChannelId, socket: Option<S>, torn: Option<PartialWrite>) {
+    pub(super) fn close_fd(&mut self, channel: ChannelId, socket: Option<S>, partial: Option<PartialWrite>) {
         drop(socket);
         if self.lingering.find(channel).is_none() {
             tracing::error!(%channel, "a socket came back that nobody asked for");
@@ -18,7 +18,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
         self.cx.handles.metrics.closed.add(1);
         self.cx.handles.table.free(channel);
-        if let Some(PartialWrite { session, chats }) = torn {
+        if let Some(PartialWrite { session, chats }) = partial {
             self.cx.handles.metrics.chats_lost.add(chats);
             self.open_departures.lose((channel, session), chats);
         }
@@ -30,8 +30,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         let Some(entry) = self.lingering.remove(channel) else { return };
         let closed_us = self.cx.now.mono_us.saturating_sub(entry.noticed_us);
         self.stages.closed.note(closed_us);
-        if let Some(receipt) = &entry.receipt {
-            receipt.report(self.cx.now.mono_us, |_| CloseStage::Closed);
+        if let Some(watcher) = &entry.watcher {
+            watcher.report(self.cx.now.mono_us, |_| CloseStage::Closed);
         }
         if let Some(key) = entry.session.map(|number| (channel, number)) {
             self.open_departures.close(key, closed_us);

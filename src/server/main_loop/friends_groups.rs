@@ -12,18 +12,18 @@ use crate::store::Storage;
 
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Adds a friend.
-    pub(super) fn add_friend(&mut self, asker: &ReplyTo, user: UserId, friend: UserId) {
+    pub(super) fn add_friend(&mut self, reply_to: &ReplyTo, user: UserId, friend: UserId) {
         match self.users.find_or_load(&mut self.cx, friend) {
-            Err(_) => return self.cx.refuse_request(asker, Errno::NotStored),
-            Ok(None) => return self.cx.refuse_request(asker, Errno::NoSuchUser),
+            Err(_) => return self.cx.refuse_request(reply_to, Errno::NotStored),
+            Ok(None) => return self.cx.refuse_request(reply_to, Errno::NoSuchUser),
             Ok(Some(_)) => {}
         }
         match self.has_room_for_friend(user, friend) {
-            None => return self.cx.refuse_request(asker, Errno::NotStored),
+            None => return self.cx.refuse_request(reply_to, Errno::NotStored),
             Some(false) => {
                 let max = self.cx.policy.friends_max;
                 let text = format!("you have {max} friends, which is the most here");
-                return self.cx.refuse_request_saying(asker, Errno::BoxFull, text);
+                return self.cx.refuse_request_saying(reply_to, Errno::BoxFull, text);
             }
             Some(true) => {}
         }
@@ -36,42 +36,42 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                     let online = self.users.is_online(friend);
                     self.cx.then(AfterCommit::Befriended { user, friend, online });
                 }
-                self.cx.grant(asker, None);
+                self.cx.grant(reply_to, None);
             }
-            None => self.cx.refuse_request(asker, Errno::NotStored),
+            None => self.cx.refuse_request(reply_to, Errno::NotStored),
         }
     }
 
     /// Creates a group.
-    pub(super) fn create_group(&mut self, asker: &ReplyTo, user: UserId, name: &str, desc: &str) {
+    pub(super) fn create_group(&mut self, reply_to: &ReplyTo, user: UserId, name: &str, desc: &str) {
         match self.has_room_for_group(user, None) {
-            None => return self.cx.refuse_request(asker, Errno::NotStored),
-            Some(false) => return self.refuse_one_more_group(asker),
+            None => return self.cx.refuse_request(reply_to, Errno::NotStored),
+            Some(false) => return self.refuse_one_more_group(reply_to),
             Some(true) => {}
         }
         match self.cx.attempt(|store| store.add_group(user, name, desc)) {
             Some(group) => {
                 self.lists.note_member(group, user);
-                self.cx.grant(asker, Some(group));
+                self.cx.grant(reply_to, Some(group));
             }
-            None => self.cx.refuse_request(asker, Errno::NotStored),
+            None => self.cx.refuse_request(reply_to, Errno::NotStored),
         }
     }
 
     /// Joins a group.
-    pub(super) fn join_group(&mut self, asker: &ReplyTo, user: UserId, group: GroupId) {
+    pub(super) fn join_group(&mut self, reply_to: &ReplyTo, user: UserId, group: GroupId) {
         let known = match self.group_cache.find(&mut self.cx, group) {
             Ok(Some(known)) => known,
-            Ok(None) => return self.cx.refuse_request(asker, Errno::NoSuchGroup),
-            Err(_) => return self.cx.refuse_request(asker, Errno::NotStored),
+            Ok(None) => return self.cx.refuse_request(reply_to, Errno::NoSuchGroup),
+            Err(_) => return self.cx.refuse_request(reply_to, Errno::NotStored),
         };
         if known.members.len() >= MEMBERS_MAX && known.members.binary_search(&user).is_err() {
             let text = format!("the group has {MEMBERS_MAX} members, which is the most here");
-            return self.cx.refuse_request_saying(asker, Errno::BoxFull, text);
+            return self.cx.refuse_request_saying(reply_to, Errno::BoxFull, text);
         }
         match self.has_room_for_group(user, Some(group)) {
-            None => return self.cx.refuse_request(asker, Errno::NotStored),
-            Some(false) => return self.refuse_one_more_group(asker),
+            None => return self.cx.refuse_request(reply_to, Errno::NotStored),
+            Some(false) => return self.refuse_one_more_group(reply_to),
             Some(true) => {}
         }
         match self.cx.attempt(|store| store.join_group(group, user)) {
@@ -80,9 +80,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                     self.lists.note_member(group, user);
                     self.group_cache.add_member(group, user);
                 }
-                self.cx.grant(asker, None);
+                self.cx.grant(reply_to, None);
             }
-            None => self.cx.refuse_request(asker, Errno::NotStored),
+            None => self.cx.refuse_request(reply_to, Errno::NotStored),
         }
     }
 
@@ -107,9 +107,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         Some(next.first().is_some_and(|next| next.id == group))
     }
 
-    fn refuse_one_more_group(&mut self, asker: &ReplyTo) {
+    fn refuse_one_more_group(&mut self, reply_to: &ReplyTo) {
         let max = self.cx.policy.groups_max;
         let text = format!("you are in {max} groups, which is the most here");
-        self.cx.refuse_request_saying(asker, Errno::BoxFull, text);
+        self.cx.refuse_request_saying(reply_to, Errno::BoxFull, text);
     }
 }

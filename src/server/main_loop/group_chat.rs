@@ -32,25 +32,29 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         &mut self,
         message: &Message,
         group: Arc<CachedGroup>,
-        ticket: Option<Arc<DeliveryTracker>>,
+        tracker: Option<Arc<DeliveryTracker>>,
     ) {
         if self.fan_outs.is_full() {
-            return self.cx.refuse_chat(&message.asker, ticket, Errno::Busy);
+            return self.cx.refuse_chat(&message.reply_to, tracker, Errno::Busy);
         }
         let mut reached = Vec::new();
-        if let Some(ticket) = &ticket {
-            if ticket.has_notes()
-                && let Some(acceptance) = ticket.note_reached()
+        if let Some(tracker) = &tracker {
+            if tracker.has_notes()
+                && let Some(acceptance) = tracker.note_reached()
             {
                 let Some(noted) = self.cx.attempt(|store| store.reached(acceptance)) else {
-                    return self.cx.refuse_chat(&message.asker, Some(Arc::clone(ticket)), Errno::NotStored);
+                    return self.cx.refuse_chat(
+                        &message.reply_to,
+                        Some(Arc::clone(tracker)),
+                        Errno::NotStored,
+                    );
                 };
                 reached = noted;
             }
-            // The ticket's own copy is counted off last, so that it cannot settle before all are counted in.
-            ticket.expect_more(group.members.len() - 1);
+            // The tracker's own copy is counted off last, so that it cannot settle before all are counted in.
+            tracker.expect_more(group.members.len() - 1);
         }
-        let mut fan_out = FanOut::new(message, group, ticket, reached);
+        let mut fan_out = FanOut::new(message, group, tracker, reached);
         let mut left = self.fan_outs.left();
         self.hand_out(&mut fan_out, &mut left);
         self.fan_outs.set_left(left);
@@ -58,8 +62,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             self.note_reached(&fan_out, 0);
             return self.fan_outs.wait(fan_out);
         }
-        self.cx.let_go_on(&fan_out.asker, fan_out.ticket.is_none() && fan_out.rests_on_commit);
-        self.cx.count_off(fan_out.ticket.clone());
+        self.cx.let_go_on(&fan_out.reply_to, fan_out.tracker.is_none() && fan_out.rests_on_commit);
+        self.cx.count_off(fan_out.tracker.clone());
         self.note_reached(&fan_out, 0);
     }
 
@@ -68,7 +72,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     fn note_reached(&mut self, chat: &FanOut, from: usize) {
         let members = &chat.in_batch[from..];
         if !members.is_empty()
-            && let Some(acceptance) = chat.ticket.as_ref().and_then(|ticket| ticket.note_reached())
+            && let Some(acceptance) = chat.tracker.as_ref().and_then(|tracker| tracker.note_reached())
         {
             let at_ms = self.cx.trusted_ms();
             self.cx.attempt(|store| store.note_reached(acceptance, at_ms, members));
@@ -81,8 +85,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         if let Ask::Chat(message) = &ask
             && self.fan_outs.is_under_way(user)
         {
-            let ticket = message.fingerprint.map(|_| DeliveryTracker::new(message.asker.clone(), None));
-            self.cx.refuse_chat(&message.asker, ticket, Errno::Busy);
+            let tracker = message.fingerprint.map(|_| DeliveryTracker::new(message.reply_to.clone(), None));
+            self.cx.refuse_chat(&message.reply_to, tracker, Errno::Busy);
             return None;
         }
         Some(ask)
@@ -117,7 +121,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             && let Some(member) = chat.next()
         {
             if chat.reached.binary_search(&member).is_ok() {
-                self.cx.count_off(chat.ticket.clone());
+                self.cx.count_off(chat.tracker.clone());
                 *left -= 1;
                 continue;
             }
@@ -129,7 +133,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             let placed = match found {
                 Ok(true) => self.deliver(member, chat.copy()),
                 Ok(false) => {
-                    self.cx.count_off(chat.ticket.clone());
+                    self.cx.count_off(chat.tracker.clone());
                     Placement::Elsewhere
                 }
                 Err(_) => self.not_stored(member, chat.copy()),
@@ -163,14 +167,14 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             copies.iter().try_for_each(|copy| store.keep(copy.user, copy.mid, at_ms, &object, copy.sent))
         });
         chat.in_batch.extend(copies.iter().map(|copy| copy.user));
-        let Some(ticket) = &chat.ticket else { return };
+        let Some(tracker) = &chat.tracker else { return };
         let count = copies.len();
-        self.cx.mark_safe(ticket, count);
-        let ticket = Arc::clone(ticket);
+        self.cx.mark_safe(tracker, count);
+        let tracker = Arc::clone(tracker);
         self.cx.then(if chat.begun {
-            AfterCommit::SafeOrAgain { ticket, copies: count }
+            AfterCommit::SafeOrAgain { tracker, copies: count }
         } else {
-            AfterCommit::Safe { ticket, copies: count }
+            AfterCommit::Safe { tracker, copies: count }
         });
     }
 
@@ -180,18 +184,18 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         for Ended { mut chat, behind } in self.fan_outs.end_turn(committed) {
             let has_failed = !chat.begun;
             let rest = chat.rest();
-            let FanOut { asker, ticket, .. } = *chat;
-            match ticket {
+            let FanOut { reply_to, tracker, .. } = *chat;
+            match tracker {
                 // The copies of the first part have failed by themselves.
-                Some(ticket) if has_failed => {
-                    self.cx.let_go_on(&asker, false);
-                    self.cx.then(AfterCommit::CountOff { ticket: Arc::clone(&ticket), copies: rest });
-                    self.cx.then(AfterCommit::Failed { ticket, errno: Errno::NotStored });
+                Some(tracker) if has_failed => {
+                    self.cx.let_go_on(&reply_to, false);
+                    self.cx.then(AfterCommit::CountOff { tracker: Arc::clone(&tracker), copies: rest });
+                    self.cx.then(AfterCommit::Failed { tracker, errno: Errno::NotStored });
                 }
-                None if has_failed => self.cx.refuse_request(&asker, Errno::NotStored),
-                ticket => {
-                    self.cx.let_go_on(&asker, false);
-                    self.cx.count_off(ticket);
+                None if has_failed => self.cx.refuse_request(&reply_to, Errno::NotStored),
+                tracker => {
+                    self.cx.let_go_on(&reply_to, false);
+                    self.cx.count_off(tracker);
                 }
             }
             self.followups.extend(behind.into_iter().map(Followup::Request));

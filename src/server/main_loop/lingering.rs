@@ -23,7 +23,7 @@ pub(super) struct LingeringChannel {
     pub(super) channel: ChannelId,
     pub(super) session: Option<SessionNo>,
     pub(super) noticed_us: u64,
-    pub(super) receipt: Option<Arc<CloseWatcher>>,
+    pub(super) watcher: Option<Arc<CloseWatcher>>,
     /// True exactly when the owning worker has settled, so that closing loses nothing.
     pub(super) settled: bool,
     /// True exactly when the grace is over.
@@ -55,7 +55,7 @@ impl Lingering {
         (channel, session): (ChannelId, Option<SessionNo>),
         noticed_us: u64,
         until_us: u64,
-        receipt: Option<Arc<CloseWatcher>>,
+        watcher: Option<Arc<CloseWatcher>>,
     ) {
         self.order.push_back((until_us, channel));
         let slot = channel.slot as usize;
@@ -67,7 +67,7 @@ impl Lingering {
             channel,
             session,
             noticed_us,
-            receipt,
+            watcher,
             settled: false,
             due: false,
             closing: false,

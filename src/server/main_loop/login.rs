@@ -20,7 +20,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// The same. `token` is the row of the token that it goes by, if that was read just now.
     fn log_in_knowing(&mut self, mut login: Login, token: Option<TokenRow>) {
-        let channel = login.asker.channel;
+        let channel = login.reply_to.channel;
         if self.cx.handles.table.has_left(channel) || self.shutdown.turn_away(&self.cx, channel) {
             return;
         }
@@ -29,7 +29,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             return;
         }
         let Ok(found) = self.users.find_or_load(&mut self.cx, login.user) else {
-            return self.cx.refuse_login(&login.asker, Errno::NotStored);
+            return self.cx.refuse_login(&login.reply_to, Errno::NotStored);
         };
         if found.is_none() {
             return self.refuse_wrong(&login);
@@ -75,7 +75,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// The login goes to the end of the queue. So others have their turns while all is read that its answer lists.
     fn log_in_later(&mut self, login: Login) {
         if let Err(ask) = self.cx.handles.queue.ask(Ask::Login(Box::new(login))) {
-            self.cx.refuse_login(ask.asker(), Errno::Busy);
+            self.cx.refuse_login(ask.reply_to(), Errno::Busy);
         }
     }
 
@@ -95,11 +95,11 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
 
     /// A login by token.
     pub(super) fn resume(&mut self, resume: Resume) {
-        let Resume { asker, peer, token, caps } = resume;
+        let Resume { reply_to, peer, token, caps } = resume;
         let found = self.cx.attempt(|store| store.token(&token));
-        let Some(Some(row)) = found else { return self.cx.refuse_token(&asker, peer, found.is_some()) };
+        let Some(Some(row)) = found else { return self.cx.refuse_token(&reply_to, peer, found.is_some()) };
         let login = Login {
-            asker,
+            reply_to,
             peer,
             user: row.user,
             token: Some(Presented { hash: token, mark: row.mark }),
@@ -116,7 +116,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Logs in on a channel that may have a session of its own, which ends first. `row` is the user's, if it was checked
     /// just now.
     fn log_in_here(&mut self, mut login: Login, row: Option<UserRow>) {
-        let channel = login.asker.channel;
+        let channel = login.reply_to.channel;
         let Some(row) = row.or_else(|| self.check_again(&login)) else { return };
         if let Stage::LoggedIn(number) = self.cx.handles.table.stage(channel) {
             if let Some(user) = self.sessions.get((channel, number)).copied() {
@@ -166,10 +166,10 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         if self.check_again(login).is_some() {
             self.cx.handles.metrics.logins_banned.add(1);
             if self.cx.handles.attempts.may_log(self.cx.now.mono_us) {
-                let (channel, user, peer) = (login.asker.channel, login.user, login.peer);
+                let (channel, user, peer) = (login.reply_to.channel, login.user, login.peer);
                 tracing::info!(%channel, %user, %peer, "a banned login was refused");
             }
-            answer_banned(&mut self.cx, &login.asker, ban);
+            answer_banned(&mut self.cx, &login.reply_to, ban);
         }
         true
     }
@@ -178,7 +178,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     fn check_again(&mut self, login: &Login) -> Option<UserRow> {
         let row = self.cx.attempt(|store| store.user(login.user));
         let Some(row) = row else {
-            self.cx.refuse_login(&login.asker, Errno::NotStored);
+            self.cx.refuse_login(&login.reply_to, Errno::NotStored);
             return None;
         };
         let Some(row) = row else {
@@ -196,8 +196,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         self.cx.handles.auth.forget(who, password);
         let (peer, caps, lines) = (login.peer, login.caps, login.lines);
         let task = Task::Login { peer, who: who.clone(), password: password.clone(), caps, lines };
-        if self.cx.handles.auth.submit(Job { asker: login.asker.clone(), task }).is_err() {
-            self.cx.refuse_login(&login.asker, Errno::Busy);
+        if self.cx.handles.auth.submit(Job { reply_to: login.reply_to.clone(), task }).is_err() {
+            self.cx.refuse_login(&login.reply_to, Errno::Busy);
         }
         None
     }
@@ -209,8 +209,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             (None, Some(_)) => Tried::Token,
             (None, None) => Tried::Password { who: &Who::Id(login.user), account: None },
         };
-        let failure = Failure { channel: login.asker.channel, peer: login.peer, tried };
+        let failure = Failure { channel: login.reply_to.channel, peer: login.peer, tried };
         self.cx.handles.attempts.fail(&failure, self.cx.now.mono_us);
-        self.cx.refuse_login(&login.asker, Errno::Refused);
+        self.cx.refuse_login(&login.reply_to, Errno::Refused);
     }
 }

@@ -77,9 +77,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             person.remember_usage(usage);
         }
         self.cx.handles.metrics.chats_kept.add(1);
-        if let Some(ticket) = chat.ticket.filter(|_| !is_part) {
-            self.cx.mark_safe(&ticket, 1);
-            self.cx.then(AfterCommit::Safe { ticket, copies: 1 });
+        if let Some(tracker) = chat.tracker.filter(|_| !is_part) {
+            self.cx.mark_safe(&tracker, 1);
+            self.cx.then(AfterCommit::Safe { tracker, copies: 1 });
         }
         Ok(mid)
     }
@@ -121,15 +121,15 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         if let Some(epoch) = begun {
             self.cx.enqueue(PendingWrite::Epoch { user, epoch });
         }
-        let accepted = chat.ticket.as_ref().and_then(|ticket| ticket.secure(1));
-        let reaches = chat.ticket.as_ref().and_then(|ticket| ticket.note_reached());
+        let accepted = chat.tracker.as_ref().and_then(|tracker| tracker.secure(1));
+        let reaches = chat.tracker.as_ref().and_then(|tracker| tracker.note_reached());
         self.cx.enqueue(PendingWrite::Keep(Box::new(BoxWrite {
             user,
             mid,
             at_ms,
             body: Body::Object(object),
             sent: false,
-            ticket: chat.ticket,
+            tracker: chat.tracker,
             accepted,
             reaches,
         })));

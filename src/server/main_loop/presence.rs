@@ -138,7 +138,7 @@ impl Presence {
         }
         for (worker, bulletin) in self.bulletins() {
             let mut mail = vec![WorkerCommand::Presence(bulletin)];
-            cx.handles.outlet.post(worker, &mut mail, &mut Vec::new());
+            cx.handles.worker_sender.post(worker, &mut mail, &mut Vec::new());
         }
     }
 

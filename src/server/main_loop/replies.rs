@@ -18,77 +18,77 @@ use std::borrow::Cow;
 
 impl<St: Storage, S: Send + 'static> Context<St, S> {
     /// A login or registration is refused.
-    pub(super) fn refuse_login(&mut self, asker: &ReplyTo, errno: Errno) {
-        self.post(asker.channel, refusal(asker, errno));
+    pub(super) fn refuse_login(&mut self, reply_to: &ReplyTo, errno: Errno) {
+        self.post(reply_to.channel, refusal(reply_to, errno));
     }
 
     /// The same for a reason of its own.
-    pub(super) fn refuse_login_saying(&mut self, asker: &ReplyTo, errno: Errno, text: &str) {
-        self.post(asker.channel, refusal_saying(asker, errno, text.to_owned().into()));
+    pub(super) fn refuse_login_saying(&mut self, reply_to: &ReplyTo, errno: Errno, text: &str) {
+        self.post(reply_to.channel, refusal_saying(reply_to, errno, text.to_owned().into()));
     }
 
-    /// A request without a ticket has succeeded, if the transaction is committed.
-    pub(super) fn grant(&mut self, asker: &ReplyTo, id: Option<GroupId>) {
-        let worker = self.handles.table.worker(asker.channel);
-        let (channel, settles) = (asker.channel, Completes::Request);
-        let done = |seq| Answer::Done { re: asker.re, seq, id, full: Vec::new() };
-        let answer = asker.seq.clone().map(done);
+    /// A request without a tracker has succeeded, if the transaction is committed.
+    pub(super) fn grant(&mut self, reply_to: &ReplyTo, id: Option<GroupId>) {
+        let worker = self.handles.table.worker(reply_to.channel);
+        let (channel, settles) = (reply_to.channel, Completes::Request);
+        let done = |seq| Answer::Done { re: reply_to.re, seq, id, full: Vec::new() };
+        let answer = reply_to.seq.clone().map(done);
         let command = WorkerCommand::Answer { channel, settles, answer };
-        let otherwise = through(asker, Some(Errno::NotStored));
+        let otherwise = through(reply_to, Some(Errno::NotStored));
         self.then(AfterCommit::Commit { worker, command, otherwise: Box::new(otherwise) });
     }
 
-    /// A request without a ticket has failed.
-    pub(super) fn refuse_request(&mut self, asker: &ReplyTo, errno: Errno) {
-        self.post(asker.channel, through(asker, Some(errno)));
+    /// A request without a tracker has failed.
+    pub(super) fn refuse_request(&mut self, reply_to: &ReplyTo, errno: Errno) {
+        self.post(reply_to.channel, through(reply_to, Some(errno)));
     }
 
     /// The same, in other words than the errno's own.
-    pub(super) fn refuse_request_saying(&mut self, asker: &ReplyTo, errno: Errno, text: String) {
-        let (channel, settles) = (asker.channel, Completes::Request);
-        let (re, seq) = (Some(asker.re), asker.seq.clone());
+    pub(super) fn refuse_request_saying(&mut self, reply_to: &ReplyTo, errno: Errno, text: String) {
+        let (channel, settles) = (reply_to.channel, Completes::Request);
+        let (re, seq) = (Some(reply_to.re), reply_to.seq.clone());
         let answer = Some(Answer::Error { errno, text: text.into(), re, seq });
         self.post(channel, WorkerCommand::Answer { channel, settles, answer });
     }
 
     /// The request is through main; those behind it may take the direct way again. A sender without `seq` hears
     /// nothing of a success, but of a commit that fails.
-    pub(super) fn let_go_on(&mut self, asker: &ReplyTo, rests_on_commit: bool) {
+    pub(super) fn let_go_on(&mut self, reply_to: &ReplyTo, rests_on_commit: bool) {
         if rests_on_commit {
-            self.then(AfterCommit::GoOn { asker: asker.clone() });
+            self.then(AfterCommit::GoOn { reply_to: reply_to.clone() });
         } else {
-            self.post(asker.channel, through(asker, None));
+            self.post(reply_to.channel, through(reply_to, None));
         }
     }
 
     /// A chat is refused as a whole.
     pub(super) fn refuse_chat(
         &mut self,
-        asker: &ReplyTo,
-        ticket: Option<Arc<DeliveryTracker>>,
+        reply_to: &ReplyTo,
+        tracker: Option<Arc<DeliveryTracker>>,
         errno: Errno,
     ) {
-        if let Some(ticket) = ticket {
-            self.let_go_on(asker, false);
-            self.then(AfterCommit::Failed { ticket, errno });
+        if let Some(tracker) = tracker {
+            self.let_go_on(reply_to, false);
+            self.then(AfterCommit::Failed { tracker, errno });
         } else {
-            self.refuse_request(asker, errno);
+            self.refuse_request(reply_to, errno);
         }
     }
 
     /// A copy of a chat could not be placed: its sender is told.
     pub(super) fn fail_copy(&mut self, user: UserId, chat: Chat, errno: Errno) {
-        match (chat.ticket, chat.told) {
-            (Some(ticket), OnFailure::Group) if errno == Errno::BoxFull => {
-                self.mark_safe(&ticket, 1);
-                self.then(AfterCommit::Full { ticket, user });
+        match (chat.tracker, chat.on_failure) {
+            (Some(tracker), OnFailure::Group) if errno == Errno::BoxFull => {
+                self.mark_safe(&tracker, 1);
+                self.then(AfterCommit::Full { tracker, user });
             }
-            (Some(ticket), _) => self.then(AfterCommit::Failed { ticket, errno }),
-            (None, OnFailure::Sender(asker)) => {
-                let answer = Some(error(&asker, errno));
+            (Some(tracker), _) => self.then(AfterCommit::Failed { tracker, errno }),
+            (None, OnFailure::Sender(reply_to)) => {
+                let answer = Some(error(&reply_to, errno));
                 let command =
-                    WorkerCommand::Answer { channel: asker.channel, settles: Completes::Nothing, answer };
-                self.post(asker.channel, command);
+                    WorkerCommand::Answer { channel: reply_to.channel, settles: Completes::Nothing, answer };
+                self.post(reply_to.channel, command);
             }
             // A sender without `seq` has asked to hear of no member in particular.
             (None, OnFailure::Group) => {}
@@ -99,17 +99,17 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
     }
 
     /// A copy that nobody has to get.
-    pub(super) fn count_off(&mut self, ticket: Option<Arc<DeliveryTracker>>) {
-        if let Some(ticket) = ticket {
-            self.mark_safe(&ticket, 1);
-            self.then(AfterCommit::CountOff { ticket, copies: 1 });
+    pub(super) fn count_off(&mut self, tracker: Option<Arc<DeliveryTracker>>) {
+        if let Some(tracker) = tracker {
+            self.mark_safe(&tracker, 1);
+            self.then(AfterCommit::CountOff { tracker, copies: 1 });
         }
     }
 
     /// Notes that so many more copies are safe, if the transaction is committed; the last one stores that the chat was
     /// accepted.
-    pub(super) fn mark_safe(&mut self, ticket: &DeliveryTracker, copies: usize) {
-        if let Some(accepted) = ticket.secure(copies) {
+    pub(super) fn mark_safe(&mut self, tracker: &DeliveryTracker, copies: usize) {
+        if let Some(accepted) = tracker.secure(copies) {
             let at_ms = self.trusted_ms();
             self.attempt(|store| accepted.write(store, at_ms));
         }
@@ -117,18 +117,21 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
 }
 
 /// A request is through main, with an error or without a word.
-pub(super) fn through(asker: &ReplyTo, errno: Option<Errno>) -> WorkerCommand {
-    let answer = errno.map(|errno| error(asker, errno));
-    WorkerCommand::Answer { channel: asker.channel, settles: Completes::Request, answer }
+pub(super) fn through(reply_to: &ReplyTo, errno: Option<Errno>) -> WorkerCommand {
+    let answer = errno.map(|errno| error(reply_to, errno));
+    WorkerCommand::Answer { channel: reply_to.channel, settles: Completes::Request, answer }
 }
 
 /// A login or registration that is refused.
-pub(super) fn refusal(asker: &ReplyTo, errno: Errno) -> WorkerCommand {
-    refusal_saying(asker, errno, errno.text().into())
+pub(super) fn refusal(reply_to: &ReplyTo, errno: Errno) -> WorkerCommand {
+    refusal_saying(reply_to, errno, errno.text().into())
 }
 
-fn refusal_saying(asker: &ReplyTo, errno: Errno, text: Cow<'static, str>) -> WorkerCommand {
-    login_answer(asker.channel, Answer::Refused { re: asker.re, errno, text, seq: asker.seq.clone() })
+fn refusal_saying(reply_to: &ReplyTo, errno: Errno, text: Cow<'static, str>) -> WorkerCommand {
+    login_answer(
+        reply_to.channel,
+        Answer::Refused { re: reply_to.re, errno, text, seq: reply_to.seq.clone() },
+    )
 }
 
 /// An answer to a login or registration.
@@ -136,6 +139,6 @@ pub(super) fn login_answer(channel: ChannelId, answer: Answer) -> WorkerCommand 
     WorkerCommand::Answer { channel, settles: Completes::Login, answer: Some(answer) }
 }
 
-fn error(asker: &ReplyTo, errno: Errno) -> Answer {
-    Answer::Error { errno, text: errno.text().into(), re: Some(asker.re), seq: asker.seq.clone() }
+fn error(reply_to: &ReplyTo, errno: Errno) -> Answer {
+    Answer::Error { errno, text: errno.text().into(), re: Some(reply_to.re), seq: reply_to.seq.clone() }
 }

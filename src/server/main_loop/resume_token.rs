@@ -49,7 +49,7 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
                 return Some(row);
             }
         }
-        self.refuse_token(&login.asker, login.peer, read);
+        self.refuse_token(&login.reply_to, login.peer, read);
         None
     }
 
@@ -83,16 +83,16 @@ impl<St: Storage, S: Send + 'static> Context<St, S> {
 
     /// A token that was used up in this transaction may be good again if the transaction fails, so then nothing is said of it. `read`
     /// where the store could be read: else nobody knows whether it is good.
-    pub(super) fn refuse_token(&mut self, asker: &ReplyTo, peer: SocketAddr, read: bool) {
+    pub(super) fn refuse_token(&mut self, reply_to: &ReplyTo, peer: SocketAddr, read: bool) {
         if read {
-            let failure = Failure { channel: asker.channel, peer, tried: Tried::Token };
+            let failure = Failure { channel: reply_to.channel, peer, tried: Tried::Token };
             self.handles.attempts.fail(&failure, self.now.mono_us);
         }
-        let worker = self.handles.table.worker(asker.channel);
+        let worker = self.handles.table.worker(reply_to.channel);
         self.then(AfterCommit::Commit {
             worker,
-            command: refusal(asker, Errno::Refused),
-            otherwise: Box::new(refusal(asker, Errno::NotStored)),
+            command: refusal(reply_to, Errno::Refused),
+            otherwise: Box::new(refusal(reply_to, Errno::NotStored)),
         });
     }
 }

@@ -22,7 +22,7 @@ use crate::sync::Arc;
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Begins the session of a login that is good.
     pub(super) fn begin_session(&mut self, login: &Login, row: &UserRow) {
-        let (channel, user) = (login.asker.channel, login.user);
+        let (channel, user) = (login.reply_to.channel, login.user);
         let Some(number) = self.cx.handles.table.begin_session(channel, user) else { return };
         let worker = self.cx.handles.table.worker(channel);
         let person = self.users.load(row);
@@ -83,7 +83,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             groups,
             more: more_friends || more_groups,
             token,
-            seq: login.asker.seq.clone(),
+            seq: login.reply_to.seq.clone(),
         };
         if login.caps.presence {
             self.presence.watch_friends(&self.users, (user, key), worker, &logged_in.friends);
@@ -96,14 +96,14 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             command: Box::new(command),
             user,
             key,
-            asker: login.asker.clone(),
+            reply_to: login.reply_to.clone(),
         });
     }
 
     /// The client has ended its side: it is answered, but nobody is online, nobody is sent away for it, and the
     /// box stays as it is. So does a token: it is not used up, and no other is given.
     pub(super) fn greet_without_session(&mut self, login: &Login, row: &UserRow) {
-        let (user, channel) = (login.user, login.asker.channel);
+        let (user, channel) = (login.user, login.reply_to.channel);
         if let Stage::LoggedIn(number) = self.cx.handles.table.stage(channel)
             && self.cx.handles.table.end_session(channel, number)
         {
@@ -123,19 +123,19 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             groups,
             more: more_friends || more_groups,
             token: None,
-            seq: login.asker.seq.clone(),
+            seq: login.reply_to.seq.clone(),
         };
         self.cx.post(
-            login.asker.channel,
-            login_answer(login.asker.channel, Answer::LoggedIn(Box::new(logged_in))),
+            login.reply_to.channel,
+            login_answer(login.reply_to.channel, Answer::LoggedIn(Box::new(logged_in))),
         );
     }
 
     /// Ends the session that the channel has had.
     pub(super) fn end_previous(&mut self, channel: ChannelId, number: SessionNo) {
         let Some(user) = self.sessions.get((channel, number)).copied() else { return };
-        let parting = CloseInfo::new(Reason::ClientQuit);
-        self.cx.handles.metrics.left.add(parting.reason, 1);
+        let close_info = CloseInfo::new(Reason::ClientQuit);
+        self.cx.handles.metrics.left.add(close_info.reason, 1);
         self.end_session(
             user,
             &Departure {
@@ -145,7 +145,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 noticed_us: self.cx.now.mono_us,
                 queued_us: self.cx.now.mono_us,
                 at_ms: self.cx.now.unix_ms,
-                parting,
+                close_info,
             },
         );
         self.cx.post(channel, WorkerCommand::Settle { channel, session: number });

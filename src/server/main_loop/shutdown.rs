@@ -54,7 +54,7 @@ struct Course {
     ahead: VecDeque<ChannelId>,
     progress_us: u64,
     /// Disconnected when whoever asked for the drain has heard that it began.
-    asker: Option<Receiver<()>>,
+    awaiting: Option<Receiver<()>>,
 }
 
 impl Course {
@@ -72,7 +72,7 @@ impl Course {
             sent: 0,
             ahead: VecDeque::new(),
             progress_us: now_us + PROGRESS_US,
-            asker: None,
+            awaiting: None,
         }
     }
 
@@ -87,7 +87,7 @@ impl Course {
             hurry_us: now_us + limit_us.saturating_sub(arrive_us),
             close_us: now_us + limit_us,
             comeback_ms: needed_ms.min(limit_us / 1000).max(COMEBACK_MIN_MS),
-            asker: Some(told),
+            awaiting: Some(told),
             ..Course::at_once(now_us, arrive_us, workers)
         }
     }
@@ -110,7 +110,7 @@ impl Course {
 
     /// What a channel is told while `left` are there. Those of a drain come back when it is over, spread out, so that
     /// the next start is not met by everyone at once.
-    fn parting(&self, channel: ChannelId, left: usize, now_us: u64) -> CloseInfo {
+    fn close_info(&self, channel: ChannelId, left: usize, now_us: u64) -> CloseInfo {
         let retry_after_ms = self.pace.map(|pace| {
             let needed_ms = left as u64 * 1000 / u64::from(pace.get());
             let rest_ms = needed_ms.min(self.hurry_us.saturating_sub(now_us) / 1000);
@@ -128,9 +128,9 @@ impl Course {
         self.ahead.pop_front()
     }
 
-    /// True exactly while an asker has not heard that the drain began.
+    /// True exactly while whoever asked for it has not heard that the drain began.
     fn is_awaited(&self) -> bool {
-        self.asker.as_ref().is_some_and(|asker| asker.try_recv() != Err(TryRecvError::Disconnected))
+        self.awaiting.as_ref().is_some_and(|awaiting| awaiting.try_recv() != Err(TryRecvError::Disconnected))
     }
 }
 
@@ -177,7 +177,7 @@ impl Shutdown {
         tracing::info!(channels = cx.handles.table.present(), "stopping: everyone is sent away");
         match &mut self.course {
             Some(course) => course.hasten(now_us, arrive_us),
-            None => self.begin(cx, Course::at_once(now_us, arrive_us, cx.handles.outlet.workers())),
+            None => self.begin(cx, Course::at_once(now_us, arrive_us, cx.handles.worker_sender.workers())),
         }
     }
 
@@ -195,7 +195,7 @@ impl Shutdown {
         let _ = ask.reply.send(begins.then_some(channels));
         if begins {
             tracing::info!(channels, rate = ask.rate, limit = ?ask.limit, "draining");
-            let (workers, arrive_us) = (cx.handles.outlet.workers(), cx.policy.stop_drain_us);
+            let (workers, arrive_us) = (cx.handles.worker_sender.workers(), cx.policy.stop_drain_us);
             self.begin(cx, Course::paced(cx.now.mono_us, arrive_us, workers, channels, ask));
         }
     }
@@ -203,8 +203,8 @@ impl Shutdown {
     fn begin(&mut self, cx: &mut Context<impl Storage, impl Send + 'static>, course: Course) {
         self.course = Some(course);
         cx.mark_time();
-        for worker in 0..cx.handles.outlet.workers() {
-            cx.handles.outlet.post(worker, &mut vec![WorkerCommand::CloseListeners], &mut Vec::new());
+        for worker in 0..cx.handles.worker_sender.workers() {
+            cx.handles.worker_sender.post(worker, &mut vec![WorkerCommand::CloseListeners], &mut Vec::new());
         }
     }
 
@@ -223,8 +223,8 @@ impl Shutdown {
         channel: ChannelId,
     ) -> bool {
         let Some(course) = &mut self.course else { return false };
-        let parting = course.parting(channel, cx.handles.table.present(), cx.now.mono_us);
-        course.sent += u64::from(cx.handles.kicker.kick_saying(channel, parting));
+        let close_info = course.close_info(channel, cx.handles.table.present(), cx.now.mono_us);
+        course.sent += u64::from(cx.handles.kicker.kick_saying(channel, close_info));
         true
     }
 
@@ -237,7 +237,7 @@ impl Shutdown {
         while due > 0
             && let Some(channel) = course.next(table)
         {
-            if cx.handles.kicker.kick_saying(channel, course.parting(channel, table.present(), now_us)) {
+            if cx.handles.kicker.kick_saying(channel, course.close_info(channel, table.present(), now_us)) {
                 due -= 1;
                 course.sent += 1;
             }
@@ -305,7 +305,7 @@ mod tests {
         let mut stop = paced(10_000, 3600, 1);
         stop.hasten(SECOND_US, ARRIVE_US);
         assert_eq!((stop.due(SECOND_US), stop.close_us), (KICKS_MAX, SECOND_US + ARRIVE_US));
-        assert_eq!(stop.parting(channel(1), 5, SECOND_US).retry_after_ms, None);
+        assert_eq!(stop.close_info(channel(1), 5, SECOND_US).retry_after_ms, None);
         let mut late = paced(10_000, 3, 1);
         late.hasten(2 * SECOND_US, ARRIVE_US);
         assert_eq!((late.hurry_us, late.close_us), (SECOND_US, 3 * SECOND_US));
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn those_who_are_told_come_back_after_the_drain_at_about_the_pace_at_which_they_left() {
         let stop = paced(10_000, 120, 500);
-        let of = |slot| stop.parting(channel(slot), 10_000, 0).retry_after_ms.unwrap();
+        let of = |slot| stop.close_info(channel(slot), 10_000, 0).retry_after_ms.unwrap();
         let mut seconds = [0; 20];
         for slot in 0..10_000 {
             let after_ms = of(slot);
@@ -322,7 +322,8 @@ mod tests {
             seconds[(after_ms as usize - 20_000) / 1000 % 20] += 1;
         }
         assert!(seconds.iter().all(|count| (350..650).contains(count)), "{seconds:?}");
-        let hurried = paced(10_000, 10, 1).parting(channel(1), 10_000, 9 * SECOND_US).retry_after_ms.unwrap();
+        let hurried =
+            paced(10_000, 10, 1).close_info(channel(1), 10_000, 9 * SECOND_US).retry_after_ms.unwrap();
         assert!(hurried <= 10_000, "never longer than the drain was meant to be: {hurried}");
     }
 }

@@ -118,8 +118,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         let unfinished = unfinished
             .into_iter()
             .map(|(chat, age_ms)| (chat, Some(DeliveryTracker::of_unfinished()), age_ms));
-        for (chat, ticket, age_ms) in accepted.chain(unfinished) {
-            self.dedup.recall(chat, ticket, age_ms.saturating_mul(1000), self.cx.now.mono_us);
+        for (chat, tracker, age_ms) in accepted.chain(unfinished) {
+            self.dedup.recall(chat, tracker, age_ms.saturating_mul(1000), self.cx.now.mono_us);
         }
         self
     }

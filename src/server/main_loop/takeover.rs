@@ -60,7 +60,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         }
         for login in waiting {
             if stays {
-                self.cx.refuse_login(&login.asker, Errno::AlreadyOnline);
+                self.cx.refuse_login(&login.reply_to, Errno::AlreadyOnline);
             } else if let Some(person) = self.users.find(user) {
                 person.park(login);
             }

@@ -73,7 +73,7 @@ pub(crate) struct BoxWrite {
     /// True exactly when it was sent to a client that has not confirmed it.
     pub(crate) sent: bool,
     /// Counts the message off once it is in the box.
-    pub(crate) ticket: Option<Arc<DeliveryTracker>>,
+    pub(crate) tracker: Option<Arc<DeliveryTracker>>,
     /// Stored with the message, where this is the last copy of a chat with `seq`: the chat was accepted.
     pub(crate) accepted: Option<Accepted>,
     /// Stored with the message, where other copies of the chat are under way: the chat has reached this user.
@@ -94,24 +94,24 @@ pub(crate) enum AfterCommit {
     /// send. If the transaction fails, the message `sent` is still the last one that was sent.
     Refill { worker: usize, commands: Vec<WorkerCommand>, user: UserId, key: SessionKey, sent: Mid },
     /// Tells a worker that main has done a request of a channel, and errno 19 if the transaction fails.
-    GoOn { asker: ReplyTo },
+    GoOn { reply_to: ReplyTo },
     /// Posts the answer to a login. If the transaction fails, the session never began.
-    LoggedIn { worker: usize, command: Box<WorkerCommand>, user: UserId, key: SessionKey, asker: ReplyTo },
+    LoggedIn { worker: usize, command: Box<WorkerCommand>, user: UserId, key: SessionKey, reply_to: ReplyTo },
     /// The user's session watches a friend from now on, who was online or not when the friend was added. Nothing if the
     /// transaction fails.
     Befriended { user: UserId, friend: UserId, online: bool },
     /// A login goes on if the transaction is committed: another session ends for it only when the store takes commits.
     Proven { login: Box<Login> },
     /// Copies of a chat with `seq` are safe if the transaction is committed.
-    Safe { ticket: Arc<DeliveryTracker>, copies: usize },
+    Safe { tracker: Arc<DeliveryTracker>, copies: usize },
     /// The same for copies that are stored in a later transaction if this one fails.
-    SafeOrAgain { ticket: Arc<DeliveryTracker>, copies: usize },
+    SafeOrAgain { tracker: Arc<DeliveryTracker>, copies: usize },
     /// Counts copies of a chat with `seq` off that nobody has to get, whatever becomes of the transaction.
-    CountOff { ticket: Arc<DeliveryTracker>, copies: usize },
+    CountOff { tracker: Arc<DeliveryTracker>, copies: usize },
     /// A chat with `seq` failed, whatever becomes of the transaction.
-    Failed { ticket: Arc<DeliveryTracker>, errno: Errno },
+    Failed { tracker: Arc<DeliveryTracker>, errno: Errno },
     /// A member's box was full, whatever becomes of the transaction.
-    Full { ticket: Arc<DeliveryTracker>, user: UserId },
+    Full { tracker: Arc<DeliveryTracker>, user: UserId },
     /// Ends a session whose user logs in elsewhere, once all commands to it are posted.
     Replace { key: SessionKey },
     /// Answers the administrator that a user who was wrongly marked online is offline.
@@ -211,7 +211,7 @@ impl<St: Storage> Transaction<St> {
             AfterCommit::Post { command: WorkerCommand::Chat { to, session, chat, .. }, .. }
                 if (*to, *session) == key =>
             {
-                if chat.custody == OtherCopy::Here {
+                if chat.other_copy == OtherCopy::Here {
                     taken.push(chat.clone());
                 }
                 false
@@ -326,8 +326,9 @@ impl<St: Storage> Transaction<St> {
                     match write {
                         PendingWrite::DepartureUpdate { key, last: true, .. } => drop(self.rows.remove(key)),
                         PendingWrite::Keep(keeping) => {
-                            effects
-                                .extend(keeping.ticket.map(|ticket| AfterCommit::Safe { ticket, copies: 1 }));
+                            effects.extend(
+                                keeping.tracker.map(|tracker| AfterCommit::Safe { tracker, copies: 1 }),
+                            );
                         }
                         _ => {}
                     }
@@ -357,7 +358,7 @@ impl<St: Storage> Transaction<St> {
         match write {
             PendingWrite::Keep(keeping) => {
                 effects.extend(
-                    keeping.ticket.map(|ticket| AfterCommit::Failed { ticket, errno: Errno::NotStored }),
+                    keeping.tracker.map(|tracker| AfterCommit::Failed { tracker, errno: Errno::NotStored }),
                 );
             }
             // There is no row, or nothing to say of it any more.

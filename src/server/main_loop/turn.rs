@@ -37,14 +37,14 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         match event {
             Event::Departure(departure) => self.depart(&departure),
             Event::DeliveryReport(report) => self.settle(report),
-            Event::HandBack { channel, socket, torn } => self.close_fd(channel, socket, torn),
+            Event::HandBack { channel, socket, partial } => self.close_fd(channel, socket, partial),
             Event::Ask(ask) => self.answer(ask),
             Event::TakenOver { user, channel, session, upto } => {
                 self.taken_over(user, (channel, session), upto);
             }
             Event::Confirmed { user, channel, session } => self.confirmed(user, (channel, session)),
             // A copy is in the kernel: its sender is answered when that is stored, or cannot be.
-            Event::Handed { ticket } => self.cx.count_off(Some(ticket)),
+            Event::Handed { tracker } => self.cx.count_off(Some(tracker)),
             Event::Probed { channel, user } => self.looked_at(user, channel),
             Event::Audited { worker, held } => self.audited(worker, &held),
             Event::Short { worker } => self.short.push(worker),
@@ -66,14 +66,18 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         match ask {
             Ask::Login(login) => self.log_in(*login),
             Ask::Resume(resume) => self.resume(resume),
-            Ask::Guest { asker, peer, name } => self.log_in_guest(asker, peer, &name),
-            Ask::Register { asker, peer, name, password } => self.register(&asker, peer, &name, &password),
-            Ask::RefuseNewcomer { asker, peer } => self.refuse_newcomer(&asker, peer),
+            Ask::Guest { reply_to, peer, name } => self.log_in_guest(reply_to, peer, &name),
+            Ask::Register { reply_to, peer, name, password } => {
+                self.register(&reply_to, peer, &name, &password);
+            }
+            Ask::RefuseNewcomer { reply_to, peer } => self.refuse_newcomer(&reply_to, peer),
             Ask::Chat(message) => self.chat(&message),
-            Ask::AddFriend { asker, user, friend } => self.add_friend(&asker, user, friend),
-            Ask::CreateGroup { asker, user, name, desc } => self.create_group(&asker, user, &name, &desc),
-            Ask::JoinGroup { asker, user, group } => self.join_group(&asker, user, group),
-            Ask::Fence { asker } => self.cx.grant(&asker, None),
+            Ask::AddFriend { reply_to, user, friend } => self.add_friend(&reply_to, user, friend),
+            Ask::CreateGroup { reply_to, user, name, desc } => {
+                self.create_group(&reply_to, user, &name, &desc);
+            }
+            Ask::JoinGroup { reply_to, user, group } => self.join_group(&reply_to, user, group),
+            Ask::Fence { reply_to } => self.cx.grant(&reply_to, None),
         }
     }
 

@@ -17,11 +17,11 @@ pub struct Chat {
     /// The group's name, where it was said to a group; for receivers who speak lines.
     pub group: Option<Arc<str>>,
     /// Counted off when this copy is safe.
-    pub ticket: Option<Arc<DeliveryTracker>>,
+    pub tracker: Option<Arc<DeliveryTracker>>,
     /// Who else has it.
-    pub custody: OtherCopy,
+    pub other_copy: OtherCopy,
     /// Who is told when this copy cannot be kept.
-    pub told: OnFailure,
+    pub on_failure: OnFailure,
 }
 
 /// Where else the chat is, which decides what becomes of this copy when it cannot be handed over.
@@ -75,7 +75,7 @@ const _: () = assert!(size_of::<Sender>() <= 24);
 pub enum OnFailure {
     /// The sender, by an error.
     Sender(Box<ReplyTo>),
-    /// The sender, by the ticket's answer.
+    /// The sender, by the tracker's answer.
     ByTicket,
     /// The sender of a group chat, by the list of members whose boxes are full.
     Group,
@@ -85,20 +85,20 @@ pub enum OnFailure {
 
 impl Chat {
     /// A chat that was accepted before.
-    pub fn accepted(body: Body, ticket: Option<Arc<DeliveryTracker>>) -> Self {
-        Chat { body, group: None, ticket, custody: OtherCopy::Here, told: OnFailure::Nobody }
+    pub fn accepted(body: Body, tracker: Option<Arc<DeliveryTracker>>) -> Self {
+        Chat { body, group: None, tracker, other_copy: OtherCopy::Here, on_failure: OnFailure::Nobody }
     }
 
     /// A chat that somebody else has too.
-    pub fn copied(body: Body, group: Option<Arc<str>>, custody: OtherCopy) -> Self {
-        Chat { body, group, ticket: None, custody, told: OnFailure::Nobody }
+    pub fn copied(body: Body, group: Option<Arc<str>>, other_copy: OtherCopy) -> Self {
+        Chat { body, group, tracker: None, other_copy, on_failure: OnFailure::Nobody }
     }
 
     /// Appends the JSON object that a receiver gets, without a terminator: with its number where that is confirmed.
     pub fn write_object(&self, out: &mut Vec<u8>) {
         let begin = out.len();
         self.body.write_object(out);
-        if let OtherCopy::Unconfirmed { mid, again } = self.custody {
+        if let OtherCopy::Unconfirmed { mid, again } = self.other_copy {
             number(out, begin, mid, again);
         }
     }

@@ -51,7 +51,7 @@ pub enum WorkerCommand {
         /// The session that ended with it.
         session: Option<SessionNo>,
         /// What to say.
-        parting: CloseInfo,
+        close_info: CloseInfo,
     },
     /// Main has ended a session whose channel stays: everything that others sent to that session lies before this.
     Settle {

@@ -37,7 +37,7 @@ struct State {
     /// True exactly when nothing more will be counted: the answers are out or about to be.
     settled: bool,
     /// The sender, who is to be answered.
-    asker: Option<ReplyTo>,
+    reply_to: Option<ReplyTo>,
     /// True exactly when the answer lets the sender's channel go on, too.
     lets_go_on: bool,
     /// Repetitions that came before it was settled.
@@ -46,11 +46,11 @@ struct State {
     failed: Option<Errno>,
 }
 
-/// An answer that a ticket owes.
+/// An answer that a tracker owes.
 #[derive(Debug)]
 pub struct PendingReply {
     /// Whom it goes to.
-    pub asker: ReplyTo,
+    pub reply_to: ReplyTo,
     /// What it settles there.
     pub settles: Completes,
     /// The receivers whose boxes were full, or why the chat failed.
@@ -59,14 +59,14 @@ pub struct PendingReply {
 
 impl DeliveryTracker {
     /// For one sender, with one copy to be counted off.
-    pub fn new(asker: ReplyTo, acceptance: Option<DedupRecord>) -> Arc<Self> {
+    pub fn new(reply_to: ReplyTo, acceptance: Option<DedupRecord>) -> Arc<Self> {
         Arc::new(DeliveryTracker(Mutex::new(State {
             left: 1,
             unsecured: 1,
             acceptance,
             has_notes: false,
             settled: false,
-            asker: Some(asker),
+            reply_to: Some(reply_to),
             lets_go_on: false,
             repetitions: Vec::new(),
             full: Vec::new(),
@@ -75,11 +75,11 @@ impl DeliveryTracker {
     }
 
     /// For a repetition that came after the answer to the first: it gets the same answer.
-    pub fn for_repetition(&self, asker: ReplyTo) -> Arc<Self> {
+    pub fn for_repetition(&self, reply_to: ReplyTo) -> Arc<Self> {
         let full = self.0.lock().full.clone();
-        let ticket = DeliveryTracker::new(asker, None);
-        ticket.0.lock().full = full;
-        ticket
+        let tracker = DeliveryTracker::new(reply_to, None);
+        tracker.0.lock().full = full;
+        tracker
     }
 
     /// For a chat of an earlier run of the server: answered, and every copy was safe.
@@ -90,7 +90,7 @@ impl DeliveryTracker {
             acceptance: None,
             has_notes: false,
             settled: true,
-            asker: None,
+            reply_to: None,
             lets_go_on: false,
             repetitions: Vec::new(),
             full: Vec::new(),
@@ -100,11 +100,11 @@ impl DeliveryTracker {
 
     /// For a chat that an earlier run of the server had not handed out to all receivers: a repetition does that.
     pub fn of_unfinished() -> Arc<Self> {
-        let ticket = DeliveryTracker::of_old();
-        let mut state = ticket.0.lock();
+        let tracker = DeliveryTracker::of_old();
+        let mut state = tracker.0.lock();
         (state.failed, state.has_notes) = (Some(Errno::NotStored), true);
         drop(state);
-        ticket
+        tracker
     }
 
     /// Adds copies. Allowed only while at least one is still to be counted off.
@@ -176,13 +176,13 @@ impl DeliveryTracker {
     /// Adds a repetition of the same request, unless the answers have gone out.
     ///
     /// # Errors
-    /// The asker, when the answers have gone out.
-    pub fn join(&self, asker: ReplyTo) -> Result<(), ReplyTo> {
+    /// The sender, when the answers have gone out.
+    pub fn join(&self, reply_to: ReplyTo) -> Result<(), ReplyTo> {
         let mut state = self.0.lock();
         if state.settled {
-            return Err(asker);
+            return Err(reply_to);
         }
-        state.repetitions.push(asker);
+        state.repetitions.push(reply_to);
         Ok(())
     }
 
@@ -213,7 +213,7 @@ impl DeliveryTracker {
         state.settled = true;
         let settles = if state.lets_go_on { Completes::RequestAndChat } else { Completes::Chat };
         Due {
-            first: state.asker.take().map(|asker| (asker, settles)),
+            first: state.reply_to.take().map(|reply_to| (reply_to, settles)),
             repetitions: std::mem::take(&mut state.repetitions),
             full: state.full.clone(),
             failed: state.failed,
@@ -233,9 +233,9 @@ struct Due {
 impl Due {
     fn answers(self) -> impl Iterator<Item = PendingReply> {
         let Due { first, repetitions, full, failed } = self;
-        let repetitions = repetitions.into_iter().map(|asker| (asker, Completes::Chat));
-        first.into_iter().chain(repetitions).map(move |(asker, settles)| PendingReply {
-            asker,
+        let repetitions = repetitions.into_iter().map(|reply_to| (reply_to, Completes::Chat));
+        first.into_iter().chain(repetitions).map(move |(reply_to, settles)| PendingReply {
+            reply_to,
             settles,
             outcome: failed.map_or_else(|| Ok(full.clone()), Err),
         })
@@ -248,50 +248,50 @@ mod tests {
     use crate::channel::ChannelId;
     use crate::protocol::msgid::Msgid;
 
-    fn asker(slot: u32) -> ReplyTo {
+    fn reply_to(slot: u32) -> ReplyTo {
         ReplyTo { channel: ChannelId { slot, generation: 1 }, re: Msgid::Chat, seq: Some("1".into()) }
     }
 
     #[test]
     fn the_last_copy_brings_the_answer() {
-        let ticket = DeliveryTracker::new(asker(1), None);
-        ticket.expect_more(1);
-        assert_eq!(ticket.safe(1).count(), 0);
-        assert!(!ticket.succeeded());
-        assert_eq!(ticket.full(UserId(9)).count(), 1);
-        assert!(ticket.succeeded());
+        let tracker = DeliveryTracker::new(reply_to(1), None);
+        tracker.expect_more(1);
+        assert_eq!(tracker.safe(1).count(), 0);
+        assert!(!tracker.succeeded());
+        assert_eq!(tracker.full(UserId(9)).count(), 1);
+        assert!(tracker.succeeded());
     }
 
     #[test]
     fn a_repetition_is_answered_with_the_first() {
-        let ticket = DeliveryTracker::new(asker(1), None);
-        assert_eq!(ticket.join(asker(2)), Ok(()));
-        ticket.answer_lets_go_on();
-        let owed: Vec<_> = ticket.safe(1).map(|owed| (owed.asker.channel.slot, owed.settles)).collect();
+        let tracker = DeliveryTracker::new(reply_to(1), None);
+        assert_eq!(tracker.join(reply_to(2)), Ok(()));
+        tracker.answer_lets_go_on();
+        let owed: Vec<_> = tracker.safe(1).map(|owed| (owed.reply_to.channel.slot, owed.settles)).collect();
         assert_eq!(owed, [(1, Completes::RequestAndChat), (2, Completes::Chat)]);
-        assert_eq!(ticket.join(asker(3)), Err(asker(3)));
+        assert_eq!(tracker.join(reply_to(3)), Err(reply_to(3)));
     }
 
     #[test]
     fn the_last_copy_brings_what_is_to_be_stored_unless_one_has_failed() {
         let acceptance = DedupRecord { sender: UserId(1), fingerprint: 7 };
-        let ticket = DeliveryTracker::new(asker(1), Some(acceptance));
-        ticket.expect_more(1);
-        assert_eq!(ticket.secure(1), None);
-        assert_eq!(ticket.note_reached(), Some(acceptance));
-        assert_eq!(ticket.secure(1), Some(Accepted { chat: acceptance, has_notes: true }));
-        assert_eq!(ticket.note_reached(), None);
-        let ticket = DeliveryTracker::new(asker(1), Some(acceptance));
-        ticket.expect_more(1);
-        assert_eq!(ticket.failed(1, Errno::NotStored).count(), 0);
-        assert_eq!((ticket.secure(1), ticket.secure(1)), (None, None));
+        let tracker = DeliveryTracker::new(reply_to(1), Some(acceptance));
+        tracker.expect_more(1);
+        assert_eq!(tracker.secure(1), None);
+        assert_eq!(tracker.note_reached(), Some(acceptance));
+        assert_eq!(tracker.secure(1), Some(Accepted { chat: acceptance, has_notes: true }));
+        assert_eq!(tracker.note_reached(), None);
+        let tracker = DeliveryTracker::new(reply_to(1), Some(acceptance));
+        tracker.expect_more(1);
+        assert_eq!(tracker.failed(1, Errno::NotStored).count(), 0);
+        assert_eq!((tracker.secure(1), tracker.secure(1)), (None, None));
     }
 
     #[test]
     fn a_failure_is_not_a_success() {
-        let ticket = DeliveryTracker::new(asker(1), None);
-        let answers: Vec<_> = ticket.failed(1, Errno::NotStored).map(|owed| owed.outcome).collect();
+        let tracker = DeliveryTracker::new(reply_to(1), None);
+        let answers: Vec<_> = tracker.failed(1, Errno::NotStored).map(|owed| owed.outcome).collect();
         assert_eq!(answers, [Err(Errno::NotStored)]);
-        assert!(!ticket.succeeded());
+        assert!(!tracker.succeeded());
     }
 }

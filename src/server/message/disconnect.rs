@@ -22,14 +22,14 @@ pub struct CloseInfo {
     /// The system's error number, where there was one.
     pub errno: Option<i32>,
     /// Who waits for the stages of this end.
-    pub receipt: Option<Arc<CloseWatcher>>,
+    pub watcher: Option<Arc<CloseWatcher>>,
 }
 
 impl CloseInfo {
     /// With the reason's own sentence.
     pub fn new(reason: Reason) -> Self {
         let retry_after_ms = (reason.advice() == Advice::RetryAfter).then_some(RETRY_AFTER_MS);
-        CloseInfo { reason, text: reason.sentence().into(), retry_after_ms, errno: None, receipt: None }
+        CloseInfo { reason, text: reason.sentence().into(), retry_after_ms, errno: None, watcher: None }
     }
 
     /// With a sentence of one's own.
@@ -103,7 +103,7 @@ pub struct Departure {
     /// The same in Unix milliseconds.
     pub at_ms: i64,
     /// Why.
-    pub parting: CloseInfo,
+    pub close_info: CloseInfo,
 }
 
 /// The second report: the owning worker has emptied its mailbox since the step.

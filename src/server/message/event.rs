@@ -26,7 +26,7 @@ pub enum Event<S> {
         /// The socket; dropping it closes the fd. None where the worker could never watch it.
         socket: Option<S>,
         /// What has not gone out whole.
-        torn: Option<PartialWrite>,
+        partial: Option<PartialWrite>,
     },
     /// A request of a client, or what an auth thread has found about one.
     Ask(Ask),
@@ -52,8 +52,8 @@ pub enum Event<S> {
     },
     /// A copy of a chat with `seq` is in the kernel. There is one at most for each that main has sent out.
     Handed {
-        /// Its sender's ticket.
-        ticket: Arc<DeliveryTracker>,
+        /// Its sender's tracker.
+        tracker: Arc<DeliveryTracker>,
     },
     /// The channel that stood in the way of a login has been looked at.
     Probed {
@@ -172,7 +172,7 @@ impl<S> Event<S> {
     pub fn is_urgent(&self) -> bool {
         match self {
             Event::Ask(_) | Event::TakenOver { .. } | Event::Confirmed { .. } | Event::Handed { .. } => true,
-            Event::Departure(departure) => departure.stays || departure.parting.receipt.is_some(),
+            Event::Departure(departure) => departure.stays || departure.close_info.watcher.is_some(),
             _ => false,
         }
     }

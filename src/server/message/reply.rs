@@ -73,8 +73,8 @@ pub enum Answer {
 impl Answer {
     /// The answer to a chat, with its outcome: the receivers whose boxes were full, or why it failed. None where it succeeded
     /// and the request had no `seq`.
-    pub fn of_chat(asker: ReplyTo, outcome: Result<Vec<UserId>, Errno>) -> Option<Answer> {
-        let ReplyTo { re, seq, .. } = asker;
+    pub fn of_chat(reply_to: ReplyTo, outcome: Result<Vec<UserId>, Errno>) -> Option<Answer> {
+        let ReplyTo { re, seq, .. } = reply_to;
         match outcome {
             Err(errno) => Some(Answer::Error { errno, text: errno.text().into(), re: Some(re), seq }),
             Ok(full) => seq.map(|seq| Answer::Done { re, seq, id: None, full }),

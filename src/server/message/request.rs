@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 #[derive(Debug)]
 pub struct Login {
     /// Who asked.
-    pub asker: ReplyTo,
+    pub reply_to: ReplyTo,
     /// The other end's address, for the history and for bans.
     pub peer: SocketAddr,
     /// Who logs in.
@@ -39,7 +39,7 @@ pub struct Login {
 #[derive(Debug)]
 pub struct Resume {
     /// Who asked.
-    pub asker: ReplyTo,
+    pub reply_to: ReplyTo,
     /// The other end's address, for the history and for bans.
     pub peer: SocketAddr,
     /// What the token that was presented hashes to.
@@ -58,7 +58,7 @@ pub enum Ask {
     /// Log in by a line without a password: as a guest, if no user with a password has the name.
     Guest {
         /// Who asked.
-        asker: ReplyTo,
+        reply_to: ReplyTo,
         /// The other end's address, for the history and for bans.
         peer: SocketAddr,
         /// The name, already found acceptable.
@@ -67,7 +67,7 @@ pub enum Ask {
     /// Register a name with a password hash.
     Register {
         /// Who asked.
-        asker: ReplyTo,
+        reply_to: ReplyTo,
         /// The other end's address, for bans.
         peer: SocketAddr,
         /// The name, already found acceptable.
@@ -78,7 +78,7 @@ pub enum Ask {
     /// Refuse a registration past a limit: main knows whether a ban is to be told instead.
     RefuseNewcomer {
         /// Who asked.
-        asker: ReplyTo,
+        reply_to: ReplyTo,
         /// The other end's address, for bans.
         peer: SocketAddr,
     },
@@ -87,7 +87,7 @@ pub enum Ask {
     /// Add a friend.
     AddFriend {
         /// Who asked.
-        asker: ReplyTo,
+        reply_to: ReplyTo,
         /// For whom.
         user: UserId,
         /// Whom.
@@ -96,7 +96,7 @@ pub enum Ask {
     /// Create a group.
     CreateGroup {
         /// Who asked.
-        asker: ReplyTo,
+        reply_to: ReplyTo,
         /// Its creator.
         user: UserId,
         /// Its name.
@@ -107,7 +107,7 @@ pub enum Ask {
     /// Join a group.
     JoinGroup {
         /// Who asked.
-        asker: ReplyTo,
+        reply_to: ReplyTo,
         /// Who joins.
         user: UserId,
         /// Which group.
@@ -116,7 +116,7 @@ pub enum Ask {
     /// Nothing: the request is done, and its answer only has to keep its place behind others.
     Fence {
         /// Who asked.
-        asker: ReplyTo,
+        reply_to: ReplyTo,
     },
 }
 
@@ -135,7 +135,7 @@ pub enum Destination {
 #[derive(Debug)]
 pub struct Message {
     /// Who asked.
-    pub asker: ReplyTo,
+    pub reply_to: ReplyTo,
     /// The sender.
     pub from: UserId,
     /// The receiver or receivers.
@@ -160,18 +160,18 @@ impl Ask {
     }
 
     /// Who asked.
-    pub fn asker(&self) -> &ReplyTo {
+    pub fn reply_to(&self) -> &ReplyTo {
         match self {
-            Ask::Login(login) => &login.asker,
-            Ask::Resume(resume) => &resume.asker,
-            Ask::Chat(message) => &message.asker,
-            Ask::Register { asker, .. }
-            | Ask::RefuseNewcomer { asker, .. }
-            | Ask::Guest { asker, .. }
-            | Ask::AddFriend { asker, .. }
-            | Ask::CreateGroup { asker, .. }
-            | Ask::JoinGroup { asker, .. }
-            | Ask::Fence { asker } => asker,
+            Ask::Login(login) => &login.reply_to,
+            Ask::Resume(resume) => &resume.reply_to,
+            Ask::Chat(message) => &message.reply_to,
+            Ask::Register { reply_to, .. }
+            | Ask::RefuseNewcomer { reply_to, .. }
+            | Ask::Guest { reply_to, .. }
+            | Ask::AddFriend { reply_to, .. }
+            | Ask::CreateGroup { reply_to, .. }
+            | Ask::JoinGroup { reply_to, .. }
+            | Ask::Fence { reply_to } => reply_to,
         }
     }
 }

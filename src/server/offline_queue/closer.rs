@@ -13,7 +13,7 @@ use crate::sync::Arc;
 pub struct Kicker<S> {
     table: Arc<ChannelTable>,
     queue: Arc<OfflineQueue<S>>,
-    outlet: Arc<dyn WorkerSender>,
+    worker_sender: Arc<dyn WorkerSender>,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
@@ -23,7 +23,7 @@ impl<S> Clone for Kicker<S> {
         Kicker {
             table: Arc::clone(&self.table),
             queue: Arc::clone(&self.queue),
-            outlet: Arc::clone(&self.outlet),
+            worker_sender: Arc::clone(&self.worker_sender),
             metrics: Arc::clone(&self.metrics),
             clock: self.clock,
         }
@@ -35,11 +35,11 @@ impl<S> Kicker<S> {
     pub fn new(
         table: Arc<ChannelTable>,
         queue: Arc<OfflineQueue<S>>,
-        outlet: Arc<dyn WorkerSender>,
+        worker_sender: Arc<dyn WorkerSender>,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Self {
-        Kicker { table, queue, outlet, metrics, clock }
+        Kicker { table, queue, worker_sender, metrics, clock }
     }
 
     /// Closes a channel. True for exactly one caller in the life of a channel; a stale id does nothing.
@@ -48,14 +48,14 @@ impl<S> Kicker<S> {
     }
 
     /// The same, with a text, and perhaps with a watcher for the stages.
-    pub fn kick_saying(&self, channel: ChannelId, parting: CloseInfo) -> bool {
-        self.table.leave(channel).is_some_and(|left| self.push(channel, left, parting))
+    pub fn kick_saying(&self, channel: ChannelId, close_info: CloseInfo) -> bool {
+        self.table.leave(channel).is_some_and(|left| self.push(channel, left, close_info))
     }
 
     /// The same, only while that session lasts: a later session on the channel stays.
-    pub fn kick_session(&self, channel: ChannelId, session: SessionNo, parting: CloseInfo) -> bool {
+    pub fn kick_session(&self, channel: ChannelId, session: SessionNo, close_info: CloseInfo) -> bool {
         let left = self.table.leave_session(channel, session);
-        left.is_some_and(|left| self.push(channel, left, parting))
+        left.is_some_and(|left| self.push(channel, left, close_info))
     }
 
     /// Closes a channel on which no user is logged in; any other stays.
@@ -65,10 +65,10 @@ impl<S> Kicker<S> {
     }
 
     /// The step is taken: the departure for main, then the goodbye for the worker.
-    fn push(&self, channel: ChannelId, left: Closed, parting: CloseInfo) -> bool {
+    fn push(&self, channel: ChannelId, left: Closed, close_info: CloseInfo) -> bool {
         let worker = self.table.worker(channel);
         let now = self.clock.now();
-        self.metrics.note_departure(parting.reason);
+        self.metrics.note_departure(close_info.reason);
         self.queue.push(Event::Departure(Departure {
             channel,
             session: left.session,
@@ -76,10 +76,10 @@ impl<S> Kicker<S> {
             noticed_us: now.mono_us,
             queued_us: now.mono_us,
             at_ms: now.unix_ms,
-            parting: parting.clone(),
+            close_info: close_info.clone(),
         }));
-        let mut mail = vec![WorkerCommand::Leave { channel, session: left.session, parting }];
-        self.outlet.post(worker, &mut mail, &mut Vec::new());
+        let mut mail = vec![WorkerCommand::Leave { channel, session: left.session, close_info }];
+        self.worker_sender.post(worker, &mut mail, &mut Vec::new());
         true
     }
 }

@@ -268,7 +268,7 @@ mod tests {
 
     fn nothing() -> Ask {
         let channel = ChannelId { slot: 0, generation: 1 };
-        Ask::Fence { asker: ReplyTo { channel, re: Msgid::Logout, seq: None } }
+        Ask::Fence { reply_to: ReplyTo { channel, re: Msgid::Logout, seq: None } }
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
     }
 
     fn end(socket: u32) -> Event<u32> {
-        Event::HandBack { channel: ChannelId { slot: 0, generation: 1 }, socket: Some(socket), torn: None }
+        Event::HandBack { channel: ChannelId { slot: 0, generation: 1 }, socket: Some(socket), partial: None }
     }
 
     /// What is taken, in order: ends by number, requests as `None`.
@@ -358,19 +358,19 @@ mod tests {
     #[test]
     fn a_logout_goes_with_the_requests_of_its_channel_and_a_kick_that_is_waited_for_ahead_of_ends() {
         let queue = OfflineQueue::default();
-        let departure = |stays, receipt| Departure {
+        let departure = |stays, watcher| Departure {
             channel: ChannelId { slot: 0, generation: 1 },
             session: None,
             stays,
             noticed_us: 5,
             queued_us: 5,
             at_ms: 0,
-            parting: CloseInfo { receipt, ..CloseInfo::new(Reason::Kicked) },
+            close_info: CloseInfo { watcher, ..CloseInfo::new(Reason::Kicked) },
         };
         let (to, _from) = crossbeam_channel::unbounded();
         queue.push(Event::Departure(departure(false, None)));
-        let receipt = Arc::new(CloseWatcher { channel: None, began_us: 0, to });
-        queue.push(Event::Departure(departure(false, Some(receipt))));
+        let watcher = Arc::new(CloseWatcher { channel: None, began_us: 0, to });
+        queue.push(Event::Departure(departure(false, Some(watcher))));
         queue.push(Event::Departure(departure(true, None)));
         queue.ask(nothing()).unwrap();
         let mut entries = Vec::<Event<u32>>::new();
@@ -379,7 +379,7 @@ mod tests {
             .iter()
             .map(|entry| match entry {
                 Event::Departure(d) if d.stays => "logout",
-                Event::Departure(d) if d.parting.receipt.is_some() => "kick",
+                Event::Departure(d) if d.close_info.watcher.is_some() => "kick",
                 Event::Departure(_) => "loss",
                 _ => "ask",
             })
@@ -393,7 +393,7 @@ mod tests {
         let queue = OfflineQueue::<u8>::default();
         let channel = ChannelId { slot: 0, generation: 1 };
         for socket in 0..3 {
-            queue.push(Event::HandBack { channel, socket: Some(socket), torn: None });
+            queue.push(Event::HandBack { channel, socket: Some(socket), partial: None });
         }
         let mut taken = Vec::new();
         queue.pop_batch(2, &mut taken);

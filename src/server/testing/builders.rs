@@ -66,7 +66,9 @@ impl Summary {
                 (Some(*channel), Summary::answer(*settles, answer.as_ref()))
             }
             WorkerCommand::Open { channel, .. } => (Some(*channel), Summary::Open),
-            WorkerCommand::Leave { channel, parting, .. } => (Some(*channel), Summary::Leave(parting.reason)),
+            WorkerCommand::Leave { channel, close_info, .. } => {
+                (Some(*channel), Summary::Leave(close_info.reason))
+            }
             WorkerCommand::Settle { channel, session } => (Some(*channel), Summary::Settle(*session)),
             WorkerCommand::Close { channel } => (Some(*channel), Summary::Close),
             WorkerCommand::Probe { channel, .. } => (Some(*channel), Summary::Probe),
@@ -111,14 +113,14 @@ impl Summary {
 }
 
 /// Who asks what.
-pub(crate) fn asker(channel: ChannelId, re: Msgid, seq: Option<&str>) -> ReplyTo {
+pub(crate) fn reply_to(channel: ChannelId, re: Msgid, seq: Option<&str>) -> ReplyTo {
     ReplyTo { channel, re, seq: seq.map(Into::into) }
 }
 
 /// A login whose password has been verified.
 pub(crate) fn login(user: UserId, channel: ChannelId) -> Ask {
     Ask::Login(Box::new(Login {
-        asker: asker(channel, Msgid::Login, None),
+        reply_to: reply_to(channel, Msgid::Login, None),
         peer: ([127, 0, 0, 1], 1).into(),
         user,
         token: None,
@@ -141,7 +143,7 @@ pub(crate) fn message(
     let re = if matches!(to, Destination::Group(_)) { Msgid::GroupChat } else { Msgid::Chat };
     let fingerprint = seq.map(|seq| fingerprint::of(seq, &to, text.as_bytes()));
     Ask::Chat(Message {
-        asker: asker(channel, re, seq),
+        reply_to: reply_to(channel, re, seq),
         from,
         to,
         body: Body::Object(text.as_bytes().into()),

@@ -75,27 +75,27 @@ impl Fixtures {
         }
     }
 
-    pub(crate) fn kicker(&self, outlet: &Arc<dyn WorkerSender>) -> Kicker<Fd> {
+    pub(crate) fn kicker(&self, worker_sender: &Arc<dyn WorkerSender>) -> Kicker<Fd> {
         Kicker::new(
             Arc::clone(&self.table),
             Arc::clone(&self.queue),
-            Arc::clone(outlet),
+            Arc::clone(worker_sender),
             Arc::clone(&self.metrics),
             self.clock,
         )
     }
 
     /// What all threads share.
-    pub(crate) fn surroundings(&self, outlet: &Arc<dyn WorkerSender>) -> Arc<Handles<Fd>> {
+    pub(crate) fn surroundings(&self, worker_sender: &Arc<dyn WorkerSender>) -> Arc<Handles<Fd>> {
         Arc::new(Handles {
             table: Arc::clone(&self.table),
             registry: Arc::clone(&self.registry),
             queue: Arc::clone(&self.queue),
-            outlet: Arc::clone(outlet),
+            worker_sender: Arc::clone(worker_sender),
             auth: Arc::clone(&self.auth),
             attempts: Arc::clone(&self.attempts),
             metrics: Arc::clone(&self.metrics),
-            kicker: self.kicker(outlet),
+            kicker: self.kicker(worker_sender),
             clock: self.clock,
         })
     }

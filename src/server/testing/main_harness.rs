@@ -1,6 +1,6 @@
 //! Main alone: the test passes events in, as workers would, and reads the commands that come out.
 
-use super::builders::{HASH, Summary, asker, login, message};
+use super::builders::{HASH, Summary, login, message, reply_to};
 use super::fake_socket::Fd;
 use super::fixtures::{CAPACITY, Fixtures, policy};
 use super::memory::{Disk, MemoryStore};
@@ -57,12 +57,12 @@ impl MainHarness {
 
     fn among(fixtures: Fixtures, policy: Policy, disk: Disk) -> Self {
         let mailboxes = Arc::new(RecordingMailboxes::new(Arc::clone(&fixtures.table), 1));
-        let outlet: Arc<dyn WorkerSender> = Arc::<RecordingMailboxes>::clone(&mailboxes);
+        let worker_sender: Arc<dyn WorkerSender> = Arc::<RecordingMailboxes>::clone(&mailboxes);
         let (store, trusted) = disk.start(fixtures.clock.now().unix_ms);
         let [accepted, unfinished] = disk.chats(trusted.now_ms(fixtures.clock.now()));
-        let main = MainLoop::new(store, policy, fixtures.surroundings(&outlet));
+        let main = MainLoop::new(store, policy, fixtures.surroundings(&worker_sender));
         let main = main.with_trusted(trusted).with_chats(accepted, unfinished).with_bans(disk.bans());
-        MainHarness { kicker: fixtures.kicker(&outlet), fixtures, mailboxes, main, disk }
+        MainHarness { kicker: fixtures.kicker(&worker_sender), fixtures, mailboxes, main, disk }
     }
 
     /// The next run of the server, on the same disk, as after a crash.
@@ -122,7 +122,7 @@ impl MainHarness {
         let channel = self.connect();
         let (peer, password) = (([127, 0, 0, 1], 1).into(), HASH.into());
         self.ask(Ask::Register {
-            asker: asker(channel, Msgid::Register, None),
+            reply_to: reply_to(channel, Msgid::Register, None),
             peer,
             name: name.into(),
             password,
@@ -177,8 +177,8 @@ impl MainHarness {
 
     /// A group of its creator alone.
     pub(crate) fn group(&mut self, creator: Online) -> GroupId {
-        let asker = asker(creator.channel, Msgid::CreateGroup, Some("1"));
-        self.ask(Ask::CreateGroup { asker, user: creator.user, name: "group".into(), desc: "".into() });
+        let reply_to = reply_to(creator.channel, Msgid::CreateGroup, Some("1"));
+        self.ask(Ask::CreateGroup { reply_to, user: creator.user, name: "group".into(), desc: "".into() });
         self.finish();
         match self.heard(creator.channel)[..] {
             [Summary::Created(group)] => group,
@@ -188,7 +188,11 @@ impl MainHarness {
 
     /// A member who is asked in and not yet committed.
     pub(crate) fn join(&mut self, who: Online, group: GroupId) {
-        self.ask(Ask::JoinGroup { asker: asker(who.channel, Msgid::JoinGroup, None), user: who.user, group });
+        self.ask(Ask::JoinGroup {
+            reply_to: reply_to(who.channel, Msgid::JoinGroup, None),
+            user: who.user,
+            group,
+        });
     }
 
     /// Somebody takes the step for a channel; main learns of it.
@@ -213,7 +217,7 @@ impl MainHarness {
             noticed_us: now.mono_us,
             queued_us: now.mono_us,
             at_ms: now.unix_ms,
-            parting: CloseInfo::new(Reason::ClientQuit),
+            close_info: CloseInfo::new(Reason::ClientQuit),
         }));
     }
 
@@ -245,8 +249,8 @@ impl MainHarness {
     /// The receiver's worker hands chats to the kernel; main commits that and answers their senders.
     pub(crate) fn take_over(&mut self, commands: Vec<WorkerCommand>) {
         for command in commands {
-            if let WorkerCommand::Chat { chat: Chat { ticket: Some(ticket), .. }, .. } = command {
-                self.take(Event::Handed { ticket });
+            if let WorkerCommand::Chat { chat: Chat { tracker: Some(tracker), .. }, .. } = command {
+                self.take(Event::Handed { tracker });
             }
         }
         self.finish();
@@ -255,7 +259,7 @@ impl MainHarness {
     /// The worker hands the socket back.
     pub(crate) fn hand_back(&mut self, channel: ChannelId) {
         self.fixtures.table.note_gone();
-        self.take(Event::HandBack { channel, socket: None, torn: None });
+        self.take(Event::HandBack { channel, socket: None, partial: None });
     }
 
     /// What was said about a channel since the last look.

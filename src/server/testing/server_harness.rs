@@ -52,7 +52,7 @@ impl ServerHarness {
         let now_ms = workers.fixtures.clock.now().unix_ms;
         let (store, trusted) = disk.start(now_ms);
         let [accepted, unfinished] = disk.chats(trusted.now_ms(workers.fixtures.clock.now()));
-        let main = MainLoop::new(store, policy, workers.fixtures.surroundings(&workers.outlet));
+        let main = MainLoop::new(store, policy, workers.fixtures.surroundings(&workers.worker_sender));
         ServerHarness { workers, main: main.with_trusted(trusted).with_chats(accepted, unfinished), disk }
     }
 
@@ -184,9 +184,9 @@ pub(crate) fn chat(to: UserId, text: &str) -> String {
 }
 
 pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<WorkerCommand>> {
-    let Job { asker, task } = job;
+    let Job { reply_to, task } = job;
     match task {
-        Task::Register { peer, name, password } => Ok(Ask::Register { asker, peer, name, password }),
+        Task::Register { peer, name, password } => Ok(Ask::Register { reply_to, peer, name, password }),
         Task::Login { peer, who, password, caps, lines } => {
             let mut lookup = disk.lookup();
             let found = match &who {
@@ -198,7 +198,7 @@ pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<WorkerCommand>>
                     let again = Some((who, password));
                     let verified = Some(HashTag::of(&stored));
                     Ok(Ask::Login(Box::new(Login {
-                        asker,
+                        reply_to,
                         peer,
                         user,
                         token: None,
@@ -210,16 +210,17 @@ pub(crate) fn verified(disk: &Disk, job: Job) -> Result<Ask, Box<WorkerCommand>>
                         proven: false,
                     })))
                 }
-                _ => Err(Box::new(refused(asker))),
+                _ => Err(Box::new(refused(reply_to))),
             }
         }
     }
 }
 
-fn refused(asker: ReplyTo) -> WorkerCommand {
+fn refused(reply_to: ReplyTo) -> WorkerCommand {
     let errno = Errno::Refused;
-    let answer = Some(Answer::Refused { re: Msgid::Login, errno, text: errno.text().into(), seq: asker.seq });
-    WorkerCommand::Answer { channel: asker.channel, settles: Completes::Login, answer }
+    let answer =
+        Some(Answer::Refused { re: Msgid::Login, errno, text: errno.text().into(), seq: reply_to.seq });
+    WorkerCommand::Answer { channel: reply_to.channel, settles: Completes::Login, answer }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ impl Wake for NoWake {
 /// Workers without threads.
 pub(crate) struct WorkerHarness {
     pub(crate) fixtures: Fixtures,
-    pub(crate) outlet: Arc<dyn WorkerSender>,
+    pub(crate) worker_sender: Arc<dyn WorkerSender>,
     pub(crate) kicker: Kicker<Fd>,
     pub(crate) states: Vec<WorkerState<FakeSocket>>,
     clients: Vec<(ChannelId, Client)>,
@@ -53,9 +53,9 @@ impl WorkerHarness {
         let mut limits = fixtures.limits();
         limit(&mut limits);
         let mailboxes: Vec<_> = (0..workers).map(|_| Arc::new(Mailbox::new(Box::new(NoWake)))).collect();
-        let outlet: Arc<dyn WorkerSender> =
+        let worker_sender: Arc<dyn WorkerSender> =
             Arc::new(Mailboxes::new(Arc::clone(&fixtures.table), mailboxes.clone()));
-        let (handles, shared) = (fixtures.surroundings(&outlet), Fixtures::shared(limits));
+        let (handles, shared) = (fixtures.surroundings(&worker_sender), Fixtures::shared(limits));
         let now = fixtures.clock.now();
         let numbered = mailboxes.into_iter().enumerate();
         let states = numbered
@@ -63,7 +63,13 @@ impl WorkerHarness {
                 WorkerState::new(index, Arc::clone(&handles), Arc::clone(&shared), mailbox, now)
             })
             .collect();
-        WorkerHarness { kicker: fixtures.kicker(&outlet), fixtures, outlet, states, clients: Vec::new() }
+        WorkerHarness {
+            kicker: fixtures.kicker(&worker_sender),
+            fixtures,
+            worker_sender,
+            states,
+            clients: Vec::new(),
+        }
     }
 
     /// A client connects to the first worker.
@@ -189,7 +195,7 @@ impl WorkerHarness {
     pub(crate) fn post(&self, command: WorkerCommand) {
         let channel = super::builders::Summary::of(&command).0;
         let worker = channel.map_or(0, |channel| self.fixtures.table.worker(channel));
-        self.outlet.post(worker, &mut vec![command], &mut Vec::new());
+        self.worker_sender.post(worker, &mut vec![command], &mut Vec::new());
     }
 
     /// A chat to a session.

@@ -52,11 +52,11 @@ impl<T: Transport> WorkerState<T> {
 
     /// Counts and logs a connection for which there is no fd to keep; returns the goodbye for it.
     pub fn turn_away(&mut self, peer: SocketAddr, codec: &Codec, error: &io::Error) -> Vec<u8> {
-        let parting = CloseInfo::new(Reason::ResourceExhausted).with_errno(error.raw_os_error());
-        self.handles.metrics.left.add(parting.reason, 1);
-        self.log_turned_away(peer, &parting);
+        let close_info = CloseInfo::new(Reason::ResourceExhausted).with_errno(error.raw_os_error());
+        self.handles.metrics.left.add(close_info.reason, 1);
+        self.log_turned_away(peer, &close_info);
         let mut goodbye = Vec::new();
-        responses::append_goodbye(codec, &parting, &mut goodbye);
+        responses::append_goodbye(codec, &close_info, &mut goodbye);
         goodbye
     }
 

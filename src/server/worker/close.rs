@@ -47,12 +47,12 @@ impl<T: Transport> WorkerState<T> {
     }
 
     /// Takes the one step for a reason that the worker has found, and starts to close.
-    pub(super) fn step(&mut self, id: ChannelId, parting: CloseInfo) {
+    pub(super) fn step(&mut self, id: ChannelId, close_info: CloseInfo) {
         let Some(left) = self.handles.table.leave(id) else {
             // Another thread has taken it; its command is on the way.
             return;
         };
-        self.handles.metrics.note_departure(parting.reason);
+        self.handles.metrics.note_departure(close_info.reason);
         self.to_main.push(Event::Departure(Departure {
             channel: id,
             session: left.session,
@@ -60,9 +60,9 @@ impl<T: Transport> WorkerState<T> {
             noticed_us: self.now.mono_us,
             queued_us: 0,
             at_ms: self.now.unix_ms,
-            parting: parting.clone(),
+            close_info: close_info.clone(),
         }));
-        self.start_close(id, left.session, parting);
+        self.start_close(id, left.session, close_info);
         // Others may have sent to the session until just now, so its report waits for the next turn. A channel's report
         // comes after those of all its sessions.
         if left.session.is_some() || self.connection(id).is_some_and(|connection| !connection.is_settled()) {
@@ -97,13 +97,13 @@ impl<T: Transport> WorkerState<T> {
         if let Some(closing) = &mut connection.closing {
             closing.broken = true;
             closing.gone = true;
-            if let (Some(receipt), false) = (&closing.parting.receipt, closing.shut) {
-                receipt.report(now_us, |_| CloseStage::Lost);
+            if let (Some(watcher), false) = (&closing.close_info.watcher, closing.shut) {
+                watcher.report(now_us, |_| CloseStage::Lost);
             }
         }
-        let torn = connection.out.clear();
+        let partial = connection.out.clear();
         if let Some(closing) = &mut connection.closing {
-            closing.torn = closing.torn.or(torn);
+            closing.partial = closing.partial.or(partial);
         }
         connection.input.clear();
         // Deregistering an fd cannot fail in a way that matters: the socket is about to be closed.
@@ -111,14 +111,14 @@ impl<T: Transport> WorkerState<T> {
     }
 
     /// Starts to close a channel whose step is taken: one write, then what is unsent comes off, then the goodbye.
-    pub(super) fn start_close(&mut self, id: ChannelId, session: Option<SessionNo>, parting: CloseInfo) {
+    pub(super) fn start_close(&mut self, id: ChannelId, session: Option<SessionNo>, close_info: CloseInfo) {
         let Some(connection) = self.connection(id) else { return };
         if connection.closing.is_some() {
             return;
         }
         self.end_overstay(id);
         let broken = matches!(
-            parting.reason,
+            close_info.reason,
             Reason::PeerReset | Reason::NetworkTimeout | Reason::ReadError | Reason::WriteError
         );
         // The step has usually ended this session. Otherwise main has ended it before, and main's command is on the
@@ -132,19 +132,19 @@ impl<T: Transport> WorkerState<T> {
         {
             connection.add_ended_session(EndedSession { session, unsent: Vec::new(), delivered: 0 });
         }
-        self.log_departure(id, session.is_some(), &parting);
+        self.log_departure(id, session.is_some(), &close_info);
         let Some(connection) = self.connection(id) else { return };
         connection.input.clear();
-        let waits = connection.in_main > 0 || connection.tickets > 0;
+        let waits = connection.in_main > 0 || connection.trackers > 0;
         connection.closing = Some(Box::new(Closing {
-            parting,
+            close_info,
             ended_session,
             broken,
             shut: broken,
             gone: broken || connection.ended && connection.out.is_empty() && !waits,
             goodbye_sent: false,
             socket_wanted: false,
-            torn: None,
+            partial: None,
         }));
         if broken {
             self.give_up(id);
@@ -199,13 +199,13 @@ impl<T: Transport> WorkerState<T> {
         let now_us = self.now.mono_us;
         let Some(connection) = self.connection(id) else { return };
         let asks = connection.in_main > 0;
-        let waits = asks || connection.tickets > 0 || connection.is_logging_in();
+        let waits = asks || connection.trackers > 0 || connection.is_logging_in();
         let Some(closing) = &mut connection.closing else { return };
         if closing.shut || closing.broken {
             return;
         }
-        let by_client = closing.parting.reason == Reason::PeerClosed;
-        let by_fault = closing.parting.reason.initiator() == Initiator::Client;
+        let by_client = closing.close_info.reason == Reason::PeerClosed;
+        let by_fault = closing.close_info.reason.initiator() == Initiator::Client;
         if by_client && waits || by_fault && asks {
             // What was asked before the end is still answered.
             return;
@@ -213,26 +213,26 @@ impl<T: Transport> WorkerState<T> {
         if !closing.goodbye_sent {
             closing.goodbye_sent = true;
             if !by_client {
-                let parting = closing.parting.clone();
-                connection.write_goodbye(&parting);
+                let close_info = closing.close_info.clone();
+                connection.write_goodbye(&close_info);
                 self.mark_dirty(id);
                 return;
             }
         }
         if !connection.out.is_empty() {
-            if let (true, Some(receipt)) = (connection.blocked, &closing.parting.receipt) {
-                receipt.report(now_us, |_| CloseStage::Blocked);
+            if let (true, Some(watcher)) = (connection.blocked, &closing.close_info.watcher) {
+                watcher.report(now_us, |_| CloseStage::Blocked);
             }
             return;
         }
-        if let Some(receipt) = &closing.parting.receipt {
-            receipt.report(now_us, CloseStage::Told);
+        if let Some(watcher) = &closing.close_info.watcher {
+            watcher.report(now_us, CloseStage::Told);
         }
         closing.shut = true;
         // The other side may be gone already; then there is nothing to end.
         let _ = connection.io.end_output();
-        if let Some(receipt) = &closing.parting.receipt {
-            receipt.report(now_us, CloseStage::ShutDown);
+        if let Some(watcher) = &closing.close_info.watcher {
+            watcher.report(now_us, CloseStage::ShutDown);
         }
         if connection.ended {
             closing.gone = true;
@@ -266,11 +266,11 @@ impl<T: Transport> WorkerState<T> {
         self.flush(id);
         let Some(connection) = self.connection(id) else {
             // The poller never took it.
-            return self.to_main.push(Event::HandBack { channel: id, socket: None, torn: None });
+            return self.to_main.push(Event::HandBack { channel: id, socket: None, partial: None });
         };
         let asks = connection.in_main > 0;
         if let Some(closing) = &mut connection.closing
-            && closing.parting.reason == Reason::PeerClosed
+            && closing.close_info.reason == Reason::PeerClosed
             && !closing.broken
             && asks
         {
@@ -288,18 +288,18 @@ impl<T: Transport> WorkerState<T> {
             self.shared.addresses.leave(connection.block());
         }
         debug_assert!(connection.is_settled(), "a channel is settled before it is closed");
-        let torn = connection.closing.and_then(|closing| closing.torn).or(connection.out.clear());
+        let partial = connection.closing.and_then(|closing| closing.partial).or(connection.out.clear());
         let socket = connection.io.into_socket();
-        self.to_main.push(Event::HandBack { channel: id, socket, torn });
+        self.to_main.push(Event::HandBack { channel: id, socket, partial });
     }
 }
 
 impl<T: Transport> WorkerState<T> {
     /// Logs that a channel has left. Where a user was logged in, main logs it too, with the user.
-    pub(super) fn log_departure(&mut self, id: ChannelId, had_session: bool, parting: &CloseInfo) {
+    pub(super) fn log_departure(&mut self, id: ChannelId, had_session: bool, close_info: &CloseInfo) {
         let Some(peer) = self.connection(id).map(|connection| connection.peer.addr()) else { return };
-        let (reason, errno) = (parting.reason.word(), parting.errno);
-        if !had_session && self.close_log.note(parting.reason, self.now.mono_us) {
+        let (reason, errno) = (close_info.reason.word(), close_info.errno);
+        if !had_session && self.close_log.note(close_info.reason, self.now.mono_us) {
             tracing::info!(channel = %id, %peer, reason, errno, "left; nobody was logged in");
         } else {
             tracing::debug!(channel = %id, %peer, reason, errno, "left");
@@ -307,9 +307,9 @@ impl<T: Transport> WorkerState<T> {
     }
 
     /// Logs that a connection was ended before it became a channel.
-    pub(super) fn log_turned_away(&mut self, peer: SocketAddr, parting: &CloseInfo) {
-        let (reason, errno) = (parting.reason.word(), parting.errno);
-        if self.close_log.note(parting.reason, self.now.mono_us) {
+    pub(super) fn log_turned_away(&mut self, peer: SocketAddr, close_info: &CloseInfo) {
+        let (reason, errno) = (close_info.reason.word(), close_info.errno);
+        if self.close_log.note(close_info.reason, self.now.mono_us) {
             tracing::info!(%peer, reason, errno, "turned away");
         } else {
             tracing::debug!(%peer, reason, errno, "turned away");

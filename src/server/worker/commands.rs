@@ -20,8 +20,8 @@ impl<T: Transport> WorkerState<T> {
             WorkerCommand::Presence(bulletin) => self.queue_presence(bulletin),
             WorkerCommand::Answer { channel, settles, answer } => self.take_answer(channel, settles, answer),
             WorkerCommand::Open { channel, session } => self.open_to_others(channel, session),
-            WorkerCommand::Leave { channel, session, parting } => {
-                self.start_close(channel, session, parting);
+            WorkerCommand::Leave { channel, session, close_info } => {
+                self.start_close(channel, session, close_info);
                 self.report_delivery(channel, session);
             }
             WorkerCommand::Settle { channel, session } => {
@@ -51,7 +51,7 @@ impl<T: Transport> WorkerState<T> {
     fn deliver_chat(&mut self, to: ChannelId, session: SessionNo, chat: Chat) {
         let Some(connection) = self.connection(to) else { return };
         if let Some(ended) = connection.ended_session(session) {
-            if chat.custody == OtherCopy::Here {
+            if chat.other_copy == OtherCopy::Here {
                 ended.unsent.push(chat);
             }
             return;
@@ -66,7 +66,7 @@ impl<T: Transport> WorkerState<T> {
     fn take_answer(&mut self, id: ChannelId, settles: Completes, answer: Option<Answer>) {
         let Some(connection) = self.connection(id) else { return };
         if matches!(settles, Completes::Chat | Completes::RequestAndChat) {
-            connection.tickets = connection.tickets.saturating_sub(1);
+            connection.trackers = connection.trackers.saturating_sub(1);
         }
         match settles {
             Completes::Login => {
@@ -114,8 +114,8 @@ impl<T: Transport> WorkerState<T> {
                 self.refuse_login(id, re, errno, &text, seq.as_deref());
             }
             Answer::Banned { re, retry_after_ms, reason, seq } => {
-                let parting = CloseInfo::banned(retry_after_ms, reason.as_deref());
-                self.refuse_banned(id, re, &parting, seq.as_deref());
+                let close_info = CloseInfo::banned(retry_after_ms, reason.as_deref());
+                self.refuse_banned(id, re, &close_info, seq.as_deref());
             }
             Answer::Error { errno, text, re, seq } => {
                 connection.write_error(errno, &text, re.map(Msgid::number), seq.as_deref());

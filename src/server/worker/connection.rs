@@ -55,7 +55,7 @@ pub(super) struct Connection<T> {
     /// Requests that main works on. While there are some, later ones go through main too.
     pub(super) in_main: u32,
     /// Chats with `seq` that are not answered yet.
-    pub(super) tickets: u32,
+    pub(super) trackers: u32,
     /// True exactly when the client has ended its side.
     pub(super) ended: bool,
     /// The end of the client's side, while it waits for a later turn.
@@ -150,7 +150,7 @@ pub(super) struct EndedSession {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each said to hold exactly when")]
 pub(super) struct Closing {
-    pub(super) parting: CloseInfo,
+    pub(super) close_info: CloseInfo,
     /// The session that lasted until the channel left, until its delivery report.
     pub(super) ended_session: Option<EndedSession>,
     /// True exactly when nothing can be read from the connection or written to it any more.
@@ -164,7 +164,7 @@ pub(super) struct Closing {
     /// True exactly when main wants the socket, and answers from main have to be written before.
     pub(super) socket_wanted: bool,
     /// What had not gone out whole when the connection broke.
-    pub(super) torn: Option<PartialWrite>,
+    pub(super) partial: Option<PartialWrite>,
 }
 
 impl<T> Connection<T> {
@@ -182,7 +182,7 @@ impl<T> Connection<T> {
             ended_sessions: ThinVec::default(),
             login_asked_us: None,
             in_main: 0,
-            tickets: 0,
+            trackers: 0,
             ended: false,
             deferred_eof: None,
             counted_gone: false,

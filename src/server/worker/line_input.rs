@@ -37,7 +37,7 @@ impl<T: Transport> WorkerState<T> {
         };
         let Some(connection) = self.connection(id) else { return };
         let peer = connection.peer.addr();
-        let asker = ReplyTo { channel: id, re: Msgid::Login, seq: None };
+        let reply_to = ReplyTo { channel: id, re: Msgid::Login, seq: None };
         let name: Box<str> = opening.name.into();
         match opening.password {
             // Nothing to verify: main knows whether a user has the name.
@@ -46,12 +46,12 @@ impl<T: Transport> WorkerState<T> {
                     return self.refuse_login(id, Msgid::Login, Errno::TooMany, TOO_MANY_FAILURES, None);
                 }
                 self.await_login(id);
-                self.ask(Ask::Guest { asker, peer, name });
+                self.ask(Ask::Guest { reply_to, peer, name });
             }
             Some(password) => {
                 let (who, password) = (Who::Name(name), password.into());
                 let caps = Caps::default();
-                self.send_to_auth(asker, Task::Login { peer, who, password, caps, lines: true });
+                self.send_to_auth(reply_to, Task::Login { peer, who, password, caps, lines: true });
             }
         }
     }
@@ -99,13 +99,19 @@ impl<T: Transport> WorkerState<T> {
     }
 
     /// A ban refuses a login or registration: first a refusal, then the goodbye. In the line protocol one line is both.
-    pub(super) fn refuse_banned(&mut self, id: ChannelId, re: Msgid, parting: &CloseInfo, seq: Option<&str>) {
+    pub(super) fn refuse_banned(
+        &mut self,
+        id: ChannelId,
+        re: Msgid,
+        close_info: &CloseInfo,
+        seq: Option<&str>,
+    ) {
         self.handles.metrics.request_errors.add(1);
         let Some(connection) = self.connection(id) else { return };
-        let text = format!("{}: {}", parting.reason.word(), parting.text);
+        let text = format!("{}: {}", close_info.reason.word(), close_info.text);
         connection.write_refused(re, Errno::TooMany, &text, seq);
         connection.refused_logins += 1;
-        self.step(id, parting.clone());
+        self.step(id, close_info.clone());
         self.mark_dirty(id);
     }
 }

@@ -61,7 +61,7 @@ impl<T: Transport> WorkerState<T> {
             self.to_main.push(Event::TakenOver { user, channel: id, session, upto });
         }
         self.handles.metrics.chats_delivered.add(written.delivered);
-        self.to_main.extend(written.tickets.into_iter().map(|ticket| Event::Handed { ticket }));
+        self.to_main.extend(written.trackers.into_iter().map(|tracker| Event::Handed { tracker }));
     }
 
     fn check_out_limit(&mut self, id: ChannelId) {

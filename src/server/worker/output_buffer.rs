@@ -60,7 +60,7 @@ enum SegmentKind {
     /// An answer, an error, a goodbye.
     Plain,
     /// A chat that is nowhere else.
-    Live { ticket: Option<Arc<DeliveryTracker>>, source: Source },
+    Live { tracker: Option<Arc<DeliveryTracker>>, source: Source },
     /// So many chats, or a login answer with them, of which there is another copy: in the box up to this number, or
     /// with main until they are confirmed.
     Kept { upto: Option<Mid>, chats: u64 },
@@ -69,7 +69,7 @@ enum SegmentKind {
     /// An event of a friend: not charged, for its channel bounds it, and worth nothing to a later session.
     Presence,
     /// The rest of a segment that was partly written at a cut, and the chats that are whole once it is written.
-    Rest { torn: PartialWrite, is_charged: bool },
+    Rest { partial: PartialWrite, is_charged: bool },
 }
 
 impl SegmentKind {
@@ -107,7 +107,7 @@ pub struct Written {
     /// The newest message of the box that went out.
     pub taken_over: Option<Mid>,
     /// Tickets of chats that went out.
-    pub tickets: Vec<Arc<DeliveryTracker>>,
+    pub trackers: Vec<Arc<DeliveryTracker>>,
 }
 
 impl Written {
@@ -116,9 +116,9 @@ impl Written {
         match kind {
             SegmentKind::Plain | SegmentKind::Greeting | SegmentKind::Presence | SegmentKind::Rest { .. } => {
             }
-            SegmentKind::Live { ticket, .. } => {
+            SegmentKind::Live { tracker, .. } => {
                 self.delivered += 1;
-                self.tickets.extend(ticket.take());
+                self.trackers.extend(tracker.take());
             }
             SegmentKind::Kept { upto, chats } => {
                 self.delivered += *chats;
@@ -175,14 +175,14 @@ impl OutputBuffer {
     /// Appends a chat that is nowhere else.
     pub fn live(
         &mut self,
-        ticket: Option<Arc<DeliveryTracker>>,
+        tracker: Option<Arc<DeliveryTracker>>,
         source: Source,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let buffer = self.buffer();
         let len = buffer.append(write);
         buffer.charge(len);
-        buffer.segments.push_back(Segment { kind: SegmentKind::Live { ticket, source }, len });
+        buffer.segments.push_back(Segment { kind: SegmentKind::Live { tracker, source }, len });
     }
 
     /// Appends so many chats of which there is another copy: in the box, up to and including `upto`, or with main until
@@ -217,7 +217,7 @@ impl OutputBuffer {
 
     /// Drops everything; for a connection that takes nothing any more. Answers which chats are torn for good by that.
     pub fn clear(&mut self) -> Option<PartialWrite> {
-        self.0.take()?.torn()
+        self.0.take()?.partial()
     }
 
     /// Takes a buffer from the pool, unless there is one.
@@ -342,14 +342,14 @@ impl Buffer {
         let mut rest = Vec::new();
         let mut segments = VecDeque::new();
         let mut at = self.head;
-        let mut torn = self.front;
+        let mut partial = self.front;
         self.charged = 0;
         for segment in self.segments.drain(..) {
-            let end = at + segment.len - torn;
-            let goes_back = torn == 0 || broken;
+            let end = at + segment.len - partial;
+            let goes_back = partial == 0 || broken;
             match segment.kind {
-                SegmentKind::Live { ticket, source } if goes_back => {
-                    unsent.push(Chat::accepted(source.body(&self.bytes[end - segment.len..end]), ticket));
+                SegmentKind::Live { tracker, source } if goes_back => {
+                    unsent.push(Chat::accepted(source.body(&self.bytes[end - segment.len..end]), tracker));
                 }
                 SegmentKind::Kept { .. } | SegmentKind::Presence if goes_back => {}
                 mut kind => {
@@ -359,7 +359,7 @@ impl Buffer {
                     let kind = match kind {
                         SegmentKind::Rest { .. } => kind,
                         _ if chats > 0 => {
-                            SegmentKind::Rest { torn: PartialWrite { session, chats }, is_charged }
+                            SegmentKind::Rest { partial: PartialWrite { session, chats }, is_charged }
                         }
                         _ if is_charged => SegmentKind::Plain,
                         _ => SegmentKind::Greeting,
@@ -369,16 +369,16 @@ impl Buffer {
                 }
             }
             at = end;
-            torn = 0;
+            partial = 0;
         }
         (self.bytes, self.head, self.front, self.segments) = (rest, 0, 0, segments);
         unsent
     }
 
     /// The chats of which a cut has left the rest.
-    fn torn(&self) -> Option<PartialWrite> {
+    fn partial(&self) -> Option<PartialWrite> {
         match self.segments.front()?.kind {
-            SegmentKind::Rest { torn, .. } => Some(torn),
+            SegmentKind::Rest { partial, .. } => Some(partial),
             _ => None,
         }
     }

@@ -35,7 +35,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn asker(&self) -> ReplyTo {
+    fn reply_to(&self) -> ReplyTo {
         ReplyTo { channel: self.channel, re: self.request.msgid(), seq: self.request.seq.map(Into::into) }
     }
 }
@@ -86,11 +86,11 @@ impl<T: Transport> WorkerState<T> {
                 let peer = connection.peer.addr();
                 let password = password.as_ref().into();
                 let task = Task::Login { peer, who, password, caps: *caps, lines: false };
-                self.send_to_auth(asked.asker(), task);
+                self.send_to_auth(asked.reply_to(), task);
             }
             Body::Resume { token, caps } => {
                 let (peer, token) = (connection.peer.addr(), TokenHash::of(token));
-                self.resume(Resume { asker: asked.asker(), peer, token, caps: *caps });
+                self.resume(Resume { reply_to: asked.reply_to(), peer, token, caps: *caps });
             }
             Body::Register { name, password } => {
                 let name = match (name::of_new_user(name), request::password_fault(password)) {
@@ -101,10 +101,10 @@ impl<T: Transport> WorkerState<T> {
                 };
                 let (peer, password) = (connection.peer.addr(), password.as_ref().into());
                 if self.may_register(id) {
-                    self.send_to_auth(asked.asker(), Task::Register { peer, name, password });
+                    self.send_to_auth(asked.reply_to(), Task::Register { peer, name, password });
                 } else {
                     self.await_login(id);
-                    self.ask(Ask::RefuseNewcomer { asker: asked.asker(), peer });
+                    self.ask(Ask::RefuseNewcomer { reply_to: asked.reply_to(), peer });
                 }
             }
             Body::Ping => {
@@ -138,15 +138,15 @@ impl<T: Transport> WorkerState<T> {
                 self.chat_through_main(&from, Destination::Group(*group), ChatPayload::Object(chat));
             }
             Body::AddFriend { friend } => {
-                let asker = asked.asker();
-                self.ask_main(Ask::AddFriend { asker, user, friend: *friend });
+                let reply_to = asked.reply_to();
+                self.ask_main(Ask::AddFriend { reply_to, user, friend: *friend });
             }
             Body::CreateGroup { name, desc } => {
                 let (name, desc) = (name.as_ref().into(), desc.as_ref().into());
-                self.ask_main(Ask::CreateGroup { asker: asked.asker(), user, name, desc });
+                self.ask_main(Ask::CreateGroup { reply_to: asked.reply_to(), user, name, desc });
             }
             Body::JoinGroup { group } => {
-                self.ask_main(Ask::JoinGroup { asker: asked.asker(), user, group: *group });
+                self.ask_main(Ask::JoinGroup { reply_to: asked.reply_to(), user, group: *group });
             }
             _ => {}
         }
@@ -178,7 +178,7 @@ impl<T: Transport> WorkerState<T> {
         let Some(connection) = self.connection(id) else { return };
         let Some(session) = connection.session() else {
             connection.user = None;
-            return self.ask_main(Ask::Fence { asker: asked.asker() });
+            return self.ask_main(Ask::Fence { reply_to: asked.reply_to() });
         };
         if !self.handles.table.end_session(id, session) {
             // The channel has left meanwhile; the command of whoever took the step is on the way.
@@ -191,12 +191,12 @@ impl<T: Transport> WorkerState<T> {
             noticed_us: self.now.mono_us,
             queued_us: 0,
             at_ms: self.now.unix_ms,
-            parting: CloseInfo::new(Reason::ClientQuit),
+            close_info: CloseInfo::new(Reason::ClientQuit),
         }));
         self.handles.metrics.left.add(Reason::ClientQuit, 1);
         self.end_session_here(id, session);
         self.report_delivery_later(id, Some(session));
-        self.ask_main(Ask::Fence { asker: asked.asker() });
+        self.ask_main(Ask::Fence { reply_to: asked.reply_to() });
     }
 
     /// Stops the login clock; requests behind the login wait for it.
@@ -210,21 +210,21 @@ impl<T: Transport> WorkerState<T> {
 
     /// A login by token goes straight to main: there is nothing to hash.
     fn resume(&mut self, resume: Resume) {
-        let id = resume.asker.channel;
+        let id = resume.reply_to.channel;
         if self.handles.attempts.are_exhausted(IpBlock::of(resume.peer.ip()), None, self.now.mono_us) {
-            let seq = resume.asker.seq.as_deref();
+            let seq = resume.reply_to.seq.as_deref();
             return self.refuse_login(id, Msgid::Login, Errno::TooMany, TOO_MANY_FAILURES, seq);
         }
         self.await_login(id);
         self.ask(Ask::Resume(resume));
     }
 
-    pub(super) fn send_to_auth(&mut self, asker: ReplyTo, task: Task) {
-        let (id, re) = (asker.channel, asker.re);
-        let job = Job { asker, task };
+    pub(super) fn send_to_auth(&mut self, reply_to: ReplyTo, task: Task) {
+        let (id, re) = (reply_to.channel, reply_to.re);
+        let job = Job { reply_to, task };
         let cached = self.handles.auth.cached_login(&job, self.now.mono_us);
         if self.has_failed_too_often(&job.task, cached.as_ref()) {
-            let seq = job.asker.seq.as_deref();
+            let seq = job.reply_to.seq.as_deref();
             return self.refuse_login(id, re, Errno::TooMany, TOO_MANY_FAILURES, seq);
         }
         self.await_login(id);
@@ -233,7 +233,7 @@ impl<T: Transport> WorkerState<T> {
             return self.ask(Ask::Login(Box::new(login)));
         }
         if let Err(job) = self.handles.auth.submit(job) {
-            let seq = job.asker.seq;
+            let seq = job.reply_to.seq;
             self.end_login(id);
             self.refuse_login(id, re, Errno::Busy, Errno::Busy.text(), seq.as_deref());
         }

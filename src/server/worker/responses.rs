@@ -56,9 +56,9 @@ impl<T> Connection<T> {
     }
 
     /// The goodbye. A client whose first line was refused has its one line already.
-    pub(super) fn write_goodbye(&mut self, parting: &CloseInfo) {
+    pub(super) fn write_goodbye(&mut self, close_info: &CloseInfo) {
         if self.refused_logins == 0 || !self.speaks_lines() {
-            self.out.plain(|out| append_goodbye(&self.codec, parting, out));
+            self.out.plain(|out| append_goodbye(&self.codec, close_info, out));
         }
     }
 
@@ -97,8 +97,8 @@ impl<T> Connection<T> {
             }
             None => chat.write_line(out),
         };
-        match chat.custody {
-            OtherCopy::Here => self.out.live(chat.ticket.clone(), source, write),
+        match chat.other_copy {
+            OtherCopy::Here => self.out.live(chat.tracker.clone(), source, write),
             OtherCopy::Box(mid) => self.out.kept(Some(mid), 1, write),
             OtherCopy::Unconfirmed { .. } => self.out.kept(None, 1, write),
         }
@@ -106,11 +106,11 @@ impl<T> Connection<T> {
 }
 
 /// A goodbye with the client's terminator.
-pub(super) fn append_goodbye(codec: &Codec, parting: &CloseInfo, out: &mut Vec<u8>) {
-    let (reason, text) = (parting.reason, &parting.text);
+pub(super) fn append_goodbye(codec: &Codec, close_info: &CloseInfo, out: &mut Vec<u8>) {
+    let (reason, text) = (close_info.reason, &close_info.text);
     match codec {
         Codec::Json(framer) => {
-            responses::goodbye(out, reason, text, parting.retry_after_ms);
+            responses::goodbye(out, reason, text, close_info.retry_after_ms);
             out.push(framer.terminator());
         }
         Codec::Line(_) => line::write_error(out, &format!("{}: {text}", reason.word())),

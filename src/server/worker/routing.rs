@@ -33,7 +33,7 @@ pub(super) struct ChatSender<'a> {
 }
 
 impl ChatSender<'_> {
-    fn asker(&self) -> ReplyTo {
+    fn reply_to(&self) -> ReplyTo {
         ReplyTo { channel: self.channel, re: self.re, seq: self.seq.map(Into::into) }
     }
 }
@@ -141,7 +141,7 @@ impl<T: Transport> WorkerState<T> {
         if route.worker == self.index {
             return self.chat_on_this_worker(from, route, payload);
         }
-        if self.handles.outlet.is_full(route.worker) {
+        if self.handles.worker_sender.is_full(route.worker) {
             self.reject(from.channel, Errno::Busy, Errno::Busy.text(), Some(from.re.number()), from.seq);
             return true;
         }
@@ -209,15 +209,15 @@ impl<T: Transport> WorkerState<T> {
         let fingerprint = from.seq.map(|seq| payload.fingerprint(seq, &to));
         self.handles.metrics.chats_via_main.add(1);
         if let (Some(_), Some(connection)) = (fingerprint, self.connection(from.channel)) {
-            connection.tickets += 1;
+            connection.trackers += 1;
         }
-        let (asker, from) = (from.asker(), from.sender.id);
-        self.ask_main(Ask::Chat(Message { asker, from, to, body, fingerprint }));
+        let (reply_to, from) = (from.reply_to(), from.sender.id);
+        self.ask_main(Ask::Chat(Message { reply_to, from, to, body, fingerprint }));
     }
 
     /// Asks main; the channel's later requests go through main until it has answered.
     pub(super) fn ask_main(&mut self, ask: Ask) {
-        let channel = ask.asker().channel;
+        let channel = ask.reply_to().channel;
         if let Some(connection) = self.connection(channel) {
             connection.in_main += 1;
         }
@@ -229,7 +229,7 @@ impl<T: Transport> WorkerState<T> {
         let WorkerCommand::Chat { user, chat, origin: Some(origin), .. } = command else { return };
         self.handles.metrics.chats_via_main.add(1);
         self.ask_main(Ask::Chat(Message {
-            asker: ReplyTo { channel: origin.channel, re: Msgid::Chat, seq: None },
+            reply_to: ReplyTo { channel: origin.channel, re: Msgid::Chat, seq: None },
             from: origin.user,
             to: Destination::User(user),
             body: chat.body,
@@ -239,7 +239,7 @@ impl<T: Transport> WorkerState<T> {
 
     /// Main's queue has no room for a request.
     pub(super) fn refuse(&mut self, ask: &Ask) {
-        let ReplyTo { channel, re, seq } = ask.asker().clone();
+        let ReplyTo { channel, re, seq } = ask.reply_to().clone();
         let Some(connection) = self.connection(channel) else { return };
         match ask {
             Ask::Login(_)
@@ -260,7 +260,7 @@ impl<T: Transport> WorkerState<T> {
             _ => {
                 connection.in_main -= 1;
                 if matches!(ask, Ask::Chat(Message { fingerprint: Some(_), .. })) {
-                    connection.tickets -= 1;
+                    connection.trackers -= 1;
                 }
                 connection.write_error(Errno::Busy, Errno::Busy.text(), Some(re.number()), seq.as_deref());
                 self.handles.metrics.request_errors.add(1);

@@ -87,7 +87,7 @@ impl<T: Transport> WorkerState<T> {
         mailbox: Arc<Mailbox>,
         now: Now,
     ) -> Self {
-        let workers = handles.outlet.workers().max(index + 1);
+        let workers = handles.worker_sender.workers().max(index + 1);
         // Memory for all: what is not used is not resident, and a list that grows leaves holes behind.
         let channels = Vec::with_capacity(handles.table.capacity());
         WorkerState {

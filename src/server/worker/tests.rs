@@ -21,7 +21,7 @@ use crate::ids::UserId;
 use crate::message::request::Ask;
 use crate::offline_queue::queue::ASKS_MAX;
 use crate::protocol::msgid::Msgid;
-use crate::testing::builders::asker;
+use crate::testing::builders::reply_to;
 use crate::testing::fake_socket::Client;
 use crate::testing::worker_harness::WorkerHarness;
 
@@ -55,7 +55,7 @@ fn unsent(session: SessionNo, texts: &[&str]) -> (Option<SessionNo>, Vec<String>
 /// Fills main's queue with requests.
 fn fill_queue(harness: &WorkerHarness, channel: ChannelId) {
     for _ in 0..ASKS_MAX {
-        harness.fixtures.queue.ask(Ask::Fence { asker: asker(channel, Msgid::Logout, None) }).unwrap();
+        harness.fixtures.queue.ask(Ask::Fence { reply_to: reply_to(channel, Msgid::Logout, None) }).unwrap();
     }
 }
 
@@ -64,6 +64,6 @@ fn fill_queue(harness: &WorkerHarness, channel: ChannelId) {
 fn assert_nothing_under_way(harness: &mut WorkerHarness, channel: ChannelId) {
     let connection = harness.states[0].connection(channel).expect("it is still there");
     let under_way =
-        (connection.is_logging_in(), connection.in_main, connection.tickets, connection.input.len());
+        (connection.is_logging_in(), connection.in_main, connection.trackers, connection.input.len());
     assert_eq!(under_way, (false, 0, 0, 0), "login, requests in main, tickets, waiting input");
 }

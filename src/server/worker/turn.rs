@@ -86,7 +86,7 @@ impl<T: Transport> WorkerState<T> {
     fn send_events(&mut self, clock: &dyn Fn() -> Now) {
         let mut refused = Vec::new();
         for (worker, mail) in self.to_workers.iter_mut().enumerate().filter(|(_, mail)| !mail.is_empty()) {
-            self.handles.outlet.post(worker, mail, &mut refused);
+            self.handles.worker_sender.post(worker, mail, &mut refused);
             mail.shrink();
         }
         if !refused.is_empty() {

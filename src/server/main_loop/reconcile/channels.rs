@@ -17,7 +17,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     pub(in crate::main_loop) fn ask_holders(&mut self, max: u32) {
         let used = self.cx.handles.table.used();
         let Some((from, to)) = self.reconciler.channels.take_slots(used, max) else { return };
-        let workers = self.cx.handles.outlet.workers();
+        let workers = self.cx.handles.worker_sender.workers();
         let mut asked: Vec<Vec<(ChannelId, Stage)>> = (0..workers).map(|_| Vec::new()).collect();
         for id in (from..to).filter_map(|slot| self.cx.handles.table.occupant(slot)) {
             if let Some(list) = asked.get_mut(self.cx.handles.table.worker(id)) {
@@ -27,7 +27,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         self.reconciler.channels.ask(asked);
         self.compare_seats(from, to);
         for worker in 0..workers {
-            self.cx.handles.outlet.post(
+            self.cx.handles.worker_sender.post(
                 worker,
                 &mut vec![WorkerCommand::Audit { from, to }],
                 &mut Vec::new(),
@@ -116,11 +116,11 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             }
             Difference::WrongId { channel, worker } => {
                 let mut mail = vec![WorkerCommand::Close { channel }];
-                self.cx.handles.outlet.post(worker, &mut mail, &mut Vec::new());
+                self.cx.handles.worker_sender.post(worker, &mut mail, &mut Vec::new());
             }
             Difference::Unknown { channel, session } => {
-                let parting = CloseInfo::new(Reason::InternalError);
-                self.cx.handles.kicker.kick_session(channel, session, parting);
+                let close_info = CloseInfo::new(Reason::InternalError);
+                self.cx.handles.kicker.kick_session(channel, session, close_info);
             }
             Difference::Over { channel, session } => {
                 if let Some((user, _)) = self.session_on(channel) {
@@ -146,9 +146,9 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Ends what should have ended long ago. Its worker has no delivery report for it any more, or will send a second one
     /// that brings what is unsent.
     fn make_up_departure(&mut self, channel: ChannelId, session: Option<SessionNo>, stays: bool) {
-        let parting = CloseInfo::new(Reason::InternalError);
+        let close_info = CloseInfo::new(Reason::InternalError);
         if !stays {
-            self.cx.post(channel, WorkerCommand::Leave { channel, session, parting: parting.clone() });
+            self.cx.post(channel, WorkerCommand::Leave { channel, session, close_info: close_info.clone() });
         }
         let (noticed_us, at_ms) = (self.cx.now.mono_us, self.cx.now.unix_ms);
         self.depart(&Departure {
@@ -158,7 +158,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
             noticed_us,
             queued_us: noticed_us,
             at_ms,
-            parting,
+            close_info,
         });
         self.settle_with_nothing(channel, session);
     }

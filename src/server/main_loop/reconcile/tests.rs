@@ -215,7 +215,7 @@ fn a_connection_whose_name_is_not_its_own_is_closed() {
     assert_eq!(count(&harness), 0);
     steps(&mut harness, STEPS, &[], &[stale]);
     assert_eq!((count(&harness), harness.heard(stale)), (1, vec![Summary::Close]));
-    harness.take(Event::HandBack { channel: stale, socket: None, torn: None });
+    harness.take(Event::HandBack { channel: stale, socket: None, partial: None });
     assert_eq!(harness.session(ann.channel), Some(ann.session), "its namesake is not touched");
 }
 

@@ -150,8 +150,8 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
                 self.cx.attempt(|store| store.set_offline(user, epoch));
             }
             Difference::RowGone { channel, session, .. } => {
-                let parting = CloseInfo::new(Reason::InternalError).saying(ROW_GONE);
-                self.cx.handles.kicker.kick_session(channel, session, parting);
+                let close_info = CloseInfo::new(Reason::InternalError).saying(ROW_GONE);
+                self.cx.handles.kicker.kick_session(channel, session, close_info);
             }
             _ => {}
         }

@@ -11,7 +11,7 @@ use crate::message::request::Resume;
 use crate::protocol::msgid::Msgid;
 use crate::protocol::request::Caps;
 use crate::store::{TOKEN_LIFE_MS, Tokens, Transactions, Users};
-use crate::testing::builders::{HASH, SECOND_US, Summary, asker, login};
+use crate::testing::builders::{HASH, SECOND_US, Summary, login, reply_to};
 use crate::testing::fake_socket::Client;
 use crate::testing::main_harness::{MainHarness, Online};
 use crate::testing::memory::{Disk, Fault};
@@ -29,7 +29,7 @@ fn log_in(harness: &mut MainHarness, user: UserId, channel: ChannelId) {
 /// A login by token that wants another one.
 fn resume(harness: &mut MainHarness, token: &str, channel: ChannelId) {
     harness.ask(Ask::Resume(Resume {
-        asker: asker(channel, Msgid::Login, None),
+        reply_to: reply_to(channel, Msgid::Login, None),
         peer: ([127, 0, 0, 1], 1).into(),
         token: TokenHash::of(token),
         caps: Caps { resume: true, ..Caps::default() },
@@ -148,7 +148,7 @@ fn no_token_is_given_unless_it_is_wanted() {
     let token = gone(&mut harness, user);
     let channel = harness.connect();
     harness.ask(Ask::Resume(Resume {
-        asker: asker(channel, Msgid::Login, None),
+        reply_to: reply_to(channel, Msgid::Login, None),
         peer: ([127, 0, 0, 1], 1).into(),
         token: TokenHash::of(&token),
         caps: Caps::default(),
@@ -186,7 +186,7 @@ fn tokens_that_are_over_are_removed_and_those_of_sessions_that_go_on_are_not() {
     harness.finish_all();
     assert!(stored(&harness.disk, &over).is_some());
     harness.fixtures.clock.advance(61 * SECOND_US);
-    harness.ask(Ask::Fence { asker: asker(harness.connect(), Msgid::Logout, None) });
+    harness.ask(Ask::Fence { reply_to: reply_to(harness.connect(), Msgid::Logout, None) });
     harness.finish_all();
     harness.finish_all();
     assert_eq!(stored(&harness.disk, &over), None);

@@ -8,7 +8,7 @@ use crate::message::request::Ask;
 use crate::protocol::errno::Errno;
 use crate::protocol::msgid::Msgid;
 use crate::store::DepartureId;
-use crate::testing::builders::{HASH, SECOND_US, Summary, accepted, asker, login};
+use crate::testing::builders::{HASH, SECOND_US, Summary, accepted, login, reply_to};
 use crate::testing::main_harness::{MainHarness, Online};
 use crate::testing::memory::{Departed, Fault};
 
@@ -278,7 +278,12 @@ fn a_registration_is_answered_as_it_was_committed() {
     let register = |harness: &mut MainHarness| {
         let (name, password) = ("ann".into(), HASH.into());
         let peer = ([127, 0, 0, 1], 1).into();
-        harness.ask(Ask::Register { asker: asker(channel, Msgid::Register, None), peer, name, password });
+        harness.ask(Ask::Register {
+            reply_to: reply_to(channel, Msgid::Register, None),
+            peer,
+            name,
+            password,
+        });
     };
     register(&mut harness);
     assert_eq!(harness.heard(channel), [], "not before the commit");
@@ -317,7 +322,7 @@ fn a_guest_whose_row_was_not_committed_is_nobody() {
     let ann = harness.online("ann");
     let channel = harness.connect();
     harness.ask(Ask::Guest {
-        asker: asker(channel, Msgid::Login, None),
+        reply_to: reply_to(channel, Msgid::Login, None),
         peer: ([127, 0, 0, 1], 1).into(),
         name: "guest".into(),
     });

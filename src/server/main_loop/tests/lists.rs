@@ -11,7 +11,7 @@ use crate::message::request::Ask;
 use crate::protocol::errno::Errno;
 use crate::protocol::msgid::Msgid;
 use crate::store::{FriendsGroups, Transactions, Users};
-use crate::testing::builders::{SECOND_US, Summary, asker};
+use crate::testing::builders::{SECOND_US, Summary, reply_to};
 use crate::testing::fixtures::{CAPACITY, policy};
 use crate::testing::main_harness::{MainHarness, Online};
 use crate::testing::memory::{Disk, Fault};
@@ -44,7 +44,7 @@ fn a_login_that_lists_thousands_goes_behind_others_between_its_looks_at_the_stor
     };
     assert_eq!((login.friends.len(), login.more), (2 * LIST_ROWS + 1, false));
     // What is remembered needs no look, and a new friend is not missed.
-    harness.ask(Ask::AddFriend { asker: asker(long, Msgid::AddFriend, None), user: ann, friend: bob });
+    harness.ask(Ask::AddFriend { reply_to: reply_to(long, Msgid::AddFriend, None), user: ann, friend: bob });
     harness.finish_all();
     let again = harness.connect();
     harness.log_in(ann, again);
@@ -76,20 +76,20 @@ fn friends_and_groups_have_a_limit_and_those_that_are_there_are_no_more_for_bein
     let ann = harness.online("ann");
     harness.forget();
     let group = |harness: &mut MainHarness, who: Online| {
-        let asker = asker(who.channel, Msgid::CreateGroup, Some("1"));
-        harness.ask(Ask::CreateGroup { asker, user: who.user, name: "g".into(), desc: "d".into() });
+        let reply_to = reply_to(who.channel, Msgid::CreateGroup, Some("1"));
+        harness.ask(Ask::CreateGroup { reply_to, user: who.user, name: "g".into(), desc: "d".into() });
         harness.finish_all();
         harness.heard(who.channel)
     };
     let join = |harness: &mut MainHarness, group: i64| {
-        let asker = asker(ann.channel, Msgid::JoinGroup, Some("1"));
-        harness.ask(Ask::JoinGroup { asker, user: ann.user, group: GroupId(group) });
+        let reply_to = reply_to(ann.channel, Msgid::JoinGroup, Some("1"));
+        harness.ask(Ask::JoinGroup { reply_to, user: ann.user, group: GroupId(group) });
         harness.finish_all();
         harness.heard(ann.channel)
     };
     let add = |harness: &mut MainHarness, friend: UserId| {
-        let asker = asker(ann.channel, Msgid::AddFriend, Some("1"));
-        harness.ask(Ask::AddFriend { asker, user: ann.user, friend });
+        let reply_to = reply_to(ann.channel, Msgid::AddFriend, Some("1"));
+        harness.ask(Ask::AddFriend { reply_to, user: ann.user, friend });
         harness.finish_all();
         harness.heard(ann.channel)
     };

@@ -11,7 +11,7 @@ use crate::protocol::request::Caps;
 use crate::store::Lookup;
 use crate::store::TokenHash;
 use crate::store::{Ban, BanSubject};
-use crate::testing::builders::{HASH, Summary, accepted, asker};
+use crate::testing::builders::{HASH, Summary, accepted, reply_to};
 use crate::testing::fixtures::REGISTRATIONS;
 use crate::testing::main_harness::{MainHarness, Online};
 use crate::testing::memory::Fault;
@@ -348,7 +348,7 @@ fn named(harness: &MainHarness, name: &str) -> Option<UserId> {
 
 fn ask_as_guest(harness: &mut MainHarness, channel: ChannelId, peer: &str, name: &str) {
     harness.ask(Ask::Guest {
-        asker: asker(channel, Msgid::Login, None),
+        reply_to: reply_to(channel, Msgid::Login, None),
         peer: peer.parse().unwrap(),
         name: name.into(),
     });
@@ -380,7 +380,7 @@ fn nobody_new_comes_from_a_banned_address() {
     let channel = harness.connect();
     let (peer, password) = (FAR.parse().unwrap(), HASH.into());
     harness.ask(Ask::Register {
-        asker: asker(channel, Msgid::Register, None),
+        reply_to: reply_to(channel, Msgid::Register, None),
         peer,
         name: "new".into(),
         password,
@@ -400,7 +400,7 @@ fn a_guest_or_a_new_user_whose_channel_has_left_is_not_stored() {
     ask_as_guest(&mut harness, channel, FAR, "gone");
     let (peer, password) = (FAR.parse().unwrap(), HASH.into());
     harness.ask(Ask::Register {
-        asker: asker(channel, Msgid::Register, None),
+        reply_to: reply_to(channel, Msgid::Register, None),
         peer,
         name: "gone".into(),
         password,
@@ -416,7 +416,7 @@ fn a_token_that_is_not_good_is_a_failed_login_although_nobody_waits_for_the_answ
     let (peer, token) = (FAR.parse().unwrap(), TokenHash::of("made up"));
     harness.fixtures.table.leave(channel).unwrap();
     harness.ask(Ask::Resume(Resume {
-        asker: asker(channel, Msgid::Login, None),
+        reply_to: reply_to(channel, Msgid::Login, None),
         peer,
         token,
         caps: Caps::default(),

@@ -8,7 +8,7 @@ use crate::message::event::Event;
 use crate::message::request::Ask;
 use crate::protocol::msgid::Msgid;
 use crate::store::{FriendsGroups, Transactions};
-use crate::testing::builders::{Summary, asker, login};
+use crate::testing::builders::{Summary, login, reply_to};
 use crate::testing::fixtures::{CAPACITY, PRESENCE_DELAY_US, policy};
 use crate::testing::main_harness::{MainHarness, Online};
 use crate::testing::memory::{Disk, Fault};
@@ -247,7 +247,7 @@ fn a_friend_added_during_the_session_is_watched_once_that_is_committed() {
     let online = harness.enter(bob);
     let add = |harness: &mut MainHarness| {
         harness.ask(Ask::AddFriend {
-            asker: asker(ann.channel, Msgid::AddFriend, None),
+            reply_to: reply_to(ann.channel, Msgid::AddFriend, None),
             user: ann.user,
             friend: bob,
         });
@@ -275,7 +275,7 @@ fn a_friend_who_comes_in_the_batch_in_which_he_is_added_is_told() {
     let [ann, bob] = ["ann", "bob"].map(|name| harness.user(name));
     let ann = harness.watching(ann);
     harness.ask(Ask::AddFriend {
-        asker: asker(ann.channel, Msgid::AddFriend, None),
+        reply_to: reply_to(ann.channel, Msgid::AddFriend, None),
         user: ann.user,
         friend: bob,
     });
@@ -289,7 +289,7 @@ fn a_friend_who_goes_in_the_batch_in_which_he_is_added_is_told() {
     let [ann, bob] = ["ann", "bob"].map(|name| harness.user(name));
     let (ann, bob) = (harness.watching(ann), harness.enter(bob));
     harness.ask(Ask::AddFriend {
-        asker: asker(ann.channel, Msgid::AddFriend, None),
+        reply_to: reply_to(ann.channel, Msgid::AddFriend, None),
         user: ann.user,
         friend: bob.user,
     });
@@ -305,7 +305,7 @@ fn only_sessions_with_the_cap_are_told_and_nobody_of_himself() {
     harness.befriend(bob, bob);
     let plain = harness.enter(ann);
     harness.ask(Ask::AddFriend {
-        asker: asker(plain.channel, Msgid::AddFriend, None),
+        reply_to: reply_to(plain.channel, Msgid::AddFriend, None),
         user: ann,
         friend: bob,
     });
@@ -356,7 +356,7 @@ fn a_stop_tells_nobody_that_others_go_and_does_not_wait_for_a_delay() {
         harness.finish_all();
         assert_eq!(harness.told(), []);
         for channel in harness.fixtures.table.occupants().collect::<Vec<_>>() {
-            harness.take(Event::HandBack { channel, socket: None, torn: None });
+            harness.take(Event::HandBack { channel, socket: None, partial: None });
         }
         harness.finish_all();
         assert_eq!(harness.told(), []);

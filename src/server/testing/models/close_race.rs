@@ -54,9 +54,9 @@ fn a_channel_that_is_kicked_by_several_departs_once() {
         let (table, channel, _) = table_with_ann();
         let queue: Arc<OfflineQueue<()>> = Arc::default();
         let door = Arc::new(Door::default());
-        let outlet: Arc<dyn WorkerSender> = door.clone();
+        let worker_sender: Arc<dyn WorkerSender> = door.clone();
         let (clock, metrics) = (Clock::start(), Arc::default());
-        let kicker = Kicker::new(table, Arc::clone(&queue), outlet, metrics, clock);
+        let kicker = Kicker::new(table, Arc::clone(&queue), worker_sender, metrics, clock);
         let other = kicker.clone();
         let other = spawn(move || other.kick(channel, Reason::Kicked));
         let own = kicker.kick(channel, Reason::Banned);
@@ -135,9 +135,9 @@ fn a_command_that_says_leave_comes_after_the_step() {
         let (table, channel, session) = table_with_ann();
         let queue: Arc<OfflineQueue<()>> = Arc::default();
         let door = Arc::new(Door::default());
-        let outlet: Arc<dyn WorkerSender> = door.clone();
+        let worker_sender: Arc<dyn WorkerSender> = door.clone();
         let (clock, metrics) = (Clock::start(), Arc::default());
-        let kicker = Kicker::new(Arc::clone(&table), Arc::clone(&queue), outlet, metrics, clock);
+        let kicker = Kicker::new(Arc::clone(&table), Arc::clone(&queue), worker_sender, metrics, clock);
         let control = spawn(move || kicker.kick_session(channel, session, CloseInfo::new(Reason::Replaced)));
         let told = !door.0.lock().is_empty();
         let departed = queue.departures().0;

@@ -20,11 +20,11 @@ const CHANNEL: ChannelId = ChannelId { slot: 0, generation: 1 };
 type Queue = Arc<OfflineQueue<u8>>;
 
 fn socket(number: u8) -> Event<u8> {
-    Event::HandBack { channel: CHANNEL, socket: Some(number), torn: None }
+    Event::HandBack { channel: CHANNEL, socket: Some(number), partial: None }
 }
 
 fn ask() -> Ask {
-    Ask::Fence { asker: ReplyTo { channel: CHANNEL, re: Msgid::Logout, seq: None } }
+    Ask::Fence { reply_to: ReplyTo { channel: CHANNEL, re: Msgid::Logout, seq: None } }
 }
 
 /// Takes one entry as main does: it waits only when it finds nothing.

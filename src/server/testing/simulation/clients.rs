@@ -111,7 +111,10 @@ impl Simulation {
             return;
         };
         let link = &self.links[number];
-        if link.client.sees_the_end() && link.unread_bytes() == link.torn().len() as u64 && link.can_speak() {
+        if link.client.sees_the_end()
+            && link.unread_bytes() == link.partial().len() as u64
+            && link.can_speak()
+        {
             self.links[number].end_follows = true;
             return;
         }
@@ -170,7 +173,8 @@ impl Simulation {
         let links = &mut self.links;
         self.active.retain(|number| {
             let link = &mut links[*number];
-            if link.closed && (link.stalled || link.silent || link.unread_bytes() <= link.torn().len() as u64)
+            if link.closed
+                && (link.stalled || link.silent || link.unread_bytes() <= link.partial().len() as u64)
             {
                 link.dead = true;
             }

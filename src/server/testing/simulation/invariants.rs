@@ -199,7 +199,7 @@ impl Simulation {
         let all = self.links.iter().enumerate();
         let witnesses = all.filter(|(_, link)| {
             let is_here = !link.dead && !link.silent && link.outgoing.is_empty();
-            let is_taken = link.channel.is_some() && !link.is_sent_away && link.torn().is_empty();
+            let is_taken = link.channel.is_some() && !link.is_sent_away && link.partial().is_empty();
             let is_present = link
                 .channel
                 .is_some_and(|channel| matches!(self.stage(channel), Stage::Connected | Stage::LoggedIn(_)));

@@ -85,7 +85,7 @@ struct Inbox {
     /// First bytes in order, by sender and by the connection of the sender.
     order: BTreeMap<(UserId, usize), BTreeMap<(u64, usize), usize>>,
     /// Messages whose beginning was all that came.
-    torn: usize,
+    partial: usize,
     /// The numbers of the messages that a torn login answer may have brought.
     torn_below: usize,
 }
@@ -273,14 +273,14 @@ impl Oracle {
 
     /// A connection of a user is gone with the beginning of an object on it: to one who does not confirm it counts as
     /// handed over.
-    pub(super) fn torn(&mut self, user: UserId, beginning: &[u8]) {
+    pub(super) fn partial(&mut self, user: UserId, beginning: &[u8]) {
         let said = self.messages.len();
         let inbox = self.inboxes.entry(user).or_default();
         // Too little of it to tell may be either.
         if beginning.starts_with(br#"{"msgid":2,"#) || beginning.len() <= 10 {
             inbox.torn_below = said;
         } else {
-            inbox.torn += 1;
+            inbox.partial += 1;
         }
     }
 
@@ -325,7 +325,7 @@ impl Oracle {
             let To::One(user) = message.to else { return false };
             let is_due = message.sent_on == [link] && message.crashes == self.crashes && !message.has_seq;
             let inbox = self.inboxes.get(&user);
-            let may_be_torn = inbox.is_some_and(|i| i.torn > 0 || *n < i.torn_below);
+            let may_be_torn = inbox.is_some_and(|i| i.partial > 0 || *n < i.torn_below);
             let came = inbox.is_some_and(|inbox| {
                 if self.confirming.contains(&user) {
                     inbox.read.contains(n)
@@ -362,8 +362,8 @@ impl Oracle {
             } else if !inbox.is_some_and(|i| i.written.contains_key(&n) || n < i.torn_below) {
                 let missing = missing.entry(user).or_default();
                 *missing += 1;
-                let torn = inbox.map_or(0, |inbox| inbox.torn);
-                assert!(*missing <= torn, "m{n} {why} and is lost to {user}");
+                let partial = inbox.map_or(0, |inbox| inbox.partial);
+                assert!(*missing <= partial, "m{n} {why} and is lost to {user}");
             }
         }
     }

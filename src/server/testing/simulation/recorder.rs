@@ -73,12 +73,12 @@ impl Simulation {
     /// Nothing more is written to a connection: what is torn is not completed.
     pub(super) fn note_torn(&mut self, number: usize) {
         let link = &self.links[number];
-        if link.torn().is_empty() {
+        if link.partial().is_empty() {
             return;
         }
         let users: Vec<UserId> = link.user.into_iter().chain(link.asked_for).collect();
         for user in users {
-            self.oracle.torn(user, self.links[number].torn());
+            self.oracle.partial(user, self.links[number].partial());
         }
     }
 }

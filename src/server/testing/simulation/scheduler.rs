@@ -342,7 +342,7 @@ impl Simulation {
         }
         let at = self.rng.below(self.jobs.len());
         let job = self.jobs.remove(at);
-        let channel = job.asker.channel;
+        let channel = job.reply_to.channel;
         if self.server.workers.fixtures.table.has_left(channel) {
             return self.tell(|| format!("no password of {channel} is verified: it has left"));
         }

@@ -214,7 +214,7 @@ impl SimLink {
     }
 
     /// The beginning of an object whose rest has not come.
-    pub(super) fn torn(&self) -> &[u8] {
+    pub(super) fn partial(&self) -> &[u8] {
         &self.partial
     }
 

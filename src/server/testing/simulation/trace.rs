@@ -35,7 +35,7 @@ pub(super) fn entry<S>(entry: &Event<S>) -> String {
     match entry {
         Event::Departure(departure) => {
             let what = if departure.stays { "the end of a session on" } else { "the departure of" };
-            format!("{what} {}: {}", departure.channel, departure.parting.reason.word())
+            format!("{what} {}: {}", departure.channel, departure.close_info.reason.word())
         }
         Event::DeliveryReport(settlement) => {
             format!("the settlement of {} with {} unsent", settlement.channel, settlement.unsent.len())
@@ -50,7 +50,7 @@ pub(super) fn entry<S>(entry: &Event<S>) -> String {
                 Ask::Fence { .. } => "a placeholder",
                 _ => "a request",
             };
-            format!("{what} of {}", ask.asker().channel)
+            format!("{what} of {}", ask.reply_to().channel)
         }
         Event::TakenOver { user, upto, .. } => format!("that {user} has taken over all up to {upto:?}"),
         Event::Confirmed { user, .. } => format!("a confirmation of {user}"),

@@ -20,7 +20,7 @@ fn a_connection_that_cannot_be_registered_gets_its_goodbye_and_ends() {
     assert_eq!(harness.fixtures.table.connected(), 0, "nobody waits for this client");
     let entries = harness.entries();
     let [Event::Departure(departure), Event::DeliveryReport(_)] = &entries[..] else { panic!("{entries:?}") };
-    assert_eq!(departure.parting.errno, Some(ENOSPC));
+    assert_eq!(departure.close_info.errno, Some(ENOSPC));
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn an_end_that_waits_is_not_registered_meanwhile_and_keeps_the_worker_awake() {
         .entries()
         .into_iter()
         .filter_map(|entry| match entry {
-            Event::Departure(departure) => Some((departure.channel, departure.parting.reason)),
+            Event::Departure(departure) => Some((departure.channel, departure.close_info.reason)),
             _ => None,
         })
         .collect();

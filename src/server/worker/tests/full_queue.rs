@@ -8,7 +8,7 @@ use crate::message::request::Ask;
 use crate::message::request::{HashTag, Who};
 use crate::protocol::msgid::Msgid;
 use crate::protocol::request::Caps;
-use crate::testing::builders::{HASH, asker};
+use crate::testing::builders::{HASH, reply_to};
 use crate::testing::server_harness::{chat, login};
 use crate::testing::worker_harness::WorkerHarness;
 
@@ -61,7 +61,11 @@ fn a_login_that_finds_no_room_at_the_auth_threads_is_errno_18() {
             Task::Register { peer, name: "x".into(), password: "x".into() },
             Task::Login { peer, who, password: "x".into(), caps, lines: false },
         ] {
-            harness.fixtures.auth.submit(Job { asker: asker(channel, Msgid::Register, None), task }).unwrap();
+            harness
+                .fixtures
+                .auth
+                .submit(Job { reply_to: reply_to(channel, Msgid::Register, None), task })
+                .unwrap();
         }
     }
     client.send(&format!(r#"{}{{"msgid":4,"name":"dee","password":"x"}}{{"msgid":22}}"#, login(ANN)));
