@@ -17,7 +17,8 @@
 //! | `output` | writes what waits for a channel to its socket |
 //! | `commands` | what each command in the mailbox does |
 //! | `presence`, `presence_queue` | events of friends who come and go |
-//! | `close` | the step, the goodbye, the delivery report, the socket for main |
+//! | `close` | the step, the goodbye, the delivery report |
+//! | `hand_back` | the socket goes back to main |
 //! | `close_log` | how many lines the log gets of channels on which nobody logged in |
 //! | `connection`, `thin_vec`, `output_buffer` | one channel, its lists that are mostly empty, its unsent output |
 //! | `mailbox` | commands from other threads |
@@ -30,6 +31,7 @@ mod close_log;
 mod commands;
 mod connection;
 pub mod event_loop;
+mod hand_back;
 mod input;
 mod input_horizon;
 pub mod ip_limit;
