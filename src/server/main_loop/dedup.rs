@@ -17,9 +17,9 @@ pub const WINDOW_COUNT: usize = 1024;
 const WINDOW_SENDERS: usize = 1024;
 
 /// How often old ones are looked for in the store, in microseconds.
-pub(super) const EXPIRY_US: u64 = 60_000_000;
+pub(super) const SCAN_US: u64 = 60_000_000;
 /// The same while there are some.
-const EXPIRY_SOON_US: u64 = 100_000;
+const SCAN_SOON_US: u64 = 100_000;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -94,7 +94,7 @@ impl DedupWindow {
 
     /// When old ones are looked for in the store, on the monotonic clock.
     pub(super) fn due_us(&self) -> u64 {
-        self.expires_at_us.unwrap_or(EXPIRY_US)
+        self.expires_at_us.unwrap_or(SCAN_US)
     }
 
     /// Removes from the store what is too old, if it is time. Many a second may have come, so it is looked again soon when
@@ -105,7 +105,7 @@ impl DedupWindow {
         }
         let before_ms = cx.trusted_ms() - (DEDUP_WINDOW_US / 1000) as i64;
         let expired = cx.attempt(|store| store.expire_accepted(before_ms));
-        let pause_us = if expired == Some(true) { EXPIRY_SOON_US } else { EXPIRY_US };
+        let pause_us = if expired == Some(true) { SCAN_SOON_US } else { SCAN_US };
         self.expires_at_us = Some(cx.now.mono_us + pause_us);
     }
 

@@ -52,6 +52,8 @@ fn every_bound_is_that_of_its_option_or_constants() {
             } else {
                 let values = values(&code, &name);
                 assert!(!values.is_empty(), "no constant {name}: {text}");
+                let declared = code.matches(&format!("const {name}: ")).count();
+                assert_eq!(declared, 1, "constants of the name {name}: {text}");
                 values.into_iter().flat_map(Value::ways).collect()
             };
             assert!(ways.iter().any(|way| has(&text, way)), "{name} is one of {ways:?}: {text}");

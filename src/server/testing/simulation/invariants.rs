@@ -18,7 +18,7 @@ const LATE_LOOK_MS: i64 = 1000;
 /// Looks at every connection until all that was said is taken, and answered.
 const ROUNDS_OF_READING: usize = 20;
 /// Looks into a box until it is empty.
-const LOOKS_MAX: usize = 400;
+const ROUNDS_MAX: usize = 400;
 
 impl Simulation {
     /// After every step.
@@ -220,7 +220,7 @@ impl Simulation {
         let number = self.connect(user, usize::MAX);
         self.rest();
         self.logs_in(number, user);
-        for _ in 0..LOOKS_MAX {
+        for _ in 0..ROUNDS_MAX {
             self.links[number].carry(usize::MAX);
             self.rest();
             self.reads(number, u64::MAX);
