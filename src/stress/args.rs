@@ -1,4 +1,4 @@
-//! What `linger stress` is told: the scenarios and their options. Plain data.
+//! The options of scenarios: those of all, and those of each but `chaos` and `flood`. Plain data.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
@@ -7,43 +7,8 @@ use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
 
-use super::chaos::{ChaosArgs, ReceiveArgs};
-use super::flood::FloodArgs;
-
 /// The longest prefix, in bytes: with the scenario and a number it stays below the 64 characters of a name.
 const MAX_PREFIX_BYTES: usize = 32;
-
-/// What `linger stress` is told.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// What to do to the server.
-    #[command(subcommand)]
-    pub scenario: Scenario,
-}
-
-/// A scenario, with its options.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum Scenario {
-    /// Everybody is online, then everybody is gone at once.
-    Vanish(VanishArgs),
-    /// Lanes connect, log in and leave, again and again.
-    Churn(ChurnArgs),
-    /// Everybody is online and is kicked over the control socket.
-    Kick(KickArgs),
-    /// Pairs exchange chats as fast as a window allows.
-    Relay(RelayArgs),
-    /// Users write with `seq` to users who are away, and each answer means that the message is on the disk.
-    Keep(KeepArgs),
-    /// A crowd is lost at once while others chat, log in and are kicked.
-    Storm(StormArgs),
-    /// Chats with confirmations on both ends, while clients are kicked, reset and taken over and processes killed.
-    Chaos(ChaosArgs),
-    /// Registrations, receivers, groups and a full log pipe, while bystanders chat, log in and are kicked.
-    Flood(FloodArgs),
-    /// A receiver of `chaos` in a process of its own; started by it.
-    #[command(hide = true)]
-    Receive(ReceiveArgs),
-}
 
 /// What every scenario takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -188,23 +153,6 @@ pub enum How {
     Half,
     /// Each by chance.
     Mix,
-}
-
-impl Scenario {
-    /// Its name, and the options that every scenario has.
-    pub(super) fn parts(&self) -> (&'static str, &Common) {
-        match self {
-            Self::Vanish(args) => ("vanish", &args.common),
-            Self::Churn(args) => ("churn", &args.common),
-            Self::Kick(args) => ("kick", &args.common),
-            Self::Relay(args) => ("relay", &args.common),
-            Self::Keep(args) => ("keep", &args.common),
-            Self::Storm(args) => ("storm", &args.common),
-            Self::Chaos(args) => ("chaos", &args.common),
-            Self::Flood(args) => ("flood", &args.common),
-            Self::Receive(args) => ("receive", &args.common),
-        }
-    }
 }
 
 impl Common {

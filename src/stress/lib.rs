@@ -7,7 +7,7 @@
 //!
 //! | module | duty |
 //! |---|---|
-//! | `args` | scenarios and their options |
+//! | `scenario`, `args` | scenarios and their options |
 //! | `client` | the messages of a client |
 //! | `poller`, `client_pool` | epoll, and many clients in one thread |
 //! | `login` | logs all clients of a pool in |
@@ -42,6 +42,7 @@ mod progress;
 mod relay;
 mod report;
 mod rng;
+mod scenario;
 mod steady_load;
 mod storm;
 #[cfg(test)]
@@ -50,13 +51,12 @@ mod vanish;
 
 use std::io::Write;
 
-pub use args::{
-    Args, ChurnArgs, Common, How, KeepArgs, KickArgs, RelayArgs, Scenario, StormArgs, VanishArgs,
-};
+pub use args::{ChurnArgs, Common, How, KeepArgs, KickArgs, RelayArgs, StormArgs, VanishArgs};
 pub use chaos::{ChaosArgs, ReceiveArgs};
 pub use error::{Failure, StressError};
 pub use flood::FloodArgs;
 pub use report::Verdict;
+pub use scenario::{Args, Scenario};
 
 use login::Names;
 use probe::Probe;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders and single files of the server, the lowest first. Each uses only those before it.
-const LAYERS: [&str; 23] = [
+const LAYERS: [&str; 24] = [
     "sync",
     "ids",
     "ip_block",
@@ -29,6 +29,7 @@ const LAYERS: [&str; 23] = [
     "admin",
     "process",
     "server",
+    "testing",
 ];
 
 /// Every file of the server as a path of modules, with its own code: no comments, no tests.

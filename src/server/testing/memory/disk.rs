@@ -1,9 +1,7 @@
 //! A disk without a disk: what is committed, and the faults that are to come.
 
 use super::tables::{Departed, Tables, Tally};
-use super::transaction::{MemoryLookup, MemoryStore};
 use crate::channel::Reason;
-use crate::clock::TrustedClock;
 use crate::ids::UserId;
 use crate::store::Ban;
 use crate::store::DedupRecord;
@@ -50,26 +48,6 @@ pub(crate) struct Standing {
 }
 
 impl Disk {
-    /// Opens the disk as a starting server does: whoever is still marked online is set offline.
-    pub(crate) fn open(&self, wall_ms: i64) -> MemoryStore {
-        self.start(wall_ms).0
-    }
-
-    /// The same, and the time by which ages are judged.
-    pub(crate) fn start(&self, wall_ms: i64) -> (MemoryStore, TrustedClock) {
-        let trusted = self.0.lock().tables.recover(wall_ms);
-        (self.beside(), trusted)
-    }
-
-    /// Another program's connection.
-    pub(crate) fn beside(&self) -> MemoryStore {
-        MemoryStore::on(self.clone())
-    }
-
-    pub(crate) fn lookup(&self) -> MemoryLookup {
-        MemoryLookup::on(self.clone())
-    }
-
     /// Has the next operation of that kind fail.
     pub(crate) fn fail_next(&self, fault: Fault) {
         self.fail_after(0, fault);

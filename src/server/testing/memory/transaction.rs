@@ -2,6 +2,7 @@
 
 use super::disk::{Disk, Fault};
 use super::tables::Tables;
+use crate::clock::TrustedClock;
 use crate::ids::UserId;
 use crate::store::{Lookup, StorageError, Stored, UserRow};
 
@@ -29,8 +30,30 @@ pub(super) enum Transaction {
 #[derive(Debug)]
 pub(crate) struct MemoryLookup(Disk);
 
+impl Disk {
+    /// Opens the disk as a starting server does: whoever is still marked online is set offline.
+    pub(crate) fn open(&self, wall_ms: i64) -> MemoryStore {
+        self.start(wall_ms).0
+    }
+
+    /// The same, and the time by which ages are judged.
+    pub(crate) fn start(&self, wall_ms: i64) -> (MemoryStore, TrustedClock) {
+        let trusted = self.0.lock().tables.recover(wall_ms);
+        (self.beside(), trusted)
+    }
+
+    /// Another program's connection.
+    pub(crate) fn beside(&self) -> MemoryStore {
+        MemoryStore::on(self.clone())
+    }
+
+    pub(crate) fn lookup(&self) -> MemoryLookup {
+        MemoryLookup(self.clone())
+    }
+}
+
 impl MemoryStore {
-    pub(super) fn on(disk: Disk) -> Self {
+    fn on(disk: Disk) -> Self {
         MemoryStore { disk, draft: None, transaction: Transaction::None }
     }
 
@@ -86,12 +109,6 @@ impl MemoryStore {
             self.transaction = Transaction::Void;
         }
         refusal(doing, why)
-    }
-}
-
-impl MemoryLookup {
-    pub(super) fn on(disk: Disk) -> Self {
-        MemoryLookup(disk)
     }
 }
 

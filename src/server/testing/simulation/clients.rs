@@ -1,14 +1,12 @@
 //! What clients do, and what becomes of the disk.
 
+use super::client_state::CONFIRMATIONS;
 use super::oracle::{self, To};
-use super::recorder::CONFIRMATIONS;
-use super::rng::Rng;
 use super::scheduler::Simulation;
 use super::sim_link::{ClientAct, Received};
 use crate::ids::UserId;
 use crate::testing::builders::HASH;
 use crate::testing::memory::Fault;
-use std::fmt::Write as _;
 
 /// Connections that one user has open at once.
 const LINKS_MAX: usize = 3;
@@ -16,33 +14,6 @@ const LINKS_MAX: usize = 3;
 const SPENT_TOKENS: usize = 12;
 /// For how long a sender repeats a chat: the server remembers it a little longer.
 const REPEAT_US: u64 = 8 * 60 * 1_000_000;
-
-/// A user, as their device knows them.
-#[derive(Debug)]
-pub(super) struct UserState {
-    /// What the client asks for at login.
-    caps: String,
-    pings: bool,
-    pub(super) watches: bool,
-    token: Option<String>,
-    /// The latest one that it has logged in by.
-    spent: Option<String>,
-    pub(super) logins: usize,
-}
-
-impl UserState {
-    pub(super) fn new(rng: &mut Rng, confirms: bool) -> Self {
-        let mut caps = if confirms { "\"ack\"".to_owned() } else { "\"none\"".to_owned() };
-        let pings = rng.one_in(2);
-        let watches = rng.one_in(2);
-        for (has, cap) in [(pings, "ping"), (watches, "presence"), (rng.one_in(2), "resume")] {
-            if has {
-                write!(caps, ",\"{cap}\"").expect("a string takes everything");
-            }
-        }
-        UserState { caps, pings, watches, token: None, spent: None, logins: 0 }
-    }
-}
 
 impl Simulation {
     /// The network brings some bytes of one connection to the server.

@@ -3,6 +3,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `scheduler` | who acts next: workers, main, auth, admin, time, crashes, one small step at a time |
+//! | `client_state` | what a client knows |
 //! | `clients` | what clients do, and what happens to the disk |
 //! | `sim_link` | a client's end of a connection, with a network that delays and cuts |
 //! | `recorder` | passes what the server writes on to the oracles |
@@ -14,6 +15,7 @@
 //!
 //! How to run it, and what it has found out, is in `docs/testing.md`.
 
+mod client_state;
 mod clients;
 mod invariants;
 mod oracle;

@@ -1,13 +1,11 @@
 //! Reads what the server writes to every connection, and passes it on to the oracles.
 
+use super::client_state::CONFIRMATIONS;
 use super::presence_oracle::View;
 use super::scheduler::Simulation;
 use super::sim_link::Received;
 use crate::ids::UserId;
 use crate::testing::fixtures::GRACE_US;
-
-/// The `seq` of the first confirmation; those of chats are below.
-pub(super) const CONFIRMATIONS: i64 = 1_000_000_000;
 
 impl Simulation {
     /// Reads what was written to every connection since the last call.

@@ -4,7 +4,7 @@
 //! takes its mailbox, serves one channel, or ends its turn; main takes some entries, or commits; an auth thread verifies
 //! one password; the network carries some bytes one way; a client does one thing; time passes.
 
-use super::clients::UserState;
+use super::client_state::UserState;
 use super::oracle::Oracle;
 use super::presence_oracle::PresenceOracle;
 use super::rng::Rng;
