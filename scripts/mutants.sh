@@ -20,7 +20,7 @@ PATIENCE_S=300
 # One that makes a test talk for ever is, too.
 LOG_MAX_KIB=100000
 # Seeds of the simulation until a mutation counts as missed.
-SEEDS=600
+SEEDS=1500
 
 SIMULATION=testing::simulation::whatever_happens_in_whatever_order_nobody_is_lost_and_nothing_promised_is
 
