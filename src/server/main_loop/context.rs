@@ -1,7 +1,7 @@
 //! What every part of main works with: the transaction of this turn, the time, the policy, and what other threads share.
 //!
 //! Owned by the main thread. A part takes an event and adds what has to be written, and what follows from the commit, to
-//! the transaction here. It never calls another part.
+//! the transaction here. It never changes another part.
 
 use super::transaction::{AfterCommit, PendingWrite, Transaction};
 use crate::channel::ChannelId;

@@ -1,6 +1,6 @@
 //! The chats with `seq` of the last minutes, by sender, so that a repetition is the same message.
 //!
-//! Plain data, owned by main. The store has the same, for the next run of the server.
+//! Owned by main. The store has the same, for the next run of the server.
 
 use super::context::Context;
 use crate::ids::UserId;

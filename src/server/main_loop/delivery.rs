@@ -1,4 +1,4 @@
-//! A chat on its way to one receiver: to the receiver's channel, behind a delivery report that is awaited, or into the box.
+//! A chat on its way to one receiver: to the receiver's channel, into the box, or held until a delivery report comes.
 //!
 //! On main.
 
@@ -11,10 +11,9 @@ use crate::message::chat::{Chat, OnFailure, OtherCopy};
 use crate::message::command::WorkerCommand;
 use crate::protocol::errno::Errno;
 use crate::store::Storage;
-use crate::sync::Arc;
 
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
-    /// Brings a chat to where its receiver is: a channel, a delivery report that is awaited, or the box.
+    /// Brings a chat to its receiver's channel or into the box, or holds it while a delivery report is awaited.
     pub(super) fn deliver(&mut self, user: UserId, chat: Chat) -> Placement {
         match self.send(user, chat) {
             Ok(placed) => placed,
@@ -36,7 +35,6 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
     /// Has a chat wait, or sends it to its receiver's channel. Gives back what belongs into the box.
     fn send(&mut self, user: UserId, chat: Chat) -> Result<Placement, Chat> {
         let transaction = self.cx.transaction.number();
-        let worker_sender = Arc::clone(&self.cx.handles.worker_sender);
         let Some(person) = self.users.find(user) else { return Err(chat) };
         if person.holds_messages() {
             if person.holds_too_many() && !matches!(chat.on_failure, OnFailure::Nobody) {
@@ -54,7 +52,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         };
         let (channel, number) = (session.channel, session.number);
         let worker = self.cx.handles.table.worker(channel);
-        if worker_sender.is_full(worker) {
+        if self.cx.handles.worker_sender.is_full(worker) {
             self.cx.fail_copy(user, chat, Errno::Busy);
             return Ok(Placement::Elsewhere);
         }

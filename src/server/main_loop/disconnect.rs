@@ -12,7 +12,7 @@ use crate::message::disconnect::{CloseStage, DeliveryReport, Departure};
 use crate::store::{DepartureRow, Storage, TOKEN_LIFE_MS};
 
 impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
-    /// The first delivery report: routing has stopped, now the user goes offline.
+    /// The first report of an end, the departure: routing has stopped, now the user goes offline.
     pub(super) fn depart(&mut self, departure: &Departure) {
         let Departure { channel, session, stays, noticed_us, close_info, .. } = departure;
         self.stages.note_departure(*noticed_us, departure.queued_us, self.cx.now.mono_us);
@@ -81,7 +81,7 @@ impl<St: Storage, S: Send + 'static> MainLoop<St, S> {
         self.followups.push_back(Followup::Probed(user));
     }
 
-    /// The second delivery report: what was under way to that session is known, so what has waited may follow it.
+    /// The second report of an end, the delivery report: what was under way to that session is known, so what has waited may follow it.
     pub(super) fn settle(&mut self, report: DeliveryReport) {
         let DeliveryReport { channel, session, unsent, delivered } = report;
         self.lingering.settle(&mut self.cx, channel, session);

@@ -1,13 +1,15 @@
 //! Main: the thread that drains the offline queue, decides who is online, and writes the database.
 //!
 //! [`turn`] takes one event after the other and ends a turn with its transaction. [`state`] names the parts that main is
-//! made of. A part owns what it knows, works with the [`context`], and calls no other part; what concerns several of them
-//! stands in the file that is called after it.
+//! made of. A part owns what it knows, works with the [`context`], and changes no other part; what concerns several of
+//! them stands in the file that is called after it. Each file uses only files of its own row and of those above it.
 //!
 //! | built on | files |
 //! |---|---|
-//! | plain data | `session_map`, `users`, `ack_window`, `latency`, `watchdog`, `refills`, `poison_write`, `transaction` |
-//! | `context`, `replies` | `lingering`, `open_departures`, `bans`, `lists`, `group_cache`, `presence`, `dedup`, `fan_out`, `retention`, `shutdown`, `resume_token` |
+//! | nothing here | `session_map`, `ack_window`, `latency`, `watchdog`, `refills`, `poison_write`, `transaction` |
+//! | `transaction` | `context`, `replies` |
+//! | `context` | `users`, `lingering`, `open_departures`, `bans`, `lists`, `group_cache`, `presence` (which reads `users`), `dedup`, `fan_out`, `retention`, `shutdown`, `resume_token` |
+//! | the parts | `state` |
 //! | `state` | `offline_box`, then `ack_delivery`, `delivery`, `handover`, then `group_chat`, `chat_request`, `friends_groups`, `disconnect`, `fd_close`, `takeover`, `session_start`, `registration`, `login`, `reconcile`, `admin_requests`, `after_commit` |
 //! | all of them | `turn` |
 

@@ -132,7 +132,7 @@ impl Presence {
         for _ in 0..GONE_MAX {
             let Some(user) = self.take_due(now_us) else { break };
             let person = users.look(user);
-            // Whoever takes a place over, or waits for the delivery report before, is not gone.
+            // Whoever takes a place over, or waits for the delivery report of the session before, is not gone.
             let is_back = person.is_some_and(|person| person.session.is_some() || person.has_parked());
             self.decide(user, is_back.then_some(now_us + AGAIN_US));
         }

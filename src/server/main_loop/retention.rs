@@ -94,7 +94,7 @@ impl Retention {
         let (before_ms, rows) =
             (cx.trusted_ms().saturating_sub_unsigned(cx.policy.history_age_ms), cx.policy.history_rows);
         let removed = cx.attempt(|store| store.expire_departures(before_ms, rows));
-        // Those who come back in a crowd leave in one: then a transaction a minute would not keep up.
+        // Those who come back in a crowd leave in one: then one look a minute would not keep up.
         let is_done = removed.unwrap_or(0) == 0;
         self.history = if is_done { ScanState::Done } else { ScanState::UnderWay };
     }

@@ -1,6 +1,6 @@
 //! The users whom main knows: their sessions, the messages that wait for them, the logins that wait.
 //!
-//! Plain data, owned by main.
+//! Owned by main. A user who is not known yet is read from the store.
 
 use super::ack_window::AckWindow;
 use super::context::Context;
@@ -48,7 +48,7 @@ pub(crate) struct UserState {
 /// What waits for one user, and for what.
 #[derive(Debug, Default)]
 struct Pending {
-    /// The session whose departure is drained and whose delivery report is not. Until it comes, messages are held and
+    /// The session whose departure is drained and whose delivery report has not come. Until then messages are held and
     /// logins parked.
     leaving: Option<(ChannelId, SessionNo)>,
     /// Logins that wait for a delivery report, oldest first.
